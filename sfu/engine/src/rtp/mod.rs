@@ -1,0 +1,3 @@
+//! RTP: packets, header extensions, retransmission format, RTCP, payload descriptors.
+
+pub mod codec;

@@ -1,0 +1,321 @@
+//! What a signaling session asks of the SFU.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{ParticipantSid, RoomSid, TrackSid};
+
+/// One request to the shard that holds `participant`. Commands of one participant are carried out in order.
+/// A command naming a participant, track or section that the shard does not know is counted and ignored:
+/// the two sides may cross on the way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Opens a participant's place in a room. Answered by [`Event::Joined`](crate::Event::Joined).
+    Join(Box<Join>),
+    /// Ends a participant: its transports, tracks and subscriptions go, and its roster entry with them.
+    Leave {
+        /// Who goes.
+        participant: ParticipantSid,
+        /// Why; others are told.
+        reason: LeaveReason,
+    },
+    /// Publishes or replaces what others see of this participant. Opaque to the SFU; the room's roster of
+    /// record hands it to every other session as [`Event::Roster`](crate::Event::Roster).
+    Announce {
+        /// Whose information.
+        participant: ParticipantSid,
+        /// An encoded `livekit.ParticipantInfo`, at most 256 KiB.
+        info: Bytes,
+    },
+    /// A remote offer for the single or the publisher peer connection. Answered by `Event::Answer` or
+    /// `Event::NegotiationFailed`.
+    Offer {
+        /// Who offers.
+        participant: ParticipantSid,
+        /// The client's number of this offer, echoed in the answer.
+        id: u32,
+        /// The session description, at most 256 KiB.
+        sdp: String,
+    },
+    /// The client's answer to an `Event::Offer` (subscriber peer connection only).
+    Answer {
+        /// Who answers.
+        participant: ParticipantSid,
+        /// The number of the offer that this answers; a stale one is ignored.
+        id: u32,
+        /// The session description, at most 256 KiB.
+        sdp: String,
+    },
+    /// Announces a track that the participant is about to publish. The media section may have been offered
+    /// before or may come later; `Event::TrackPublished` tells when both have met.
+    AddTrack {
+        /// Who publishes.
+        participant: ParticipantSid,
+        /// What is to come.
+        track: Box<AddTrack>,
+    },
+    /// Stops taking a track from its publisher (permission lost, or the request withdrawn).
+    RemoveTrack {
+        /// Whose track.
+        participant: ParticipantSid,
+        /// Which.
+        track: TrackSid,
+    },
+    /// The publisher (or a moderator) muted or unmuted a track: nothing of a muted track is forwarded.
+    SetMuted {
+        /// Whose track.
+        participant: ParticipantSid,
+        /// Which.
+        track: TrackSid,
+        /// The new state.
+        muted: bool,
+    },
+    /// The participant wants a track. It may be one that the shard has not heard of yet.
+    Subscribe {
+        /// Who wants.
+        participant: ParticipantSid,
+        /// What.
+        track: TrackSid,
+        /// Who publishes it; stands in the stream id (`PA_x|TR_y`).
+        publisher: ParticipantSid,
+        /// Audio or video; decides which kind of media section is needed before the track is known here.
+        kind: MediaKind,
+        /// What is wanted of it.
+        demand: TrackDemand,
+    },
+    /// The participant no longer wants a track.
+    Unsubscribe {
+        /// Who.
+        participant: ParticipantSid,
+        /// What.
+        track: TrackSid,
+    },
+    /// Changes what is wanted of a track (tile size, quality, visibility).
+    SetDemand {
+        /// Who.
+        participant: ParticipantSid,
+        /// Of which track.
+        track: TrackSid,
+        /// The new wish; replaces the old one.
+        demand: TrackDemand,
+    },
+    /// Changes what the participant may do. Tracks that it may no longer publish are removed by
+    /// `RemoveTrack`; this one governs data and new sections.
+    SetPermissions {
+        /// Who.
+        participant: ParticipantSid,
+        /// The new rights.
+        permissions: Permissions,
+    },
+}
+
+impl Command {
+    /// The participant that the command is about; routes it to its shard.
+    pub fn participant(&self) -> &ParticipantSid {
+        match self {
+            Self::Join(join) => &join.participant,
+            Self::Leave { participant, .. }
+            | Self::Announce { participant, .. }
+            | Self::Offer { participant, .. }
+            | Self::Answer { participant, .. }
+            | Self::AddTrack { participant, .. }
+            | Self::RemoveTrack { participant, .. }
+            | Self::SetMuted { participant, .. }
+            | Self::Subscribe { participant, .. }
+            | Self::Unsubscribe { participant, .. }
+            | Self::SetDemand { participant, .. }
+            | Self::SetPermissions { participant, .. } => participant,
+        }
+    }
+}
+
+/// A participant's entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// The room.
+    pub room: RoomSid,
+    /// The session's new sid.
+    pub participant: ParticipantSid,
+    /// Who it is, unique in the room: an earlier session of the same identity is ended with
+    /// [`EndReason::DuplicateIdentity`](crate::EndReason::DuplicateIdentity).
+    pub identity: String,
+    /// Not shown to others, not counted.
+    pub hidden: bool,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// One peer connection or two.
+    pub mode: ConnectionMode,
+    /// What is known of the client's stack.
+    pub client: ClientTraits,
+    /// The first roster entry (an encoded `livekit.ParticipantInfo`), shown to others at once.
+    pub info: Bytes,
+}
+
+/// How many peer connections the client uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConnectionMode {
+    /// One for both directions; the client always offers.
+    Single,
+    /// One that the client offers to publish, one that we offer to subscribe.
+    Dual {
+        /// Whether our subscriber offer goes out at once and counts as the primary transport.
+        subscriber_primary: bool,
+    },
+}
+
+/// One of a participant's peer connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Target {
+    /// The single one, or the one that publishes.
+    Publisher,
+    /// The one that receives, in dual mode.
+    Subscriber,
+}
+
+/// What the media plane must know of the client's stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClientTraits {
+    /// Known to take AEAD_AES_128_GCM (Chromium, Firefox, libwebrtc): nothing else is offered to it.
+    pub aead_srtp: bool,
+    /// Firefox: no RED towards it, stream ids without sync groups.
+    pub firefox: bool,
+}
+
+/// What a participant may do, as far as the media plane is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permissions {
+    /// May publish tracks.
+    pub publish: bool,
+    /// May receive tracks.
+    pub subscribe: bool,
+    /// May send user data.
+    pub publish_data: bool,
+}
+
+impl Default for Permissions {
+    fn default() -> Self {
+        Self { publish: true, subscribe: true, publish_data: true }
+    }
+}
+
+/// Why a participant leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeaveReason {
+    /// It said so.
+    ClientInitiated,
+    /// Its signal connection is gone for good.
+    SignalClosed,
+    /// A newer session of its identity.
+    DuplicateIdentity,
+    /// A moderator's decision.
+    Removed,
+    /// The room was deleted or closed.
+    RoomClosed,
+    /// The process ends.
+    ServerShutdown,
+    /// The media plane ended it (transport lost, panic contained).
+    MediaFailure,
+}
+
+/// Audio or video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MediaKind {
+    /// Sound.
+    Audio,
+    /// Pictures.
+    Video,
+}
+
+/// Reliable or lossy user data (`_reliable`, `_lossy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DataKind {
+    /// Ordered, retransmitted.
+    Reliable,
+    /// Unordered, sent once.
+    Lossy,
+}
+
+/// A track about to be published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddTrack {
+    /// The sid that the session gave it.
+    pub track: TrackSid,
+    /// The client's own ids of it: that of the request and those of its `simulcast_codecs`. The second token
+    /// of the section's `a=msid` is one of them, or, from stacks that rename, none.
+    pub cids: Vec<String>,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Preferred codec as a lower-case MIME subtype (`vp8`), first choice first; empty: the client's order.
+    pub codecs: Vec<String>,
+    /// Layers that the request describes, lowest first. Their SSRCs, if any, describe simulcast without RIDs.
+    pub layers: Vec<SimulcastLayer>,
+    /// Nothing is forwarded until unmuted.
+    pub muted: bool,
+    /// Stereo sound: answer `stereo=1`.
+    pub stereo: bool,
+    /// Do not ask for discontinuous transmission.
+    pub disable_dtx: bool,
+    /// Do not negotiate RED for it.
+    pub disable_red: bool,
+    /// End-to-end encrypted: payload bytes are opaque.
+    pub encrypted: bool,
+    /// A screen or window: layers are chosen for sharpness.
+    pub screen_share: bool,
+}
+
+/// One encoding, as its publisher describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimulcastLayer {
+    /// Which.
+    pub quality: LayerQuality,
+    /// Width in pixels, 0 unknown.
+    pub width: u32,
+    /// Height in pixels, 0 unknown.
+    pub height: u32,
+    /// Target rate in bit/s, 0 unknown.
+    pub bitrate_bps: u32,
+    /// The encoding's SSRC, 0 if it is known by its RID.
+    pub ssrc: u32,
+    /// The SSRC of its retransmissions, 0 if none or known by RID.
+    pub repair_ssrc: u32,
+    /// Its RID (`q`, `h`, `f`), empty if unknown.
+    pub rid: String,
+}
+
+/// The ecosystem's three names for layers, lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum LayerQuality {
+    /// `q`.
+    Low,
+    /// `h`.
+    Medium,
+    /// `f`.
+    High,
+}
+
+/// A layer's place among the layers of its track, lowest is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Layer(pub u8);
+
+/// What one subscriber wants of one track (`track_setting`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackDemand {
+    /// False: nothing is forwarded (tile hidden, or the person switched it off).
+    pub enabled: bool,
+    /// The highest quality wanted when no size is given.
+    pub quality: LayerQuality,
+    /// Width in pixels of the tile, 0 unknown.
+    pub width: u32,
+    /// Height in pixels of the tile, 0 unknown.
+    pub height: u32,
+    /// Highest frame rate wanted, 0 any.
+    pub fps: u32,
+    /// 1 is most important; 0 unset.
+    pub priority: u32,
+}
+
+impl Default for TrackDemand {
+    fn default() -> Self {
+        Self { enabled: true, quality: LayerQuality::High, width: 0, height: 0, fps: 0, priority: 0 }
+    }
+}
