@@ -1,5 +1,8 @@
-//! The media engine: sans-IO, one `Shard` per core.
+//! The media engine: sans-IO, one [`shard::Shard`] per core.
 
+pub mod limits;
 pub mod media_packet;
 pub mod rtp;
+pub mod shard;
+pub mod stats;
 pub mod units;

@@ -1,0 +1,66 @@
+//! Bounds on what one participant can cost. Each excess has a typed error or a counter and harms nobody else.
+
+use std::time::Duration;
+
+/// All bounds of the media plane. Times are of inactivity unless they say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest session description taken, in bytes.
+    pub sdp_bytes: usize,
+    /// Most media sections in one description.
+    pub media_sections: usize,
+    /// Most tracks one participant publishes.
+    pub published_tracks: usize,
+    /// Most announced tracks without a media section, and media sections without an announcement.
+    pub pending_tracks: usize,
+    /// Most SSRCs received of one participant.
+    pub ssrcs: usize,
+    /// Most data channels of one participant.
+    pub data_streams: usize,
+    /// Longest user message, in bytes.
+    pub data_message_bytes: usize,
+    /// Most user data buffered in each direction, in bytes.
+    pub data_buffered_bytes: usize,
+    /// Most media waiting to be sent to one subscriber, in packets.
+    pub pacer_packets: usize,
+    /// Retransmissions of a stream, as a share of its media, in percent.
+    pub retransmit_percent: u32,
+    /// How often one packet is retransmitted.
+    pub retransmit_per_packet: u8,
+    /// From join to the first authenticated connectivity check.
+    pub ice_timeout: Duration,
+    /// From the first check to the end of the DTLS handshake.
+    pub dtls_timeout: Duration,
+    /// Consent expires that long after the last authenticated check (RFC 7675 section 5.1).
+    pub consent_timeout: Duration,
+    /// Least time between two key-frame requests for the lowest layer.
+    pub keyframe_interval_low: Duration,
+    /// The same for higher layers.
+    pub keyframe_interval: Duration,
+    /// Most peers on one shard.
+    pub peers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sdp_bytes: 256 * 1024,
+            media_sections: 64,
+            published_tracks: 32,
+            pending_tracks: 20,
+            ssrcs: 32,
+            data_streams: 64,
+            data_message_bytes: 64 * 1024,
+            data_buffered_bytes: 256 * 1024,
+            pacer_packets: 2048,
+            retransmit_percent: 15,
+            retransmit_per_packet: 3,
+            ice_timeout: Duration::from_secs(15),
+            dtls_timeout: Duration::from_secs(10),
+            consent_timeout: Duration::from_secs(15),
+            keyframe_interval_low: Duration::from_millis(500),
+            keyframe_interval: Duration::from_secs(1),
+            peers: 20_000,
+        }
+    }
+}
