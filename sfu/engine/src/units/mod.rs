@@ -1,6 +1,10 @@
 //! Units as types: rates, sizes, wire counters extended to 64 bits. Suffixes such as `_bps` appear only where
 //! values meet serde.
 
+mod ntp;
+
+pub use ntp::{NtpTime, SenderClock};
+
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
@@ -144,6 +148,13 @@ impl Bitrate {
         let bits = u128::from(self.0) * time.as_micros() / 1_000_000;
         DataSize(u64::try_from(bits / 8).unwrap_or(u64::MAX))
     }
+}
+
+/// Where virtual time begins in unit tests.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests need some instant to count from")]
+pub(crate) fn test_epoch() -> std::time::Instant {
+    std::time::Instant::now()
 }
 
 #[cfg(test)]

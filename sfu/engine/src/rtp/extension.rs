@@ -1,0 +1,194 @@
+//! RTP header extensions (RFC 8285): which identifier stands for what, reading a publisher's values without a copy,
+//! and writing the header that one subscriber gets.
+
+mod read;
+mod write;
+
+use bytes::Bytes;
+
+pub use read::{HeaderExtensions, read};
+pub use write::{OutgoingHeader, write_header};
+
+/// Header extensions that a publisher sets and a subscriber reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndToEndExtensions {
+    /// Audio level (RFC 6464): the raw byte, voice flag in the top bit, level in -dBov below it.
+    pub audio_level: Option<u8>,
+    /// Video orientation (3GPP TS 26.114 section 7.4.5).
+    pub video_orientation: Option<u8>,
+    /// Absolute capture time: 8 or 16 bytes, as sent.
+    pub absolute_capture_time: Option<Bytes>,
+    /// Playout delay: 3 bytes, as sent.
+    pub playout_delay: Option<[u8; 3]>,
+    /// AV1 dependency descriptor, as sent.
+    pub dependency_descriptor: Option<Bytes>,
+}
+
+/// A header extension that is understood here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Extension {
+    /// The media section that a packet belongs to (RFC 9143 section 15).
+    Mid,
+    /// The encoding that a packet belongs to (RFC 8852 section 3.1).
+    Rid,
+    /// The encoding that a retransmission repairs (RFC 8852 section 3.2).
+    RepairedRid,
+    /// Level and voice activity of a client's sound (RFC 6464).
+    AudioLevel,
+    /// The number of a packet among all that a sender sent, for transport-wide feedback.
+    TransportSequence,
+    /// When a packet was sent, 24 bits of 6.18 fixed-point seconds.
+    AbsoluteSendTime,
+    /// How a picture is to be turned (3GPP TS 26.114 section 7.4.5).
+    VideoOrientation,
+    /// When a frame was captured, by the clock of its origin.
+    AbsoluteCaptureTime,
+    /// The least and greatest delay a receiver is asked to play at.
+    PlayoutDelay,
+    /// The AV1 dependency descriptor, used with other codecs too.
+    DependencyDescriptor,
+}
+
+impl Extension {
+    /// All of them.
+    pub const ALL: [Self; COUNT] = [
+        Self::Mid,
+        Self::Rid,
+        Self::RepairedRid,
+        Self::AudioLevel,
+        Self::TransportSequence,
+        Self::AbsoluteSendTime,
+        Self::VideoOrientation,
+        Self::AbsoluteCaptureTime,
+        Self::PlayoutDelay,
+        Self::DependencyDescriptor,
+    ];
+
+    /// The name that `a=extmap` gives it.
+    pub const fn uri(self) -> &'static str {
+        match self {
+            Self::Mid => "urn:ietf:params:rtp-hdrext:sdes:mid",
+            Self::Rid => "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+            Self::RepairedRid => "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+            Self::AudioLevel => "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+            Self::TransportSequence => {
+                "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+            }
+            Self::AbsoluteSendTime => "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
+            Self::VideoOrientation => "urn:3gpp:video-orientation",
+            Self::AbsoluteCaptureTime => "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
+            Self::PlayoutDelay => "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
+            Self::DependencyDescriptor => {
+                "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+            }
+        }
+    }
+
+    /// The extension of that name, None if it is not understood here.
+    pub fn from_uri(uri: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|extension| extension.uri() == uri)
+    }
+}
+
+/// The negotiated identifiers of one session. Identifiers 1 to 14 are found by index, the others by a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExtensionMap {
+    ids: [u8; COUNT],
+    small: [Option<Extension>; SMALL],
+}
+
+impl ExtensionMap {
+    /// Nothing negotiated.
+    pub const fn new() -> Self {
+        Self { ids: [0; COUNT], small: [None; SMALL] }
+    }
+
+    /// Lets `id` stand for `extension`, in place of what either stood for before. Returns false, and changes nothing,
+    /// for the identifier 0, which RFC 8285 reserves for padding.
+    pub fn insert(&mut self, id: u8, extension: Extension) -> bool {
+        if id == 0 {
+            return false;
+        }
+        if let Some(before) = self.extension_of(id) {
+            self.ids[before as usize] = 0;
+        }
+        let old = std::mem::replace(&mut self.ids[extension as usize], id);
+        if let Some(slot) = self.small.get_mut(usize::from(old)) {
+            *slot = None;
+        }
+        if let Some(slot) = self.small.get_mut(usize::from(id)) {
+            *slot = Some(extension);
+        }
+        true
+    }
+
+    /// The identifier of an extension, None if it was not negotiated.
+    pub fn id_of(&self, extension: Extension) -> Option<u8> {
+        Some(self.ids[extension as usize]).filter(|id| *id != 0)
+    }
+
+    /// What an identifier stands for.
+    pub fn extension_of(&self, id: u8) -> Option<Extension> {
+        match self.small.get(usize::from(id)) {
+            Some(found) => *found,
+            None => Extension::ALL.into_iter().find(|extension| self.ids[*extension as usize] == id),
+        }
+    }
+
+    /// All that was negotiated.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, Extension)> + '_ {
+        self.ids.iter().copied().zip(Extension::ALL).filter(|(id, _)| *id != 0)
+    }
+}
+
+const COUNT: usize = 10;
+const SMALL: usize = 16;
+/// RFC 8285 section 4.2.
+const ONE_BYTE_PROFILE: u16 = 0xbede;
+/// RFC 8285 section 4.3; the low four bits are for the application.
+const TWO_BYTE_PROFILE: u16 = 0x1000;
+/// Identifier 15 ends a block of the one-byte form.
+const ONE_BYTE_LAST_ID: u8 = 14;
+const ONE_BYTE_LONGEST: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_their_extension() {
+        for (index, extension) in Extension::ALL.into_iter().enumerate() {
+            assert_eq!(extension as usize, index);
+            assert_eq!(Extension::from_uri(extension.uri()), Some(extension));
+        }
+        assert_eq!(Extension::from_uri("urn:ietf:params:rtp-hdrext:toffset"), None);
+    }
+
+    #[test]
+    fn identifiers_map_both_ways_over_the_whole_range() {
+        for id in 1..=255 {
+            let mut map = ExtensionMap::new();
+            assert!(map.insert(id, Extension::Rid));
+            assert_eq!(map.id_of(Extension::Rid), Some(id));
+            assert_eq!(map.extension_of(id), Some(Extension::Rid));
+            assert_eq!(map.id_of(Extension::Mid), None);
+            assert_eq!(map.iter().collect::<Vec<_>>(), [(id, Extension::Rid)]);
+            assert_eq!((1..=255).filter_map(|id| map.extension_of(id)).count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_second_use_of_an_identifier_or_extension_replaces_the_first() {
+        let mut map = ExtensionMap::new();
+        map.insert(3, Extension::Mid);
+        map.insert(3, Extension::Rid);
+        assert_eq!((map.id_of(Extension::Mid), map.extension_of(3)), (None, Some(Extension::Rid)));
+        map.insert(200, Extension::Rid);
+        assert_eq!((map.extension_of(3), map.extension_of(200)), (None, Some(Extension::Rid)));
+        map.insert(200, Extension::Mid);
+        assert_eq!(map.iter().collect::<Vec<_>>(), [(200, Extension::Mid)]);
+        assert!(!map.insert(0, Extension::Rid));
+        assert_eq!(map.extension_of(0), None);
+    }
+}

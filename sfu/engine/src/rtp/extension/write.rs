@@ -1,0 +1,291 @@
+//! Writing the header that one subscriber gets. Runs once per packet per subscriber.
+
+use bytes::Bytes;
+
+use super::{
+    Extension, ExtensionMap, ONE_BYTE_LAST_ID, ONE_BYTE_LONGEST, ONE_BYTE_PROFILE, TWO_BYTE_PROFILE,
+};
+use crate::rtp::extension::EndToEndExtensions;
+use crate::rtp::packet::FIXED_HEADER_LEN;
+use crate::units::{PayloadType, Ssrc};
+
+/// A header as one subscriber is to see it.
+#[derive(Debug, Clone, Copy)]
+pub struct OutgoingHeader<'a> {
+    /// The marker bit.
+    pub marker: bool,
+    /// The subscriber's payload type.
+    pub payload_type: PayloadType,
+    /// In the subscriber's numbering.
+    pub sequence: u16,
+    /// In the subscriber's numbering.
+    pub timestamp: u32,
+    /// The SSRC that the subscriber was told.
+    pub ssrc: Ssrc,
+    /// What the publisher set; of it, what the subscriber negotiated is written.
+    pub extensions: &'a EndToEndExtensions,
+}
+
+/// Writes the header and returns its length: 12 bytes where nothing is to be carried. Extensions take the one-byte form
+/// when every identifier and value fits it, otherwise the two-byte form; empty values and those over 255 bytes fit
+/// neither and are left out. None if the buffer is too small.
+#[inline]
+pub fn write_header(buffer: &mut [u8], header: &OutgoingHeader<'_>, map: &ExtensionMap) -> Option<usize> {
+    let (fixed, rest) = buffer.split_first_chunk_mut::<FIXED_HEADER_LEN>()?;
+    let [s0, s1] = header.sequence.to_be_bytes();
+    let [t0, t1, t2, t3] = header.timestamp.to_be_bytes();
+    let [i0, i1, i2, i3] = header.ssrc.0.to_be_bytes();
+    let second = u8::from(header.marker) << 7 | header.payload_type.0 & 0x7f;
+    *fixed = [VERSION_2, second, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3];
+    if carries_nothing(header.extensions) {
+        return Some(FIXED_HEADER_LEN);
+    }
+    let block = Block::measure(header.extensions, map);
+    if block.body == 0 {
+        return Some(FIXED_HEADER_LEN);
+    }
+    let written = block.write(rest, header.extensions)?;
+    fixed[0] |= HAS_EXTENSION;
+    Some(FIXED_HEADER_LEN + written)
+}
+
+#[inline]
+fn carries_nothing(extensions: &EndToEndExtensions) -> bool {
+    extensions.audio_level.is_none()
+        && extensions.video_orientation.is_none()
+        && extensions.absolute_capture_time.is_none()
+        && extensions.playout_delay.is_none()
+        && extensions.dependency_descriptor.is_none()
+}
+
+/// The identifier of each value that is to be written, 0 for none, and what they come to. Values are taken one by one
+/// rather than from a list: lengths that the compiler knows save a third of the time.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    audio_level: u8,
+    video_orientation: u8,
+    absolute_capture_time: u8,
+    playout_delay: u8,
+    dependency_descriptor: u8,
+    one_byte: bool,
+    /// Bytes of all elements, without fill.
+    body: usize,
+}
+
+impl Block {
+    #[inline]
+    fn measure(extensions: &EndToEndExtensions, map: &ExtensionMap) -> Self {
+        let (mut one_byte, mut count, mut values) = (true, 0, 0);
+        let mut id = |extension, len: Option<usize>| {
+            let Some(len) = len.filter(|len| (1..=LONGEST).contains(len)) else { return 0 };
+            let Some(id) = map.id_of(extension) else { return 0 };
+            one_byte &= id <= ONE_BYTE_LAST_ID && len <= ONE_BYTE_LONGEST;
+            count += 1;
+            values += len;
+            id
+        };
+        Self {
+            audio_level: id(Extension::AudioLevel, extensions.audio_level.map(|_| 1)),
+            video_orientation: id(Extension::VideoOrientation, extensions.video_orientation.map(|_| 1)),
+            absolute_capture_time: id(
+                Extension::AbsoluteCaptureTime,
+                extensions.absolute_capture_time.as_ref().map(Bytes::len),
+            ),
+            playout_delay: id(Extension::PlayoutDelay, extensions.playout_delay.map(|_| 3)),
+            dependency_descriptor: id(
+                Extension::DependencyDescriptor,
+                extensions.dependency_descriptor.as_ref().map(Bytes::len),
+            ),
+            one_byte,
+            body: values + if one_byte { count } else { 2 * count },
+        }
+    }
+
+    #[inline]
+    fn write(self, buffer: &mut [u8], extensions: &EndToEndExtensions) -> Option<usize> {
+        let filled = self.body.next_multiple_of(4);
+        let (announce, rest) = buffer.split_first_chunk_mut::<4>()?;
+        let [p0, p1] = if self.one_byte { ONE_BYTE_PROFILE } else { TWO_BYTE_PROFILE }.to_be_bytes();
+        // At most five elements of 257 bytes.
+        let [w0, w1] = ((filled / 4) as u16).to_be_bytes();
+        *announce = [p0, p1, w0, w1];
+        let mut rest = rest.get_mut(..filled)?;
+        if let (id @ 1.., Some(level)) = (self.audio_level, extensions.audio_level) {
+            self.put_array(&mut rest, id, [level])?;
+        }
+        if let (id @ 1.., Some(orientation)) = (self.video_orientation, extensions.video_orientation) {
+            self.put_array(&mut rest, id, [orientation])?;
+        }
+        if let (id @ 1.., Some(time)) = (self.absolute_capture_time, &extensions.absolute_capture_time) {
+            self.put(&mut rest, id, time)?;
+        }
+        if let (id @ 1.., Some(delay)) = (self.playout_delay, extensions.playout_delay) {
+            self.put_array(&mut rest, id, delay)?;
+        }
+        if let (id @ 1.., Some(descriptor)) = (self.dependency_descriptor, &extensions.dependency_descriptor)
+        {
+            self.put(&mut rest, id, descriptor)?;
+        }
+        rest.fill(0);
+        Some(announce.len() + filled)
+    }
+
+    #[inline]
+    fn put_head(self, rest: &mut &mut [u8], id: u8, len: usize) -> Option<()> {
+        // 1 to 255, see `measure`.
+        let len = len as u8;
+        if self.one_byte {
+            *rest.split_off_first_mut()? = id << 4 | (len - 1);
+        } else {
+            *rest.split_off_first_mut()? = id;
+            *rest.split_off_first_mut()? = len;
+        }
+        Some(())
+    }
+
+    #[inline]
+    fn put_array<const N: usize>(self, rest: &mut &mut [u8], id: u8, value: [u8; N]) -> Option<()> {
+        self.put_head(rest, id, N)?;
+        *rest.split_off_mut(..N)?.first_chunk_mut::<N>()? = value;
+        Some(())
+    }
+
+    #[inline]
+    fn put(self, rest: &mut &mut [u8], id: u8, value: &[u8]) -> Option<()> {
+        self.put_head(rest, id, value.len())?;
+        rest.split_off_mut(..value.len())?.copy_from_slice(value);
+        Some(())
+    }
+}
+
+const VERSION_2: u8 = 0x80;
+const HAS_EXTENSION: u8 = 0x10;
+/// What the length of the two-byte form can say.
+const LONGEST: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::extension::{HeaderExtensions, read};
+    use crate::rtp::packet::RtpHeader;
+
+    fn header(extensions: &EndToEndExtensions) -> OutgoingHeader<'_> {
+        OutgoingHeader {
+            marker: true,
+            payload_type: PayloadType(111),
+            sequence: 0xfffe,
+            timestamp: 0x0102_0304,
+            ssrc: Ssrc(0xdead_beef),
+            extensions,
+        }
+    }
+
+    fn map(entries: &[(u8, Extension)]) -> ExtensionMap {
+        let mut map = ExtensionMap::new();
+        for (id, extension) in entries {
+            map.insert(*id, *extension);
+        }
+        map
+    }
+
+    fn full() -> EndToEndExtensions {
+        EndToEndExtensions {
+            audio_level: Some(0x92),
+            video_orientation: Some(3),
+            absolute_capture_time: Some(Bytes::from_static(&[5; 16])),
+            playout_delay: Some([1, 2, 3]),
+            dependency_descriptor: Some(Bytes::from_static(&[0xc1, 0, 9])),
+        }
+    }
+
+    fn everything() -> [(u8, Extension); 5] {
+        [
+            (1, Extension::AudioLevel),
+            (2, Extension::VideoOrientation),
+            (3, Extension::AbsoluteCaptureTime),
+            (4, Extension::PlayoutDelay),
+            (5, Extension::DependencyDescriptor),
+        ]
+    }
+
+    #[test]
+    fn without_extensions_the_header_is_twelve_bytes() {
+        let mut buffer = [0xff; 40];
+        let nothing = EndToEndExtensions::default();
+        assert_eq!(write_header(&mut buffer, &header(&nothing), &map(&everything())), Some(12));
+        let written = RtpHeader::parse(&buffer[..12]).unwrap();
+        assert_eq!(
+            (written.marker, written.payload_type, written.sequence),
+            (true, PayloadType(111), 0xfffe)
+        );
+        assert_eq!((written.timestamp, written.ssrc), (0x0102_0304, Ssrc(0xdead_beef)));
+        let unwanted = full();
+        assert_eq!(write_header(&mut buffer, &header(&unwanted), &ExtensionMap::new()), Some(12));
+        assert_eq!(RtpHeader::parse(&buffer).unwrap().extension, None);
+    }
+
+    #[test]
+    fn what_is_written_is_read_in_either_form() {
+        let extensions = full();
+        let mut long = everything();
+        long[2].0 = 15;
+        for (entries, profile) in [(everything(), ONE_BYTE_PROFILE), (long, TWO_BYTE_PROFILE)] {
+            let map = map(&entries);
+            let mut buffer = [0xff; 80];
+            let len = write_header(&mut buffer, &header(&extensions), &map).unwrap();
+            let packet = &buffer[..len];
+            let parsed = RtpHeader::parse(packet).unwrap();
+            assert_eq!(parsed.header_len, len);
+            assert_eq!(parsed.extension.unwrap().profile, profile);
+            let found = read(packet, &parsed, &map);
+            let expected = HeaderExtensions {
+                audio_level: Some(0x92),
+                video_orientation: Some(3),
+                absolute_capture_time: Some(&[5; 16]),
+                playout_delay: Some([1, 2, 3]),
+                dependency_descriptor: Some(&[0xc1, 0, 9]),
+                ..Default::default()
+            };
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_long_descriptor_takes_the_two_byte_form_and_an_oversized_one_is_left_out() {
+        for (len, carried) in [(16, true), (17, true), (255, true), (256, false), (0, false)] {
+            let extensions = EndToEndExtensions {
+                audio_level: Some(1),
+                dependency_descriptor: Some(Bytes::from(vec![7; len])),
+                ..Default::default()
+            };
+            let map = map(&everything());
+            let mut buffer = [0; 400];
+            let written = write_header(&mut buffer, &header(&extensions), &map).unwrap();
+            let parsed = RtpHeader::parse(&buffer[..written]).unwrap();
+            let found = read(&buffer, &parsed, &map);
+            assert_eq!(found.audio_level, Some(1));
+            assert_eq!(found.dependency_descriptor.map(<[u8]>::len), carried.then_some(len));
+        }
+    }
+
+    #[test]
+    fn only_what_the_subscriber_negotiated_is_written() {
+        let extensions = full();
+        let map = map(&[(9, Extension::VideoOrientation), (1, Extension::Mid)]);
+        let mut buffer = [0xff; 80];
+        let len = write_header(&mut buffer, &header(&extensions), &map).unwrap();
+        assert_eq!(&buffer[12..len], [0xbe, 0xde, 0, 1, 0x90, 3, 0, 0]);
+    }
+
+    #[test]
+    fn a_buffer_that_is_too_small_is_refused_at_every_length() {
+        let extensions = full();
+        let map = map(&everything());
+        let mut buffer = [0; 80];
+        let needed = write_header(&mut buffer, &header(&extensions), &map).unwrap();
+        for len in 0..needed {
+            assert_eq!(write_header(&mut buffer[..len], &header(&extensions), &map), None);
+        }
+        assert_eq!(write_header(&mut buffer[..needed], &header(&extensions), &map), Some(needed));
+    }
+}

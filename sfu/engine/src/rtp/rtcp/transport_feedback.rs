@@ -1,0 +1,162 @@
+//! Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1): which packets arrived,
+//! and when, by the number that is common to all streams of a sender.
+
+mod build;
+
+pub(super) use build::put_u24;
+pub use build::{FeedbackBuilder, write_transport_feedback};
+
+use std::time::Duration;
+
+use super::RtcpError;
+use super::parse::ssrc;
+use crate::rtp::reader::Reader;
+use crate::units::Ssrc;
+
+/// Arrival times as a receiver reports them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransportFeedback {
+    /// Who reports.
+    pub sender: Ssrc,
+    /// One of the streams that are reported on.
+    pub media: Ssrc,
+    /// The number of the first packet reported on.
+    pub base_sequence: u16,
+    /// How many packets from there on are reported on; those that are not in `received` were not received.
+    pub status_count: u16,
+    /// What the first arrival is relative to, in units of 64 ms of the receiver's clock, 24 bits.
+    pub reference_time: u32,
+    /// Counts feedback packets, so that a lost one is noticed.
+    pub feedback_count: u8,
+    /// What was received, by ascending number.
+    pub received: Vec<ReceivedPacket>,
+}
+
+/// One packet that was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceivedPacket {
+    /// Its transport-wide number.
+    pub sequence: u16,
+    /// How long after the one before it in the list, or after the reference time, it arrived, in [`DELTA_TICK`]s.
+    pub delta: i16,
+}
+
+impl TransportFeedback {
+    /// The received packets with their arrival, in [`DELTA_TICK`]s since the zero of the receiver's clock, which
+    /// wraps every 2^32 ticks (12 days).
+    pub fn arrivals(&self) -> impl Iterator<Item = (u16, i64)> + '_ {
+        let reference = i64::from(self.reference_time) * TICKS_PER_REFERENCE;
+        self.received.iter().scan(reference, |time, packet| {
+            *time += i64::from(packet.delta);
+            Some((packet.sequence, *time))
+        })
+    }
+
+    /// Memory is bounded by the bytes that there are: each received packet has at least one.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, RtcpError> {
+        let error = RtcpError::Truncated("transport feedback header");
+        let sender = ssrc(reader, "transport feedback sender SSRC")?;
+        let media = ssrc(reader, "transport feedback media SSRC")?;
+        let mut found = Self {
+            sender,
+            media,
+            base_sequence: reader.u16().ok_or(error)?,
+            status_count: reader.u16().ok_or(error)?,
+            reference_time: reader.u24().ok_or(error)?,
+            feedback_count: reader.u8().ok_or(error)?,
+            received: Vec::new(),
+        };
+        // The arrival times stand behind all statuses, whose number is only known by reading them.
+        let mut chunks = *reader;
+        let mut covered = 0_u32;
+        while covered < u32::from(found.status_count) {
+            covered += next_chunk(reader)?.len();
+        }
+        found.read_received(&mut chunks, reader)?;
+        Ok(found)
+    }
+
+    fn read_received(&mut self, chunks: &mut Reader<'_>, deltas: &mut Reader<'_>) -> Result<(), RtcpError> {
+        let count = u32::from(self.status_count);
+        let mut index = 0;
+        while index < count {
+            let chunk = next_chunk(chunks)?;
+            if chunk.is_all_lost() {
+                index += chunk.len();
+                continue;
+            }
+            for place in 0..chunk.len().min(count - index) {
+                let delta = match chunk.symbol(place) {
+                    NOT_RECEIVED => None,
+                    SMALL_DELTA => Some(deltas.u8().map(i16::from)),
+                    LARGE_DELTA => Some(deltas.array().map(i16::from_be_bytes)),
+                    _ => return Err(RtcpError::Undefined("packet status symbol")),
+                };
+                if let Some(delta) = delta {
+                    let delta = delta.ok_or(RtcpError::Truncated("receive deltas"))?;
+                    // Less than `status_count`, which has 16 bits.
+                    let sequence = self.base_sequence.wrapping_add(index as u16);
+                    self.received.push(ReceivedPacket { sequence, delta });
+                }
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// 16 bits that give the status of several packets (sections 3.1.3 and 3.1.4).
+#[derive(Debug, Clone, Copy)]
+struct Chunk(u16);
+
+impl Chunk {
+    fn is_run(self) -> bool {
+        self.0 & IS_VECTOR == 0
+    }
+
+    /// How many packets it is about.
+    fn len(self) -> u32 {
+        if self.is_run() {
+            u32::from(self.0 & LONGEST_RUN)
+        } else if self.0 & TWO_BITS == 0 {
+            ONE_BIT_SYMBOLS
+        } else {
+            TWO_BIT_SYMBOLS
+        }
+    }
+
+    fn is_all_lost(self) -> bool {
+        self.is_run() && self.symbol(0) == NOT_RECEIVED
+    }
+
+    /// The status at `place`, less than `len`.
+    fn symbol(self, place: u32) -> u8 {
+        let bits = if self.is_run() {
+            self.0 >> 13
+        } else if self.0 & TWO_BITS == 0 {
+            return (self.0 >> 13_u32.saturating_sub(place) & 1) as u8;
+        } else {
+            self.0 >> 12_u32.saturating_sub(2 * place)
+        };
+        (bits & 3) as u8
+    }
+}
+
+fn next_chunk(reader: &mut Reader<'_>) -> Result<Chunk, RtcpError> {
+    reader.u16().map(Chunk).ok_or(RtcpError::Truncated("packet status chunks"))
+}
+
+/// The unit of arrival times.
+pub const DELTA_TICK: Duration = Duration::from_micros(250);
+const TICKS_PER_REFERENCE: i64 = 256;
+const NOT_RECEIVED: u8 = 0;
+const SMALL_DELTA: u8 = 1;
+const LARGE_DELTA: u8 = 2;
+const IS_VECTOR: u16 = 0x8000;
+const TWO_BITS: u16 = 0x4000;
+const LONGEST_RUN: u16 = 0x1fff;
+const ONE_BIT_SYMBOLS: u32 = 14;
+const TWO_BIT_SYMBOLS: u32 = 7;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Writing RTCP. Every function appends one part, or as many as its list takes, to a compound packet.
+
+use super::transport_feedback::put_u24;
+use super::{
+    FORMAT_NACK, FORMAT_PLI, GOODBYE, PAYLOAD_FEEDBACK, RECEIVER_REPORT, ReportBlock, SENDER_REPORT,
+    SOURCE_DESCRIPTION, TRANSPORT_FEEDBACK, VERSION,
+};
+use crate::units::Ssrc;
+
+/// What a sender report says of its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SenderInfo {
+    /// Now, as 32.32 fixed-point seconds since 1900.
+    pub ntp: u64,
+    /// Now on the stream's clock.
+    pub rtp_timestamp: u32,
+    /// Packets sent so far.
+    pub packets: u32,
+    /// Bytes of payload sent so far.
+    pub octets: u32,
+}
+
+/// A sender report (RFC 3550 section 6.4.1). Blocks past the 31 that it can hold follow in receiver reports.
+pub fn write_sender_report(out: &mut Vec<u8>, ssrc: Ssrc, info: &SenderInfo, reports: &[ReportBlock]) {
+    let (first, more) = reports.split_at(reports.len().min(MOST_COUNTED));
+    write_part(out, first.len() as u8, SENDER_REPORT, |out| {
+        put_u32(out, ssrc.0);
+        out.extend(info.ntp.to_be_bytes());
+        put_u32(out, info.rtp_timestamp);
+        put_u32(out, info.packets);
+        put_u32(out, info.octets);
+        put_report_blocks(out, first);
+    });
+    if !more.is_empty() {
+        write_receiver_report(out, ssrc, more);
+    }
+}
+
+/// Receiver reports (RFC 3550 section 6.4.2), 31 blocks in each; without blocks, one that is empty.
+pub fn write_receiver_report(out: &mut Vec<u8>, ssrc: Ssrc, reports: &[ReportBlock]) {
+    let (first, more) = reports.split_at(reports.len().min(MOST_COUNTED));
+    for blocks in std::iter::once(first).chain(more.chunks(MOST_COUNTED)) {
+        write_part(out, blocks.len() as u8, RECEIVER_REPORT, |out| {
+            put_u32(out, ssrc.0);
+            put_report_blocks(out, blocks);
+        });
+    }
+}
+
+/// A source description with the canonical name alone (RFC 3550 section 6.5.1), cut to the 255 bytes it can have.
+pub fn write_sdes_cname(out: &mut Vec<u8>, ssrc: Ssrc, cname: &str) {
+    let (cname, _) = cname.split_at(cname.floor_char_boundary(255));
+    write_part(out, 1, SOURCE_DESCRIPTION, |out| {
+        put_u32(out, ssrc.0);
+        out.extend([CNAME, cname.len() as u8]);
+        out.extend(cname.as_bytes());
+        // The list of items ends with a zero byte; `write_part` fills up with more.
+        out.push(0);
+    });
+}
+
+/// Negative acknowledgements (RFC 4585 section 6.2.1). Numbers that ascend within 16 of one another share an entry.
+/// Writes nothing for an empty list.
+pub fn write_nack(out: &mut Vec<u8>, sender: Ssrc, media: Ssrc, lost: &[u16]) {
+    let mut rest = lost.iter().copied().peekable();
+    while rest.peek().is_some() {
+        write_part(out, FORMAT_NACK, TRANSPORT_FEEDBACK, |out| {
+            put_u32(out, sender.0);
+            put_u32(out, media.0);
+            for _ in 0..MOST_NACK_ENTRIES {
+                let Some(first) = rest.next() else { break };
+                let mut following = 0_u16;
+                while let Some(next) = rest.next_if(|next| next.wrapping_sub(first) <= 16) {
+                    match next.wrapping_sub(first) {
+                        0 => {}
+                        distance => following |= 1 << (distance - 1),
+                    }
+                }
+                out.extend(first.to_be_bytes());
+                out.extend(following.to_be_bytes());
+            }
+        });
+    }
+}
+
+/// A picture loss indication (RFC 4585 section 6.3.1).
+pub fn write_pli(out: &mut Vec<u8>, sender: Ssrc, media: Ssrc) {
+    write_part(out, FORMAT_PLI, PAYLOAD_FEEDBACK, |out| {
+        put_u32(out, sender.0);
+        put_u32(out, media.0);
+    });
+}
+
+/// Goodbyes (RFC 3550 section 6.6), 31 streams in each. Writes nothing for an empty list.
+pub fn write_bye(out: &mut Vec<u8>, ssrcs: &[Ssrc]) {
+    for ssrcs in ssrcs.chunks(MOST_COUNTED) {
+        write_part(out, ssrcs.len() as u8, GOODBYE, |out| {
+            for ssrc in ssrcs {
+                put_u32(out, ssrc.0);
+            }
+        });
+    }
+}
+
+/// Writes a header, then the body, filled up with zeros to whole words, and the length into the header.
+pub(super) fn write_part(out: &mut Vec<u8>, count: u8, packet_type: u8, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend([VERSION << 6 | count, packet_type, 0, 0]);
+    body(out);
+    let len = (out.len() - start).next_multiple_of(4);
+    out.resize(start + len, 0);
+    // Every part here is bounded far below the 256 KiB that the field counts, in words without the header's.
+    let words = ((len - 4) / 4) as u16;
+    if let Some(field) = out.get_mut(start + 2..start + 4) {
+        field.copy_from_slice(&words.to_be_bytes());
+    }
+}
+
+fn put_report_blocks(out: &mut Vec<u8>, reports: &[ReportBlock]) {
+    for report in reports {
+        put_u32(out, report.ssrc.0);
+        out.push(report.fraction_lost);
+        put_u24(out, report.lost.clamp(-0x80_0000, 0x7f_ffff) as u32);
+        put_u32(out, report.highest_sequence);
+        put_u32(out, report.jitter);
+        put_u32(out, report.last_sr);
+        put_u32(out, report.delay_since_last_sr);
+    }
+}
+
+pub(super) fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend(value.to_be_bytes());
+}
+
+/// What the five bits of a count can say.
+const MOST_COUNTED: usize = 31;
+/// About a kilobyte, so that a part fits a datagram.
+const MOST_NACK_ENTRIES: usize = 250;
+const CNAME: u8 = 1;

@@ -1,0 +1,36 @@
+//! The retransmission payload format (RFC 4588 section 4): the original sequence number, then the original payload.
+
+/// Bytes that precede the original payload.
+pub const ORIGINAL_SEQUENCE_LEN: usize = 2;
+
+/// Splits the payload of a retransmission into the original sequence number and the original payload. None if it is
+/// too short, as packets of pure padding are, which some senders probe with on this stream.
+pub fn original_sequence(payload: &[u8]) -> Option<(u16, &[u8])> {
+    let (sequence, original) = payload.split_first_chunk::<ORIGINAL_SEQUENCE_LEN>()?;
+    Some((u16::from_be_bytes(*sequence), original))
+}
+
+/// Writes the original sequence number where the payload begins; returns the bytes written, None if there is no room.
+pub fn write_original_sequence(buffer: &mut [u8], sequence: u16) -> Option<usize> {
+    *buffer.first_chunk_mut::<ORIGINAL_SEQUENCE_LEN>()? = sequence.to_be_bytes();
+    Some(ORIGINAL_SEQUENCE_LEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut payload = [0, 0, 7, 8, 9];
+        assert_eq!(write_original_sequence(&mut payload, 0xfffe), Some(2));
+        assert_eq!(original_sequence(&payload), Some((0xfffe, &[7, 8, 9][..])));
+    }
+
+    #[test]
+    fn an_empty_original_is_one_and_a_single_byte_is_none() {
+        assert_eq!(original_sequence(&[1, 2]), Some((0x0102, &[][..])));
+        assert_eq!(original_sequence(&[1]), None);
+        assert_eq!(write_original_sequence(&mut [0], 1), None);
+    }
+}
