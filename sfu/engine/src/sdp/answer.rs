@@ -1,0 +1,389 @@
+//! Answering a client's offer (RFC 8829 section 5.3).
+
+use std::collections::BTreeSet;
+
+use rand::Rng;
+use sfu_protocol::{AddTrack, Permissions};
+
+use super::SdpError;
+use super::codecs::{self, NegotiatedCodec};
+use super::description::{Description, Direction, Section, SectionKind, Setup};
+use super::extensions;
+use super::negotiation::{
+    BoundSection, DataSection, DtlsRole, LocalParameters, Negotiation, Outcome, Role, Slot, SlotKind,
+    UnmatchedSection, UnpublishedSection, Usage, WantedTrack, draw_ssrc, own_ssrcs,
+};
+use super::publish::{self, PublishedSlot};
+use super::text::{SectionText, Source, session};
+use crate::rtp::codec::Codec;
+
+impl Negotiation {
+    /// Takes a client's offer and answers it. `pending` are announced tracks without a section; those that
+    /// found theirs are in [`Outcome::published`]. `wanted` are subscriptions without a section, in order;
+    /// those that got one are in [`Outcome::bound`]. On an error nothing has changed.
+    pub fn apply_offer(
+        &mut self,
+        sdp: &str,
+        local: &LocalParameters,
+        pending: &[AddTrack],
+        wanted: &[WantedTrack],
+        permissions: Permissions,
+        rng: &mut impl Rng,
+    ) -> Result<Outcome, SdpError> {
+        if self.role == Role::Subscriber {
+            return Err(SdpError::new("offer", "this connection is offered by the server"));
+        }
+        let description = Description::parse(sdp, &self.limits)?;
+        let mut next = self.clone();
+        let outcome = next.take_offer(&description, local, pending, wanted, permissions, rng)?;
+        *self = next;
+        Ok(outcome)
+    }
+
+    /// Whether this offer restarts ICE, so that the caller can hand new credentials of ours to
+    /// [`apply_offer`](Self::apply_offer) (RFC 8445 section 9). False for what cannot be read.
+    pub fn restarts_ice(&self, sdp: &str) -> bool {
+        let Some(remote) = &self.remote else { return false };
+        Description::parse(sdp, &self.limits).is_ok_and(|offer| offer.ice != remote.ice)
+    }
+
+    fn take_offer(
+        &mut self,
+        offer: &Description,
+        local: &LocalParameters,
+        pending: &[AddTrack],
+        wanted: &[WantedTrack],
+        permissions: Permissions,
+        rng: &mut impl Rng,
+    ) -> Result<Outcome, SdpError> {
+        let (remote, ice_restart) = self.transport_of(offer, Setup::ActPass)?;
+        let mut outcome = Outcome::new(remote.clone(), ice_restart);
+        self.remote = Some(remote);
+        self.offer_arrived();
+        self.align(offer, &mut outcome)?;
+        let mut lost = self.take_published(offer, permissions, &mut outcome);
+        self.match_published(pending, &mut outcome);
+        self.check_published(offer)?;
+        lost.extend(self.take_received(offer, &mut outcome));
+        outcome.unbound = lost.iter().map(|track| track.track.clone()).collect();
+        let wanted: Vec<WantedTrack> = lost.into_iter().chain(wanted.iter().cloned()).collect();
+        let mut used = own_ssrcs(&self.slots);
+        used.extend(offer.sections.iter().flat_map(|section| &section.ssrcs).map(|source| source.ssrc.0));
+        if self.role == Role::Single {
+            self.bind(offer, &wanted, &mut used, &mut outcome, rng);
+        }
+        outcome.mid_to_track = self.mid_to_track();
+        outcome.answer_sdp = self.write_answer(offer, local, rng);
+        Ok(outcome)
+    }
+
+    /// Slots follow the offer's sections: count never shrinks, mids and kinds stay, except where a stopped
+    /// section is put to new use (RFC 8829 section 5.2.2).
+    fn align(&mut self, offer: &Description, outcome: &mut Outcome) -> Result<(), SdpError> {
+        if offer.sections.len() < self.slots.len() {
+            let reason = format!("fewer sections than before ({})", self.slots.len());
+            return Err(SdpError::new("m=", reason));
+        }
+        for (index, section) in offer.sections.iter().enumerate() {
+            let kind = SlotKind::of(section);
+            let fresh = |stale| Slot { mid: section.mid.clone(), kind, usage: Usage::Inactive, stale };
+            let Some(slot) = self.slots.get_mut(index) else {
+                self.slots.push(fresh(false));
+                continue;
+            };
+            slot.stale = false;
+            if slot.mid == section.mid && slot.kind == kind {
+                continue;
+            }
+            if !matches!(slot.usage, Usage::Rejected) {
+                let field = format!("m= (mid {})", section.mid);
+                return Err(SdpError::new(field, format!("stands where mid {} stood", slot.mid)));
+            }
+            *slot = fresh(false);
+        }
+        outcome.data = offer.sections.iter().find_map(|section| match section.kind {
+            SectionKind::Data { sctp_port, max_message_size } if !section.rejected => {
+                Some(DataSection { mid: section.mid.clone(), sctp_port, max_message_size })
+            }
+            _ => None,
+        });
+        Ok(())
+    }
+
+    /// Sections in which the client sends, has begun to, or has ceased to. Answers tracks whose section the
+    /// client now sends in.
+    fn take_published(
+        &mut self,
+        offer: &Description,
+        permissions: Permissions,
+        outcome: &mut Outcome,
+    ) -> Vec<WantedTrack> {
+        let mut lost = Vec::new();
+        for (slot, section) in self.slots.iter_mut().zip(&offer.sections) {
+            let sends = !section.rejected && section.direction.sends() && permissions.publish;
+            let sends = sends && matches!(slot.kind, SlotKind::Media(_));
+            let before = match &slot.usage {
+                Usage::Published(published) => Some(published.clone()),
+                _ => None,
+            };
+            let track_id = section.msid.as_ref().map_or("", |msid| msid.track.as_str());
+            let same = before.as_ref().filter(|before| sends && before.section.sdp_cid == track_id);
+            let now = match same {
+                Some(before) => before.offered_again(section, self.client),
+                None if sends => PublishedSlot::new(section, self.client),
+                None => None,
+            };
+            if let Some(before) = &before {
+                match &now {
+                    Some(now) if same.is_some() => {
+                        if now.track().is_some() && now.section != before.section {
+                            outcome.republished.push(now.section.clone());
+                        }
+                    }
+                    _ => outcome.unpublished.push(UnpublishedSection {
+                        mid: section.mid.clone(),
+                        track: before.track().cloned(),
+                    }),
+                }
+            }
+            match now {
+                Some(now) => {
+                    if let Usage::Bound(bound) = &slot.usage {
+                        lost.push(wanted_again(bound));
+                    }
+                    slot.usage = Usage::Published(Box::new(now));
+                }
+                None if before.is_some() => slot.usage = Usage::Inactive,
+                None => {}
+            }
+        }
+        lost
+    }
+
+    fn check_published(&self, offer: &Description) -> Result<(), SdpError> {
+        let (mut matched, mut parked) = (0, 0);
+        for (slot, section) in self.slots.iter().zip(&offer.sections) {
+            let Usage::Published(published) = &slot.usage else { continue };
+            let (count, limit) = match published.track() {
+                Some(_) => (&mut matched, self.limits.published_tracks),
+                None => (&mut parked, self.limits.pending_tracks),
+            };
+            *count += 1;
+            if *count > limit {
+                let field = format!("m= (mid {})", section.mid);
+                return Err(SdpError::new(field, format!("more than {limit} tracks")));
+            }
+        }
+        Ok(())
+    }
+
+    fn match_published(&mut self, pending: &[AddTrack], outcome: &mut Outcome) {
+        let cids: BTreeSet<String> = self.published().map(|slot| slot.section.sdp_cid.clone()).collect();
+        let renamed = !self.keeps_ids;
+        let mut parked: Vec<&mut PublishedSlot> = Vec::new();
+        for slot in &mut self.slots {
+            if let Usage::Published(published) = &mut slot.usage
+                && published.track().is_none()
+            {
+                parked.push(&mut **published);
+            }
+        }
+        let (_, exact) = publish::match_announcements(&mut parked, pending, &cids, renamed);
+        for published in parked {
+            if published.track().is_some() {
+                published.prefer(self.client);
+                outcome.published.push(published.section.clone());
+            } else {
+                outcome.unmatched.push(UnmatchedSection {
+                    mid: published.section.mid.clone(),
+                    kind: published.section.kind,
+                    sdp_cid: published.section.sdp_cid.clone(),
+                });
+            }
+        }
+        self.keeps_ids |= exact;
+    }
+
+    /// Sections in which the client receives, and those that nobody can use. Answers tracks that lost theirs.
+    fn take_received(&mut self, offer: &Description, outcome: &mut Outcome) -> Vec<WantedTrack> {
+        let mut lost = Vec::new();
+        let data = outcome.data.as_ref().map(|data| data.mid.as_str());
+        for (slot, section) in self.slots.iter_mut().zip(&offer.sections) {
+            if matches!(slot.usage, Usage::Published(_)) {
+                continue;
+            }
+            let before = match std::mem::replace(&mut slot.usage, Usage::Rejected) {
+                Usage::Bound(bound) => Some(bound),
+                _ => None,
+            };
+            let SlotKind::Media(kind) = slot.kind else {
+                if data == Some(section.mid.as_str()) {
+                    slot.usage = Usage::Data;
+                }
+                continue;
+            };
+            let codecs =
+                codecs::accept_sent(section, self.client, before.as_ref().and_then(|bound| bound.codec));
+            let usable = !section.rejected && !codecs.is_empty();
+            let receives = usable && section.direction == Direction::RecvOnly;
+            match before {
+                Some(bound) if receives && can_carry(&codecs, bound.codec) => {
+                    let extensions = extensions::accept_sent(section, kind);
+                    let now = BoundSection { codecs, extensions, ..(*bound).clone() };
+                    if now != *bound {
+                        outcome.bound.push(now.clone());
+                    }
+                    slot.usage = Usage::Bound(Box::new(now));
+                    continue;
+                }
+                Some(bound) => lost.push(wanted_again(&bound)),
+                None => {}
+            }
+            slot.usage = match (receives, usable) {
+                (true, _) => Usage::Free,
+                (false, true) => Usage::Inactive,
+                (false, false) => Usage::Rejected,
+            };
+        }
+        lost
+    }
+
+    /// Gives free sections to wanted tracks, in order.
+    fn bind(
+        &mut self,
+        offer: &Description,
+        wanted: &[WantedTrack],
+        used: &mut BTreeSet<u32>,
+        outcome: &mut Outcome,
+        rng: &mut impl Rng,
+    ) {
+        for track in wanted {
+            if self.is_bound(&track.track) {
+                continue;
+            }
+            let mut free = self.slots.iter_mut().zip(&offer.sections).filter(|(slot, _)| {
+                matches!(slot.usage, Usage::Free) && slot.kind == SlotKind::Media(track.kind)
+            });
+            let Some((slot, section)) = free.next() else { continue };
+            let codecs = codecs::accept_sent(section, self.client, track.codec);
+            if !can_carry(&codecs, track.codec) {
+                outcome.unsupported.push(track.track.clone());
+                continue;
+            }
+            let rtx = codecs.iter().any(|codec| codec.rtx.is_some());
+            let bound = BoundSection {
+                mid: slot.mid.clone(),
+                track: track.track.clone(),
+                publisher: track.publisher.clone(),
+                kind: track.kind,
+                codec: track.codec,
+                ssrc: draw_ssrc(used, rng),
+                rtx_ssrc: rtx.then(|| draw_ssrc(used, rng)),
+                extensions: extensions::accept_sent(section, track.kind),
+                codecs,
+            };
+            outcome.bound.push(bound.clone());
+            slot.usage = Usage::Bound(Box::new(bound));
+        }
+    }
+
+    fn write_answer(&mut self, offer: &Description, local: &LocalParameters, rng: &mut impl Rng) -> String {
+        let origin = self.next_origin(rng);
+        let setup = match self.remote.as_ref().map(|remote| remote.dtls_role) {
+            Some(DtlsRole::Client) => "active",
+            _ => "passive",
+        };
+        let mut writer = AnswerWriter { negotiation: self, local, setup, bundle: Vec::new() };
+        let mut sections = Vec::with_capacity(offer.sections.len());
+        for (slot, section) in writer.negotiation.slots.iter().zip(&offer.sections) {
+            sections.push(writer.section(slot, section).finish());
+        }
+        session(origin, &writer.bundle, offer.extmap_allow_mixed, sections)
+    }
+}
+
+/// Whether a track of that codec can be sent with these payload types.
+pub(super) fn can_carry(codecs: &[NegotiatedCodec], codec: Option<Codec>) -> bool {
+    let has = |wanted: Codec| codecs.iter().any(|codec| codec.codec == wanted);
+    match codec {
+        None => !codecs.is_empty(),
+        Some(codec) => has(codec),
+    }
+}
+
+fn wanted_again(bound: &BoundSection) -> WantedTrack {
+    let BoundSection { track, publisher, kind, codec, .. } = bound.clone();
+    WantedTrack { track, publisher, kind, codec }
+}
+
+struct AnswerWriter<'a> {
+    negotiation: &'a Negotiation,
+    local: &'a LocalParameters,
+    setup: &'static str,
+    bundle: Vec<&'a str>,
+}
+
+impl<'a> AnswerWriter<'a> {
+    fn section(&mut self, slot: &'a Slot, offered: &Section) -> SectionText {
+        let mut text = SectionText::new(&offered.media, &offered.protocol, &slot.mid);
+        if matches!(slot.usage, Usage::Rejected) {
+            text.reject();
+            text.formats(&offered.formats);
+            text.flag("inactive");
+            return text;
+        }
+        text.transport(self.local, self.setup);
+        if self.bundle.is_empty() {
+            text.candidates(&self.local.candidates);
+        }
+        self.bundle.push(&slot.mid);
+        match &slot.usage {
+            Usage::Data => text.data(),
+            Usage::Published(published) => {
+                let section = &published.section;
+                text.flag("recvonly");
+                media(&mut text, offered, &section.codecs);
+                receive_rids(&mut text, offered);
+            }
+            Usage::Bound(bound) => {
+                text.flag("sendonly");
+                media(&mut text, offered, &bound.codecs);
+                let BoundSection { track, publisher, ssrc, rtx_ssrc, .. } = &**bound;
+                text.source(&Source { track, publisher, ssrc: *ssrc, rtx: *rtx_ssrc });
+            }
+            Usage::Inactive | Usage::Free | Usage::Rejected => {
+                text.flag("inactive");
+                let idle = codecs::accept_sent(offered, self.negotiation.client, None);
+                media(&mut text, offered, &idle);
+            }
+        }
+        text
+    }
+}
+
+fn media(text: &mut SectionText, offered: &Section, codecs: &[NegotiatedCodec]) {
+    text.rtcp(offered.rtcp_rsize);
+    if offered.extmap_allow_mixed {
+        text.flag("extmap-allow-mixed");
+    }
+    for (id, uri, direction) in extensions::answered(offered) {
+        // RFC 8285 section 7: a direction offered is mirrored.
+        match direction {
+            Direction::SendOnly => text.value("extmap", format!("{id}/recvonly {uri}")),
+            Direction::RecvOnly => text.value("extmap", format!("{id}/sendonly {uri}")),
+            _ => text.value("extmap", format!("{id} {uri}")),
+        }
+    }
+    text.codecs(codecs);
+}
+
+/// The simulcast streams that are taken, in the offer's order, none of them paused (RFC 8853 section 5.3).
+fn receive_rids(text: &mut SectionText, offered: &Section) {
+    let rids = publish::sent_rids(offered);
+    for rid in &rids {
+        text.value("rid", format!("{rid} recv"));
+    }
+    if !rids.is_empty() && !offered.simulcast_send.is_empty() {
+        text.value("simulcast", format!("recv {}", rids.join(";")));
+    }
+}

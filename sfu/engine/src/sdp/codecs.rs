@@ -1,0 +1,336 @@
+//! Which codecs we relay, and which of an offer's payload types are taken. Always the offer's numbers.
+
+use sfu_protocol::{AddTrack, ClientTraits, MediaKind};
+
+use super::description::{CodecParameters, Section, SectionKind};
+use super::section::fmtp_value;
+use crate::rtp::codec::Codec;
+use crate::units::PayloadType;
+
+/// One payload type that both sides agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NegotiatedCodec {
+    /// Its number.
+    pub payload_type: PayloadType,
+    /// What it carries.
+    pub codec: Codec,
+    /// The payload type of its retransmissions (RFC 4588).
+    pub rtx: Option<PayloadType>,
+    /// Format parameters, as written in our description.
+    pub fmtp: String,
+    /// Agreed `a=rtcp-fb` values.
+    pub feedback: Vec<&'static str>,
+    /// `<encoding name>/<clock rate>[/<channels>]`, as offered.
+    pub encoding: String,
+}
+
+impl NegotiatedCodec {
+    /// Whether a receiver that agreed on `self` can decode what its publisher sends as `published`: the same
+    /// codec, and a profile that contains the publisher's.
+    pub fn carries(&self, published: &Self) -> bool {
+        if self.codec != published.codec {
+            return false;
+        }
+        match self.codec {
+            Codec::Vp9 => vp9_profile(&self.fmtp) == vp9_profile(&published.fmtp),
+            Codec::H264 => {
+                let (Some(to), Some(from)) = (h264_profile(&self.fmtp), h264_profile(&published.fmtp)) else {
+                    return false;
+                };
+                // Single NAL unit mode is a subset of non-interleaved mode, and baseline as browsers encode it
+                // is constrained baseline.
+                let profile = to == H264Profile::Main || from == H264Profile::Baseline;
+                profile && h264_mode(&self.fmtp) >= h264_mode(&published.fmtp)
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether `nack` was agreed.
+    pub fn nack(&self) -> bool {
+        self.feedback.contains(&"nack")
+    }
+
+    /// Whether `transport-cc` was agreed.
+    pub fn transport_cc(&self) -> bool {
+        self.feedback.contains(&"transport-cc")
+    }
+}
+
+/// The codec that a lower- or upper-case MIME subtype names.
+pub fn codec_named(name: &str) -> Option<Codec> {
+    KNOWN.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name)).map(|(_, codec, _)| *codec)
+}
+
+/// `audio/opus`, `video/vp8`, …
+pub fn mime_type(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Opus => "audio/opus",
+        Codec::Red => "audio/red",
+        Codec::Pcmu => "audio/pcmu",
+        Codec::Pcma => "audio/pcma",
+        Codec::Vp8 => "video/vp8",
+        Codec::Vp9 => "video/vp9",
+        Codec::H264 => "video/h264",
+        Codec::Av1 => "video/av1",
+    }
+}
+
+/// What we take of a section in which the client sends. With an announcement its first codec leads; without
+/// one, everything known is taken so that the answer need not wait.
+pub(super) fn accept_published(
+    section: &Section,
+    client: ClientTraits,
+    announced: Option<&AddTrack>,
+) -> Vec<NegotiatedCodec> {
+    let red = PREFER_RED || announced.is_some_and(|track| track.codecs.iter().any(|codec| codec == "red"));
+    let no_red = client.firefox || announced.is_some_and(|track| track.disable_red || track.encrypted);
+    let wishes: &[String] = announced.map_or(&[], |track| &track.codecs);
+    let mut preferred: Vec<Codec> = wishes.iter().filter_map(|name| codec_named(name)).collect();
+    if red {
+        preferred.insert(0, Codec::Red);
+    }
+    let feedback = match section.kind {
+        SectionKind::Video => PUBLISHED_VIDEO_FEEDBACK,
+        _ => PUBLISHED_AUDIO_FEEDBACK,
+    };
+    let mut codecs = accept(section, feedback);
+    codecs.retain(|codec| codec.codec != Codec::Red || !no_red);
+    prefer(&mut codecs, &preferred);
+    // Firefox sends the first codec that both know, whatever stands first in the answer.
+    if let Some(first) = codecs.first().map(|codec| codec.codec)
+        && client.firefox
+        && preferred.contains(&first)
+    {
+        codecs.retain(|codec| codec.codec == first);
+    }
+    for codec in codecs.iter_mut().filter(|codec| codec.codec == Codec::Opus) {
+        if announced.is_some_and(|track| !track.disable_dtx) {
+            codec.fmtp.push_str(";usedtx=1");
+        }
+        if announced.is_some_and(|track| track.stereo) {
+            codec.fmtp.push_str(";stereo=1;maxaveragebitrate=510000");
+        }
+    }
+    codecs
+}
+
+/// What we take of a section in which the client receives; the track's own codec leads. A publisher may
+/// change its codec, so everything common stays.
+pub(super) fn accept_sent(
+    section: &Section,
+    client: ClientTraits,
+    hint: Option<Codec>,
+) -> Vec<NegotiatedCodec> {
+    let feedback = match section.kind {
+        SectionKind::Video => SENT_VIDEO_FEEDBACK,
+        _ => SENT_AUDIO_FEEDBACK,
+    };
+    let mut codecs = accept(section, feedback);
+    codecs.retain(|codec| codec.codec != Codec::Red || !client.firefox);
+    let preferred: &[Codec] = match &hint {
+        // RED of a publisher goes to those who take it, its Opus to the others.
+        Some(Codec::Red) => &[Codec::Red, Codec::Opus],
+        Some(codec) => std::slice::from_ref(codec),
+        None => &[],
+    };
+    prefer(&mut codecs, preferred);
+    codecs
+}
+
+/// What we offer in a section of our own; mids and numbers are ours.
+pub(super) fn offered(kind: MediaKind, client: ClientTraits, hint: Option<Codec>) -> Vec<NegotiatedCodec> {
+    let (table, feedback) = match kind {
+        MediaKind::Audio => (OFFERED_AUDIO, SENT_AUDIO_FEEDBACK),
+        MediaKind::Video => (OFFERED_VIDEO, SENT_VIDEO_FEEDBACK),
+    };
+    let mut codecs: Vec<NegotiatedCodec> = table
+        .iter()
+        .filter(|(_, codec, ..)| *codec != Codec::Red || !client.firefox)
+        .map(|(payload_type, codec, rtx, encoding, fmtp)| NegotiatedCodec {
+            payload_type: PayloadType(*payload_type),
+            codec: *codec,
+            rtx: rtx.map(PayloadType),
+            fmtp: (*fmtp).to_owned(),
+            feedback: if *codec == Codec::Red { Vec::new() } else { feedback.to_vec() },
+            encoding: (*encoding).to_owned(),
+        })
+        .collect();
+    prefer(&mut codecs, hint.as_slice());
+    codecs
+}
+
+/// Of what we offered, what an answer's section kept, in the answer's order.
+pub(super) fn kept_by_answer(offered: &[NegotiatedCodec], section: &Section) -> Vec<NegotiatedCodec> {
+    let mut kept = Vec::new();
+    for answered in &section.codecs {
+        let ours = offered.iter().find(|codec| codec.payload_type == answered.payload_type);
+        let Some(ours) = ours.filter(|ours| codec_of(answered, section.kind) == Some(ours.codec)) else {
+            continue;
+        };
+        let feedback = common_feedback(&ours.feedback, answered);
+        let rtx = ours.rtx.filter(|rtx| answered.rtx == Some(*rtx));
+        kept.push(NegotiatedCodec { rtx, feedback, ..ours.clone() });
+    }
+    kept
+}
+
+fn accept(section: &Section, feedback: &'static [&'static str]) -> Vec<NegotiatedCodec> {
+    let mut accepted: Vec<NegotiatedCodec> = Vec::new();
+    for offered in &section.codecs {
+        let Some(codec) = codec_of(offered, section.kind) else { continue };
+        let fmtp = match codec {
+            Codec::Opus => OPUS_FMTP.to_owned(),
+            _ => offered.fmtp.clone(),
+        };
+        let mut encoding = format!("{}/{}", offered.name, offered.clock_rate);
+        if offered.channels > 1 {
+            encoding.push_str(&format!("/{}", offered.channels));
+        }
+        accepted.push(NegotiatedCodec {
+            payload_type: offered.payload_type,
+            codec,
+            rtx: offered.rtx.filter(|_| section.kind == SectionKind::Video),
+            fmtp,
+            feedback: if codec == Codec::Red { Vec::new() } else { common_feedback(feedback, offered) },
+            encoding,
+        });
+    }
+    // RED that wraps something else than the Opus taken here cannot be read (RFC 2198 section 5).
+    let opus = accepted.iter().find(|codec| codec.codec == Codec::Opus).map(|codec| codec.payload_type.0);
+    accepted.retain(|codec| codec.codec != Codec::Red || opus.is_some_and(|opus| wraps(&codec.fmtp, opus)));
+    accepted
+}
+
+fn wraps(red_fmtp: &str, opus: u8) -> bool {
+    red_fmtp.is_empty() || red_fmtp.split('/').all(|block| block.trim().parse() == Ok(opus))
+}
+
+fn codec_of(offered: &CodecParameters, kind: SectionKind) -> Option<Codec> {
+    let media = match kind {
+        SectionKind::Audio => MediaKind::Audio,
+        SectionKind::Video => MediaKind::Video,
+        SectionKind::Data { .. } | SectionKind::Other => return None,
+    };
+    let codec = codec_named(&offered.name)?;
+    let (_, _, (of, clock_rate)) = KNOWN.iter().find(|(_, known, _)| *known == codec)?;
+    let usable = match codec {
+        Codec::Opus => offered.channels == 2,
+        Codec::Vp9 => vp9_profile(&offered.fmtp).is_some_and(|profile| profile <= 2),
+        Codec::H264 => h264_profile(&offered.fmtp).is_some() && h264_mode(&offered.fmtp) <= 1,
+        Codec::Av1 => fmtp_value(&offered.fmtp, "profile").is_none_or(|profile| profile == "0"),
+        _ => true,
+    };
+    (*of == media && *clock_rate == offered.clock_rate && usable).then_some(codec)
+}
+
+fn common_feedback(ours: &[&'static str], offered: &CodecParameters) -> Vec<&'static str> {
+    ours.iter().copied().filter(|value| offered.feedback.iter().any(|theirs| theirs == value)).collect()
+}
+
+/// Stable: what is not preferred keeps its order behind what is.
+fn prefer(codecs: &mut [NegotiatedCodec], preferred: &[Codec]) {
+    codecs.sort_by_key(|codec| {
+        preferred.iter().position(|wanted| *wanted == codec.codec).unwrap_or(preferred.len())
+    });
+}
+
+fn vp9_profile(fmtp: &str) -> Option<u8> {
+    fmtp_value(fmtp, "profile-id").map_or(Some(0), |profile| profile.parse().ok())
+}
+
+/// H.264 profiles that every receiver of ours decodes. High is not among them: most subscribers offer only
+/// constrained baseline in hardware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum H264Profile {
+    Baseline,
+    Main,
+}
+
+/// RFC 6184 section 8.1: the first byte is the profile; baseline, level 1 if absent.
+fn h264_profile(fmtp: &str) -> Option<H264Profile> {
+    let id = fmtp_value(fmtp, "profile-level-id").unwrap_or("42000a");
+    match u32::from_str_radix(id, 16).ok().filter(|_| id.len() == 6)? >> 16 {
+        0x42 => Some(H264Profile::Baseline),
+        0x4d => Some(H264Profile::Main),
+        _ => None,
+    }
+}
+
+fn h264_mode(fmtp: &str) -> u8 {
+    fmtp_value(fmtp, "packetization-mode").map_or(0, |mode| mode.parse().unwrap_or(u8::MAX))
+}
+
+/// Whether RED leads the answer to a microphone, so that its publisher sends it. It costs twice the audio
+/// rate and needs a conversion for subscribers that take no RED; until there is one, RED is only used by
+/// clients that ask for it by name.
+const PREFER_RED: bool = false;
+
+const OPUS_FMTP: &str = "minptime=10;useinbandfec=1";
+
+const PUBLISHED_VIDEO_FEEDBACK: &[&str] = &["nack", "nack pli", "ccm fir", "transport-cc"];
+const PUBLISHED_AUDIO_FEEDBACK: &[&str] = &["nack", "transport-cc"];
+const SENT_VIDEO_FEEDBACK: &[&str] = &["nack", "nack pli", "ccm fir"];
+const SENT_AUDIO_FEEDBACK: &[&str] = &["nack"];
+
+const KNOWN: &[(&str, Codec, (MediaKind, u32))] = &[
+    ("opus", Codec::Opus, (MediaKind::Audio, 48_000)),
+    ("red", Codec::Red, (MediaKind::Audio, 48_000)),
+    ("PCMU", Codec::Pcmu, (MediaKind::Audio, 8_000)),
+    ("PCMA", Codec::Pcma, (MediaKind::Audio, 8_000)),
+    ("VP8", Codec::Vp8, (MediaKind::Video, 90_000)),
+    ("VP9", Codec::Vp9, (MediaKind::Video, 90_000)),
+    ("H264", Codec::H264, (MediaKind::Video, 90_000)),
+    ("AV1", Codec::Av1, (MediaKind::Video, 90_000)),
+];
+
+type OfferedCodec = (u8, Codec, Option<u8>, &'static str, &'static str);
+
+const OFFERED_AUDIO: &[OfferedCodec] = &[
+    (111, Codec::Opus, None, "opus/48000/2", OPUS_FMTP),
+    (63, Codec::Red, None, "red/48000/2", "111/111"),
+    (0, Codec::Pcmu, None, "PCMU/8000", ""),
+    (8, Codec::Pcma, None, "PCMA/8000", ""),
+];
+
+const OFFERED_VIDEO: &[OfferedCodec] = &[
+    (96, Codec::Vp8, Some(97), "VP8/90000", ""),
+    (98, Codec::Vp9, Some(99), "VP9/90000", "profile-id=0"),
+    (100, Codec::Vp9, Some(101), "VP9/90000", "profile-id=1"),
+    (
+        125,
+        Codec::H264,
+        Some(126),
+        "H264/90000",
+        "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+    ),
+    (
+        108,
+        Codec::H264,
+        Some(109),
+        "H264/90000",
+        "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42e01f",
+    ),
+    (
+        102,
+        Codec::H264,
+        Some(103),
+        "H264/90000",
+        "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42001f",
+    ),
+    (
+        104,
+        Codec::H264,
+        Some(105),
+        "H264/90000",
+        "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42001f",
+    ),
+    (
+        106,
+        Codec::H264,
+        Some(107),
+        "H264/90000",
+        "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=4d001f",
+    ),
+    (35, Codec::Av1, Some(36), "AV1/90000", "level-idx=5;profile=0;tier=0"),
+];

@@ -1,0 +1,451 @@
+//! The state of one peer connection: which section carries what.
+//!
+//! A [`Slot`] stands for one media section, in the order of the descriptions. [`answer`](super::answer) and
+//! [`offer`](super::offer) work on a copy of the slots and put it in place only when all went well, so a
+//! description that is refused changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use rand::Rng;
+use sfu_protocol::{AddTrack, ClientTraits, MediaKind, ParticipantSid, TrackSid};
+
+use super::SdpError;
+use super::codecs::NegotiatedCodec;
+use super::description::{Description, Fingerprint, IceCredentials, Section, SectionKind, Setup};
+use super::offer::Outstanding;
+use super::publish::{self, PublishedSection, PublishedSlot};
+use crate::limits::Limits;
+use crate::rtp::codec::Codec;
+use crate::units::Ssrc;
+
+/// What our side of the connection says of itself. To restart ICE, hand in new credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalParameters {
+    /// Credentials of our ICE-lite agent.
+    pub ice: IceCredentials,
+    /// Hash of our certificate.
+    pub fingerprint: Fingerprint,
+    /// Host candidates, best first.
+    pub candidates: Vec<SocketAddr>,
+}
+
+/// What a peer connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Both directions; the client offers.
+    Single,
+    /// The client publishes; it offers.
+    Publisher,
+    /// The client receives; we offer.
+    Subscriber,
+}
+
+/// A track that the client is to receive and that has no section yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedTrack {
+    /// Which.
+    pub track: TrackSid,
+    /// Who publishes it.
+    pub publisher: ParticipantSid,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Its codec, if it is known here already.
+    pub codec: Option<Codec>,
+}
+
+/// Who opens the DTLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DtlsRole {
+    /// We do.
+    Client,
+    /// The other side does.
+    Server,
+}
+
+/// The other side's end of the transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteTransport {
+    /// Its credentials.
+    pub ice: IceCredentials,
+    /// The hash that its certificate must have.
+    pub fingerprint: Fingerprint,
+    /// Our part in the handshake. Never changes once set.
+    pub dtls_role: DtlsRole,
+}
+
+/// The accepted data section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataSection {
+    /// Its mid.
+    pub mid: String,
+    /// The other side's SCTP port.
+    pub sctp_port: u16,
+    /// The longest message that the other side takes, in bytes; 0: any.
+    pub max_message_size: u64,
+}
+
+/// A section in which we send a track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundSection {
+    /// Its mid.
+    pub mid: String,
+    /// What is sent in it.
+    pub track: TrackSid,
+    /// Who publishes that.
+    pub publisher: ParticipantSid,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The track's codec, if it was known when it was bound; the client takes it.
+    pub codec: Option<Codec>,
+    /// The SSRC to send with; stays while the track is bound here.
+    pub ssrc: Ssrc,
+    /// The SSRC of retransmissions (video whose codecs have RTX).
+    pub rtx_ssrc: Option<Ssrc>,
+    /// Agreed payload types, the track's own codec first.
+    pub codecs: Vec<NegotiatedCodec>,
+    /// Agreed header extensions, by id.
+    pub extensions: Vec<(u8, &'static str)>,
+}
+
+/// A section in which the client sends and whose track is not announced yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnmatchedSection {
+    /// Its mid.
+    pub mid: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Its track id in the offer.
+    pub sdp_cid: String,
+}
+
+/// A section whose published media ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnpublishedSection {
+    /// Its mid.
+    pub mid: String,
+    /// The track, if it had been announced.
+    pub track: Option<TrackSid>,
+}
+
+/// What a description decided. Apply the endings before the beginnings: a track may move from one section
+/// to another at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Transport facts, to be set or to be compared.
+    pub remote: RemoteTransport,
+    /// The other side's credentials changed: the caller handed in new ones of ours (or will next time) and
+    /// the transport continues on them.
+    pub ice_restart: bool,
+    /// The answer to give; empty when an answer was applied.
+    pub answer_sdp: String,
+    /// Every section that we send in.
+    pub mid_to_track: BTreeMap<String, TrackSid>,
+    /// Published media that ended.
+    pub unpublished: Vec<UnpublishedSection>,
+    /// Announced tracks that now have their section.
+    pub published: Vec<PublishedSection>,
+    /// Sections published before whose description changed.
+    pub republished: Vec<PublishedSection>,
+    /// Sections that wait for their announcement; see [`Negotiation::match_parked`].
+    pub unmatched: Vec<UnmatchedSection>,
+    /// Tracks that lost their section. Those also in `bound` got another.
+    pub unbound: Vec<TrackSid>,
+    /// Wanted tracks that now have a section, and sections bound before whose parameters changed.
+    pub bound: Vec<BoundSection>,
+    /// Wanted tracks that the client cannot receive: no codec in common.
+    pub unsupported: Vec<TrackSid>,
+    /// The data section, if there is one.
+    pub data: Option<DataSection>,
+}
+
+impl Outcome {
+    pub(super) fn new(remote: RemoteTransport, ice_restart: bool) -> Self {
+        Self {
+            remote,
+            ice_restart,
+            answer_sdp: String::new(),
+            mid_to_track: BTreeMap::new(),
+            unpublished: Vec::new(),
+            published: Vec::new(),
+            republished: Vec::new(),
+            unmatched: Vec::new(),
+            unbound: Vec::new(),
+            bound: Vec::new(),
+            unsupported: Vec::new(),
+            data: None,
+        }
+    }
+}
+
+/// Additional receive-only sections that the client is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SectionsNeeded {
+    /// For sound.
+    pub audios: u32,
+    /// For pictures.
+    pub videos: u32,
+}
+
+/// One media section and its use.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub mid: String,
+    pub kind: SlotKind,
+    pub usage: Usage,
+    /// Our last description says that we send a track here which is released since.
+    pub stale: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SlotKind {
+    Media(MediaKind),
+    Data,
+    Other,
+}
+
+impl SlotKind {
+    pub fn of(section: &Section) -> Self {
+        match section.kind {
+            SectionKind::Audio => Self::Media(MediaKind::Audio),
+            SectionKind::Video => Self::Media(MediaKind::Video),
+            SectionKind::Data { .. } => Self::Data,
+            SectionKind::Other => Self::Other,
+        }
+    }
+}
+
+/// What a section is used for.
+#[derive(Debug, Clone)]
+pub(super) enum Usage {
+    /// Stopped for good; only a new mid brings it back.
+    Rejected,
+    /// Nobody sends.
+    Inactive,
+    /// Data channels.
+    Data,
+    /// The client sends.
+    Published(Box<PublishedSlot>),
+    /// The client would receive; nothing is bound.
+    Free,
+    /// We send.
+    Bound(Box<BoundSection>),
+}
+
+/// The state of one peer connection.
+#[derive(Debug, Clone)]
+pub struct Negotiation {
+    pub(super) role: Role,
+    pub(super) client: ClientTraits,
+    pub(super) limits: Limits,
+    /// Id and version of our descriptions' origin line.
+    pub(super) origin: Option<(u64, u64)>,
+    pub(super) remote: Option<RemoteTransport>,
+    pub(super) slots: Vec<Slot>,
+    /// Sections asked of the client and not offered yet.
+    requested: Option<SectionsNeeded>,
+    pub(super) outstanding: Option<Box<Outstanding>>,
+    pub(super) next_offer: u32,
+    /// Credentials of our last offer; others mean an ICE restart.
+    pub(super) offered_ice: Option<IceCredentials>,
+    /// Some track's id in the SDP was its announced one: this stack does not rename.
+    pub(super) keeps_ids: bool,
+}
+
+impl Negotiation {
+    /// A connection on which nothing was said yet.
+    pub fn new(role: Role, client: ClientTraits, limits: Limits) -> Self {
+        Self {
+            role,
+            client,
+            limits,
+            origin: None,
+            remote: None,
+            slots: Vec::new(),
+            requested: None,
+            outstanding: None,
+            next_offer: 1,
+            offered_ice: None,
+            keeps_ids: false,
+        }
+    }
+
+    /// What it is for.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether the other side has described itself.
+    pub fn has_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// Whether the track has a section that is agreed on.
+    pub fn is_bound(&self, track: &TrackSid) -> bool {
+        self.slots.iter().any(|slot| matches!(&slot.usage, Usage::Bound(bound) if bound.track == *track))
+    }
+
+    /// How many additional receive-only sections the client must be asked for, beyond the free ones and those
+    /// asked for already. `Some` with zeros: nothing but a new offer is needed (a free section is there, or a
+    /// released one is to fall silent). `None`: nothing is needed, or a request is in flight.
+    pub fn sections_needed(&mut self, wanted: &[WantedTrack]) -> Option<SectionsNeeded> {
+        if self.role != Role::Single {
+            return None;
+        }
+        let waiting = |kind| wanted.iter().filter(|track| track.kind == kind).count();
+        let free = |kind| {
+            let free = self
+                .slots
+                .iter()
+                .filter(|slot| slot.kind == SlotKind::Media(kind) && matches!(slot.usage, Usage::Free));
+            free.count()
+        };
+        let lacking = |kind| waiting(kind).saturating_sub(free(kind));
+        let stale = self.slots.iter().any(|slot| slot.stale);
+        let room = self.limits.media_sections.saturating_sub(self.slots.len());
+        let audios = lacking(MediaKind::Audio).min(room);
+        let videos = lacking(MediaKind::Video).min(room.saturating_sub(audios));
+        let fits = |kind| waiting(kind) > 0 && free(kind) > 0;
+        if !stale && audios == 0 && videos == 0 && !fits(MediaKind::Audio) && !fits(MediaKind::Video) {
+            return None;
+        }
+        let asked = self.requested.unwrap_or_default();
+        let count = |lacking: usize, asked: u32| u32::try_from(lacking).unwrap_or(0).saturating_sub(asked);
+        let more =
+            SectionsNeeded { audios: count(audios, asked.audios), videos: count(videos, asked.videos) };
+        if self.requested.is_some() && more == SectionsNeeded::default() {
+            return None;
+        }
+        self.requested =
+            Some(SectionsNeeded { audios: asked.audios + more.audios, videos: asked.videos + more.videos });
+        Some(more)
+    }
+
+    /// The track is no longer to be sent: its section falls silent at the next negotiation and is free for
+    /// another. True if there was one.
+    pub fn release(&mut self, track: &TrackSid) -> bool {
+        let proposed = self.outstanding.iter_mut().flat_map(|outstanding| &mut outstanding.slots);
+        let mut found = false;
+        for slot in self.slots.iter_mut().chain(proposed) {
+            if matches!(&slot.usage, Usage::Bound(bound) if bound.track == *track) {
+                slot.usage = Usage::Free;
+                slot.stale = true;
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// An announcement arrived: gives it the parked section whose track id it names, or, from a stack that
+    /// renames, the first of its kind.
+    pub fn match_parked(&mut self, track: &AddTrack) -> Option<PublishedSection> {
+        self.pair(std::slice::from_ref(track), !self.keeps_ids).pop()
+    }
+
+    /// Pairs what is still parked with what is still announced, in order, even though this stack did not
+    /// rename ids so far. For the caller to use when an announcement and a section of its kind have waited
+    /// for each other for a second or so.
+    pub fn match_renamed(&mut self, pending: &[AddTrack]) -> Vec<PublishedSection> {
+        self.pair(pending, true)
+    }
+
+    /// The published track is not taken any longer, whatever the client goes on sending: the section waits
+    /// for another announcement of its track id. Answers the section's mid.
+    pub fn withdraw(&mut self, track: &TrackSid) -> Option<String> {
+        let (mid, published) = self.slots.iter_mut().find_map(|slot| match &mut slot.usage {
+            Usage::Published(published) if published.track() == Some(track) => Some((&slot.mid, published)),
+            _ => None,
+        })?;
+        published.withdraw();
+        Some(mid.clone())
+    }
+
+    fn pair(&mut self, pending: &[AddTrack], renamed: bool) -> Vec<PublishedSection> {
+        let cids: BTreeSet<String> = self.published().map(|slot| slot.section.sdp_cid.clone()).collect();
+        let mut parked: Vec<&mut PublishedSlot> = self
+            .slots
+            .iter_mut()
+            .filter_map(|slot| match &mut slot.usage {
+                Usage::Published(published) if published.track().is_none() => Some(&mut **published),
+                _ => None,
+            })
+            .collect();
+        let (matched, exact) = publish::match_announcements(&mut parked, pending, &cids, renamed);
+        self.keeps_ids |= exact;
+        matched
+    }
+
+    pub(super) fn published(&self) -> impl Iterator<Item = &PublishedSlot> {
+        self.slots.iter().filter_map(|slot| match &slot.usage {
+            Usage::Published(published) => Some(&**published),
+            _ => None,
+        })
+    }
+
+    pub(super) fn mid_to_track(&self) -> BTreeMap<String, TrackSid> {
+        mid_to_track(&self.slots)
+    }
+
+    /// The client offered: what was asked for is there, or will not come.
+    pub(super) fn offer_arrived(&mut self) {
+        self.requested = None;
+    }
+
+    /// The other side's end of the transport, and whether ICE restarts.
+    pub(super) fn transport_of(
+        &self,
+        description: &Description,
+        default: Setup,
+    ) -> Result<(RemoteTransport, bool), SdpError> {
+        let known = self.remote.as_ref();
+        let dtls_role = match (description.setup.unwrap_or(default), known.map(|known| known.dtls_role)) {
+            (Setup::ActPass, Some(role)) => role,
+            (Setup::ActPass, None) | (Setup::Active, None | Some(DtlsRole::Server)) => DtlsRole::Server,
+            (Setup::Passive, None | Some(DtlsRole::Client)) => DtlsRole::Client,
+            (Setup::Active, Some(DtlsRole::Client)) | (Setup::Passive, Some(DtlsRole::Server)) => {
+                return Err(SdpError::new("a=setup", "changes roles within a connection"));
+            }
+        };
+        if known.is_some_and(|known| known.fingerprint != description.fingerprint) {
+            return Err(SdpError::new("a=fingerprint", "changes within a connection"));
+        }
+        let ice_restart = known.is_some_and(|known| known.ice != description.ice);
+        let (ice, fingerprint) = (description.ice.clone(), description.fingerprint.clone());
+        Ok((RemoteTransport { ice, fingerprint, dtls_role }, ice_restart))
+    }
+
+    /// Id and version of the next description of ours (RFC 8829 section 5.2.1: 62 bits, version counts up).
+    pub(super) fn next_origin(&mut self, rng: &mut impl Rng) -> (u64, u64) {
+        let (id, version) = self.origin.unwrap_or_else(|| (rng.random::<u64>() >> 2, 0));
+        let next = (id, version.wrapping_add(1));
+        self.origin = Some(next);
+        next
+    }
+}
+
+pub(super) fn mid_to_track(slots: &[Slot]) -> BTreeMap<String, TrackSid> {
+    let bound = slots.iter().filter_map(|slot| match &slot.usage {
+        Usage::Bound(bound) => Some((slot.mid.clone(), bound.track.clone())),
+        _ => None,
+    });
+    bound.collect()
+}
+
+/// An SSRC that is none of `used`, which it joins.
+pub(super) fn draw_ssrc(used: &mut BTreeSet<u32>, rng: &mut impl Rng) -> Ssrc {
+    loop {
+        let ssrc = rng.random::<u32>();
+        if ssrc != 0 && used.insert(ssrc) {
+            return Ssrc(ssrc);
+        }
+    }
+}
+
+/// SSRCs of what we send.
+pub(super) fn own_ssrcs(slots: &[Slot]) -> BTreeSet<u32> {
+    let bound = slots.iter().filter_map(|slot| match &slot.usage {
+        Usage::Bound(bound) => Some(bound),
+        _ => None,
+    });
+    bound.flat_map(|bound| [Some(bound.ssrc), bound.rtx_ssrc]).flatten().map(|ssrc| ssrc.0).collect()
+}

@@ -1,0 +1,232 @@
+//! Offering the subscriber connection, and taking its answer (RFC 8829 section 5.2).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::Rng;
+use sfu_protocol::{MediaKind, TrackSid};
+
+use super::SdpError;
+use super::answer::can_carry;
+use super::description::{Description, Section, SectionKind, Setup};
+use super::negotiation::{
+    BoundSection, DataSection, LocalParameters, Negotiation, Outcome, Role, Slot, SlotKind, Usage,
+    WantedTrack, draw_ssrc, mid_to_track, own_ssrcs,
+};
+use super::text::{SectionText, Source, session};
+use super::{codecs, extensions};
+
+/// An offer to send to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutgoingOffer {
+    /// Our number of it; the answer carries it.
+    pub id: u32,
+    /// The description.
+    pub sdp: String,
+    /// Every section that we send in.
+    pub mid_to_track: BTreeMap<String, TrackSid>,
+}
+
+/// An offer without an answer yet.
+#[derive(Debug, Clone)]
+pub(super) struct Outstanding {
+    pub id: u32,
+    /// The slots as they will be once it is answered.
+    pub slots: Vec<Slot>,
+}
+
+impl Negotiation {
+    /// Makes the offer that gives sections to `wanted`, silences released ones and, if the credentials in
+    /// `local` are new, restarts ICE. `None` while an offer is outstanding, when there is nothing to say, or
+    /// when the client is the one to offer.
+    pub fn create_offer(
+        &mut self,
+        local: &LocalParameters,
+        wanted: &[WantedTrack],
+        rng: &mut impl Rng,
+    ) -> Option<OutgoingOffer> {
+        if self.role != Role::Subscriber || self.outstanding.is_some() {
+            return None;
+        }
+        let mut slots = self.slots.clone();
+        if slots.is_empty() {
+            slots.push(Slot { mid: "0".to_owned(), kind: SlotKind::Data, usage: Usage::Data, stale: false });
+        }
+        let added = self.propose(&mut slots, wanted, rng);
+        let stale = slots.iter().any(|slot| slot.stale);
+        if self.offered_ice.as_ref() == Some(&local.ice) && !added && !stale {
+            return None;
+        }
+        for slot in &mut slots {
+            slot.stale = false;
+        }
+        let id = self.next_offer;
+        self.next_offer = self.next_offer.wrapping_add(1).max(1);
+        let origin = self.next_origin(rng);
+        let sdp = self.write_offer(&slots, local, origin);
+        self.offered_ice = Some(local.ice.clone());
+        let offer = OutgoingOffer { id, sdp, mid_to_track: mid_to_track(&slots) };
+        self.outstanding = Some(Box::new(Outstanding { id, slots }));
+        Some(offer)
+    }
+
+    /// Whether an offer waits for its answer.
+    pub fn is_offering(&self) -> bool {
+        self.outstanding.is_some()
+    }
+
+    /// Takes the client's answer to the outstanding offer. `None` if it answers another one. On an error
+    /// nothing has changed, and the offer is still outstanding.
+    pub fn apply_answer(&mut self, id: u32, sdp: &str) -> Result<Option<Outcome>, SdpError> {
+        let Some(outstanding) = self.outstanding.as_ref().filter(|outstanding| outstanding.id == id) else {
+            return Ok(None);
+        };
+        let answer = Description::parse(sdp, &self.limits)?;
+        let mut slots = outstanding.slots.clone();
+        if answer.sections.len() != slots.len() {
+            let reason = format!("{} sections answer {}", answer.sections.len(), slots.len());
+            return Err(SdpError::new("m=", reason));
+        }
+        if answer.setup == Some(Setup::ActPass) {
+            return Err(SdpError::new("a=setup", "an answer must be active or passive"));
+        }
+        let (remote, ice_restart) = self.transport_of(&answer, Setup::Active)?;
+        let mut outcome = Outcome::new(remote.clone(), ice_restart);
+        for (index, (slot, section)) in slots.iter_mut().zip(&answer.sections).enumerate() {
+            if slot.mid != section.mid {
+                let field = format!("a=mid:{}", section.mid);
+                return Err(SdpError::new(field, format!("answers mid {}", slot.mid)));
+            }
+            let before = self.slots.get(index).map(|before| &before.usage);
+            take_section(slot, section, before, &mut outcome);
+        }
+        outcome.mid_to_track = mid_to_track(&slots);
+        self.slots = slots;
+        self.remote = Some(remote);
+        self.outstanding = None;
+        Ok(Some(outcome))
+    }
+
+    /// Gives idle or new slots to wanted tracks; whether any changed.
+    fn propose(&self, slots: &mut Vec<Slot>, wanted: &[WantedTrack], rng: &mut impl Rng) -> bool {
+        let mut used: BTreeSet<u32> = own_ssrcs(slots);
+        let mut added = false;
+        for track in wanted {
+            let has = |slot: &Slot| matches!(&slot.usage, Usage::Bound(bound) if bound.track == track.track);
+            if slots.iter().any(has) {
+                continue;
+            }
+            let kind = SlotKind::Media(track.kind);
+            let idle = |slot: &Slot| slot.kind == kind && matches!(slot.usage, Usage::Free | Usage::Inactive);
+            let index = slots.iter().position(idle).unwrap_or(slots.len());
+            if index == slots.len() {
+                if slots.len() >= self.limits.media_sections {
+                    continue;
+                }
+                slots.push(Slot { mid: index.to_string(), kind, usage: Usage::Inactive, stale: false });
+            }
+            let Some(slot) = slots.get_mut(index) else { continue };
+            slot.usage = Usage::Bound(Box::new(BoundSection {
+                mid: slot.mid.clone(),
+                track: track.track.clone(),
+                publisher: track.publisher.clone(),
+                kind: track.kind,
+                codec: track.codec,
+                ssrc: draw_ssrc(&mut used, rng),
+                rtx_ssrc: (track.kind == MediaKind::Video).then(|| draw_ssrc(&mut used, rng)),
+                codecs: codecs::offered(track.kind, self.client, track.codec),
+                extensions: extensions::offered(track.kind).to_vec(),
+            }));
+            added = true;
+        }
+        added
+    }
+
+    fn write_offer(&self, slots: &[Slot], local: &LocalParameters, origin: (u64, u64)) -> String {
+        let mut bundle = Vec::new();
+        let mut sections = Vec::with_capacity(slots.len());
+        for slot in slots {
+            let (name, protocol) = match slot.kind {
+                SlotKind::Media(MediaKind::Audio) => ("audio", "UDP/TLS/RTP/SAVPF"),
+                SlotKind::Media(MediaKind::Video) => ("video", "UDP/TLS/RTP/SAVPF"),
+                SlotKind::Data | SlotKind::Other => ("application", "UDP/DTLS/SCTP"),
+            };
+            let mut text = SectionText::new(name, protocol, &slot.mid);
+            if matches!(slot.usage, Usage::Rejected) {
+                text.reject();
+                text.formats(&["0".to_owned()]);
+                text.flag("inactive");
+                sections.push(text.finish());
+                continue;
+            }
+            text.transport(local, "actpass");
+            if bundle.is_empty() {
+                text.candidates(&local.candidates);
+            }
+            bundle.push(slot.mid.as_str());
+            self.write_slot(&mut text, slot);
+            sections.push(text.finish());
+        }
+        session(origin, &bundle, false, sections)
+    }
+
+    fn write_slot(&self, text: &mut SectionText, slot: &Slot) {
+        match (&slot.usage, slot.kind) {
+            (_, SlotKind::Media(kind)) => {
+                let bound = match &slot.usage {
+                    Usage::Bound(bound) => Some(bound),
+                    _ => None,
+                };
+                text.flag(if bound.is_some() { "sendonly" } else { "inactive" });
+                text.rtcp(true);
+                text.extensions(extensions::offered(kind));
+                // Always the whole set, so that a payload type keeps its meaning over all offers.
+                text.codecs(&codecs::offered(kind, self.client, bound.and_then(|bound| bound.codec)));
+                if let Some(bound) = bound {
+                    let BoundSection { track, publisher, ssrc, rtx_ssrc, .. } = &**bound;
+                    text.source(&Source { track, publisher, ssrc: *ssrc, rtx: *rtx_ssrc });
+                }
+            }
+            _ => text.data(),
+        }
+    }
+}
+
+fn take_section(slot: &mut Slot, section: &Section, before: Option<&Usage>, outcome: &mut Outcome) {
+    if let SectionKind::Data { sctp_port, max_message_size } = section.kind
+        && slot.kind == SlotKind::Data
+        && !section.rejected
+    {
+        outcome.data = Some(DataSection { mid: section.mid.clone(), sctp_port, max_message_size });
+    }
+    let previously = match before {
+        Some(Usage::Bound(bound)) => Some(bound),
+        _ => None,
+    };
+    let Usage::Bound(bound) = &slot.usage else {
+        if section.rejected {
+            slot.usage = Usage::Rejected;
+        }
+        return;
+    };
+    let codecs = codecs::kept_by_answer(&bound.codecs, section);
+    let now = BoundSection {
+        extensions: extensions::kept_by_answer(section, bound.kind),
+        rtx_ssrc: bound.rtx_ssrc.filter(|_| codecs.iter().any(|codec| codec.rtx.is_some())),
+        codecs,
+        ..(**bound).clone()
+    };
+    let usable = !section.rejected && section.direction.receives();
+    if usable && can_carry(&now.codecs, now.codec) {
+        if previously.is_none_or(|previously| **previously != now) {
+            outcome.bound.push(now.clone());
+        }
+        slot.usage = Usage::Bound(Box::new(now));
+        return;
+    }
+    match previously.filter(|previously| previously.track == now.track) {
+        Some(_) => outcome.unbound.push(now.track.clone()),
+        None => outcome.unsupported.push(now.track.clone()),
+    }
+    slot.stale = !section.rejected;
+    slot.usage = if section.rejected { Usage::Rejected } else { Usage::Free };
+}

@@ -1,0 +1,166 @@
+//! Receive sections of a single connection: asked for, bound, released, lost.
+
+use super::*;
+
+const AUDIO: MediaKind = MediaKind::Audio;
+const VIDEO: MediaKind = MediaKind::Video;
+
+fn needed(audios: u32, videos: u32) -> Option<SectionsNeeded> {
+    Some(SectionsNeeded { audios, videos })
+}
+
+#[test]
+fn sections_are_asked_for_once_and_only_those_that_lack() {
+    let mut connection = Connection::new(Role::Single);
+    connection.offer(&offer(&[Part::Hear("0"), Part::See("1"), Part::Data("2")]), &[], &[]);
+    let mut tracks = vec![wanted("TR_A1", AUDIO)];
+    assert_eq!(connection.negotiation.sections_needed(&[]), None);
+    // One free section: only an offer is needed.
+    assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 0));
+    assert_eq!(connection.negotiation.sections_needed(&tracks), None);
+    // While that request is in flight only what goes beyond it is asked for.
+    tracks.extend([wanted("TR_A2", AUDIO), wanted("TR_V1", VIDEO), wanted("TR_V2", VIDEO)]);
+    assert_eq!(connection.negotiation.sections_needed(&tracks), needed(1, 1));
+    assert_eq!(connection.negotiation.sections_needed(&tracks), None);
+    tracks.push(wanted("TR_V3", VIDEO));
+    assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 1));
+    // The client offers less than asked: what still lacks is asked for again.
+    let more = [Part::Hear("0"), Part::See("1"), Part::Data("2"), Part::Hear("3"), Part::See("4")];
+    let outcome = connection.offer(&offer(&more), &[], &tracks);
+    let bound: Vec<&str> = outcome.bound.iter().map(|section| section.track.as_str()).collect();
+    assert_eq!(bound, ["TR_A1", "TR_A2", "TR_V1", "TR_V2"]);
+    tracks.retain(|track| !connection.negotiation.is_bound(&track.track));
+    assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 1));
+}
+
+#[test]
+fn no_more_sections_are_asked_for_than_a_description_may_have() {
+    let mut connection = Connection::new(Role::Single);
+    connection.negotiation = Negotiation::new(
+        Role::Single,
+        ClientTraits::default(),
+        Limits { media_sections: 4, ..Limits::default() },
+    );
+    connection.offer(&offer(&[Part::Data("0")]), &[], &[]);
+    let tracks: Vec<WantedTrack> = (0..9).map(|n| wanted(&format!("TR_{n}"), VIDEO)).collect();
+    assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 3));
+    let full = offer(&[Part::Data("0"), Part::See("1"), Part::See("2"), Part::See("3")]);
+    assert_eq!(connection.offer(&full, &[], &tracks).bound.len(), 3);
+    // Nothing can be gained any longer, so nothing is asked.
+    assert_eq!(connection.negotiation.sections_needed(&tracks[3..]), None);
+}
+
+#[test]
+fn a_released_section_falls_silent_and_is_reused_with_a_new_ssrc() {
+    let mut connection = Connection::new(Role::Single);
+    let sdp = offer(&[Part::See("0"), Part::Data("1")]);
+    let first = connection.offer(&sdp, &[], &[wanted("TR_1", VIDEO)]).bound.remove(0);
+    // A re-offer changes nothing while it is bound.
+    let again = connection.offer(&sdp, &[], &[]);
+    assert!(again.bound.is_empty() && again.unbound.is_empty());
+    assert!(again.answer_sdp.contains(&format!("a=ssrc:{} ", first.ssrc.0)));
+    assert!(connection.negotiation.release(&first.track));
+    assert!(!connection.negotiation.release(&first.track));
+    assert_eq!(connection.negotiation.sections_needed(&[]), needed(0, 0));
+    let silent = connection.offer(&sdp, &[], &[]);
+    assert!(silent.answer_sdp.contains("a=inactive") && silent.mid_to_track.is_empty());
+    assert!(!silent.answer_sdp.contains("a=ssrc:") && !silent.answer_sdp.contains("a=msid:"));
+    assert_eq!(connection.negotiation.sections_needed(&[]), None);
+    let second = connection.offer(&sdp, &[], &[wanted("TR_2", VIDEO)]).bound.remove(0);
+    assert_eq!(second.mid, first.mid);
+    assert_ne!((second.ssrc, second.rtx_ssrc), (first.ssrc, first.rtx_ssrc));
+}
+
+#[test]
+fn a_track_that_loses_its_section_moves_to_a_free_one() {
+    // What becomes of the section of TR_1, and whether another is free.
+    let cases = [
+        (Part::Idle(VIDEO, "0"), true),
+        (Part::Stopped(VIDEO, "0"), true),
+        (Part::Show("0", "camera"), true),
+        (Part::Stopped(VIDEO, "0"), false),
+    ];
+    for (change, free) in cases {
+        let mut connection = Connection::new(Role::Single);
+        connection.offer(&offer(&[Part::See("0"), Part::Data("1")]), &[], &[wanted("TR_1", VIDEO)]);
+        let mut parts = vec![change, Part::Data("1")];
+        parts.extend(free.then_some(Part::See("2")));
+        let outcome = connection.offer(&offer(&parts), &[], &[]);
+        assert_eq!(outcome.unbound, [TrackSid::new("TR_1")]);
+        let mids: Vec<&str> = outcome.bound.iter().map(|section| section.mid.as_str()).collect();
+        assert_eq!(mids, if free { vec!["2"] } else { vec![] });
+        assert_eq!(connection.negotiation.is_bound(&TrackSid::new("TR_1")), free);
+    }
+}
+
+#[test]
+fn the_track_s_codec_leads_and_is_required() {
+    for (codec, lead) in [(Codec::Av1, 45), (Codec::H264, 102), (Codec::Vp8, 96)] {
+        let track = WantedTrack { codec: Some(codec), ..wanted("TR_1", VIDEO) };
+        let outcome = Connection::new(Role::Single).offer(&offer(&[Part::See("0")]), &[], &[track]);
+        assert_eq!(outcome.bound[0].codecs[0].payload_type.0, lead);
+        assert!(outcome.bound[0].codecs.len() > 3);
+    }
+    let bare = offer(&[Part::See("0")]).replace("AV1/90000", "AV2/90000");
+    let track = WantedTrack { codec: Some(Codec::Av1), ..wanted("TR_1", VIDEO) };
+    let outcome = Connection::new(Role::Single).offer(&bare, &[], &[track]);
+    assert_eq!(outcome.unsupported, [TrackSid::new("TR_1")]);
+    assert!(outcome.bound.is_empty() && outcome.answer_sdp.contains("a=inactive"));
+}
+
+#[test]
+fn sections_keep_their_places() {
+    let start = [Part::Hear("0"), Part::See("1"), Part::Data("2")];
+    let cases: [(&[Part], Option<&str>); 5] = [
+        (&[Part::Hear("0"), Part::See("1")], Some("m=")),
+        (&[Part::Hear("0"), Part::See("7"), Part::Data("2")], Some("m= (mid 7)")),
+        (&[Part::See("0"), Part::See("1"), Part::Data("2")], Some("m= (mid 0)")),
+        (&[Part::See("1"), Part::Hear("0"), Part::Data("2")], Some("m= (mid 1)")),
+        (&[Part::Hear("0"), Part::See("1"), Part::Data("2"), Part::See("7")], None),
+    ];
+    for (next, field) in cases {
+        let mut connection = Connection::new(Role::Single);
+        connection.offer(&offer(&start), &[], &[wanted("TR_1", AUDIO)]);
+        let result = connection.try_offer(&offer(next), &[], &[wanted("TR_2", VIDEO)]);
+        assert_eq!(result.err().map(|error| error.field).as_deref(), field);
+        // A refused offer has changed nothing, not even numbering: the next good one binds as if it were the first.
+        assert_eq!(connection.negotiation.is_bound(&TrackSid::new("TR_2")), field.is_none());
+        assert!(connection.negotiation.is_bound(&TrackSid::new("TR_1")));
+        assert!(connection.try_offer(&offer(&start), &[], &[]).is_err() == field.is_none());
+    }
+}
+
+#[test]
+fn a_stopped_section_comes_back_under_another_mid_and_kind() {
+    let mut connection = Connection::new(Role::Single);
+    connection.offer(&offer(&[Part::Data("0"), Part::See("1")]), &[], &[]);
+    connection.offer(&offer(&[Part::Data("0"), Part::Stopped(VIDEO, "1")]), &[], &[]);
+    let outcome =
+        connection.offer(&offer(&[Part::Data("0"), Part::Hear("5")]), &[], &[wanted("TR_1", AUDIO)]);
+    assert_eq!(outcome.bound[0].mid, "5");
+}
+
+#[test]
+fn restarting_ice_is_seen_and_another_certificate_is_refused() {
+    let sdp = offer(&[Part::See("0"), Part::Data("1")]);
+    let mut connection = Connection::new(Role::Single);
+    assert!(!connection.negotiation.restarts_ice(&sdp));
+    assert!(!connection.offer(&sdp, &[], &[]).ice_restart);
+    assert!(!connection.offer(&sdp, &[], &[]).ice_restart);
+    let restarted = sdp.replace("a=ice-ufrag:ccC6", "a=ice-ufrag:newU");
+    assert!(connection.negotiation.restarts_ice(&restarted) && !connection.negotiation.restarts_ice("v=0"));
+    connection.local.ice.ufrag = "next".to_owned();
+    let outcome = connection.offer(&restarted, &[], &[]);
+    assert!(outcome.ice_restart && outcome.remote.ice.ufrag == "newU");
+    assert!(outcome.answer_sdp.contains("a=ice-ufrag:next"));
+    let other = restarted.replace("sha-256 F4:", "sha-256 F5:");
+    assert_eq!(connection.try_offer(&other, &[], &[]).unwrap_err().field, "a=fingerprint");
+}
+
+#[test]
+fn a_publisher_connection_sends_nothing() {
+    let mut connection = Connection::new(Role::Publisher);
+    let outcome = connection.offer(&offer(&[Part::See("0"), Part::Data("1")]), &[], &[wanted("TR_1", VIDEO)]);
+    assert!(outcome.bound.is_empty() && outcome.answer_sdp.contains("a=inactive"));
+    assert_eq!(connection.negotiation.sections_needed(&[wanted("TR_1", VIDEO)]), None);
+}

@@ -1,0 +1,195 @@
+//! The connection that we offer.
+
+use super::*;
+
+const AUDIO: MediaKind = MediaKind::Audio;
+const VIDEO: MediaKind = MediaKind::Video;
+
+fn make(connection: &mut Connection, tracks: &[WantedTrack]) -> Option<OutgoingOffer> {
+    let Connection { negotiation, local, rng, .. } = connection;
+    negotiation.create_offer(local, tracks, rng)
+}
+
+/// A client's answer that takes everything, derived from our offer.
+fn mirror(offer: &OutgoingOffer) -> String {
+    let swap = |line: &str| match line {
+        "a=sendonly" => Some("a=recvonly".to_owned()),
+        "a=setup:actpass" => Some("a=setup:active".to_owned()),
+        "a=ice-lite" => None,
+        _ if ["a=ssrc", "a=msid:", "a=candidate", "a=end-of"].iter().any(|key| line.starts_with(key)) => None,
+        _ => Some(line.replace("a=ice-ufrag:serv", "a=ice-ufrag:clnt")),
+    };
+    offer.sdp.lines().filter_map(swap).map(|line| line + "\r\n").collect()
+}
+
+fn settle(connection: &mut Connection, tracks: &[WantedTrack]) -> Outcome {
+    let offer = make(connection, tracks).unwrap();
+    connection.negotiation.apply_answer(offer.id, &mirror(&offer)).unwrap().unwrap()
+}
+
+/// The offer that the fixture answers: sound and pictures of two others.
+fn offered_to_chromium(connection: &mut Connection) -> OutgoingOffer {
+    let tracks =
+        [wanted("TR_A0", AUDIO), wanted("TR_V0", VIDEO), wanted("TR_A1", AUDIO), wanted("TR_V1", VIDEO)];
+    make(connection, &tracks).unwrap()
+}
+
+#[test]
+fn the_first_offer_carries_data_and_every_wanted_track() {
+    let mut connection = Connection::new(Role::Subscriber);
+    let offer = offered_to_chromium(&mut connection);
+    let description = Description::parse(&offer.sdp, &Limits::default()).unwrap();
+    assert_eq!(description.setup, Some(Setup::ActPass));
+    assert_eq!(description.bundle, ["0", "1", "2", "3", "4"]);
+    let tracks: Vec<&str> = offer.mid_to_track.values().map(|track| track.as_str()).collect();
+    assert_eq!(tracks, ["TR_A0", "TR_V0", "TR_A1", "TR_V1"]);
+    let (_, sections) = split(&offer.sdp);
+    assert!(sections[0].starts_with("m=application 9 UDP/DTLS/SCTP webrtc-datachannel"));
+    assert!(sections[0].contains("a=candidate:") && sections[0].contains("a=end-of-candidates"));
+    assert!(sections[2].contains("a=msid:PA_other|TR_V0 TR_V0") && sections[2].contains("a=ssrc-group:FID "));
+    // One answer at a time.
+    assert_eq!(make(&mut connection, &[wanted("TR_V9", VIDEO)]), None);
+    assert!(connection.negotiation.is_offering());
+}
+
+#[test]
+fn chromium_s_answer_binds_all_tracks() {
+    let mut connection = Connection::new(Role::Subscriber);
+    let offer = offered_to_chromium(&mut connection);
+    let outcome = connection.negotiation.apply_answer(offer.id, CHROMIUM_ANSWER).unwrap().unwrap();
+    assert_eq!(outcome.remote.dtls_role, DtlsRole::Server);
+    assert_eq!(outcome.mid_to_track, offer.mid_to_track);
+    assert_eq!(outcome.data.map(|data| data.mid).as_deref(), Some("0"));
+    assert_eq!(outcome.bound.len(), 4);
+    let video = outcome.bound.iter().find(|section| section.mid == "2").unwrap();
+    assert_eq!((video.codecs[0].payload_type.0, video.codecs[0].rtx.map(|rtx| rtx.0)), (96, Some(97)));
+    assert!(video.rtx_ssrc.is_some() && video.codecs[0].nack());
+    assert!(video.extensions.iter().any(|(_, uri)| *uri == extensions::DEPENDENCY_DESCRIPTOR));
+    let audio = outcome.bound.iter().find(|section| section.mid == "1").unwrap();
+    assert!(audio.extensions.contains(&(1, extensions::AUDIO_LEVEL)) && audio.rtx_ssrc.is_none());
+    // Nothing is left to be said.
+    let tracks = [wanted("TR_A0", AUDIO), wanted("TR_V0", VIDEO)];
+    assert_eq!(make(&mut connection, &tracks), None);
+}
+
+#[test]
+fn stale_and_broken_answers_change_nothing() {
+    let mut connection = Connection::new(Role::Subscriber);
+    let offer = offered_to_chromium(&mut connection);
+    assert_eq!(connection.negotiation.apply_answer(offer.id + 1, CHROMIUM_ANSWER), Ok(None));
+    let broken = [
+        (CHROMIUM_ANSWER.replace("a=setup:active", "a=setup:actpass"), "a=setup"),
+        (CHROMIUM_ANSWER.replace("a=mid:4", "a=mid:9").replace("2 3 4", "2 3 9"), "a=mid:9"),
+        (RTC_NODE.to_owned(), "m="),
+        (CHROMIUM_ANSWER.replace("a=ice-pwd", "a=x"), "a=ice-pwd"),
+    ];
+    for (sdp, field) in broken {
+        assert_eq!(connection.negotiation.apply_answer(offer.id, &sdp).unwrap_err().field, field);
+        assert!(!connection.negotiation.is_bound(&TrackSid::new("TR_V0")));
+    }
+    assert!(connection.negotiation.apply_answer(offer.id, CHROMIUM_ANSWER).unwrap().is_some());
+    assert_eq!(connection.negotiation.apply_answer(offer.id, CHROMIUM_ANSWER), Ok(None));
+}
+
+#[test]
+fn sections_are_added_silenced_and_reused() {
+    let mut connection = Connection::new(Role::Subscriber);
+    assert!(settle(&mut connection, &[]).bound.is_empty());
+    let first = settle(&mut connection, &[wanted("TR_V1", VIDEO)]).bound.remove(0);
+    assert!(connection.negotiation.release(&first.track));
+    let silent = make(&mut connection, &[]).unwrap();
+    assert!(silent.mid_to_track.is_empty() && !silent.sdp.contains("a=sendonly"));
+    connection.negotiation.apply_answer(silent.id, &mirror(&silent)).unwrap().unwrap();
+    assert_eq!(make(&mut connection, &[]), None);
+    let outcome = settle(&mut connection, &[wanted("TR_V2", VIDEO), wanted("TR_V3", VIDEO)]);
+    let mids: Vec<&str> = outcome.bound.iter().map(|section| section.mid.as_str()).collect();
+    assert_eq!(mids, ["1", "2"]);
+    assert_ne!(outcome.bound[0].ssrc, first.ssrc);
+}
+
+#[test]
+fn a_track_released_while_its_offer_is_out_is_silenced_by_the_next() {
+    let mut connection = Connection::new(Role::Subscriber);
+    let offer = make(&mut connection, &[wanted("TR_V1", VIDEO)]).unwrap();
+    assert!(connection.negotiation.release(&TrackSid::new("TR_V1")));
+    let outcome = connection.negotiation.apply_answer(offer.id, &mirror(&offer)).unwrap().unwrap();
+    assert!(outcome.bound.is_empty());
+    assert!(make(&mut connection, &[]).unwrap().sdp.contains("a=inactive"));
+}
+
+#[test]
+fn refused_sections_are_told() {
+    // How the client answers the video section, and whether the section can be used again.
+    let cases = [("a=recvonly", "a=inactive", true), ("m=video 9", "m=video 0", false)];
+    for (from, to, reusable) in cases {
+        let mut connection = Connection::new(Role::Subscriber);
+        let offer = make(&mut connection, &[wanted("TR_V1", VIDEO)]).unwrap();
+        let answer = mirror(&offer).replace(from, to);
+        let outcome = connection.negotiation.apply_answer(offer.id, &answer).unwrap().unwrap();
+        assert_eq!(outcome.unsupported, [TrackSid::new("TR_V1")]);
+        assert!(outcome.bound.is_empty());
+        let next = settle(&mut connection, &[wanted("TR_V2", VIDEO)]);
+        assert_eq!(next.bound[0].mid, if reusable { "1" } else { "2" });
+    }
+}
+
+#[test]
+fn a_client_without_the_track_s_codec_is_told_apart() {
+    let mut connection = Connection::new(Role::Subscriber);
+    let track = WantedTrack { codec: Some(Codec::Av1), ..wanted("TR_V1", VIDEO) };
+    let offer = make(&mut connection, &[track]).unwrap();
+    let (_, sections) = split(&offer.sdp);
+    assert!(sections[1].starts_with("m=video 9 UDP/TLS/RTP/SAVPF 35 36 96 97 "));
+    let answer: String = mirror(&offer)
+        .lines()
+        .filter(|line| !line.contains("AV1"))
+        .map(|line| format!("{}\r\n", line.replace("SAVPF 35 36 ", "SAVPF ")))
+        .collect();
+    let outcome = connection.negotiation.apply_answer(offer.id, &answer).unwrap().unwrap();
+    assert_eq!(outcome.unsupported, [TrackSid::new("TR_V1")]);
+}
+
+#[test]
+fn new_credentials_restart_ice() {
+    let mut connection = Connection::new(Role::Subscriber);
+    settle(&mut connection, &[wanted("TR_V1", VIDEO)]);
+    assert_eq!(make(&mut connection, &[]), None);
+    connection.local.ice.ufrag = "anew".to_owned();
+    let offer = make(&mut connection, &[]).unwrap();
+    assert!(offer.sdp.contains("a=ice-ufrag:anew") && offer.sdp.contains("a=sendonly"));
+    let answer = mirror(&offer).replace("a=ice-ufrag:anew", "a=ice-ufrag:fresh");
+    let outcome = connection.negotiation.apply_answer(offer.id, &answer).unwrap().unwrap();
+    assert!(outcome.ice_restart && outcome.bound.is_empty() && outcome.mid_to_track.len() == 1);
+}
+
+#[test]
+fn versions_of_our_descriptions_count_up() {
+    let mut connection = Connection::new(Role::Subscriber);
+    let mut origins = Vec::new();
+    for tracks in [&[][..], &[wanted("TR_V1", VIDEO)], &[wanted("TR_V2", VIDEO)]] {
+        let offer = make(&mut connection, tracks).unwrap();
+        let origin = offer.sdp.lines().nth(1).unwrap().to_owned();
+        origins.push(origin.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        connection.negotiation.apply_answer(offer.id, &mirror(&offer)).unwrap().unwrap();
+    }
+    assert!(origins.windows(2).all(|pair| pair[0][1] == pair[1][1]));
+    assert_eq!(origins.iter().map(|origin| origin[2].as_str()).collect::<Vec<_>>(), ["1", "2", "3"]);
+}
+
+#[test]
+fn the_client_cannot_offer_here_nor_we_elsewhere() {
+    let mut connection = Connection::new(Role::Subscriber);
+    assert_eq!(connection.try_offer(RTC_NODE, &[], &[]).unwrap_err().field, "offer");
+    for role in [Role::Single, Role::Publisher] {
+        assert_eq!(make(&mut Connection::new(role), &[wanted("TR_V1", VIDEO)]), None);
+    }
+}
+
+#[test]
+fn firefox_gets_no_red() {
+    let client = ClientTraits { aead_srtp: true, firefox: true };
+    let offer = make(&mut Connection::of(Role::Subscriber, client), &[wanted("TR_A1", AUDIO)]).unwrap();
+    assert!(!offer.sdp.contains("red/48000"));
+    let other = make(&mut Connection::new(Role::Subscriber), &[wanted("TR_A1", AUDIO)]).unwrap();
+    assert!(other.sdp.contains("red/48000"));
+}
