@@ -1,0 +1,471 @@
+//! SCTP over DTLS (RFC 8261) and the data channels in it (RFC 8831), over rtc-sctp.
+//!
+//! As DTLS server we wait for the peer's INIT, as client we send ours: every WebRTC stack whose DTLS side is
+//! the client initiates. All streams are read as soon as anything arrives, so a slow reader cannot wedge the
+//! association, and no channel's backlog is kept here.
+
+mod channel;
+mod scan;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rtc_sctp::{
+    Association, AssociationEvent, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig,
+    Event, Payload, PayloadProtocolIdentifier, ServerConfig, TimerConfig, TransportConfig,
+    max_payload_size_for_mtu,
+};
+use rtc_shared::TransportProtocol;
+use smallvec::SmallVec;
+use thiserror::Error;
+
+pub use self::channel::ChannelId;
+use self::channel::{Channel, Control, MAX_LABEL, Reliability, ack_message, open_message};
+use self::scan::Account;
+use super::dtls::DtlsRole;
+use crate::limits::Limits;
+use crate::stats::Drop;
+
+/// A message or channel that is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DataError {
+    /// The channel is not open: not yet, no longer, or never was.
+    #[error("channel is not open")]
+    NotOpen,
+    /// The message is longer than the limit.
+    #[error("message of {0} bytes")]
+    TooLong(usize),
+    /// The peer does not keep up: more than the limit waits to be sent.
+    #[error("too much waits to be sent")]
+    Backlog,
+    /// The limit of channels.
+    #[error("too many channels")]
+    TooManyChannels,
+    /// The label is too long.
+    #[error("label of {0} bytes")]
+    Label(usize),
+}
+
+/// Something that the owner has to know.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SctpEvent {
+    Open { channel: ChannelId, label: String },
+    Message { channel: ChannelId, binary: bool, payload: Bytes },
+    Closed { channel: ChannelId },
+}
+
+/// Associations and channels of one peer.
+pub(super) struct Sctp {
+    role: DtlsRole,
+    endpoint: Endpoint,
+    /// More than one only before one is established.
+    associations: SmallVec<[(AssociationHandle, Association); 1]>,
+    established: bool,
+    inits: u32,
+    /// The last INIT and our answer: repeated, it gets the same again. rtc-sctp would begin anew, with a tag
+    /// that the peer, having the first answer after all, does not know.
+    last_init: Option<(Bytes, Vec<Bytes>)>,
+    channels: Vec<Channel>,
+    next_channel: u32,
+    account: Account,
+    max_channels: usize,
+    max_message: usize,
+    max_buffered: usize,
+    out: VecDeque<Bytes>,
+    events: VecDeque<SctpEvent>,
+}
+
+impl Sctp {
+    pub(super) fn new(role: DtlsRole, limits: &Limits) -> Self {
+        let server = ServerConfig::new(transport_config(limits));
+        let mut endpoint = EndpointConfig::new();
+        endpoint.max_payload_size(max_payload_size_for_mtu(MTU));
+        let server = matches!(role, DtlsRole::Server).then(|| Arc::new(server));
+        Self {
+            role,
+            endpoint: Endpoint::new(HERE, TransportProtocol::UDP, Arc::new(endpoint), server),
+            associations: SmallVec::new(),
+            established: false,
+            inits: 0,
+            last_init: None,
+            channels: Vec::new(),
+            next_channel: 0,
+            account: Account::new(window(limits)),
+            max_channels: limits.data_streams,
+            max_message: limits.data_message_bytes,
+            max_buffered: limits.data_buffered_bytes,
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// DTLS is there. A client begins.
+    pub(super) fn start(&mut self, now: Instant, limits: &Limits) {
+        if matches!(self.role, DtlsRole::Client) && self.associations.is_empty() {
+            let config = ClientConfig::new(transport_config(limits));
+            // It fails for a bad address only, and this one is good.
+            if let Ok(association) = self.endpoint.connect(now, config, THERE) {
+                self.associations.push(association);
+            }
+            self.progress(now);
+        }
+    }
+
+    /// A packet out of DTLS. An error if it, or a message in it, was discarded.
+    pub(super) fn handle(&mut self, now: Instant, packet: Bytes) -> Result<(), Drop> {
+        self.contain(|sctp| sctp.handle_packet(now, packet)).unwrap_or(Err(Drop::BadData))
+    }
+
+    fn handle_packet(&mut self, now: Instant, packet: Bytes) -> Result<(), Drop> {
+        let takes_init = matches!(self.role, DtlsRole::Server) && !self.established && self.inits < MAX_INITS;
+        self.account.receive(&packet, takes_init).map_err(|_| Drop::BadData)?;
+        if let Some((_, answer)) = self.last_init.as_ref().filter(|(init, _)| *init == packet && takes_init) {
+            self.out.extend(answer.iter().cloned());
+            return Ok(());
+        }
+        match self.endpoint.handle(now, THERE, None, packet.clone()) {
+            Some((handle, DatagramEvent::NewAssociation(association))) if takes_init => {
+                self.inits += 1;
+                if self.associations.len() >= MAX_HANDSHAKES {
+                    self.associations.remove(0);
+                }
+                self.associations.push((handle, association));
+                let before = self.out.len();
+                self.progress(now);
+                self.last_init = Some((packet, self.out.iter().skip(before).cloned().collect()));
+            }
+            Some((handle, DatagramEvent::AssociationEvent(event))) => self.dispatch(handle, event)?,
+            _ => return Err(Drop::BadData),
+        }
+        let discarded = self.progress(now);
+        if self.account.held() > HELD_FACTOR * self.max_buffered {
+            self.abort(now);
+            return Err(Drop::BadData);
+        }
+        if discarded { Err(Drop::BadData) } else { Ok(()) }
+    }
+
+    /// rtc-sctp has slices that a peer with the keys can make panic, and reads lengths so loosely that they
+    /// cannot all be checked before. Then the association is over, and nothing else.
+    fn contain<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut *self))).ok();
+        if result.is_none() {
+            self.established = true;
+            self.associations.clear();
+            let closed = self.channels.drain(..).map(|channel| SctpEvent::Closed { channel: channel.id });
+            self.events.extend(closed);
+        }
+        result
+    }
+
+    fn dispatch(&mut self, handle: AssociationHandle, event: AssociationEvent) -> Result<(), Drop> {
+        let found = self.associations.iter_mut().find(|(known, _)| *known == handle);
+        found.map(|(_, association)| association.handle_event(event)).ok_or(Drop::BadData)
+    }
+
+    /// Opens a channel, in-band, as soon as the association is there. [`SctpEvent::Open`] tells when the peer
+    /// knows of it.
+    pub(super) fn open(
+        &mut self,
+        now: Instant,
+        label: &str,
+        ordered: bool,
+        max_retransmits: Option<u16>,
+    ) -> Result<ChannelId, DataError> {
+        if label.len() > MAX_LABEL {
+            return Err(DataError::Label(label.len()));
+        }
+        if self.channels.len() >= self.max_channels {
+            return Err(DataError::TooManyChannels);
+        }
+        let id = self.new_id();
+        let reliability = Reliability::new(ordered, max_retransmits);
+        self.channels.push(Channel { id, stream: None, label: label.to_owned(), reliability, open: false });
+        if self.established {
+            self.open_pending(now);
+            self.progress(now);
+        }
+        Ok(id)
+    }
+
+    /// Sends a message on an open channel.
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        channel: ChannelId,
+        payload: &Bytes,
+        binary: bool,
+    ) -> Result<(), DataError> {
+        if payload.len() > self.max_message {
+            return Err(DataError::TooLong(payload.len()));
+        }
+        let stream = (self.channels.iter())
+            .find(|known| known.id == channel && known.open)
+            .and_then(|known| known.stream)
+            .ok_or(DataError::NotOpen)?;
+        if self.buffered() + payload.len() > self.max_buffered {
+            return Err(DataError::Backlog);
+        }
+        let (_, association) = self.associations.first_mut().ok_or(DataError::NotOpen)?;
+        use PayloadProtocolIdentifier as Kind;
+        // SCTP has no empty messages: a byte that is not looked at stands for one (RFC 8831 section 6.6).
+        let (kind, payload) = match (payload.is_empty(), binary) {
+            (false, true) => (Kind::Binary, payload),
+            (false, false) => (Kind::String, payload),
+            (true, true) => (Kind::BinaryEmpty, &Bytes::from_static(&[0])),
+            (true, false) => (Kind::StringEmpty, &Bytes::from_static(&[0])),
+        };
+        let mut stream = association.stream(stream).map_err(|_| DataError::NotOpen)?;
+        stream.write_chunk_with_ppi(now, payload, kind).map_err(|_| DataError::NotOpen)?;
+        self.progress(now);
+        Ok(())
+    }
+
+    /// User data that waits to be sent or acknowledged, in bytes.
+    pub(super) fn buffered(&mut self) -> usize {
+        let Some((_, association)) = self.associations.first_mut() else { return 0 };
+        let streams = self.channels.iter().filter_map(|channel| channel.stream);
+        streams.filter_map(|stream| association.stream(stream).ok()?.buffered_amount().ok()).sum()
+    }
+
+    pub(super) fn poll_transmit(&mut self) -> Option<Bytes> {
+        self.out.pop_front()
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<SctpEvent> {
+        self.events.pop_front()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.associations.iter().filter_map(|(_, association)| association.poll_timeout()).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_some_and(|at| at <= now) {
+            self.contain(|sctp| {
+                for (_, association) in &mut sctp.associations {
+                    association.handle_timeout(now);
+                }
+                sctp.progress(now)
+            });
+        }
+    }
+
+    /// Takes out of the associations what they have. Whether a message was discarded.
+    fn progress(&mut self, now: Instant) -> bool {
+        let mut discarded = false;
+        if !self.established {
+            let connected = self.associations.iter_mut().position(|(_, association)| {
+                std::iter::from_fn(|| association.poll()).any(|event| matches!(event, Event::Connected))
+            });
+            if let Some(at) = connected {
+                let association = self.associations.remove(at);
+                self.associations.clear();
+                self.last_init = None;
+                self.associations.push(association);
+                self.established = true;
+                self.open_pending(now);
+            }
+        }
+        if self.established {
+            discarded = self.read(now);
+            self.take_events();
+        }
+        self.collect(now);
+        discarded
+    }
+
+    /// Reads all that can be read of all streams.
+    fn read(&mut self, now: Instant) -> bool {
+        let mut discarded = false;
+        let Some((_, association)) = self.associations.first() else { return false };
+        for stream in association.stream_ids() {
+            while let Some((kind, payload)) = self.read_message(stream) {
+                discarded |= !payload.is_some_and(|payload| self.message(now, stream, kind, payload));
+            }
+        }
+        discarded
+    }
+
+    /// The next message of a stream, without its bytes if there are too many.
+    fn read_message(&mut self, stream: u16) -> Option<(PayloadProtocolIdentifier, Option<Bytes>)> {
+        let (_, association) = self.associations.first_mut()?;
+        let message = association.stream(stream).ok()?.read_sctp().ok()??;
+        self.account.deliver(message.len(), message.chunks.len());
+        let payload = message.to_payload(self.max_message).ok().map(bytes::BytesMut::freeze);
+        Some((message.ppi, payload))
+    }
+
+    /// Takes a message. False if it is not acceptable.
+    fn message(
+        &mut self,
+        now: Instant,
+        stream: u16,
+        kind: PayloadProtocolIdentifier,
+        payload: Bytes,
+    ) -> bool {
+        use PayloadProtocolIdentifier as Kind;
+        let known = self.channels.iter_mut().find(|channel| channel.stream == Some(stream));
+        let (binary, payload) = match kind {
+            Kind::Dcep => return self.control(now, stream, &payload),
+            Kind::Binary => (true, payload),
+            Kind::String => (false, payload),
+            Kind::BinaryEmpty => (true, Bytes::new()),
+            Kind::StringEmpty => (false, Bytes::new()),
+            _ => return false,
+        };
+        let Some(channel) = known else { return false };
+        // Data on a channel that we opened is as good as an ACK that was overtaken (RFC 8832 section 6).
+        if !std::mem::replace(&mut channel.open, true) {
+            self.events.push_back(SctpEvent::Open { channel: channel.id, label: channel.label.clone() });
+        }
+        self.events.push_back(SctpEvent::Message { channel: channel.id, binary, payload });
+        true
+    }
+
+    fn control(&mut self, now: Instant, stream: u16, message: &[u8]) -> bool {
+        let has_room = self.channels.len() < self.max_channels;
+        let known = self.channels.iter_mut().find(|channel| channel.stream == Some(stream));
+        match (Control::parse(message), known) {
+            (Some(Control::Ack), Some(channel)) => {
+                if !std::mem::replace(&mut channel.open, true) {
+                    self.events
+                        .push_back(SctpEvent::Open { channel: channel.id, label: channel.label.clone() });
+                }
+                true
+            }
+            (Some(Control::Open { label, reliability }), None) if has_room => {
+                let id = self.new_id();
+                self.channels.push(Channel {
+                    id,
+                    stream: Some(stream),
+                    label: label.clone(),
+                    reliability,
+                    open: true,
+                });
+                self.configure(now, stream, reliability, ack_message());
+                self.events.push_back(SctpEvent::Open { channel: id, label });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Sets how a stream sends, and sends the first control message on it.
+    fn configure(&mut self, now: Instant, stream: u16, reliability: Reliability, message: Option<Bytes>) {
+        let Some((_, association)) = self.associations.first_mut() else { return };
+        let Ok(mut stream) = association.stream(stream) else { return };
+        let Reliability { ordered, kind, value } = reliability;
+        // Both fail on a closed stream only; then its closing is told as an event.
+        let _ = stream.set_reliability_params(!ordered, kind, value);
+        if let Some(message) = message {
+            let _ = stream.write_chunk_with_ppi(now, &message, PayloadProtocolIdentifier::Dcep);
+        }
+    }
+
+    /// Gives a stream to each channel of ours that has none: even numbers are the DTLS client's, odd ones the
+    /// server's (RFC 8832 section 6).
+    fn open_pending(&mut self, now: Instant) {
+        let first = u16::from(matches!(self.role, DtlsRole::Server));
+        for at in 0..self.channels.len() {
+            let Some(channel) = self.channels.get(at).filter(|channel| channel.stream.is_none()) else {
+                continue;
+            };
+            let (label, reliability) = (channel.label.clone(), channel.reliability);
+            let Some((_, association)) = self.associations.first_mut() else { return };
+            let stream = (first..MAX_OWN_STREAM)
+                .step_by(2)
+                .find(|number| association.open_stream(*number, PayloadProtocolIdentifier::Binary).is_ok());
+            if let Some(channel) = self.channels.get_mut(at) {
+                channel.stream = stream;
+            }
+            if let Some(stream) = stream {
+                self.configure(now, stream, reliability, open_message(&label, reliability));
+            }
+        }
+    }
+
+    fn take_events(&mut self) {
+        let Some((_, association)) = self.associations.first_mut() else { return };
+        while let Some(event) = association.poll() {
+            if let Event::AssociationLost { id, .. } = event
+                && let Some(at) = self.channels.iter().position(|channel| channel.stream == Some(id))
+            {
+                let channel = self.channels.swap_remove(at);
+                self.events.push_back(SctpEvent::Closed { channel: channel.id });
+            }
+        }
+        while association.poll_endpoint_event().is_some() {}
+        if association.is_closed() {
+            let closed = self.channels.drain(..).map(|channel| SctpEvent::Closed { channel: channel.id });
+            self.events.extend(closed);
+        }
+    }
+
+    fn collect(&mut self, now: Instant) {
+        for (_, association) in &mut self.associations {
+            while let Some(transmit) = association.poll_transmit(now) {
+                let Payload::RawEncode(packets) = transmit.message else { continue };
+                for packet in packets {
+                    self.account.send(&packet);
+                    self.out.push_back(packet);
+                }
+            }
+        }
+    }
+
+    fn abort(&mut self, now: Instant) {
+        for (_, association) in &mut self.associations {
+            // Nothing is left to be done if it is closed already.
+            let _ = association.abort();
+        }
+        self.progress(now);
+    }
+
+    fn new_id(&mut self) -> ChannelId {
+        self.next_channel = self.next_channel.wrapping_add(1);
+        ChannelId(self.next_channel)
+    }
+}
+
+fn window(limits: &Limits) -> u32 {
+    u32::try_from(limits.data_buffered_bytes).unwrap_or(u32::MAX)
+}
+
+fn transport_config(limits: &Limits) -> TransportConfig {
+    // Giving up is not SCTP's business here: ICE knows when the peer is gone. rtc-sctp would stop its timer
+    // after five retransmissions and stall for ever.
+    let timers = TimerConfig {
+        max_t1_init_retrans: usize::MAX,
+        max_t1_cookie_retrans: usize::MAX,
+        max_t2_shutdown_retrans: usize::MAX,
+        max_t3_rtx_retrans: usize::MAX,
+        max_reconfig_retrans: usize::MAX,
+        max_ack_retrans: usize::MAX,
+    };
+    TransportConfig::default()
+        .with_max_receive_buffer_size(window(limits))
+        .with_max_message_size(u32::try_from(limits.data_message_bytes).unwrap_or(u32::MAX))
+        .with_timer_config(timers)
+}
+
+/// An SCTP packet, which gains 37 bytes from DTLS: 1,197.
+const MTU: u32 = 1160;
+/// Associations that a peer may begin at a time before one is there.
+const MAX_HANDSHAKES: usize = 4;
+/// And in all.
+const MAX_INITS: u32 = 8;
+/// How much more than the window a peer may make us hold, each piece's cost included.
+const HELD_FACTOR: usize = 16;
+/// Stream numbers of our own are below this.
+const MAX_OWN_STREAM: u16 = 1024;
+/// rtc-sctp tells its peers apart by address; here there is one.
+const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
+const THERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,457 @@
+//! SRTP and SRTCP in place: AEAD_AES_128_GCM (RFC 7714) and AES_CM_128_HMAC_SHA1_80 (RFC 3711) over aws-lc-rs.
+//!
+//! Sending keeps no state per stream: the caller numbers its packets past 16 bits. Receiving keeps a replay
+//! window per SSRC, made only after a packet of it was authentic.
+
+mod derive;
+mod window;
+
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
+use aws_lc_rs::iv::FixedLength;
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use self::derive::{Label, derive};
+use self::window::Window;
+use crate::stats::Drop;
+use crate::units::{ExtendedSequence, Ssrc};
+
+/// A protection profile of DTLS-SRTP (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// AEAD_AES_128_GCM: what every current browser takes.
+    AeadAes128Gcm,
+    /// AES_CM_128_HMAC_SHA1_80: for clients that know nothing better.
+    AesCm128HmacSha1_80,
+}
+
+impl Profile {
+    /// Length of the master key, in bytes.
+    pub const KEY_LEN: usize = 16;
+
+    /// Length of the master salt, in bytes.
+    pub fn salt_len(self) -> usize {
+        match self {
+            Self::AeadAes128Gcm => 12,
+            Self::AesCm128HmacSha1_80 => 14,
+        }
+    }
+
+    /// How much longer an RTP packet becomes.
+    pub fn rtp_overhead(self) -> usize {
+        match self {
+            Self::AeadAes128Gcm => GCM_TAG,
+            Self::AesCm128HmacSha1_80 => HMAC_TAG,
+        }
+    }
+
+    /// How much longer an RTCP packet becomes.
+    pub fn rtcp_overhead(self) -> usize {
+        self.rtp_overhead() + INDEX_LEN
+    }
+}
+
+/// One direction's master key and salt.
+#[derive(Clone)]
+pub struct MasterKey {
+    /// 16 bytes.
+    pub key: [u8; Profile::KEY_LEN],
+    /// 12 or 14 bytes, as the profile says.
+    pub salt: SmallVec<[u8; 14]>,
+}
+
+/// Keys could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SrtpError {
+    /// The salt's length does not fit the profile.
+    #[error("master salt of {0} bytes")]
+    SaltLength(usize),
+    /// The cryptographic library refused a key.
+    #[error("key refused")]
+    Key,
+}
+
+/// Seals what is sent.
+pub struct Sealer {
+    cipher: Cipher,
+    profile: Profile,
+    /// One counter for all senders of RTCP: only uniqueness per key and SSRC matters (RFC 3711 section 3.2.1).
+    rtcp_index: u32,
+}
+
+impl Sealer {
+    /// Derives the session keys.
+    pub fn new(profile: Profile, master: &MasterKey) -> Result<Self, SrtpError> {
+        Ok(Self { cipher: Cipher::new(profile, master)?, profile, rtcp_index: 0 })
+    }
+
+    /// The profile in use.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Protects the RTP packet in the first `len` bytes of `buffer`, whose header (extensions included) takes
+    /// `header_len` and which has room for the overhead behind. Returns the new length, nothing if the lengths
+    /// do not fit.
+    pub fn seal_rtp(
+        &self,
+        sequence: ExtendedSequence,
+        buffer: &mut [u8],
+        header_len: usize,
+        len: usize,
+    ) -> Option<usize> {
+        let total = len.checked_add(self.profile.rtp_overhead())?;
+        if header_len < RTP_HEADER || header_len > len || total > buffer.len() {
+            return None;
+        }
+        let ssrc = read_u32(buffer, 8)?;
+        let rollover = sequence.rollover();
+        match &self.cipher {
+            Cipher::Gcm(gcm) => {
+                let nonce = gcm.rtp_nonce(ssrc, rollover, sequence.wire());
+                let (header, rest) = buffer.split_at_mut_checked(header_len)?;
+                let (payload, tail) = rest.split_at_mut_checked(len - header_len)?;
+                let tag = gcm.rtp.seal_in_place_separate_tag(nonce, Aad::from(&*header), payload).ok()?;
+                tail.get_mut(..GCM_TAG)?.copy_from_slice(tag.as_ref());
+            }
+            Cipher::Cm(cm) => {
+                cm.rtp_stream(ssrc, rollover, sequence.wire(), buffer.get_mut(header_len..len)?)?;
+                let tag = cm.rtp_tag(buffer.get(..len)?, rollover);
+                buffer.get_mut(len..total)?.copy_from_slice(tag.as_ref().get(..HMAC_TAG)?);
+            }
+        }
+        Some(total)
+    }
+
+    /// Protects the compound RTCP packet in the first `len` bytes of `buffer`, which has room for the overhead
+    /// behind. Returns the new length, nothing if the lengths do not fit.
+    pub fn seal_rtcp(&mut self, buffer: &mut [u8], len: usize) -> Option<usize> {
+        let total = len.checked_add(self.profile.rtcp_overhead())?;
+        if len < RTCP_HEADER || total > buffer.len() {
+            return None;
+        }
+        let ssrc = read_u32(buffer, 4)?;
+        self.rtcp_index = (self.rtcp_index + 1) & INDEX_MASK;
+        let index = self.rtcp_index;
+        let word = (index | ENCRYPTED_FLAG).to_be_bytes();
+        match &self.cipher {
+            Cipher::Gcm(gcm) => {
+                let nonce = gcm.rtcp_nonce(ssrc, index);
+                let (header, rest) = buffer.split_at_mut_checked(RTCP_HEADER)?;
+                let (body, tail) = rest.split_at_mut_checked(len - RTCP_HEADER)?;
+                let aad = Aad::from(rtcp_aad(header, word)?);
+                let tag = gcm.rtcp.seal_in_place_separate_tag(nonce, aad, body).ok()?;
+                tail.get_mut(..GCM_TAG)?.copy_from_slice(tag.as_ref());
+                tail.get_mut(GCM_TAG..GCM_TAG + INDEX_LEN)?.copy_from_slice(&word);
+            }
+            Cipher::Cm(cm) => {
+                cm.rtcp_stream(ssrc, index, buffer.get_mut(RTCP_HEADER..len)?)?;
+                buffer.get_mut(len..len + INDEX_LEN)?.copy_from_slice(&word);
+                let tag = hmac::sign(&cm.rtcp_auth, buffer.get(..len + INDEX_LEN)?);
+                buffer.get_mut(len + INDEX_LEN..total)?.copy_from_slice(tag.as_ref().get(..HMAC_TAG)?);
+            }
+        }
+        Some(total)
+    }
+}
+
+/// Opens what is received.
+pub struct Opener {
+    cipher: Cipher,
+    profile: Profile,
+    streams: SmallVec<[Stream; 8]>,
+    max_streams: usize,
+}
+
+/// What is remembered of one SSRC.
+struct Stream {
+    ssrc: Ssrc,
+    /// Nothing until the first authentic packet of that kind.
+    rtp: Option<Window>,
+    rtcp: Option<Window>,
+}
+
+impl Opener {
+    /// Derives the session keys. Remembers at most `max_streams` SSRCs.
+    pub fn new(profile: Profile, master: &MasterKey, max_streams: usize) -> Result<Self, SrtpError> {
+        Ok(Self { cipher: Cipher::new(profile, master)?, profile, streams: SmallVec::new(), max_streams })
+    }
+
+    /// Checks and decrypts an RTP packet in place. Returns the length without the tag, and its number extended
+    /// past 16 bits. On an error the packet's content is lost and nothing else has changed.
+    pub fn open_rtp(
+        &mut self,
+        packet: &mut [u8],
+        ssrc: Ssrc,
+        sequence: u16,
+        header_len: usize,
+    ) -> Result<(usize, ExtendedSequence), Drop> {
+        let place = self.place(ssrc)?;
+        let window = place.and_then(|at| self.streams.get(at)).and_then(|stream| stream.rtp.as_ref());
+        let extended = match window {
+            Some(window) => ExtendedSequence(window.highest()).extend(sequence),
+            None => ExtendedSequence::first(sequence),
+        };
+        // Before any cryptography: duplicates are cheap to send.
+        if window.is_some_and(|window| window.seen(extended.0)) {
+            return Err(Drop::Replayed);
+        }
+        let tag_len = self.profile.rtp_overhead();
+        let len = packet.len().checked_sub(tag_len).filter(|len| *len >= header_len).ok_or(Drop::BadRtp)?;
+        let opened = match &self.cipher {
+            Cipher::Gcm(gcm) => gcm.open_rtp(packet, ssrc, extended, header_len),
+            Cipher::Cm(cm) => cm.open_rtp(packet, ssrc, extended, header_len, len),
+        };
+        opened.ok_or(Drop::BadAuthentication)?;
+        let stream = self.stream(place, ssrc)?;
+        stream.rtp.get_or_insert_with(|| Window::starting_at(extended.0)).mark(extended.0);
+        Ok((len, extended))
+    }
+
+    /// Checks and decrypts a compound RTCP packet in place. Returns its length without index and tag.
+    pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, Drop> {
+        let len = packet
+            .len()
+            .checked_sub(self.profile.rtcp_overhead())
+            .filter(|len| *len >= RTCP_HEADER)
+            .ok_or(Drop::BadRtcp)?;
+        let ssrc = Ssrc(read_u32(packet, 4).ok_or(Drop::BadRtcp)?);
+        let index_at = match self.profile {
+            Profile::AeadAes128Gcm => len + GCM_TAG,
+            Profile::AesCm128HmacSha1_80 => len,
+        };
+        let word = read_u32(packet, index_at).ok_or(Drop::BadRtcp)?;
+        // Unencrypted SRTCP has to be negotiated (RFC 4568 section 6.3.2), which DTLS-SRTP cannot.
+        if word & ENCRYPTED_FLAG == 0 {
+            return Err(Drop::BadAuthentication);
+        }
+        let index = word & INDEX_MASK;
+        let place = self.place(ssrc)?;
+        let window = place.and_then(|at| self.streams.get(at)).and_then(|stream| stream.rtcp.as_ref());
+        if window.is_some_and(|window| window.seen(u64::from(index))) {
+            return Err(Drop::Replayed);
+        }
+        let opened = match &self.cipher {
+            Cipher::Gcm(gcm) => gcm.open_rtcp(packet, ssrc, index, word, len),
+            Cipher::Cm(cm) => cm.open_rtcp(packet, ssrc, index, len),
+        };
+        opened.ok_or(Drop::BadAuthentication)?;
+        let stream = self.stream(place, ssrc)?;
+        stream.rtcp.get_or_insert_with(|| Window::starting_at(u64::from(index))).mark(u64::from(index));
+        Ok(len)
+    }
+
+    /// SSRCs remembered.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Where that SSRC is remembered, nothing if it is new, an error if there is no room for a new one.
+    fn place(&self, ssrc: Ssrc) -> Result<Option<usize>, Drop> {
+        let place = self.streams.iter().position(|stream| stream.ssrc == ssrc);
+        if place.is_none() && self.streams.len() >= self.max_streams {
+            return Err(Drop::TooManyStreams);
+        }
+        Ok(place)
+    }
+
+    fn stream(&mut self, place: Option<usize>, ssrc: Ssrc) -> Result<&mut Stream, Drop> {
+        let at = place.unwrap_or_else(|| {
+            self.streams.push(Stream { ssrc, rtp: None, rtcp: None });
+            self.streams.len() - 1
+        });
+        self.streams.get_mut(at).ok_or(Drop::TooManyStreams)
+    }
+}
+
+/// Session keys of one direction. The difference in size does not matter: one per peer and direction, and a
+/// box would cost a cache miss per packet.
+#[expect(clippy::large_enum_variant, reason = "see above")]
+enum Cipher {
+    Gcm(Gcm),
+    Cm(Cm),
+}
+
+impl Cipher {
+    fn new(profile: Profile, master: &MasterKey) -> Result<Self, SrtpError> {
+        if master.salt.len() != profile.salt_len() {
+            return Err(SrtpError::SaltLength(master.salt.len()));
+        }
+        match profile {
+            Profile::AeadAes128Gcm => Gcm::new(master).map(Self::Gcm),
+            Profile::AesCm128HmacSha1_80 => Cm::new(master).map(Self::Cm),
+        }
+    }
+}
+
+struct Gcm {
+    rtp: LessSafeKey,
+    rtp_salt: [u8; 12],
+    rtcp: LessSafeKey,
+    rtcp_salt: [u8; 12],
+}
+
+impl Gcm {
+    fn new(master: &MasterKey) -> Result<Self, SrtpError> {
+        let key = |label| {
+            let key: [u8; 16] = derive(master, label)?;
+            UnboundKey::new(&AES_128_GCM, &key).map(LessSafeKey::new).map_err(|_| SrtpError::Key)
+        };
+        Ok(Self {
+            rtp: key(Label::RtpEncryption)?,
+            rtp_salt: derive(master, Label::RtpSalt)?,
+            rtcp: key(Label::RtcpEncryption)?,
+            rtcp_salt: derive(master, Label::RtcpSalt)?,
+        })
+    }
+
+    /// RFC 7714 section 8.1.
+    fn rtp_nonce(&self, ssrc: u32, rollover: u32, sequence: u16) -> Nonce {
+        let count = (u128::from(ssrc) << 48) | (u128::from(rollover) << 16) | u128::from(sequence);
+        xor_nonce(self.rtp_salt, count)
+    }
+
+    /// RFC 7714 section 9.1.
+    fn rtcp_nonce(&self, ssrc: u32, index: u32) -> Nonce {
+        xor_nonce(self.rtcp_salt, (u128::from(ssrc) << 48) | u128::from(index))
+    }
+
+    fn open_rtp(
+        &self,
+        packet: &mut [u8],
+        ssrc: Ssrc,
+        extended: ExtendedSequence,
+        header_len: usize,
+    ) -> Option<()> {
+        let nonce = self.rtp_nonce(ssrc.0, extended.rollover(), extended.wire());
+        let (header, body) = packet.split_at_mut_checked(header_len)?;
+        self.rtp.open_in_place(nonce, Aad::from(&*header), body).ok().map(drop_result)
+    }
+
+    fn open_rtcp(&self, packet: &mut [u8], ssrc: Ssrc, index: u32, word: u32, len: usize) -> Option<()> {
+        let nonce = self.rtcp_nonce(ssrc.0, index);
+        let (header, body) = packet.split_at_mut_checked(RTCP_HEADER)?;
+        let aad = Aad::from(rtcp_aad(header, word.to_be_bytes())?);
+        let body = body.get_mut(..(len - RTCP_HEADER) + GCM_TAG)?;
+        self.rtcp.open_in_place(nonce, aad, body).ok().map(drop_result)
+    }
+}
+
+struct Cm {
+    rtp: EncryptingKey,
+    rtp_salt: [u8; 14],
+    rtp_auth: hmac::Key,
+    rtcp: EncryptingKey,
+    rtcp_salt: [u8; 14],
+    rtcp_auth: hmac::Key,
+}
+
+impl Cm {
+    fn new(master: &MasterKey) -> Result<Self, SrtpError> {
+        let key = |label| {
+            let key: [u8; 16] = derive(master, label)?;
+            counter_mode(&key).ok_or(SrtpError::Key)
+        };
+        let auth = |label| {
+            let key: [u8; 20] = derive(master, label)?;
+            Ok(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &key))
+        };
+        Ok(Self {
+            rtp: key(Label::RtpEncryption)?,
+            rtp_salt: derive(master, Label::RtpSalt)?,
+            rtp_auth: auth(Label::RtpAuthentication)?,
+            rtcp: key(Label::RtcpEncryption)?,
+            rtcp_salt: derive(master, Label::RtcpSalt)?,
+            rtcp_auth: auth(Label::RtcpAuthentication)?,
+        })
+    }
+
+    /// RFC 3711 section 4.1.1.
+    fn rtp_stream(&self, ssrc: u32, rollover: u32, sequence: u16, data: &mut [u8]) -> Option<()> {
+        let index = (u64::from(rollover) << 16) | u64::from(sequence);
+        apply_stream(&self.rtp, &self.rtp_salt, ssrc, index, data)
+    }
+
+    fn rtcp_stream(&self, ssrc: u32, index: u32, data: &mut [u8]) -> Option<()> {
+        apply_stream(&self.rtcp, &self.rtcp_salt, ssrc, u64::from(index), data)
+    }
+
+    /// The rollover counter is authenticated but not sent (RFC 3711 section 4.2).
+    fn rtp_tag(&self, packet: &[u8], rollover: u32) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.rtp_auth);
+        context.update(packet);
+        context.update(&rollover.to_be_bytes());
+        context.sign()
+    }
+
+    fn open_rtp(
+        &self,
+        packet: &mut [u8],
+        ssrc: Ssrc,
+        extended: ExtendedSequence,
+        header_len: usize,
+        len: usize,
+    ) -> Option<()> {
+        let (data, tag) = packet.split_at_mut_checked(len)?;
+        let expected = self.rtp_tag(data, extended.rollover());
+        verify_slices_are_equal(expected.as_ref().get(..HMAC_TAG)?, tag).ok()?;
+        self.rtp_stream(ssrc.0, extended.rollover(), extended.wire(), data.get_mut(header_len..)?)
+    }
+
+    fn open_rtcp(&self, packet: &mut [u8], ssrc: Ssrc, index: u32, len: usize) -> Option<()> {
+        let (data, tag) = packet.split_at_mut_checked(len + INDEX_LEN)?;
+        let expected = hmac::sign(&self.rtcp_auth, data);
+        verify_slices_are_equal(expected.as_ref().get(..HMAC_TAG)?, tag).ok()?;
+        self.rtcp_stream(ssrc.0, index, data.get_mut(RTCP_HEADER..len)?)
+    }
+}
+
+fn counter_mode(key: &[u8; 16]) -> Option<EncryptingKey> {
+    EncryptingKey::ctr(UnboundCipherKey::new(&AES_128, key).ok()?).ok()
+}
+
+/// Adds the key stream of a packet: RFC 3711 section 4.1.1.
+fn apply_stream(key: &EncryptingKey, salt: &[u8; 14], ssrc: u32, index: u64, data: &mut [u8]) -> Option<()> {
+    let mut salted = [0; 16];
+    salted.get_mut(..14)?.copy_from_slice(salt);
+    let iv = u128::from_be_bytes(salted) ^ (u128::from(ssrc) << 64) ^ (u128::from(index) << 16);
+    let context = EncryptionContext::Iv128(FixedLength::from(iv.to_be_bytes()));
+    key.less_safe_encrypt(data, context).ok().map(drop_result)
+}
+
+fn xor_nonce(salt: [u8; 12], count: u128) -> Nonce {
+    let mut nonce = salt;
+    // The counter takes the low ten bytes of twelve; the top four of the sixteen are zero.
+    for (byte, with) in nonce.iter_mut().zip(count.to_be_bytes().into_iter().skip(4)) {
+        *byte ^= with;
+    }
+    Nonce::assume_unique_for_key(nonce)
+}
+
+/// What SRTCP's tag covers beside the encrypted part: RFC 7714 section 17.
+fn rtcp_aad(header: &[u8], word: [u8; INDEX_LEN]) -> Option<[u8; RTCP_HEADER + INDEX_LEN]> {
+    let mut aad = [0; RTCP_HEADER + INDEX_LEN];
+    aad.get_mut(..RTCP_HEADER)?.copy_from_slice(header);
+    aad.get_mut(RTCP_HEADER..)?.copy_from_slice(&word);
+    Some(aad)
+}
+
+fn read_u32(data: &[u8], at: usize) -> Option<u32> {
+    data.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+fn drop_result<T>(_: T) {}
+
+const GCM_TAG: usize = 16;
+const HMAC_TAG: usize = 10;
+const INDEX_LEN: usize = 4;
+const INDEX_MASK: u32 = 0x7fff_ffff;
+const ENCRYPTED_FLAG: u32 = 0x8000_0000;
+const RTP_HEADER: usize = 12;
+const RTCP_HEADER: usize = 8;
+
+#[cfg(test)]
+mod tests;
