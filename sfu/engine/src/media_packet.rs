@@ -7,6 +7,7 @@ use bytes::Bytes;
 use sfu_protocol::Layer;
 
 use crate::rtp::codec::{Codec, PayloadFacts};
+pub use crate::rtp::extension::EndToEndExtensions;
 use crate::units::{ExtendedSequence, ExtendedTimestamp};
 
 /// A track's number in this process, the same on every shard. Unlike the sid it is small and `Copy`.
@@ -38,17 +39,30 @@ pub struct MediaPacket {
     pub payload: Bytes,
 }
 
-/// Header extensions that a publisher sets and a subscriber reads.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EndToEndExtensions {
-    /// Audio level (RFC 6464): the raw byte, voice flag in the top bit, level in -dBov below it.
-    pub audio_level: Option<u8>,
-    /// Video orientation (3GPP TS 26.114 section 7.4.5).
-    pub video_orientation: Option<u8>,
-    /// Absolute capture time: 8 or 16 bytes, as sent.
-    pub absolute_capture_time: Option<Bytes>,
-    /// Playout delay: 3 bytes, as sent.
-    pub playout_delay: Option<[u8; 3]>,
-    /// AV1 dependency descriptor, as sent.
-    pub dependency_descriptor: Option<Bytes>,
+/// What is known of one encoding of a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// Width in pixels, 0 unknown.
+    pub width: u32,
+    /// Height in pixels, 0 unknown.
+    pub height: u32,
+    /// Whether packets of it have arrived lately.
+    pub active: bool,
+}
+
+/// A VP8 packet of a stream at 90 kHz, the `number`-th, for unit tests.
+#[cfg(test)]
+pub(crate) fn test_packet(number: u64, arrival: Instant) -> MediaPacket {
+    MediaPacket {
+        track: TrackId(1),
+        layer: Layer(0),
+        codec: Codec::Vp8,
+        sequence: ExtendedSequence::first(0).plus(number),
+        timestamp: ExtendedTimestamp::first(number as u32 * 3000),
+        marker: true,
+        facts: PayloadFacts::default(),
+        extensions: EndToEndExtensions::default(),
+        arrival,
+        payload: Bytes::from_static(&[0x10, 1, 2, 3]),
+    }
 }

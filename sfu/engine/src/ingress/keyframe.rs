@@ -1,0 +1,92 @@
+//! Key-frame requests to one encoding's publisher: merged over everyone who asks, and throttled. A key frame costs
+//! the publisher several ordinary ones, so a thousand subscribers must not cause a thousand.
+
+use std::time::{Duration, Instant};
+
+/// The requests of one encoding.
+#[derive(Debug)]
+pub struct KeyFrameRequests {
+    interval: Duration,
+    asked: Option<Instant>,
+    wanted: bool,
+}
+
+impl KeyFrameRequests {
+    /// Nobody has asked. At least `interval` lies between two requests.
+    pub fn new(interval: Duration) -> Self {
+        Self { interval, asked: None, wanted: false }
+    }
+
+    /// Somebody needs a key frame. Whoever asks again before it came changes nothing.
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// A key frame began to arrive. Who asked before is served by it.
+    pub fn on_key_frame(&mut self) {
+        self.wanted = false;
+    }
+
+    /// Whether to send a request now. One that stays unanswered is repeated after the interval.
+    pub fn poll(&mut self, now: Instant) -> bool {
+        let due = self.wanted && self.poll_timeout().is_none_or(|at| at <= now);
+        if due {
+            self.asked = Some(now);
+        }
+        due
+    }
+
+    /// When the throttle lets the next request through; `None` if none is wanted or nothing holds it back.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.asked.filter(|_| self.wanted).map(|asked| asked + self.interval)
+    }
+
+    /// Whether a request waits, held back or not.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::test_epoch;
+
+    const INTERVAL: Duration = Duration::from_millis(500);
+
+    #[test]
+    fn the_first_request_goes_out_at_once_and_the_next_waits() {
+        let start = test_epoch();
+        let mut requests = KeyFrameRequests::new(INTERVAL);
+        assert!(!requests.poll(start), "nobody asked");
+        requests.want();
+        assert!(requests.poll(start));
+        requests.on_key_frame();
+        requests.want();
+        assert!(!requests.poll(start + Duration::from_millis(100)), "throttled");
+        assert_eq!(requests.poll_timeout(), Some(start + INTERVAL));
+        assert!(requests.poll(start + INTERVAL));
+    }
+
+    #[test]
+    fn a_key_frame_serves_everyone_who_asked_before_it() {
+        let start = test_epoch();
+        let mut requests = KeyFrameRequests::new(INTERVAL);
+        for _ in 0..1000 {
+            requests.want();
+        }
+        assert!(requests.poll(start));
+        requests.on_key_frame();
+        assert!(!requests.poll(start + Duration::from_secs(9)));
+        assert_eq!(requests.poll_timeout(), None);
+    }
+
+    #[test]
+    fn an_unanswered_request_is_repeated() {
+        let start = test_epoch();
+        let mut requests = KeyFrameRequests::new(INTERVAL);
+        requests.want();
+        let asked = (0..3000).filter(|ms| requests.poll(start + Duration::from_millis(*ms))).count();
+        assert_eq!(asked, 6);
+    }
+}

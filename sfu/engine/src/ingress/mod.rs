@@ -1,0 +1,464 @@
+//! What one peer publishes: from a decrypted RTP packet to a [`MediaPacket`], and the feedback that its sender
+//! needs.
+
+pub mod feedback;
+pub mod keyframe;
+pub mod layers;
+pub mod nack;
+pub mod report;
+pub mod stream;
+mod window;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sfu_protocol::{Layer, MediaKind, TrackSid};
+
+use crate::handles::TrackHandle;
+use crate::limits::Limits;
+use crate::media_packet::{EndToEndExtensions, MediaPacket, TrackId};
+use crate::rtp::codec::{self, Codec, PayloadFacts};
+use crate::rtp::extension::{ExtensionMap, HeaderExtensions, read};
+use crate::rtp::packet::{RtpHeader, payload};
+use crate::rtp::rtcp::{self, ReportBlock};
+use crate::rtp::rtx;
+use crate::stats::{Drop, Stats};
+use crate::units::{ExtendedSequence, NtpTime, PayloadType, SenderClock, Ssrc};
+use feedback::TransportFeedback;
+use stream::Stream;
+
+/// Time between receiver reports.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The receiving half of a peer.
+#[derive(Debug)]
+pub struct Ingress {
+    tracks: Vec<IngressTrack>,
+    sources: Vec<Source>,
+    payload_types: Vec<PayloadBinding>,
+    extensions: ExtensionMap,
+    feedback: Option<TransportFeedback>,
+    reporter: Ssrc,
+    next_report: Option<Instant>,
+    rtt: Option<Duration>,
+    limits: Limits,
+}
+
+/// One published track.
+#[derive(Debug)]
+pub struct IngressTrack {
+    /// Its place in the room.
+    pub handle: TrackHandle,
+    /// Its number.
+    pub id: TrackId,
+    /// Its sid.
+    pub sid: TrackSid,
+    /// Audio or video.
+    pub kind: MediaKind,
+    mid: String,
+    rids: Vec<String>,
+    encrypted: bool,
+    muted: bool,
+    streams: Vec<Stream>,
+}
+
+/// What a track is made of, from its announcement and its media section.
+#[derive(Debug, Clone)]
+pub struct NewTrack {
+    /// Its place in the room.
+    pub handle: TrackHandle,
+    /// Its number.
+    pub id: TrackId,
+    /// Its sid.
+    pub sid: TrackSid,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Its media section.
+    pub mid: String,
+    /// RIDs, lowest layer first.
+    pub rids: Vec<String>,
+    /// Sources with their repair sources, lowest layer first, where the description names them.
+    pub ssrcs: Vec<(Ssrc, Option<Ssrc>)>,
+    /// How many layers there are.
+    pub layers: usize,
+    /// Payload types of the section.
+    pub payload_types: Vec<PayloadBinding>,
+    /// Header extensions of the section.
+    pub extensions: ExtensionMap,
+    /// Lost packets may be asked for.
+    pub nack: bool,
+    /// Transport-wide feedback was negotiated.
+    pub transport_feedback: bool,
+    /// The payload is opaque.
+    pub encrypted: bool,
+    /// Nothing is forwarded.
+    pub muted: bool,
+}
+
+/// What a payload type stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PayloadBinding {
+    /// The payload type.
+    pub payload_type: PayloadType,
+    /// Its codec, or the codec that it repairs.
+    pub codec: Codec,
+    /// Whether it is RFC 4588 retransmission.
+    pub repair: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    ssrc: Ssrc,
+    track: usize,
+    stream: usize,
+    repair: bool,
+}
+
+/// A published packet with where it goes.
+#[derive(Debug)]
+pub struct Published {
+    /// Its track.
+    pub handle: TrackHandle,
+    /// The packet. An empty payload is padding: numbered, but nothing to forward.
+    pub packet: MediaPacket,
+    /// Its encoding has come alive by it.
+    pub came_alive: bool,
+}
+
+/// An encoding that fell silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silent {
+    /// Its track.
+    pub handle: TrackHandle,
+    /// Which encoding.
+    pub layer: Layer,
+}
+
+impl Ingress {
+    /// Nothing published yet. `reporter` is our own source in reports and requests.
+    pub fn new(reporter: Ssrc, limits: Limits) -> Self {
+        Self {
+            tracks: Vec::new(),
+            sources: Vec::new(),
+            payload_types: Vec::new(),
+            extensions: ExtensionMap::new(),
+            feedback: None,
+            reporter,
+            next_report: None,
+            rtt: None,
+            limits,
+        }
+    }
+
+    /// A track has its media section.
+    pub fn add_track(&mut self, new: NewTrack) {
+        let clock_rate = new.payload_types.first().map_or(90_000, |binding| binding.codec.clock_rate());
+        let mut streams: Vec<Stream> = (0..new.layers.max(1))
+            .map(|layer| Stream::new(Layer(layer as u8), new.kind, clock_rate, new.nack, &self.limits))
+            .collect();
+        let track = self.tracks.len();
+        for (place, ((ssrc, repair), stream)) in new.ssrcs.iter().zip(&mut streams).enumerate() {
+            stream.ssrc = Some(*ssrc);
+            stream.repair = *repair;
+            self.sources.push(Source { ssrc: *ssrc, track, stream: place, repair: false });
+            if let Some(repair) = repair {
+                self.sources.push(Source { ssrc: *repair, track, stream: place, repair: true });
+            }
+        }
+        self.learn(new.payload_types, &new.extensions);
+        if new.transport_feedback && self.feedback.is_none() {
+            self.feedback = Some(TransportFeedback::new());
+        }
+        self.tracks.push(IngressTrack {
+            handle: new.handle,
+            id: new.id,
+            sid: new.sid,
+            kind: new.kind,
+            mid: new.mid,
+            rids: new.rids,
+            encrypted: new.encrypted,
+            muted: new.muted,
+            streams,
+        });
+    }
+
+    /// A track's section was described anew.
+    pub fn renegotiate(
+        &mut self,
+        sid: &TrackSid,
+        payload_types: Vec<PayloadBinding>,
+        extensions: ExtensionMap,
+    ) {
+        if self.tracks.iter().any(|track| track.sid == *sid) {
+            self.learn(payload_types, &extensions);
+        }
+    }
+
+    /// Payload types and header extensions mean the same in all sections of one connection (RFC 9143).
+    fn learn(&mut self, payload_types: Vec<PayloadBinding>, extensions: &ExtensionMap) {
+        for binding in payload_types {
+            self.payload_types.retain(|other| other.payload_type != binding.payload_type);
+            self.payload_types.push(binding);
+        }
+        for (id, extension) in extensions.iter() {
+            self.extensions.insert(id, extension);
+        }
+    }
+
+    /// A track is gone.
+    pub fn remove_track(&mut self, sid: &TrackSid) -> Option<TrackHandle> {
+        let place = self.tracks.iter().position(|track| track.sid == *sid)?;
+        let track = self.tracks.remove(place);
+        self.sources.retain_mut(|source| {
+            let keep = source.track != place;
+            if source.track > place {
+                source.track -= 1;
+            }
+            keep
+        });
+        Some(track.handle)
+    }
+
+    /// The published tracks.
+    pub fn tracks(&self) -> &[IngressTrack] {
+        &self.tracks
+    }
+
+    /// Mutes or unmutes a track: nothing of a muted one is forwarded.
+    pub fn set_muted(&mut self, sid: &TrackSid, muted: bool) {
+        if let Some(track) = self.tracks.iter_mut().find(|track| track.sid == *sid) {
+            track.muted = muted;
+        }
+    }
+
+    /// A decrypted RTP packet. Returns what is to be forwarded, or counts why nothing is.
+    pub fn handle_rtp(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        header: &RtpHeader,
+        sequence: ExtendedSequence,
+        stats: &mut Stats,
+    ) -> Option<Published> {
+        let extensions = read(packet, header, &self.extensions);
+        if let (Some(feedback), Some(number)) = (&mut self.feedback, extensions.transport_sequence) {
+            feedback.on_packet(number, now);
+        }
+        let published = self.accept(now, packet, header, &extensions, sequence, stats);
+        match published {
+            Ok(published) => Some(published),
+            Err(reason) => {
+                stats.drop(reason);
+                None
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        header: &RtpHeader,
+        extensions: &HeaderExtensions<'_>,
+        sequence: ExtendedSequence,
+        stats: &mut Stats,
+    ) -> Result<Published, Drop> {
+        let source = self.source(header, extensions)?;
+        let binding = self
+            .payload_types
+            .iter()
+            .find(|binding| binding.payload_type == header.payload_type)
+            .ok_or(Drop::UnknownPayloadType)?;
+        let (codec, repair) = (binding.codec, binding.repair);
+        let track = self.tracks.get_mut(source.track).ok_or(Drop::UnknownStream)?;
+        let stream = track.streams.get_mut(source.stream).ok_or(Drop::UnknownStream)?;
+        let mut body = payload(packet, header).map_err(|_| Drop::BadRtp)?;
+        count_received(stats, track.kind, source.repair, packet.len());
+        let (sequence, received) = if source.repair || repair {
+            if body.is_empty() {
+                return Err(Drop::Padding);
+            }
+            let (wire, rest) = rtx::original_sequence(body).ok_or(Drop::BadRtp)?;
+            body = rest;
+            let sequence = stream.original(wire).ok_or(Drop::UnknownStream)?;
+            (sequence, stream.on_packet(now, sequence, header.timestamp))
+        } else {
+            (sequence, stream.on_media(now, sequence, header.timestamp))
+        };
+        if !received.new {
+            return Err(Drop::Replayed);
+        }
+        if track.muted && !body.is_empty() {
+            // What follows must not look like a loss: the numbers close over a muted packet as over padding.
+            stats.drop(Drop::NotForwarded);
+            body = &[];
+        }
+        let facts = facts_of(codec, body, extensions, track.encrypted);
+        if facts.starts_key_frame() {
+            stream.on_key_frame();
+        }
+        Ok(Published {
+            handle: track.handle,
+            came_alive: received.came_alive,
+            packet: MediaPacket {
+                track: track.id,
+                layer: stream.layer,
+                codec,
+                sequence,
+                timestamp: received.timestamp,
+                marker: header.marker,
+                facts,
+                extensions: end_to_end(extensions),
+                arrival: now,
+                payload: Bytes::copy_from_slice(body),
+            },
+        })
+    }
+
+    /// Finds the stream of a source, learning it from MID and RID where the description did not name it.
+    fn source(&mut self, header: &RtpHeader, extensions: &HeaderExtensions<'_>) -> Result<Source, Drop> {
+        if let Some(source) = self.sources.iter().find(|source| source.ssrc == header.ssrc) {
+            return Ok(*source);
+        }
+        if self.sources.len() >= self.limits.ssrcs.saturating_mul(2) {
+            return Err(Drop::TooManyStreams);
+        }
+        let mid = extensions.mid.ok_or(Drop::UnknownStream)?;
+        let track =
+            self.tracks.iter().position(|track| track.mid.as_bytes() == mid).ok_or(Drop::UnknownStream)?;
+        let repaired = extensions.repaired_rid;
+        let by_payload = self
+            .payload_types
+            .iter()
+            .any(|binding| binding.payload_type == header.payload_type && binding.repair);
+        let entry = self.tracks.get_mut(track).ok_or(Drop::UnknownStream)?;
+        let stream = match repaired.or(extensions.rid) {
+            Some(rid) => {
+                entry.rids.iter().position(|known| known.as_bytes() == rid).ok_or(Drop::UnknownStream)?
+            }
+            None if entry.streams.len() == 1 => 0,
+            None => return Err(Drop::UnknownStream),
+        };
+        let repair = repaired.is_some() || by_payload;
+        let place = entry.streams.get_mut(stream).ok_or(Drop::UnknownStream)?;
+        // A browser that restarts an encoding gives it a new source; the old one is forgotten.
+        let earlier =
+            if repair { place.repair.replace(header.ssrc) } else { place.ssrc.replace(header.ssrc) };
+        if let Some(earlier) = earlier {
+            self.sources.retain(|source| source.ssrc != earlier);
+        }
+        let source = Source { ssrc: header.ssrc, track, stream, repair };
+        self.sources.push(source);
+        Ok(source)
+    }
+
+    /// Somebody needs a key frame of a track.
+    pub fn want_key_frame(&mut self, id: TrackId, layer: Layer) {
+        let track = self.tracks.iter_mut().find(|track| track.id == id);
+        if let Some(stream) = track.and_then(|track| track.streams.get_mut(usize::from(layer.0))) {
+            stream.want_key_frame();
+        }
+    }
+
+    /// The publisher's sender report for one of its sources.
+    pub fn on_sender_report(
+        &mut self,
+        now: Instant,
+        ssrc: Ssrc,
+        ntp: NtpTime,
+        rtp_timestamp: u32,
+    ) -> Option<(TrackHandle, Layer, SenderClock)> {
+        let source = self.sources.iter().find(|source| source.ssrc == ssrc && !source.repair)?;
+        let track = self.tracks.get_mut(source.track)?;
+        let stream = track.streams.get_mut(source.stream)?;
+        Some((track.handle, stream.layer, stream.on_sender_report(now, ntp, rtp_timestamp)))
+    }
+
+    /// The round trip to this peer was measured.
+    pub fn set_rtt(&mut self, rtt: Duration) {
+        self.rtt = Some(rtt);
+    }
+
+    /// Writes what has to be said to the publisher now: a compound RTCP packet, or nothing.
+    pub fn poll(&mut self, now: Instant, out: &mut Vec<u8>, stats: &mut Stats) {
+        self.write_reports(now, out);
+        for track in &mut self.tracks {
+            for stream in &mut track.streams {
+                let asked = stream.poll(now, self.rtt, self.reporter, out);
+                stats.nacks_sent += asked.packets;
+                stats.plis_sent += asked.key_frames;
+            }
+        }
+        let media = self.sources.first().map(|source| source.ssrc);
+        if let (Some(feedback), Some(media)) = (&mut self.feedback, media) {
+            feedback.poll(now, self.reporter, media, out);
+        }
+    }
+
+    /// Encodings that have fallen silent since the last call.
+    pub fn poll_silent(&mut self, now: Instant) -> Option<Silent> {
+        self.tracks.iter_mut().filter(|track| track.kind == MediaKind::Video).find_map(|track| {
+            let handle = track.handle;
+            let stream = track
+                .streams
+                .iter_mut()
+                .find_map(|stream| stream.liveness.poll(now).then_some(stream.layer))?;
+            Some(Silent { handle, layer: stream })
+        })
+    }
+
+    /// When to poll next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let streams = self.tracks.iter().flat_map(|track| &track.streams);
+        let streams = streams.filter_map(Stream::poll_timeout).min();
+        let feedback = self.feedback.as_ref().and_then(TransportFeedback::poll_timeout);
+        [streams, feedback, self.next_report].into_iter().flatten().min()
+    }
+
+    fn write_reports(&mut self, now: Instant, out: &mut Vec<u8>) {
+        if self.tracks.is_empty() {
+            self.next_report = None;
+            return;
+        }
+        if self.next_report.is_some_and(|at| now < at) {
+            return;
+        }
+        self.next_report = Some(now + REPORT_INTERVAL);
+        let blocks: Vec<ReportBlock> = self
+            .tracks
+            .iter_mut()
+            .flat_map(|track| &mut track.streams)
+            .filter_map(|stream| stream.report_block(now))
+            .collect();
+        for blocks in blocks.chunks(31) {
+            rtcp::write_receiver_report(out, self.reporter, blocks);
+        }
+    }
+}
+
+fn count_received(stats: &mut Stats, kind: MediaKind, repair: bool, bytes: usize) {
+    match (repair, kind) {
+        (true, _) => stats.received.retransmitted.add(bytes),
+        (false, MediaKind::Audio) => stats.received.audio.add(bytes),
+        (false, MediaKind::Video) => stats.received.video.add(bytes),
+    }
+}
+
+/// What the payload tells. A descriptor that cannot be read leaves the packet forwardable: it may be
+/// encrypted, or of a profile that is unknown here, and is its decoder's to judge.
+fn facts_of(codec: Codec, body: &[u8], extensions: &HeaderExtensions<'_>, encrypted: bool) -> PayloadFacts {
+    if body.is_empty() || (encrypted && codec.kind() == MediaKind::Audio) {
+        return PayloadFacts::default();
+    }
+    codec::facts(codec, body, extensions.dependency_descriptor).unwrap_or_default()
+}
+
+fn end_to_end(extensions: &HeaderExtensions<'_>) -> EndToEndExtensions {
+    EndToEndExtensions {
+        audio_level: extensions.audio_level,
+        video_orientation: extensions.video_orientation,
+        absolute_capture_time: extensions.absolute_capture_time.map(Bytes::copy_from_slice),
+        playout_delay: extensions.playout_delay,
+        dependency_descriptor: extensions.dependency_descriptor.map(Bytes::copy_from_slice),
+    }
+}
