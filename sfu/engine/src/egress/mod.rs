@@ -1,0 +1,317 @@
+//! What one peer receives: select, rewrite, remember, pace, protect.
+
+pub mod layer_select;
+pub mod pacer;
+pub mod report;
+pub mod retransmit;
+pub mod rewrite;
+pub mod track;
+pub mod write;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sfu_protocol::{Layer, MediaKind, TrackSid};
+use slab::Slab;
+
+use crate::handles::TrackHandle;
+use crate::limits::Limits;
+use crate::media_packet::{LayerInfo, MediaPacket};
+use crate::packet_memory::PacketMemory;
+use crate::rtp::extension::ExtensionMap;
+use crate::rtp::rtcp::{self, ReportBlock, SenderInfo};
+use crate::stats::{Drop, Stats};
+use crate::units::{SenderClock, Ssrc};
+use layer_select::{Select, wanted_layer};
+use pacer::{Pacer, Queued};
+use retransmit::Retransmit;
+use track::Subscription;
+
+/// Time between sender reports.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Until a round trip is measured.
+const DEFAULT_RTT: Duration = Duration::from_millis(100);
+
+/// The sending half of a peer.
+#[derive(Debug)]
+pub struct Egress {
+    subscriptions: Slab<Subscription>,
+    pacer: Pacer,
+    extensions: ExtensionMap,
+    next_report: Option<Instant>,
+    rtt: Option<Duration>,
+    retransmit_per_packet: u8,
+}
+
+/// What is known of a track where its packets are handed out.
+#[derive(Debug, Clone, Copy)]
+pub struct PacketSource<'a> {
+    /// The publisher's sender reports, by layer.
+    pub clocks: &'a [Option<SenderClock>],
+    /// Recent packets, by layer.
+    pub memory: &'a [PacketMemory],
+}
+
+/// What became of a packet for one subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// It waits in the pacer.
+    pub queued: bool,
+    /// A key frame of this layer is needed.
+    pub key_frame: Option<Layer>,
+}
+
+impl Egress {
+    /// Nothing subscribed yet.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            subscriptions: Slab::new(),
+            pacer: Pacer::new(limits.pacer_packets),
+            extensions: ExtensionMap::new(),
+            next_report: None,
+            rtt: None,
+            retransmit_per_packet: limits.retransmit_per_packet,
+        }
+    }
+
+    /// Header extensions that this peer takes.
+    pub fn set_extensions(&mut self, extensions: ExtensionMap) {
+        self.extensions = extensions;
+    }
+
+    /// A subscription has its media section. Returns its place.
+    pub fn add(&mut self, subscription: Subscription) -> usize {
+        self.subscriptions.insert(subscription)
+    }
+
+    /// A subscription has lost its media section.
+    pub fn remove(&mut self, slot: usize) -> Option<Subscription> {
+        self.pacer.remove(slot);
+        self.subscriptions.try_remove(slot)
+    }
+
+    /// One subscription.
+    pub fn get(&self, slot: usize) -> Option<&Subscription> {
+        self.subscriptions.get(slot)
+    }
+
+    /// One subscription, to be changed.
+    pub fn get_mut(&mut self, slot: usize) -> Option<&mut Subscription> {
+        self.subscriptions.get_mut(slot)
+    }
+
+    /// The place of a track's subscription.
+    pub fn slot_of(&self, sid: &TrackSid) -> Option<usize> {
+        self.subscriptions.iter().find(|(_, subscription)| subscription.sid == *sid).map(|(slot, _)| slot)
+    }
+
+    /// All subscriptions with their places.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Subscription)> {
+        self.subscriptions.iter()
+    }
+
+    /// Decides which layer a subscription is to get. Returns the layer whose key frame is needed for it.
+    ///
+    /// The seam where bandwidth allocation will stand: until the estimate towards a subscriber exists, each
+    /// gets what it asks for, as if its link had room.
+    pub fn allocate(
+        &mut self,
+        slot: usize,
+        layers: &[LayerInfo],
+        muted: bool,
+        now: Instant,
+    ) -> Option<Layer> {
+        let subscription = self.subscriptions.get_mut(slot)?;
+        let target = match subscription.kind {
+            // What comes after unmuting begins anew, with a key frame.
+            _ if muted => None,
+            MediaKind::Audio => subscription.demand.enabled.then_some(Layer(0)),
+            MediaKind::Video => wanted_layer(&subscription.demand, layers),
+        };
+        subscription.select.set_target(target);
+        subscription.ask_key_frame(now)
+    }
+
+    /// A packet of a track that a subscription receives. Straight to the pacer, or nowhere. If an encoding
+    /// begins with it, what is remembered behind it follows: the first packet of a key frame may be the last
+    /// to arrive.
+    pub fn accept(
+        &mut self,
+        slot: usize,
+        packet: &Arc<MediaPacket>,
+        source: &PacketSource<'_>,
+        stats: &mut Stats,
+    ) -> Accepted {
+        let (mut accepted, select) = self.accept_one(slot, packet, source.clocks, stats);
+        let memory = source.memory.get(usize::from(packet.layer.0));
+        if let (Select::Switch, Some(memory)) = (select, memory) {
+            for behind in memory.behind(packet.sequence) {
+                accepted.queued |= self.accept_one(slot, behind, source.clocks, stats).0.queued;
+            }
+        }
+        accepted
+    }
+
+    fn accept_one(
+        &mut self,
+        slot: usize,
+        packet: &Arc<MediaPacket>,
+        clocks: &[Option<SenderClock>],
+        stats: &mut Stats,
+    ) -> (Accepted, Select) {
+        let none = (Accepted::default(), Select::Skip);
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return none };
+        let select = subscription.select.on_packet(packet);
+        match select {
+            Select::Forward => {}
+            Select::Switch => subscription.rewrite.switch(packet, clocks),
+            Select::Skip => {
+                subscription.rewrite.skip(packet);
+                let key_frame = subscription.ask_key_frame(packet.arrival);
+                return (Accepted { queued: false, key_frame }, select);
+            }
+        }
+        if packet.payload.is_empty() {
+            subscription.rewrite.skip(packet);
+            return none;
+        }
+        let Some(rewritten) = subscription.rewrite.forward(packet) else {
+            stats.drop(Drop::TooLate);
+            return none;
+        };
+        subscription.sent.insert(packet, &rewritten);
+        subscription.budget.on_media(packet.payload.len());
+        let audio = subscription.kind == MediaKind::Audio;
+        let twice = subscription.asked_in_vain.take(rewritten.sequence.wire())
+            && subscription.repair.is_some()
+            && subscription.budget.take(packet.payload.len());
+        let queued = Queued { slot, packet: Arc::clone(packet), rewritten, repair: false };
+        let queued = self.pacer.push(queued, audio);
+        if !queued {
+            stats.drop(Drop::PacerFull);
+        }
+        if twice {
+            let again = Queued { slot, packet: Arc::clone(packet), rewritten, repair: true };
+            self.pacer.push(again, audio);
+        }
+        (Accepted { queued, key_frame: None }, select)
+    }
+
+    /// The subscription that a source, or its repair source, belongs to.
+    pub fn slot_of_ssrc(&self, ssrc: Ssrc) -> Option<usize> {
+        self.subscriptions
+            .iter()
+            .find(|(_, subscription)| subscription.ssrc == ssrc || subscription.repair == Some(ssrc))
+            .map(|(slot, _)| slot)
+    }
+
+    /// The subscriber misses packets: those that are remembered and within budget are sent again.
+    pub fn on_nack(
+        &mut self,
+        slot: usize,
+        lost: &[u16],
+        memory: &[PacketMemory],
+        now: Instant,
+        stats: &mut Stats,
+    ) {
+        let rtt = self.rtt.unwrap_or(DEFAULT_RTT);
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
+        let audio = subscription.kind == MediaKind::Audio;
+        for wire in lost {
+            let entry = match subscription.sent.lookup(*wire, now, rtt, self.retransmit_per_packet) {
+                Retransmit::Send(entry) => entry,
+                Retransmit::TooSoon => continue,
+                Retransmit::TooOften => {
+                    stats.drop(Drop::RetransmitBudget);
+                    continue;
+                }
+                Retransmit::Gone => {
+                    subscription.asked_in_vain.insert(*wire);
+                    stats.drop(Drop::RetransmitGone);
+                    continue;
+                }
+            };
+            let packet =
+                memory.get(usize::from(entry.layer.0)).and_then(|memory| memory.get_low(entry.source));
+            let Some(packet) = packet else {
+                stats.drop(Drop::RetransmitGone);
+                continue;
+            };
+            // A receiver asks for a packet a few times only. One that was lost as retransmission too is sent
+            // twice, so that at 10 % loss the last request is not what the frame hangs on.
+            let copies = if entry.again && subscription.repair.is_some() { 2 } else { 1 };
+            for _ in 0..copies {
+                if !subscription.budget.take(packet.payload.len()) {
+                    stats.drop(Drop::RetransmitBudget);
+                    continue;
+                }
+                let queued =
+                    Queued { slot, packet: Arc::clone(packet), rewritten: entry.rewritten, repair: true };
+                if !self.pacer.push(queued, audio) {
+                    stats.drop(Drop::PacerFull);
+                }
+            }
+            subscription.sent.mark_resent(*wire, now);
+        }
+    }
+
+    /// A receiver report's block about one of our sources.
+    pub fn on_report_block(&mut self, block: &ReportBlock, now: Instant) -> Option<Duration> {
+        let slot = self.slot_of_ssrc(block.ssrc)?;
+        let rtt = self.subscriptions.get(slot)?.reports.round_trip(block, now)?;
+        // RFC 6298 smoothing: one late report does not change the pace of retransmission.
+        let smoothed = self.rtt.map_or(rtt, |before| (before * 7 + rtt) / 8);
+        self.rtt = Some(smoothed);
+        Some(smoothed)
+    }
+
+    /// Writes the sender reports that are due.
+    pub fn poll_reports<'a>(
+        &mut self,
+        now: Instant,
+        report_of: impl Fn(TrackHandle, Layer) -> Option<&'a SenderClock>,
+        out: &mut Vec<u8>,
+    ) {
+        if self.subscriptions.is_empty() {
+            self.next_report = None;
+            return;
+        }
+        if self.next_report.is_some_and(|at| now < at) {
+            return;
+        }
+        self.next_report = Some(now + REPORT_INTERVAL);
+        for (_, subscription) in &mut self.subscriptions {
+            let Some(track) = subscription.track else { continue };
+            let Some(layer) = subscription.select.current() else { continue };
+            let (Some(source), Some(offset)) =
+                (report_of(track, layer), subscription.rewrite.timestamp_offset())
+            else {
+                continue;
+            };
+            let report = subscription.reports.report(now, source, offset, subscription.clock_rate);
+            let info = SenderInfo {
+                ntp: report.ntp.0,
+                rtp_timestamp: report.rtp_timestamp,
+                packets: report.packets,
+                octets: report.octets,
+            };
+            rtcp::write_sender_report(out, subscription.ssrc, &info, &[]);
+        }
+    }
+
+    /// When to poll next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_report
+    }
+
+    /// Whether packets wait to be written.
+    pub fn has_queued(&self) -> bool {
+        !self.pacer.is_empty()
+    }
+
+    /// Packets that wait to be written.
+    pub fn queued(&self) -> usize {
+        self.pacer.len()
+    }
+}

@@ -1,0 +1,77 @@
+//! The queue between forwarding and sending, one per peer. Audio leaves before video.
+//!
+//! It is also the place from which runs are made: packets of equal size to one peer leave in one system call
+//! (GSO), and that is where the time goes otherwise.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::rewrite::Rewritten;
+use crate::media_packet::MediaPacket;
+
+/// One packet for one subscription, waiting to be written.
+#[derive(Debug)]
+pub struct Queued {
+    /// The subscription's place in its egress.
+    pub slot: usize,
+    /// What is sent; shared with every other subscriber.
+    pub packet: Arc<MediaPacket>,
+    /// How its header and descriptor read for this subscriber.
+    pub rewritten: Rewritten,
+    /// Sent again (RFC 4588).
+    pub repair: bool,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub struct Pacer {
+    audio: VecDeque<Queued>,
+    video: VecDeque<Queued>,
+    limit: usize,
+}
+
+impl Pacer {
+    /// A queue of at most `limit` packets.
+    pub fn new(limit: usize) -> Self {
+        Self { audio: VecDeque::new(), video: VecDeque::new(), limit }
+    }
+
+    /// Adds a packet at the end of its kind. False if the queue is full; the packet is gone then.
+    pub fn push(&mut self, queued: Queued, audio: bool) -> bool {
+        if self.len() >= self.limit {
+            return false;
+        }
+        if audio {
+            self.audio.push_back(queued);
+        } else {
+            self.video.push_back(queued);
+        }
+        true
+    }
+
+    /// The packet to leave next.
+    pub fn front(&self) -> Option<&Queued> {
+        self.audio.front().or_else(|| self.video.front())
+    }
+
+    /// Takes the packet that [`front`](Self::front) showed.
+    pub fn pop(&mut self) -> Option<Queued> {
+        self.audio.pop_front().or_else(|| self.video.pop_front())
+    }
+
+    /// Packets waiting.
+    pub fn len(&self) -> usize {
+        self.audio.len() + self.video.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.audio.is_empty() && self.video.is_empty()
+    }
+
+    /// Forgets what waits for a subscription that is gone.
+    pub fn remove(&mut self, slot: usize) {
+        self.audio.retain(|queued| queued.slot != slot);
+        self.video.retain(|queued| queued.slot != slot);
+    }
+}

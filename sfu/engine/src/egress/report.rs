@@ -1,0 +1,101 @@
+//! Sender reports for one subscription. They carry the publisher's own clock, so that all that one person sends
+//! shares one time line at the receiver, and sound and picture stay together through switches of layer.
+
+use std::time::{Duration, Instant};
+
+use crate::rtp::rtcp::ReportBlock;
+use crate::units::{NtpTime, SenderClock};
+
+/// Reports remembered to measure the round trip by.
+const REMEMBERED: usize = 4;
+
+/// What was sent, and when it was last reported.
+#[derive(Debug, Default)]
+pub struct SenderReports {
+    packets: u32,
+    octets: u32,
+    sent: [Option<(u32, Instant)>; REMEMBERED],
+    next: usize,
+}
+
+/// A report to be written (RFC 3550 section 6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderReport {
+    /// The publisher's clock now.
+    pub ntp: NtpTime,
+    /// The same moment in our timestamps.
+    pub rtp_timestamp: u32,
+    /// Packets sent.
+    pub packets: u32,
+    /// Payload bytes sent.
+    pub octets: u32,
+}
+
+impl SenderReports {
+    /// A packet with that much payload was sent.
+    pub fn on_sent(&mut self, payload: usize) {
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(payload as u32);
+    }
+
+    /// Makes a report from the publisher's last one. `timestamp_offset` is what our timestamps are ahead of it.
+    pub fn report(
+        &mut self,
+        now: Instant,
+        source: &SenderClock,
+        timestamp_offset: u32,
+        clock_rate: u32,
+    ) -> SenderReport {
+        let ntp = source.ntp.plus(now.saturating_duration_since(source.arrival));
+        let rtp_timestamp = source.timestamp_at(ntp, clock_rate).wrapping_add(timestamp_offset);
+        self.next = (self.next + 1) % REMEMBERED;
+        if let Some(place) = self.sent.get_mut(self.next) {
+            *place = Some((ntp.middle(), now));
+        }
+        SenderReport { ntp, rtp_timestamp, packets: self.packets, octets: self.octets }
+    }
+
+    /// The round trip, from a receiver's report about us (RFC 3550 section 6.4.1: its delay since our last
+    /// report, subtracted from the time since we sent that).
+    pub fn round_trip(&self, block: &ReportBlock, now: Instant) -> Option<Duration> {
+        let reported = self.sent.iter().flatten().find(|(middle, _)| *middle == block.last_sr)?;
+        let held = Duration::from_micros(u64::from(block.delay_since_last_sr) * 1_000_000 / 65_536);
+        now.checked_duration_since(reported.1)?.checked_sub(held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::test_epoch;
+
+    #[test]
+    fn a_report_continues_the_publishers_clock() {
+        let start = test_epoch();
+        let source = SenderClock { ntp: NtpTime(100 << 32), timestamp: 5000, arrival: start };
+        let mut reports = SenderReports::default();
+        reports.on_sent(1000);
+        reports.on_sent(200);
+        let report = reports.report(start + Duration::from_millis(500), &source, 77, 90_000);
+        assert_eq!(report.ntp, NtpTime((100 << 32) + (1 << 31)));
+        assert_eq!(report.rtp_timestamp, 5000 + 45_000 + 77);
+        assert_eq!((report.packets, report.octets), (2, 1200));
+    }
+
+    #[test]
+    fn the_round_trip_is_what_the_receiver_did_not_hold_back() {
+        let start = test_epoch();
+        let source = SenderClock { ntp: NtpTime(100 << 32), timestamp: 0, arrival: start };
+        let mut reports = SenderReports::default();
+        let report = reports.report(start, &source, 0, 90_000);
+        let block = ReportBlock {
+            last_sr: report.ntp.middle(),
+            delay_since_last_sr: 65_536 / 4,
+            ..ReportBlock::default()
+        };
+        let rtt = reports.round_trip(&block, start + Duration::from_millis(330));
+        assert_eq!(rtt, Some(Duration::from_millis(80)));
+        let forged = ReportBlock { last_sr: 1, ..block };
+        assert_eq!(reports.round_trip(&forged, start + Duration::from_millis(330)), None);
+    }
+}

@@ -1,0 +1,305 @@
+//! What was sent to one subscriber, so that it can be sent again: not the packets, which are shared
+//! ([`PacketMemory`](crate::packet_memory::PacketMemory)), only how each was rewritten.
+
+use std::time::{Duration, Instant};
+
+use sfu_protocol::Layer;
+
+use super::rewrite::{Rewritten, Vp8Ids};
+use crate::media_packet::MediaPacket;
+use crate::units::ExtendedSequence;
+
+/// Entries kept at first, and at most: 1.2 s at about 8 Mbit/s.
+const LEAST: usize = 64;
+const MOST: usize = 1024;
+
+/// An entry younger than this is not overwritten while the log may grow.
+const HOLD_MS: u32 = 1200;
+
+/// A request within this share of a round trip after a retransmission crossed it on the way. More than a whole
+/// one, for a receiver's last request may leave just as the packet arrives.
+const ECHO_PERCENT: u32 = 115;
+
+/// The same for the first sending, where a request cannot be honest sooner than a round trip after it: a packet
+/// that was itself late has been asked for before it was sent. Less than a whole one, for estimates err.
+const FIRST_ECHO_PERCENT: u32 = 80;
+
+/// Budget that a stream starts with, and may save up: enough to repair its first picture.
+const BUDGET_BYTES: u64 = 96 * 1024;
+
+/// How one packet was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentEntry {
+    /// The encoding that it is from.
+    pub layer: Layer,
+    /// Its publisher's number, the lower half.
+    pub source: u32,
+    /// How it read.
+    pub rewritten: Rewritten,
+    /// It was sent again before, and lost again.
+    pub again: bool,
+}
+
+/// What is to be done about a packet that was asked for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retransmit {
+    /// Send it.
+    Send(SentEntry),
+    /// It was sent less than a round trip ago, the first time or again: the request crossed it.
+    TooSoon,
+    /// It was sent as often as is allowed.
+    TooOften,
+    /// It is not remembered.
+    Gone,
+}
+
+/// The log of one subscription.
+#[derive(Debug, Default)]
+pub struct SentLog {
+    ring: Vec<Entry>,
+    newest: Option<ExtendedSequence>,
+    began: Option<Instant>,
+}
+
+/// 24 bytes: there is one for every packet of every subscription's last second.
+#[derive(Debug, Clone, Copy, Default)]
+struct Entry {
+    sequence: u32,
+    source: u32,
+    timestamp: u32,
+    sent_ms: u32,
+    picture_id: u16,
+    tl0_picture_index: u8,
+    key_index: u8,
+    layer: u8,
+    resent: u8,
+    has_vp8: bool,
+    used: bool,
+}
+
+impl SentLog {
+    /// Notes how a packet was sent.
+    pub fn insert(&mut self, packet: &MediaPacket, rewritten: &Rewritten) {
+        let began = *self.began.get_or_insert(packet.arrival);
+        let sent_ms = packet.arrival.saturating_duration_since(began).as_millis() as u32;
+        if self.ring.is_empty() {
+            self.ring.resize(LEAST, Entry::default());
+        }
+        while self.must_grow(rewritten.sequence, sent_ms) {
+            self.grow();
+        }
+        let ids = rewritten.vp8.unwrap_or_default();
+        let place = place(rewritten.sequence.0 as u32, self.ring.len());
+        if let Some(entry) = self.ring.get_mut(place) {
+            *entry = Entry {
+                sequence: rewritten.sequence.0 as u32,
+                source: packet.sequence.0 as u32,
+                timestamp: rewritten.timestamp,
+                sent_ms,
+                picture_id: ids.picture_id,
+                tl0_picture_index: ids.tl0_picture_index,
+                key_index: ids.key_index,
+                layer: packet.layer.0,
+                resent: 0,
+                has_vp8: rewritten.vp8.is_some(),
+                used: true,
+            };
+        }
+        self.newest = Some(self.newest.map_or(rewritten.sequence, |newest| newest.max(rewritten.sequence)));
+    }
+
+    /// What is to be done about a packet that the subscriber misses.
+    pub fn lookup(&self, wire: u16, now: Instant, rtt: Duration, most: u8) -> Retransmit {
+        let Some((sequence, entry)) = self.find(wire) else { return Retransmit::Gone };
+        if entry.resent >= most {
+            return Retransmit::TooOften;
+        }
+        let since = self.now_ms(now).saturating_sub(entry.sent_ms);
+        let echo = if entry.resent == 0 { FIRST_ECHO_PERCENT } else { ECHO_PERCENT };
+        if u128::from(since) < rtt.as_millis() * u128::from(echo) / 100 {
+            return Retransmit::TooSoon;
+        }
+        let vp8 = entry.has_vp8.then_some(Vp8Ids {
+            picture_id: entry.picture_id,
+            tl0_picture_index: entry.tl0_picture_index,
+            key_index: entry.key_index,
+        });
+        Retransmit::Send(SentEntry {
+            layer: Layer(entry.layer),
+            source: entry.source,
+            rewritten: Rewritten { sequence, timestamp: entry.timestamp, vp8 },
+            again: entry.resent > 0,
+        })
+    }
+
+    /// Notes that a packet was sent again.
+    pub fn mark_resent(&mut self, wire: u16, now: Instant) {
+        let now = self.now_ms(now);
+        let Some((sequence, _)) = self.find(wire) else { return };
+        let place = place(sequence.0 as u32, self.ring.len());
+        if let Some(entry) = self.ring.get_mut(place) {
+            entry.resent = entry.resent.saturating_add(1);
+            entry.sent_ms = now;
+        }
+    }
+
+    fn find(&self, wire: u16) -> Option<(ExtendedSequence, &Entry)> {
+        let sequence = self.newest?.extend(wire);
+        let entry = self.ring.get(place(sequence.0 as u32, self.ring.len()))?;
+        (entry.used && entry.sequence == sequence.0 as u32).then_some((sequence, entry))
+    }
+
+    fn now_ms(&self, now: Instant) -> u32 {
+        self.began.map_or(0, |began| now.saturating_duration_since(began).as_millis() as u32)
+    }
+
+    fn must_grow(&self, sequence: ExtendedSequence, now_ms: u32) -> bool {
+        let occupant = self.ring.get(place(sequence.0 as u32, self.ring.len()));
+        self.ring.len() < MOST
+            && occupant.is_some_and(|entry| {
+                entry.used
+                    && entry.sequence != sequence.0 as u32
+                    && now_ms.saturating_sub(entry.sent_ms) < HOLD_MS
+            })
+    }
+
+    fn grow(&mut self) {
+        let larger = vec![Entry::default(); self.ring.len() * 2];
+        for entry in std::mem::replace(&mut self.ring, larger) {
+            let place = place(entry.sequence, self.ring.len());
+            if let Some(slot) = self.ring.get_mut(place).filter(|_| entry.used) {
+                *slot = entry;
+            }
+        }
+    }
+}
+
+/// The ring's length is a power of two.
+fn place(sequence: u32, len: usize) -> usize {
+    (sequence as usize) & len.wrapping_sub(1)
+}
+
+/// Numbers that a subscriber asked for before they were sent: lost on the way here, and still being repaired.
+///
+/// It has spent requests on each, of which it has few (str0m five, libwebrtc ten), so when the packet comes it is
+/// sent twice.
+#[derive(Debug, Default)]
+pub struct AskedInVain {
+    numbers: Vec<u16>,
+}
+
+/// Numbers remembered; the oldest go first.
+const ASKED_IN_VAIN: usize = 64;
+
+impl AskedInVain {
+    /// That number was asked for and is not here.
+    pub fn insert(&mut self, wire: u16) {
+        if self.numbers.contains(&wire) {
+            return;
+        }
+        if self.numbers.len() >= ASKED_IN_VAIN {
+            self.numbers.remove(0);
+        }
+        self.numbers.push(wire);
+    }
+
+    /// Whether that number was asked for; it is forgotten.
+    pub fn take(&mut self, wire: u16) -> bool {
+        if self.numbers.is_empty() {
+            return false;
+        }
+        let before = self.numbers.len();
+        self.numbers.retain(|number| *number != wire);
+        self.numbers.len() < before
+    }
+}
+
+/// How much may be sent again: a share of what was sent.
+#[derive(Debug)]
+pub struct RetransmitBudget {
+    saved: u64,
+    percent: u64,
+}
+
+impl RetransmitBudget {
+    /// At most `percent` of the stream's media.
+    pub fn new(percent: u32) -> Self {
+        Self { saved: BUDGET_BYTES * 100, percent: u64::from(percent) }
+    }
+
+    /// That many bytes of media were sent.
+    pub fn on_media(&mut self, bytes: usize) {
+        self.saved = (self.saved + bytes as u64 * self.percent).min(BUDGET_BYTES * 100);
+    }
+
+    /// Takes the bytes of one retransmission, if they are there.
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let cost = bytes as u64 * 100;
+        let enough = self.saved >= cost;
+        if enough {
+            self.saved -= cost;
+        }
+        enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media_packet::test_packet;
+    use crate::units::test_epoch;
+
+    const RTT: Duration = Duration::from_millis(100);
+
+    fn log(packets: u64, start: Instant) -> SentLog {
+        let mut log = SentLog::default();
+        for number in 0..packets {
+            let packet = test_packet(number, start + Duration::from_millis(number));
+            let sequence = ExtendedSequence::first(65_500).plus(number);
+            log.insert(&packet, &Rewritten { sequence, timestamp: number as u32, vp8: None });
+        }
+        log
+    }
+
+    #[test]
+    fn a_packet_is_sent_again_a_round_trip_apart_and_three_times_at_most() {
+        let start = test_epoch();
+        let mut log = log(100, start);
+        let mut now = start + Duration::from_millis(160);
+        let wire = 65_500_u16.wrapping_add(60);
+        for _ in 0..3 {
+            let Retransmit::Send(entry) = log.lookup(wire, now, RTT, 3) else { panic!("sent") };
+            assert_eq!(entry.rewritten.timestamp, 60);
+            assert_eq!(entry.source, ExtendedSequence::first(0).plus(60).0 as u32);
+            log.mark_resent(wire, now);
+            assert_eq!(log.lookup(wire, now + Duration::from_millis(110), RTT, 9), Retransmit::TooSoon);
+            now += RTT * 2;
+        }
+        assert_eq!(log.lookup(wire, now, RTT, 3), Retransmit::TooOften);
+        assert_eq!(log.lookup(30_000, now, RTT, 3), Retransmit::Gone);
+    }
+
+    #[test]
+    fn the_log_grows_to_hold_a_second_and_not_further() {
+        let start = test_epoch();
+        let log = log(5000, start);
+        assert_eq!(log.ring.len(), MOST);
+        let now = start + Duration::from_millis(5_200);
+        let wire = |number: u64| ExtendedSequence::first(65_500).plus(number).wire();
+        assert!(matches!(log.lookup(wire(4999), now, RTT, 3), Retransmit::Send(_)));
+        assert_eq!(log.lookup(wire(3000), now, RTT, 3), Retransmit::Gone);
+        assert_eq!(size_of::<Entry>(), 24);
+    }
+
+    #[test]
+    fn retransmissions_stay_within_their_share() {
+        let mut budget = RetransmitBudget::new(15);
+        let mut resent = 0;
+        for _ in 0..10_000 {
+            budget.on_media(1000);
+            resent += u64::from(budget.take(1000));
+        }
+        assert!(resent >= 1500, "{resent}");
+        assert!(resent <= 1500 + BUDGET_BYTES / 1000 + 1, "{resent}");
+    }
+}

@@ -1,0 +1,146 @@
+//! One subscription: a track on its way to one peer.
+
+use std::time::{Duration, Instant};
+
+use sfu_protocol::{Layer, MediaKind, ParticipantSid, TrackDemand, TrackSid};
+
+use super::layer_select::LayerSelect;
+use super::report::SenderReports;
+use super::retransmit::{AskedInVain, RetransmitBudget, SentLog};
+use super::rewrite::Rewrite;
+use crate::handles::TrackHandle;
+use crate::rtp::codec::Codec;
+use crate::units::{ExtendedSequence, PayloadType, Ssrc};
+
+/// A subscriber that waits for a key frame asks again after this long: its first request, or the key frame,
+/// may have been lost between shards.
+pub const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// A subscription that has a media section.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The track.
+    pub sid: TrackSid,
+    /// Who publishes it.
+    pub publisher: ParticipantSid,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The track's place in the room; `None` until this shard has heard of it.
+    pub track: Option<TrackHandle>,
+    /// What is wanted of it.
+    pub demand: TrackDemand,
+    /// Our source.
+    pub ssrc: Ssrc,
+    /// Our source for retransmissions.
+    pub repair: Option<Ssrc>,
+    pub(super) payload_types: Vec<EgressPayload>,
+    pub(super) select: LayerSelect,
+    pub(super) rewrite: Rewrite,
+    pub(super) sent: SentLog,
+    pub(super) budget: RetransmitBudget,
+    pub(super) asked_in_vain: AskedInVain,
+    pub(super) reports: SenderReports,
+    pub(super) repair_sequence: ExtendedSequence,
+    pub(super) asked: Option<(Layer, Instant)>,
+    pub(super) clock_rate: u32,
+}
+
+/// What a subscription is made of.
+#[derive(Debug)]
+pub struct NewSubscription {
+    /// The track.
+    pub sid: TrackSid,
+    /// Who publishes it.
+    pub publisher: ParticipantSid,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// What is wanted of it.
+    pub demand: TrackDemand,
+    /// Our source.
+    pub ssrc: Ssrc,
+    /// Our source for retransmissions.
+    pub repair: Option<Ssrc>,
+    /// Payload types that the subscriber takes.
+    pub payload_types: Vec<EgressPayload>,
+    /// Where its sequence numbers begin.
+    pub first_sequence: u16,
+    /// Where its timestamps begin.
+    pub first_timestamp: u32,
+    /// Retransmissions, in per cent of its media.
+    pub retransmit_percent: u32,
+}
+
+/// A codec's payload types towards one subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EgressPayload {
+    /// The codec.
+    pub codec: Codec,
+    /// Its payload type.
+    pub payload_type: PayloadType,
+    /// That of its retransmissions.
+    pub repair: Option<PayloadType>,
+}
+
+impl Subscription {
+    /// A subscription to which nothing was sent yet.
+    pub fn new(new: NewSubscription) -> Self {
+        let clock_rate = new.payload_types.first().map_or(90_000, |payload| payload.codec.clock_rate());
+        Self {
+            sid: new.sid,
+            publisher: new.publisher,
+            kind: new.kind,
+            track: None,
+            demand: new.demand,
+            ssrc: new.ssrc,
+            repair: new.repair,
+            payload_types: new.payload_types,
+            select: LayerSelect::new(new.kind),
+            rewrite: Rewrite::new(new.first_sequence, new.first_timestamp),
+            sent: SentLog::default(),
+            budget: RetransmitBudget::new(new.retransmit_percent),
+            asked_in_vain: AskedInVain::default(),
+            reports: SenderReports::default(),
+            repair_sequence: ExtendedSequence::first(new.first_sequence),
+            asked: None,
+            clock_rate,
+        }
+    }
+
+    /// The subscriber's payload types changed.
+    pub fn set_payload_types(&mut self, payload_types: Vec<EgressPayload>) {
+        self.payload_types = payload_types;
+    }
+
+    /// The layer whose key frame is waited for.
+    pub fn wants_key_frame(&self) -> Option<Layer> {
+        self.select.wants_key_frame()
+    }
+
+    /// The payload types of a codec, if this subscriber takes it.
+    pub fn payload(&self, codec: Codec) -> Option<EgressPayload> {
+        self.payload_types.iter().find(|payload| payload.codec == codec).copied()
+    }
+
+    /// The layer being sent, or waited for if nothing is sent yet.
+    pub fn layer(&self) -> Option<Layer> {
+        self.select.current().or_else(|| self.select.target())
+    }
+
+    /// The layer wanted from the publisher.
+    pub fn wanted(&self) -> Option<Layer> {
+        self.select.target()
+    }
+
+    /// The layer whose key frame has to be asked for now, at most once per [`ASK_AGAIN`].
+    pub fn ask_key_frame(&mut self, now: Instant) -> Option<Layer> {
+        let layer = self.select.wants_key_frame()?;
+        let lately = self
+            .asked
+            .is_some_and(|(asked, at)| asked == layer && now.saturating_duration_since(at) < ASK_AGAIN);
+        if lately {
+            return None;
+        }
+        self.asked = Some((layer, now));
+        Some(layer)
+    }
+}

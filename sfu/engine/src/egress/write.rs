@@ -1,0 +1,186 @@
+//! Writing what waits in the pacer into the send buffer, in runs of equal size: header, payload, cipher.
+
+use std::time::Instant;
+
+use sfu_protocol::MediaKind;
+
+use super::Egress;
+use super::pacer::Queued;
+use super::track::Subscription;
+use crate::rtp::codec::vp8;
+use crate::rtp::extension::{ExtensionMap, OutgoingHeader, write_header};
+use crate::rtp::rtx;
+use crate::stats::{Drop, Stats};
+use crate::transport::Transport;
+use crate::units::ExtendedSequence;
+
+/// Most datagrams in one run: what the kernel takes in one GSO send.
+const RUN_SEGMENTS: usize = 64;
+
+/// Most bytes in one run: a UDP send's payload must fit an IP datagram.
+const RUN_BYTES: usize = 65_000;
+
+/// Packets of one video frame differ by a byte or two in size. Padding the shorter to the longer (RFC 3550
+/// section 5.1) keeps them in one run; a larger difference is cheaper as a run of its own.
+const PADDING: usize = 16;
+
+/// The original sequence number before a retransmission's payload (RFC 4588 section 4).
+const RTX_HEADER: usize = 2;
+
+/// Datagrams of one size, the last of which may be shorter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Bytes written.
+    pub size: usize,
+    /// Bytes of each datagram but the last.
+    pub segment: usize,
+    /// How many datagrams.
+    pub segments: usize,
+}
+
+struct Plain {
+    header_len: usize,
+    len: usize,
+    sequence: ExtendedSequence,
+}
+
+impl Egress {
+    /// Writes the next run into `buffer`, protected. `None` when nothing waits.
+    pub fn poll_run(
+        &mut self,
+        now: Instant,
+        transport: &mut Transport,
+        buffer: &mut [u8],
+        stats: &mut Stats,
+    ) -> Option<Run> {
+        let overhead = transport.srtp_overhead();
+        let limit = buffer.len().min(RUN_BYTES);
+        let mut run = Run { size: 0, segment: 0, segments: 0 };
+        let mut oldest = now;
+        while run.segments < RUN_SEGMENTS {
+            let Some(next) = self.pacer.front() else { break };
+            let Some(subscription) = self.subscriptions.get_mut(next.slot) else {
+                self.pacer.pop();
+                continue;
+            };
+            let Some(space) = buffer.get_mut(run.size..limit) else { break };
+            let target = (run.segment > 0).then(|| run.segment.saturating_sub(overhead));
+            let plain = match subscription.write(next, space, &self.extensions, target, overhead) {
+                Written::Fits(plain) => plain,
+                Written::OtherSize => break,
+                Written::Impossible => {
+                    stats.drop(Drop::UnknownPayloadType);
+                    self.pacer.pop();
+                    continue;
+                }
+            };
+            let sealed = transport.protect_rtp(plain.sequence, space, plain.header_len, plain.len);
+            let Some(total) = sealed else {
+                stats.drop(Drop::NoKeys);
+                self.pacer.pop();
+                continue;
+            };
+            subscription.count(next, total, stats);
+            oldest = oldest.min(next.packet.arrival);
+            self.pacer.pop();
+            run.size += total;
+            run.segments += 1;
+            if run.segment == 0 {
+                run.segment = total;
+            } else if total < run.segment {
+                break;
+            }
+        }
+        if run.segments == 0 {
+            return None;
+        }
+        stats.forwarding_delay.add(now.saturating_duration_since(oldest), run.segments as u64);
+        Some(run)
+    }
+}
+
+enum Written {
+    Fits(Plain),
+    OtherSize,
+    Impossible,
+}
+
+impl Subscription {
+    /// Writes one packet in the clear. `target` is the length that the run's packets have.
+    fn write(
+        &mut self,
+        queued: &Queued,
+        space: &mut [u8],
+        extensions: &ExtensionMap,
+        target: Option<usize>,
+        overhead: usize,
+    ) -> Written {
+        let packet = &*queued.packet;
+        let Some(payload) = self.payload(packet.codec) else { return Written::Impossible };
+        let rewritten = &queued.rewritten;
+        let (payload_type, ssrc, sequence) = match (queued.repair, payload.repair, self.repair) {
+            (true, Some(repair_type), Some(repair)) => (repair_type, repair, self.repair_sequence.plus(1)),
+            // Audio is repaired on its own source: no retransmission format is negotiated for it.
+            _ => (payload.payload_type, self.ssrc, rewritten.sequence),
+        };
+        let repaired = queued.repair && ssrc != self.ssrc;
+        let header = OutgoingHeader {
+            marker: packet.marker,
+            payload_type,
+            sequence: sequence.wire(),
+            timestamp: rewritten.timestamp,
+            ssrc,
+            extensions: &packet.extensions,
+        };
+        let Some(header_len) = write_header(space, &header, extensions) else { return Written::OtherSize };
+        let body = header_len + if repaired { RTX_HEADER } else { 0 };
+        let end = body + packet.payload.len();
+        // Without a source of its own for retransmissions the same numbers go out twice, and then the bytes
+        // have to be the same too: an AES-GCM nonce must never see two plain texts.
+        let may_pad = self.repair.is_some();
+        let padding = match target {
+            Some(target) if end > target => return Written::OtherSize,
+            Some(target) if may_pad && target - end <= PADDING => target - end,
+            _ => 0,
+        };
+        let len = end + padding;
+        let Some(whole) = space.get_mut(..len + overhead) else {
+            // Only a packet that fits no datagram at all fails with a whole buffer before it.
+            return if target.is_none() { Written::Impossible } else { Written::OtherSize };
+        };
+        if repaired {
+            rtx::write_original_sequence(&mut whole[header_len..], rewritten.sequence.wire());
+        }
+        whole[body..end].copy_from_slice(&packet.payload);
+        if let (Some(picture), Some(ids)) = (&packet.facts.vp8, &rewritten.vp8) {
+            vp8::rewrite_descriptor(
+                &mut whole[body..end],
+                picture,
+                ids.picture_id,
+                ids.tl0_picture_index,
+                ids.key_index,
+            );
+        }
+        if padding > 0 {
+            whole[end..len].fill(0);
+            whole[len - 1] = padding as u8;
+            whole[0] |= 0x20;
+        }
+        if repaired {
+            self.repair_sequence = sequence;
+        }
+        Written::Fits(Plain { header_len, len, sequence })
+    }
+
+    fn count(&mut self, queued: &Queued, bytes: usize, stats: &mut Stats) {
+        if queued.repair {
+            stats.sent.retransmitted.add(bytes);
+            return;
+        }
+        self.reports.on_sent(queued.packet.payload.len());
+        match self.kind {
+            MediaKind::Audio => stats.sent.audio.add(bytes),
+            MediaKind::Video => stats.sent.video.add(bytes),
+        }
+    }
+}
