@@ -54,7 +54,7 @@ impl Default for Limits {
             data_buffered_bytes: 256 * 1024,
             pacer_packets: 2048,
             retransmit_percent: 15,
-            retransmit_per_packet: 3,
+            retransmit_per_packet: 5,
             ice_timeout: Duration::from_secs(15),
             dtls_timeout: Duration::from_secs(10),
             consent_timeout: Duration::from_secs(15),

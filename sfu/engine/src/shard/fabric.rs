@@ -1,19 +1,142 @@
-//! What shards of one process say to each other.
+//! What shards of one process say to each other. A room's home shard keeps its roster of record and is the
+//! one place that orders announcements of tracks; media, demand and user data go straight between the shards
+//! concerned.
 
 use std::sync::Arc;
 
-use crate::media_packet::MediaPacket;
+use bytes::Bytes;
+use sfu_protocol::{Layer, LeaveReason, ParticipantSid, RoomSid, TrackSid};
+
+use super::io::ShardId;
+use crate::media_packet::{MediaPacket, TrackId};
+use crate::room::TrackFacts;
+use crate::room::data::UserData;
+use crate::units::SenderClock;
 
 /// One message between shards.
 #[derive(Debug, Clone)]
 pub enum FabricMessage {
     /// A published packet, for a shard with subscribers of its track.
     Media(Arc<MediaPacket>),
+    /// A publisher's sender report, for a shard with subscribers of its track.
+    SenderClock {
+        /// Of which track.
+        track: TrackId,
+        /// Of which encoding.
+        layer: Layer,
+        /// What it said.
+        report: SenderClock,
+    },
+    /// To the origin of a track: what is wanted of it there.
+    Demand {
+        /// Which track.
+        track: TrackId,
+        /// By whom.
+        from: ShardId,
+        /// The highest layer wanted, `None` for nothing.
+        highest: Option<Layer>,
+    },
+    /// To the origin of a track: a subscriber needs a key frame.
+    KeyFrame {
+        /// Which track.
+        track: TrackId,
+        /// Of which layer.
+        layer: Layer,
+    },
+    /// To the origin of a track: its first visible subscriber is bound.
+    FirstSubscriber {
+        /// Which track.
+        track: TrackId,
+    },
+    /// A user message, to every shard with members of the room.
+    Data(Arc<UserData>),
+    /// Everything that concerns one room's replicas and its home.
+    Room {
+        /// Which room.
+        room: RoomSid,
+        /// What.
+        message: RoomMessage,
+    },
+}
+
+/// What a room's home shard and its replicas say to each other.
+#[derive(Debug, Clone)]
+pub enum RoomMessage {
+    /// To home: members are here now. Answered by `Replica`.
+    Attach {
+        /// By whom.
+        from: ShardId,
+    },
+    /// To home: no members are here any more.
+    Detach {
+        /// By whom.
+        from: ShardId,
+    },
+    /// From home: all tracks, for a shard that has just attached.
+    Replica {
+        /// With the shard that each originates on.
+        tracks: Vec<(TrackFacts, ShardId)>,
+    },
+    /// From home: which shards have members.
+    Shards {
+        /// All of them.
+        shards: Vec<u16>,
+    },
+    /// To home: a participant enters. Answered by `Entered`.
+    Enter {
+        /// Where its peers are.
+        from: ShardId,
+        /// Who.
+        participant: ParticipantSid,
+        /// Unique in the room.
+        identity: String,
+        /// Not shown to others.
+        hidden: bool,
+        /// What others see.
+        info: Bytes,
+    },
+    /// From home: a participant is in. Its session is told by home itself, so that no change of the roster
+    /// can overtake the roster.
+    Entered {
+        /// Who.
+        participant: ParticipantSid,
+    },
+    /// To home: a participant's information changed.
+    Update {
+        /// Who.
+        participant: ParticipantSid,
+        /// What others see.
+        info: Bytes,
+    },
+    /// To home: a participant went.
+    Exit {
+        /// Who.
+        participant: ParticipantSid,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// From home: a newer session of the same identity took the place of this one.
+    Superseded {
+        /// Who has to go.
+        participant: ParticipantSid,
+    },
+    /// To home, and from home to every attached shard: a track, new or changed.
+    Track {
+        /// What it is now.
+        facts: TrackFacts,
+        /// Where it originates.
+        origin: ShardId,
+    },
+    /// To home, and from home to every attached shard: a track is gone.
+    TrackGone {
+        /// Which.
+        track: TrackSid,
+    },
 }
 
 impl FabricMessage {
     /// Whether a full mailbox may drop it (and count it). Media may be dropped, control may not.
     pub fn may_drop(&self) -> bool {
-        matches!(self, Self::Media(_))
+        matches!(self, Self::Media(_) | Self::SenderClock { .. })
     }
 }

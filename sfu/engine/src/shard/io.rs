@@ -7,6 +7,7 @@ use sfu_protocol::{Command, Event};
 
 use super::fabric::FabricMessage;
 use crate::limits::Limits;
+use crate::transmit::Transmit;
 
 /// A shard's number within its process, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,17 +66,4 @@ pub enum Output {
     },
     /// Nothing more for now; call again at this time, or after the next input.
     Timeout(Instant),
-}
-
-/// One send, of one datagram or of a run of equal ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transmit {
-    /// To whom.
-    pub destination: SocketAddr,
-    /// From which local address, if the peer's last datagram told.
-    pub source: Option<IpAddr>,
-    /// Bytes in the buffer.
-    pub size: usize,
-    /// `Some(n)`: the buffer holds several datagrams of `n` bytes, the last of which may be shorter (GSO).
-    pub segment_size: Option<usize>,
 }

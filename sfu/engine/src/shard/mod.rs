@@ -1,38 +1,144 @@
-//! One core's peers and rooms, behind two doors.
+//! One core's peers and rooms, behind two doors. The shard is the only place that knows both peers and rooms;
+//! it decides nothing, it carries what one returns to where another takes it.
 
 pub mod fabric;
 pub mod io;
 
+mod commands;
+mod contain;
+mod data;
+mod demux;
+mod forward;
+mod membership;
+mod negotiate;
+mod participant;
+mod receive;
+mod replicate;
+mod service;
+mod subscribe;
+mod timers;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use fabric::FabricMessage;
-pub use io::{Input, Output, ShardConfig, ShardId, Transmit};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use sfu_protocol::{Event, ParticipantSid, RoomSid};
+use slab::Slab;
 
+pub use fabric::{FabricMessage, RoomMessage};
+pub use io::{Input, Output, ShardConfig, ShardId};
+
+use crate::handles::{ParticipantIndex, PeerIndex, RoomIndex, TrackHandle};
+use crate::media_packet::TrackId;
+use crate::peer::Peer;
+use crate::room::Room;
 use crate::stats::Stats;
+pub use crate::transmit::Transmit;
+use crate::transport::dtls::Certificate;
+use demux::Demux;
+use participant::Participant;
+use timers::Timers;
+
+/// Least size of the buffer handed to [`Shard::poll_output`]: the largest UDP send.
+pub const TRANSMIT_BUFFER: usize = 65_535;
+
+/// With nothing to wait for, come back after this.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Timers are not finer than this.
+const TIMER_GRAIN: Duration = Duration::from_millis(1);
 
 /// Owns its peers and rooms outright.
 pub struct Shard {
     config: ShardConfig,
+    certificate: Arc<Certificate>,
+    peers: Slab<Peer>,
+    participants: Slab<Participant>,
+    participant_by_sid: HashMap<ParticipantSid, ParticipantIndex>,
+    rooms: Slab<Room>,
+    room_by_sid: HashMap<RoomSid, RoomIndex>,
+    tracks: HashMap<TrackId, TrackHandle>,
+    next_track: u64,
+    demux: Demux,
+    timers: Timers,
+    touched: VecDeque<PeerIndex>,
+    events: VecDeque<Event>,
+    fabric: VecDeque<(ShardId, FabricMessage)>,
+    /// Messages to itself: a room's home is often the shard that speaks to it.
+    loopback: VecDeque<FabricMessage>,
+    doomed: Vec<(ParticipantIndex, membership::Ending)>,
+    rng: SmallRng,
     stats: Stats,
 }
 
 impl Shard {
-    /// An empty shard.
-    pub fn new(config: ShardConfig, _now: Instant) -> Self {
-        Self { config, stats: Stats::default() }
+    /// An empty shard. All shards of a process share one certificate.
+    pub fn new(config: ShardConfig, certificate: Arc<Certificate>) -> Self {
+        Self {
+            rng: SmallRng::seed_from_u64(config.rng_seed),
+            certificate,
+            peers: Slab::new(),
+            participants: Slab::new(),
+            participant_by_sid: HashMap::new(),
+            rooms: Slab::new(),
+            room_by_sid: HashMap::new(),
+            tracks: HashMap::new(),
+            next_track: u64::from(config.id.0) << 48,
+            demux: Demux::default(),
+            timers: Timers::default(),
+            touched: VecDeque::new(),
+            events: VecDeque::new(),
+            fabric: VecDeque::new(),
+            loopback: VecDeque::new(),
+            doomed: Vec::new(),
+            stats: Stats::default(),
+            config,
+        }
     }
 
     /// Something happened. Afterwards call [`poll_output`](Self::poll_output) until it answers
-    /// [`Output::Timeout`]; several inputs may be handed in first.
-    pub fn handle_input(&mut self, _now: Instant, _input: Input<'_>) {}
+    /// [`Output::Timeout`]; several inputs may be handed in first, and make longer runs.
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Datagram { source, local, data } => self.handle_datagram(now, source, local, data),
+            Input::Command(command) => self.handle_command(now, command),
+            Input::Fabric(message) => self.handle_fabric(now, message),
+            Input::Timeout => self.handle_timeout(now),
+        }
+        self.settle(now);
+    }
 
     /// What the shard wants done next. `buffer` is at least [`TRANSMIT_BUFFER`] bytes.
-    pub fn poll_output(&mut self, now: Instant, _buffer: &mut [u8]) -> Output {
-        Output::Timeout(now + Duration::from_secs(u64::from(self.config.id.0) + 1))
+    pub fn poll_output(&mut self, now: Instant, buffer: &mut [u8]) -> Output {
+        if let Some(event) = self.events.pop_front() {
+            return Output::Event(event);
+        }
+        if let Some((to, message)) = self.fabric.pop_front() {
+            return Output::Fabric { to, message };
+        }
+        while let Some(peer) = self.touched.front().copied() {
+            if let Some(transmit) = self.poll_peer(now, peer, buffer) {
+                return Output::Transmit(transmit);
+            }
+            self.touched.pop_front();
+            self.reschedule(now, peer);
+        }
+        if let Some(event) = self.events.pop_front() {
+            return Output::Event(event);
+        }
+        if let Some((to, message)) = self.fabric.pop_front() {
+            return Output::Fabric { to, message };
+        }
+        Output::Timeout(self.timers.next().unwrap_or(now + IDLE))
     }
 
     /// What it counted so far.
-    pub fn stats(&self) -> &Stats {
+    pub fn stats(&mut self) -> &Stats {
+        self.stats.participants = self.participants.len() as u64;
+        self.stats.rooms = self.rooms.iter().filter(|(_, room)| !room.members.is_empty()).count() as u64;
+        self.stats.pacer_queued = self.peers.iter().map(|(_, peer)| peer.egress.queued() as u64).sum();
         &self.stats
     }
 
@@ -40,16 +146,60 @@ impl Shard {
     pub fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
     }
+
+    /// Makes the path of a participant's peers panic once, at that place: for tests of panic containment.
+    #[cfg(feature = "fault-injection")]
+    pub fn inject(&mut self, participant: &ParticipantSid, fault: crate::peer::Fault) {
+        let peers = self.participant(participant).and_then(|index| self.participants.get(index.0));
+        for index in peers.into_iter().flat_map(Participant::peers) {
+            if let Some(peer) = self.peers.get_mut(index.0) {
+                peer.inject(fault);
+            }
+        }
+    }
+
+    /// Carries out what inputs left behind: messages to itself, participants to be ended.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            if let Some(message) = self.loopback.pop_front() {
+                self.handle_fabric(now, message);
+            } else if let Some((participant, ending)) = self.doomed.pop() {
+                self.end(participant, ending);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn send_fabric(&mut self, to: ShardId, message: FabricMessage) {
+        if to == self.config.id {
+            self.loopback.push_back(message);
+        } else {
+            self.fabric.push_back((to, message));
+        }
+    }
+
+    fn send_home(&mut self, room: RoomIndex, message: RoomMessage) {
+        let Some(room) = self.rooms.get(room.0) else { return };
+        let sid = room.sid.clone();
+        self.send_fabric(home_of(&sid, self.config.shards), FabricMessage::Room { room: sid, message });
+    }
+
+    /// Puts a peer in the list of those that have something to send, or whose deadline may have moved.
+    fn touch(&mut self, index: PeerIndex) {
+        if let Some(peer) = self.peers.get_mut(index.0)
+            && !std::mem::replace(&mut peer.touched, true)
+        {
+            self.touched.push_back(index);
+        }
+    }
 }
 
 /// The shard that keeps a room's roster of record: the same on every shard of a process.
-pub fn home_of(room: &sfu_protocol::RoomSid, shards: u16) -> ShardId {
+pub fn home_of(room: &RoomSid, shards: u16) -> ShardId {
     // FNV-1a: stable over processes and versions, which the standard library's hasher does not promise.
     let hash = room.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     ShardId((hash % u64::from(shards.max(1))) as u16)
 }
-
-/// Least size of the buffer handed to [`Shard::poll_output`]: the largest UDP send.
-pub const TRANSMIT_BUFFER: usize = 65_535;

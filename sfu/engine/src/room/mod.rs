@@ -1,0 +1,153 @@
+//! A room as one shard sees it: the tracks published in it, who here receives them, which other shards do.
+//! It knows ids and handles, never peers.
+
+pub mod data;
+pub mod demand;
+pub mod roster;
+
+use std::collections::HashMap;
+
+use sfu_protocol::{Layer, MediaKind, ParticipantSid, RoomSid, TrackSid};
+use slab::Slab;
+
+use crate::handles::{ParticipantIndex, PeerIndex};
+use crate::media_packet::{LayerInfo, TrackId};
+use crate::packet_memory::PacketMemory;
+use crate::units::SenderClock;
+use roster::Roster;
+
+/// A replica of one room.
+#[derive(Debug)]
+pub struct Room {
+    /// Its sid.
+    pub sid: RoomSid,
+    /// Participants on this shard.
+    pub members: Vec<ParticipantIndex>,
+    /// Tracks published anywhere in the room.
+    pub tracks: Slab<Track>,
+    by_sid: HashMap<TrackSid, usize>,
+    /// Other shards with members, as the home shard last told.
+    pub other_shards: Vec<u16>,
+    /// The roster of record; only on the home shard.
+    pub roster: Option<Roster>,
+}
+
+/// One published track, as known on this shard.
+#[derive(Debug)]
+pub struct Track {
+    /// What every shard knows of it.
+    pub facts: TrackFacts,
+    /// Where its packets come from.
+    pub origin: Origin,
+    /// Who receives it here.
+    pub subscribers: Vec<Subscriber>,
+    /// Which other shards receive it (only where it originates), with the highest layer wanted there.
+    pub routes: Vec<Route>,
+    /// The highest layer that was asked of its origin (only where it does not originate).
+    pub asked: Option<Layer>,
+    /// Recent packets per layer, for retransmission and for late joiners.
+    pub memory: Vec<PacketMemory>,
+    /// The publisher's last sender report per layer.
+    pub reports: Vec<Option<SenderClock>>,
+    /// Whether the publisher was told of its first subscriber.
+    pub subscribed_told: bool,
+}
+
+/// What is the same for a track on every shard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrackFacts {
+    /// Its number in this process.
+    pub id: TrackId,
+    /// Its sid.
+    pub sid: TrackSid,
+    /// Who publishes it.
+    pub publisher: ParticipantSid,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// `video/vp8` and so on.
+    pub mime_type: String,
+    /// Its encodings, lowest first.
+    pub layers: Vec<LayerInfo>,
+    /// Nothing is forwarded.
+    pub muted: bool,
+}
+
+/// Where a track's packets enter this shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From a peer here.
+    Here(PeerIndex),
+    /// From another shard of this process.
+    Shard(u16),
+}
+
+/// One receiver here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscriber {
+    /// The peer.
+    pub peer: PeerIndex,
+    /// The subscription's place in the peer's egress.
+    pub slot: usize,
+}
+
+/// One receiving shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Which.
+    pub shard: u16,
+    /// The highest layer wanted there.
+    pub highest: Layer,
+}
+
+impl Room {
+    /// An empty replica; `home` on the shard that keeps the roster.
+    pub fn new(sid: RoomSid, home: bool) -> Self {
+        Self {
+            sid,
+            members: Vec::new(),
+            tracks: Slab::new(),
+            by_sid: HashMap::new(),
+            other_shards: Vec::new(),
+            roster: home.then(Roster::default),
+        }
+    }
+
+    /// Adds a track. If one of that sid is there, it stays and its place is returned.
+    pub fn add_track(&mut self, facts: TrackFacts, origin: Origin) -> usize {
+        if let Some(&place) = self.by_sid.get(&facts.sid) {
+            return place;
+        }
+        let layers = facts.layers.len().max(1);
+        let memory = (0..layers).map(|_| PacketMemory::new(facts.kind)).collect();
+        let sid = facts.sid.clone();
+        let place = self.tracks.insert(Track {
+            facts,
+            origin,
+            subscribers: Vec::new(),
+            routes: Vec::new(),
+            asked: None,
+            memory,
+            reports: vec![None; layers],
+            subscribed_told: false,
+        });
+        self.by_sid.insert(sid, place);
+        place
+    }
+
+    /// Removes a track.
+    pub fn remove_track(&mut self, place: usize) -> Option<Track> {
+        let track = self.tracks.try_remove(place)?;
+        self.by_sid.remove(&track.facts.sid);
+        Some(track)
+    }
+
+    /// The place of a track.
+    pub fn track_by_sid(&self, sid: &TrackSid) -> Option<usize> {
+        self.by_sid.get(sid).copied()
+    }
+
+    /// Whether nothing keeps the replica here.
+    pub fn is_idle(&self) -> bool {
+        self.members.is_empty() && self.roster.as_ref().is_none_or(Roster::is_idle)
+    }
+}

@@ -1,0 +1,190 @@
+//! Coming and going.
+
+use std::time::Instant;
+
+use sfu_protocol::{ConnectionMode, EndReason, Event, Join, LeaveReason, ParticipantSid, RoomSid, Target};
+
+use super::participant::Participant;
+use super::{RoomMessage, Shard, home_of};
+use crate::handles::{ParticipantIndex, PeerIndex, RoomIndex};
+use crate::peer::Peer;
+use crate::peer::setup::{self, Parts};
+use crate::room::Room;
+use crate::sdp::Role;
+use crate::stats::Drop;
+
+/// How a participant's time here ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    /// What others are told.
+    leave: LeaveReason,
+    /// What its own session is told, if it does not know already.
+    told: Option<EndReason>,
+}
+
+impl Ending {
+    /// Its session said so.
+    pub(super) fn left(leave: LeaveReason) -> Self {
+        Self { leave, told: None }
+    }
+
+    /// The media plane gave up on it.
+    pub(super) fn failure(reason: EndReason) -> Self {
+        Self { leave: LeaveReason::MediaFailure, told: Some(reason) }
+    }
+
+    /// A newer session of its identity is here.
+    pub(super) fn superseded() -> Self {
+        Self { leave: LeaveReason::DuplicateIdentity, told: Some(EndReason::DuplicateIdentity) }
+    }
+}
+
+impl Shard {
+    pub(super) fn join(&mut self, now: Instant, join: Join) {
+        if self.participant_by_sid.contains_key(&join.participant) {
+            self.stats.drop(Drop::StaleMessage);
+            return;
+        }
+        if self.peers.len() + 2 > self.config.limits.peers {
+            self.events
+                .push_back(Event::Ended { participant: join.participant, reason: EndReason::NodeFull });
+            return;
+        }
+        let Some((publisher, subscriber)) = self.make_peers(now, &join) else {
+            // Without random numbers from the system nobody can be given a password.
+            self.events
+                .push_back(Event::Ended { participant: join.participant, reason: EndReason::NodeFull });
+            return;
+        };
+        self.stats.joins += 1;
+        let room = self.room(&join.room);
+        let sid = join.participant.clone();
+        let enter = RoomMessage::Enter {
+            from: self.config.id,
+            participant: sid.clone(),
+            identity: join.identity.clone(),
+            hidden: join.hidden,
+            info: join.info.clone(),
+        };
+        let index = ParticipantIndex(self.participants.vacant_key());
+        let publisher = self.add_peer(index, Target::Publisher, room, publisher);
+        let subscriber = subscriber.map(|parts| self.add_peer(index, Target::Subscriber, room, parts));
+        self.participants.insert(Participant::new(join, room, publisher, subscriber));
+        self.participant_by_sid.insert(sid, index);
+        if let Some(room) = self.rooms.get_mut(room.0) {
+            room.members.push(index);
+        }
+        self.send_home(room, enter);
+    }
+
+    fn make_peers(&mut self, now: Instant, join: &Join) -> Option<(Parts, Option<Parts>)> {
+        let mut make = |role| {
+            let limits = &self.config.limits;
+            setup::parts(role, join.client, &self.certificate, limits, &mut self.rng, now).ok()
+        };
+        match join.mode {
+            ConnectionMode::Single => Some((make(Role::Single)?, None)),
+            ConnectionMode::Dual { .. } => {
+                let publisher = make(Role::Publisher)?;
+                Some((publisher, Some(make(Role::Subscriber)?)))
+            }
+        }
+    }
+
+    fn add_peer(
+        &mut self,
+        participant: ParticipantIndex,
+        target: Target,
+        room: RoomIndex,
+        parts: Parts,
+    ) -> PeerIndex {
+        let ufrag = parts.ufrag.clone();
+        let index = PeerIndex(self.peers.insert(Peer::new(participant, target, room, parts)));
+        self.demux.add_ufrag(ufrag, index);
+        self.touch(index);
+        index
+    }
+
+    /// The replica of a room, made and attached to its home if it is not here yet.
+    pub(super) fn room(&mut self, sid: &RoomSid) -> RoomIndex {
+        let home = home_of(sid, self.config.shards) == self.config.id;
+        let index = match self.room_by_sid.get(sid) {
+            Some(index) => *index,
+            None => {
+                let index = RoomIndex(self.rooms.insert(Room::new(sid.clone(), home)));
+                self.room_by_sid.insert(sid.clone(), index);
+                index
+            }
+        };
+        let unattached = self.rooms.get(index.0).is_some_and(|room| room.members.is_empty());
+        if unattached {
+            self.send_home(index, RoomMessage::Attach { from: self.config.id });
+        }
+        index
+    }
+
+    /// Ends a participant: transports, tracks, subscriptions and roster entry go.
+    pub(super) fn end(&mut self, index: ParticipantIndex, ending: Ending) {
+        let Some(participant) = self.participants.get(index.0) else { return };
+        let sid = participant.sid.clone();
+        let room = participant.room;
+        let peers: Vec<PeerIndex> = participant.peers().collect();
+        for peer in &peers {
+            self.forget_media(*peer);
+        }
+        for peer in peers {
+            self.demux.remove_addresses(peer);
+            if let Some(peer) = self.peers.try_remove(peer.0) {
+                self.demux.remove_ufrag(&peer.ufrag);
+            }
+        }
+        self.participants.try_remove(index.0);
+        self.participant_by_sid.remove(&sid);
+        self.send_home(room, RoomMessage::Exit { participant: sid.clone(), reason: ending.leave });
+        if let Some(entry) = self.rooms.get_mut(room.0) {
+            entry.members.retain(|member| *member != index);
+            if entry.members.is_empty() {
+                self.send_home(room, RoomMessage::Detach { from: self.config.id });
+            }
+        }
+        if let Some(reason) = ending.told {
+            let counted =
+                !matches!(reason, EndReason::Panicked | EndReason::DuplicateIdentity | EndReason::NodeFull);
+            self.stats.transport_failures += u64::from(counted);
+            self.events.push_back(Event::Ended { participant: sid, reason });
+        }
+    }
+
+    /// Takes a peer's tracks and subscriptions out of the room.
+    fn forget_media(&mut self, index: PeerIndex) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let slots: Vec<usize> = peer.egress.iter().map(|(slot, _)| slot).collect();
+        let tracks: Vec<_> = peer.ingress.tracks().iter().map(|track| track.sid.clone()).collect();
+        for slot in slots {
+            self.detach(index, slot);
+        }
+        for track in tracks {
+            self.withdraw(index, &track);
+        }
+    }
+
+    /// Drops a room's replica when nothing keeps it.
+    pub(super) fn drop_idle_room(&mut self, index: RoomIndex) {
+        if !self.rooms.get(index.0).is_some_and(Room::is_idle) {
+            return;
+        }
+        if let Some(room) = self.rooms.try_remove(index.0) {
+            self.room_by_sid.remove(&room.sid);
+            for (_, track) in &room.tracks {
+                self.tracks.remove(&track.facts.id);
+            }
+        }
+    }
+
+    /// Ends a participant because a newer session of its identity is here.
+    pub(super) fn supersede(&mut self, sid: &ParticipantSid) {
+        if let Some(index) = self.participant(sid) {
+            self.doomed.push((index, Ending::superseded()));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A participant as its shard knows it: one or two peers, and what it wants that has no media section yet.
+
+use sfu_protocol::{
+    AddTrack, ConnectionMode, Join, MediaKind, ParticipantSid, Permissions, Target, TrackDemand, TrackSid,
+};
+
+use crate::handles::{PeerIndex, RoomIndex};
+
+/// One participant.
+#[derive(Debug)]
+pub struct Participant {
+    /// Its sid.
+    pub sid: ParticipantSid,
+    /// Its identity.
+    pub identity: String,
+    /// Not shown to others.
+    pub hidden: bool,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// One connection or two.
+    pub mode: ConnectionMode,
+    /// Where it is.
+    pub room: RoomIndex,
+    /// The single connection, or the one that publishes.
+    pub publisher: PeerIndex,
+    /// The one that receives, in dual mode.
+    pub subscriber: Option<PeerIndex>,
+    /// Announced tracks that have no media section yet.
+    pub pending: Vec<AddTrack>,
+    /// What it wants, in the order in which it asked.
+    pub wishes: Vec<Wish>,
+    /// Whether the room's home has answered its entry.
+    pub entered: bool,
+}
+
+/// One wanted track.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Which.
+    pub track: TrackSid,
+    /// Who publishes it.
+    pub publisher: ParticipantSid,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// What is wanted of it.
+    pub demand: TrackDemand,
+    /// No codec in common: not asked for again.
+    pub hopeless: bool,
+}
+
+impl Participant {
+    /// Takes a participant in.
+    pub fn new(join: Join, room: RoomIndex, publisher: PeerIndex, subscriber: Option<PeerIndex>) -> Self {
+        Self {
+            sid: join.participant,
+            identity: join.identity,
+            hidden: join.hidden,
+            permissions: join.permissions,
+            mode: join.mode,
+            room,
+            publisher,
+            subscriber,
+            pending: Vec::new(),
+            wishes: Vec::new(),
+            entered: false,
+        }
+    }
+
+    /// The peer that receives media.
+    pub fn receiver(&self) -> PeerIndex {
+        self.subscriber.unwrap_or(self.publisher)
+    }
+
+    /// The peer of a connection.
+    pub fn peer(&self, target: Target) -> Option<PeerIndex> {
+        match target {
+            Target::Publisher => Some(self.publisher),
+            Target::Subscriber => self.subscriber,
+        }
+    }
+
+    /// Its peers.
+    pub fn peers(&self) -> impl Iterator<Item = PeerIndex> {
+        [Some(self.publisher), self.subscriber].into_iter().flatten()
+    }
+
+    /// Notes or changes a wish. True if it is new.
+    pub fn wish(&mut self, wish: Wish) -> bool {
+        if let Some(known) = self.wishes.iter_mut().find(|known| known.track == wish.track) {
+            known.demand = wish.demand;
+            return false;
+        }
+        self.wishes.push(wish);
+        true
+    }
+}

@@ -1,0 +1,229 @@
+//! A datagram's way in: to its peer, through its transport, to what it is.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use sfu_protocol::{EndReason, Event, Layer, Target};
+
+use super::membership::Ending;
+use super::{FabricMessage, Shard, ShardId};
+use crate::handles::{PeerIndex, TrackHandle};
+use crate::ingress::Published;
+use crate::room::Origin;
+use crate::rtp::rtcp::{self, Rtcp};
+use crate::stats::Drop;
+use crate::transport::demux::{Protocol, protocol};
+use crate::transport::ice::peek_local_ufrag;
+use crate::transport::{Failure, Received, TransportEvent};
+use crate::units::{NtpTime, Ssrc};
+
+impl Shard {
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        local: Option<IpAddr>,
+        data: &mut [u8],
+    ) {
+        // A connectivity check names its peer itself; everything else is known by its validated address.
+        let peer = if protocol(data) == Some(Protocol::Stun) {
+            peek_local_ufrag(data).and_then(|ufrag| self.demux.by_ufrag(ufrag)).ok_or(Drop::UnknownUfrag)
+        } else {
+            self.demux.by_address(&source).ok_or(Drop::UnknownSource)
+        };
+        match peer {
+            Ok(peer) => {
+                self.contained_peer(peer, |shard| shard.receive(now, peer, source, local, data));
+            }
+            Err(reason) => self.stats.drop(reason),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        source: SocketAddr,
+        local: Option<IpAddr>,
+        data: &mut [u8],
+    ) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        #[cfg(feature = "fault-injection")]
+        peer.fail_at(crate::peer::Fault::Receive);
+        let size = data.len();
+        let mut published = None;
+        let mut reports = Vec::new();
+        match peer.transport.handle_datagram(now, source, local, data) {
+            Received::Nothing => {
+                self.stats.received.other.add(size);
+                if peer.transport.is_validated(source) {
+                    self.demux.add_address(source, index);
+                }
+            }
+            Received::Ignored(reason) => self.stats.drop(reason),
+            Received::Rtp { packet, header, extended } => {
+                published = peer.ingress.handle_rtp(now, packet, &header, extended, &mut self.stats);
+            }
+            Received::Rtcp { packet } => {
+                self.stats.received.rtcp.add(size);
+                match rtcp::parse(packet) {
+                    Ok(parts) => reports = parts,
+                    Err(_) => self.stats.drop(Drop::BadRtcp),
+                }
+            }
+        }
+        self.touch(index);
+        if let Some(published) = published {
+            self.publish_packet(now, published);
+        }
+        for report in reports {
+            self.handle_rtcp(now, index, report);
+        }
+        self.drain_transport(now, index);
+    }
+
+    fn publish_packet(&mut self, now: Instant, published: Published) {
+        if published.came_alive {
+            self.set_layer_active(now, published.handle, published.packet.layer, true);
+        }
+        self.forward(published.handle, published.packet);
+    }
+
+    fn handle_rtcp(&mut self, now: Instant, index: PeerIndex, report: Rtcp) {
+        match report {
+            Rtcp::SenderReport { ssrc, ntp, rtp_timestamp, reports, .. } => {
+                self.on_sender_report(now, index, ssrc, ntp, rtp_timestamp);
+                self.on_report_blocks(now, index, &reports);
+            }
+            Rtcp::ReceiverReport { reports, .. } => self.on_report_blocks(now, index, &reports),
+            Rtcp::Nack { media, lost, .. } => {
+                self.stats.nacks_received += lost.len() as u64;
+                self.on_nack(now, index, media, &lost);
+            }
+            Rtcp::Pli { media, .. } => self.on_key_frame_request(index, media),
+            Rtcp::Fir { entries, .. } => {
+                for entry in entries {
+                    self.on_key_frame_request(index, entry.ssrc);
+                }
+            }
+            // Towards subscribers no estimate is made yet, so feedback about it is not asked for; a goodbye
+            // changes nothing that the media section does not.
+            Rtcp::Malformed(_) => self.stats.drop(Drop::BadRtcp),
+            Rtcp::TransportFeedback(_)
+            | Rtcp::Remb { .. }
+            | Rtcp::Goodbye { .. }
+            | Rtcp::SourceDescription
+            | Rtcp::Other { .. } => {}
+        }
+    }
+
+    fn on_report_blocks(&mut self, now: Instant, index: PeerIndex, blocks: &[rtcp::ReportBlock]) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        for block in blocks {
+            if let Some(rtt) = peer.egress.on_report_block(block, now) {
+                peer.ingress.set_rtt(rtt);
+            }
+        }
+    }
+
+    fn on_sender_report(&mut self, now: Instant, index: PeerIndex, ssrc: Ssrc, ntp: u64, timestamp: u32) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let Some((handle, layer, report)) = peer.ingress.on_sender_report(now, ssrc, NtpTime(ntp), timestamp)
+        else {
+            return;
+        };
+        let Some(track) =
+            self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
+        else {
+            return;
+        };
+        if let Some(place) = track.reports.get_mut(usize::from(layer.0)) {
+            *place = Some(report);
+        }
+        let id = track.facts.id;
+        let shards: Vec<u16> = track.routes.iter().map(|route| route.shard).collect();
+        for shard in shards {
+            self.send_fabric(ShardId(shard), FabricMessage::SenderClock { track: id, layer, report });
+        }
+    }
+
+    fn on_nack(&mut self, now: Instant, index: PeerIndex, media: Ssrc, lost: &[u16]) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let Some(slot) = peer.egress.slot_of_ssrc(media) else { return };
+        let Some(handle) = peer.egress.get(slot).and_then(|subscription| subscription.track) else { return };
+        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        if let Some(track) = track {
+            peer.egress.on_nack(slot, lost, &track.memory, now, &mut self.stats);
+        }
+    }
+
+    fn on_key_frame_request(&mut self, index: PeerIndex, media: Ssrc) {
+        self.stats.plis_received += 1;
+        let Some(peer) = self.peers.get(index.0) else { return };
+        let Some(slot) = peer.egress.slot_of_ssrc(media) else { return };
+        let Some(subscription) = peer.egress.get(slot) else { return };
+        if let (Some(track), Some(layer)) = (subscription.track, subscription.layer()) {
+            self.ask_key_frame(track, layer);
+        }
+    }
+
+    /// Sends a subscriber's need of a key frame to where the track originates.
+    pub(super) fn ask_key_frame(&mut self, handle: TrackHandle, layer: Layer) {
+        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        let Some(track) = track else { return };
+        let id = track.facts.id;
+        match track.origin {
+            Origin::Here(publisher) => {
+                if let Some(peer) = self.peers.get_mut(publisher.0) {
+                    peer.ingress.want_key_frame(id, layer);
+                    self.touch(publisher);
+                }
+            }
+            Origin::Shard(shard) => {
+                self.send_fabric(ShardId(shard), FabricMessage::KeyFrame { track: id, layer });
+            }
+        }
+    }
+
+    /// Takes what the transport has to tell.
+    pub(super) fn drain_transport(&mut self, now: Instant, index: PeerIndex) {
+        while let Some(peer) = self.peers.get_mut(index.0) {
+            let (participant, target) = (peer.participant, peer.target);
+            let Some(event) = peer.transport.poll_event() else { return };
+            let Some(sid) = self.participants.get(participant.0).map(|entry| entry.sid.clone()) else {
+                return;
+            };
+            match event {
+                TransportEvent::Connected => {
+                    self.events.push_back(Event::TransportConnected { participant: sid, target });
+                    if target == Target::Subscriber {
+                        self.open_channels(now, index);
+                    }
+                    self.start_subscriptions(now, index);
+                }
+                TransportEvent::Data { channel, payload, .. } => {
+                    let label = peer.label(channel).map(str::to_owned);
+                    self.on_user_data(now, index, label.as_deref().unwrap_or_default(), &payload);
+                }
+                TransportEvent::DataOpen { channel, label } => peer.add_channel(channel, label),
+                TransportEvent::DataClosed { channel } => peer.remove_channel(channel),
+                TransportEvent::PathChanged { .. } => {}
+                TransportEvent::Closed => {
+                    self.doomed.push((participant, Ending::failure(EndReason::TransportClosed)));
+                    return;
+                }
+                TransportEvent::Failed(failure) => {
+                    let reason = match failure {
+                        Failure::IceTimeout => EndReason::IceTimeout,
+                        Failure::ConsentExpired => EndReason::ConsentExpired,
+                        Failure::Dtls(_) | Failure::DtlsTimeout | Failure::FingerprintMismatch => {
+                            EndReason::DtlsFailed
+                        }
+                    };
+                    self.doomed.push((participant, Ending::failure(reason)));
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Messages of other shards, and of this one to itself: rosters, replicas of rooms, demand, media.
+
+use std::time::Instant;
+
+use sfu_protocol::{Event, LeaveReason, RoomSid, RosterChange, RosterEntry, TrackSid};
+
+use super::{FabricMessage, RoomMessage, Shard, ShardId};
+use crate::handles::{RoomIndex, TrackHandle};
+use crate::media_packet::TrackId;
+use crate::room::roster::Person;
+use crate::room::{Origin, Room, Track, TrackFacts, demand};
+use crate::stats::Drop;
+
+impl Shard {
+    pub(super) fn handle_fabric(&mut self, now: Instant, message: FabricMessage) {
+        match message {
+            FabricMessage::Media(packet) => match self.tracks.get(&packet.track) {
+                Some(handle) => self.deliver(*handle, packet),
+                None => self.stats.drop(Drop::StaleMessage),
+            },
+            FabricMessage::SenderClock { track, layer, report } => {
+                let Some(track) = self.track_by_id(track) else { return };
+                if let Some(place) = track.reports.get_mut(usize::from(layer.0)) {
+                    *place = Some(report);
+                }
+            }
+            FabricMessage::Demand { track, from, highest } => {
+                if let Some(track) = self.track_by_id(track) {
+                    demand::set_route(track, from.0, highest);
+                }
+            }
+            FabricMessage::KeyFrame { track, layer } => {
+                if let Some(handle) = self.tracks.get(&track).copied() {
+                    self.ask_key_frame(handle, layer);
+                }
+            }
+            FabricMessage::FirstSubscriber { track } => {
+                if let Some(handle) = self.tracks.get(&track).copied() {
+                    self.tell_first_subscriber(handle);
+                }
+            }
+            FabricMessage::Data(data) => self.deliver_data(now, &data),
+            FabricMessage::Room { room, message } => self.handle_room_message(now, &room, message),
+        }
+    }
+
+    fn track_by_id(&mut self, id: TrackId) -> Option<&mut Track> {
+        let handle = self.tracks.get(&id)?;
+        self.rooms.get_mut(handle.room.0)?.tracks.get_mut(handle.track)
+    }
+
+    fn handle_room_message(&mut self, now: Instant, sid: &RoomSid, message: RoomMessage) {
+        match message {
+            RoomMessage::Attach { from } => self.attach_shard(sid, from),
+            RoomMessage::Detach { from } => self.detach_shard(sid, from),
+            RoomMessage::Replica { tracks } => {
+                for (facts, origin) in tracks {
+                    self.learn_track(now, sid, facts, origin);
+                }
+            }
+            RoomMessage::Shards { shards } => {
+                let own = self.config.id.0;
+                if let Some(room) = self.known_room(sid).and_then(|room| self.rooms.get_mut(room.0)) {
+                    room.other_shards = shards.into_iter().filter(|shard| *shard != own).collect();
+                }
+            }
+            RoomMessage::Enter { from, participant, identity, hidden, info } => {
+                let person = Person { participant, identity, hidden, info, shard: from.0 };
+                self.enter(sid, person);
+            }
+            RoomMessage::Entered { participant } => {
+                if let Some(index) = self.participant(&participant) {
+                    if let Some(entry) = self.participants.get_mut(index.0) {
+                        entry.entered = true;
+                    }
+                    self.negotiate_wishes(index);
+                }
+            }
+            RoomMessage::Update { participant, info } => {
+                let visible = self
+                    .known_room(sid)
+                    .and_then(|room| self.rooms.get_mut(room.0))
+                    .and_then(|room| room.roster.as_mut())
+                    .is_some_and(|roster| roster.update(&participant, info.clone()));
+                if visible {
+                    let change = RosterChange::Present(RosterEntry { participant, info });
+                    self.events.push_back(Event::Roster { room: sid.clone(), change });
+                }
+            }
+            RoomMessage::Exit { participant, reason } => {
+                let person = self
+                    .known_room(sid)
+                    .and_then(|room| self.rooms.get_mut(room.0))
+                    .and_then(|room| room.roster.as_mut())
+                    .and_then(|roster| roster.leave(&participant));
+                if let Some(person) = person.filter(|person| !person.hidden) {
+                    let change = RosterChange::Gone { participant, info: person.info, reason };
+                    self.events.push_back(Event::Roster { room: sid.clone(), change });
+                }
+            }
+            RoomMessage::Superseded { participant } => self.supersede(&participant),
+            RoomMessage::Track { facts, origin } => {
+                self.learn_track(now, sid, facts.clone(), origin);
+                self.pass_on(sid, origin, &RoomMessage::Track { facts, origin });
+            }
+            RoomMessage::TrackGone { track } => {
+                self.forget_track(sid, &track);
+                self.pass_on(sid, self.config.id, &RoomMessage::TrackGone { track });
+            }
+        }
+    }
+
+    fn known_room(&self, sid: &RoomSid) -> Option<RoomIndex> {
+        self.room_by_sid.get(sid).copied()
+    }
+
+    /// Home passes an announcement on to every attached shard but its origin and itself. On any other shard
+    /// there is no roster and nothing to pass on to.
+    fn pass_on(&mut self, sid: &RoomSid, origin: ShardId, message: &RoomMessage) {
+        let roster = self.known_room(sid).and_then(|room| self.rooms.get(room.0)?.roster.as_ref());
+        let shards = roster.map(|roster| roster.shards.clone()).unwrap_or_default();
+        for shard in shards {
+            let to = ShardId(shard);
+            if to != origin && to != self.config.id {
+                let message = FabricMessage::Room { room: sid.clone(), message: message.clone() };
+                self.send_fabric(to, message);
+            }
+        }
+    }
+
+    fn attach_shard(&mut self, sid: &RoomSid, from: ShardId) {
+        let index = self.home_room(sid);
+        let Some(room) = self.rooms.get_mut(index.0) else { return };
+        let Some(roster) = room.roster.as_mut() else { return };
+        if !roster.shards.contains(&from.0) {
+            roster.shards.push(from.0);
+        }
+        let shards = roster.shards.clone();
+        let own = self.config.id;
+        let tracks = room
+            .tracks
+            .iter()
+            .map(|(_, track)| {
+                let origin = match track.origin {
+                    Origin::Here(_) => own,
+                    Origin::Shard(shard) => ShardId(shard),
+                };
+                (track.facts.clone(), origin)
+            })
+            .collect();
+        if from != own {
+            let message = RoomMessage::Replica { tracks };
+            self.send_fabric(from, FabricMessage::Room { room: sid.clone(), message });
+        }
+        self.tell_shards(sid, &shards);
+    }
+
+    fn detach_shard(&mut self, sid: &RoomSid, from: ShardId) {
+        let Some(index) = self.known_room(sid) else { return };
+        let Some(roster) = self.rooms.get_mut(index.0).and_then(|room| room.roster.as_mut()) else { return };
+        roster.shards.retain(|shard| *shard != from.0);
+        let shards = roster.shards.clone();
+        self.tell_shards(sid, &shards);
+        self.drop_idle_room(index);
+    }
+
+    fn tell_shards(&mut self, sid: &RoomSid, shards: &[u16]) {
+        for shard in shards {
+            let message = RoomMessage::Shards { shards: shards.to_vec() };
+            self.send_fabric(ShardId(*shard), FabricMessage::Room { room: sid.clone(), message });
+        }
+    }
+
+    fn home_room(&mut self, sid: &RoomSid) -> RoomIndex {
+        if let Some(index) = self.known_room(sid) {
+            return index;
+        }
+        let index = RoomIndex(self.rooms.insert(Room::new(sid.clone(), true)));
+        self.room_by_sid.insert(sid.clone(), index);
+        index
+    }
+
+    fn enter(&mut self, sid: &RoomSid, person: Person) {
+        let index = self.home_room(sid);
+        let Some(roster) = self.rooms.get_mut(index.0).and_then(|room| room.roster.as_mut()) else { return };
+        let (participant, shard) = (person.participant.clone(), ShardId(person.shard));
+        let entry = RosterEntry { participant: participant.clone(), info: person.info.clone() };
+        let hidden = person.hidden;
+        let earlier = roster.join(person);
+        let roster = roster.seen_by(&participant);
+        if let Some(earlier) = earlier {
+            if !earlier.hidden {
+                let change = RosterChange::Gone {
+                    participant: earlier.participant.clone(),
+                    info: earlier.info,
+                    reason: LeaveReason::DuplicateIdentity,
+                };
+                self.events.push_back(Event::Roster { room: sid.clone(), change });
+            }
+            let message = RoomMessage::Superseded { participant: earlier.participant };
+            self.send_fabric(ShardId(earlier.shard), FabricMessage::Room { room: sid.clone(), message });
+        }
+        self.events.push_back(Event::Joined { participant: participant.clone(), roster });
+        let message = RoomMessage::Entered { participant };
+        self.send_fabric(shard, FabricMessage::Room { room: sid.clone(), message });
+        if !hidden {
+            let change = RosterChange::Present(entry);
+            self.events.push_back(Event::Roster { room: sid.clone(), change });
+        }
+    }
+
+    /// A track elsewhere is new, or changed.
+    fn learn_track(&mut self, now: Instant, sid: &RoomSid, facts: TrackFacts, origin: ShardId) {
+        let Some(index) = self.known_room(sid) else { return };
+        if origin == self.config.id {
+            return;
+        }
+        let Some(room) = self.rooms.get_mut(index.0) else { return };
+        let id = facts.id;
+        let track_sid = facts.sid.clone();
+        let place = room.add_track(facts.clone(), Origin::Shard(origin.0));
+        let handle = TrackHandle { room: index, track: place };
+        let known = self.tracks.insert(id, handle).is_some();
+        if known {
+            if let Some(track) = room.tracks.get_mut(place) {
+                track.facts = facts;
+            }
+            self.reallocate(now, handle);
+        } else {
+            self.bind_waiting(now, handle, &track_sid);
+        }
+    }
+
+    /// A track elsewhere is gone.
+    fn forget_track(&mut self, sid: &RoomSid, track: &TrackSid) {
+        let Some(index) = self.known_room(sid) else { return };
+        let Some(place) = self.rooms.get(index.0).and_then(|room| room.track_by_sid(track)) else { return };
+        self.remove_track(TrackHandle { room: index, track: place });
+    }
+}

@@ -1,0 +1,324 @@
+//! Subscriptions: from a wish to a media section to packets.
+
+use std::time::Instant;
+
+use rand::Rng;
+use sfu_protocol::{Event, Layer, MediaKind, SubscriptionFailure, TrackDemand, TrackSid};
+
+use super::negotiate::extension_map;
+use super::participant::Wish;
+use super::{FabricMessage, Shard, ShardId};
+use crate::egress::PacketSource;
+use crate::egress::track::{EgressPayload, NewSubscription, Subscription};
+use crate::handles::{ParticipantIndex, PeerIndex, TrackHandle};
+use crate::room::{Origin, Subscriber, demand};
+use crate::sdp::BoundSection;
+
+impl Shard {
+    pub(super) fn subscribe(&mut self, now: Instant, participant: ParticipantIndex, wish: Wish) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        let (track, demand) = (wish.track.clone(), wish.demand);
+        if entry.permissions.subscribe && entry.wish(wish) {
+            self.negotiate_wishes(participant);
+        } else {
+            self.set_demand(now, participant, &track, demand);
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, participant: ParticipantIndex, track: &TrackSid) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        entry.wishes.retain(|wish| wish.track != *track);
+        let index = entry.receiver();
+        self.unbind(index, track);
+        if let Some(peer) = self.peers.get_mut(index.0) {
+            peer.negotiation.release(track);
+        }
+        self.negotiate_wishes(participant);
+    }
+
+    pub(super) fn set_demand(
+        &mut self,
+        now: Instant,
+        participant: ParticipantIndex,
+        track: &TrackSid,
+        demand: TrackDemand,
+    ) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        if let Some(wish) = entry.wishes.iter_mut().find(|wish| wish.track == *track) {
+            wish.demand = demand;
+        }
+        let index = entry.receiver();
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let Some(slot) = peer.egress.slot_of(track) else { return };
+        let Some(subscription) = peer.egress.get_mut(slot) else { return };
+        subscription.demand = demand;
+        if let Some(handle) = subscription.track {
+            self.allocate(now, handle, Subscriber { peer: index, slot });
+            self.demand_changed(handle);
+        }
+    }
+
+    /// A wanted track has a media section, or the section's parameters changed.
+    pub(super) fn bind(
+        &mut self,
+        now: Instant,
+        participant: ParticipantIndex,
+        index: PeerIndex,
+        section: BoundSection,
+    ) {
+        let Some(entry) = self.participants.get(participant.0) else { return };
+        let demand = entry.wishes.iter().find(|wish| wish.track == section.track).map(|wish| wish.demand);
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        peer.egress.set_extensions(extension_map(&section.extensions));
+        let mut payload_types: Vec<EgressPayload> = Vec::new();
+        for codec in &section.codecs {
+            // The first of a codec's profiles is the one that fits the track best.
+            if payload_types.iter().all(|known| known.codec != codec.codec) {
+                payload_types.push(EgressPayload {
+                    codec: codec.codec,
+                    payload_type: codec.payload_type,
+                    repair: codec.rtx,
+                });
+            }
+        }
+        if let Some(known) = peer.egress.slot_of(&section.track) {
+            let subscription = peer.egress.get_mut(known).filter(|known| known.ssrc == section.ssrc);
+            if let Some(subscription) = subscription {
+                subscription.set_payload_types(payload_types);
+                return;
+            }
+            self.unbind(index, &section.track);
+        }
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let slot = peer.egress.add(Subscription::new(NewSubscription {
+            sid: section.track.clone(),
+            publisher: section.publisher,
+            kind: section.kind,
+            demand: demand.unwrap_or_default(),
+            ssrc: section.ssrc,
+            repair: section.rtx_ssrc,
+            payload_types,
+            first_sequence: self.rng.random(),
+            first_timestamp: self.rng.random(),
+            retransmit_percent: self.config.limits.retransmit_percent,
+        }));
+        if peer.transport.is_connected() {
+            self.attach_by_sid(now, Subscriber { peer: index, slot }, &section.track);
+        }
+    }
+
+    /// The transport is up: what was bound before begins to flow.
+    pub(super) fn start_subscriptions(&mut self, now: Instant, index: PeerIndex) {
+        let Some(peer) = self.peers.get(index.0) else { return };
+        let waiting: Vec<(usize, TrackSid)> = peer
+            .egress
+            .iter()
+            .filter(|(_, subscription)| subscription.track.is_none())
+            .map(|(slot, subscription)| (slot, subscription.sid.clone()))
+            .collect();
+        for (slot, sid) in waiting {
+            self.attach_by_sid(now, Subscriber { peer: index, slot }, &sid);
+        }
+    }
+
+    /// This shard has heard of a track: whoever has a section for it already is attached.
+    pub(super) fn bind_waiting(&mut self, now: Instant, handle: TrackHandle, sid: &TrackSid) {
+        let Some(room) = self.rooms.get(handle.room.0) else { return };
+        let members = room.members.clone();
+        for member in members {
+            let Some(entry) = self.participants.get(member.0) else { continue };
+            let index = entry.receiver();
+            let Some(peer) = self.peers.get(index.0).filter(|peer| peer.transport.is_connected()) else {
+                continue;
+            };
+            let slot = peer.egress.slot_of(sid);
+            let waiting =
+                slot.and_then(|slot| peer.egress.get(slot)).is_some_and(|known| known.track.is_none());
+            if let (true, Some(slot)) = (waiting, slot) {
+                self.attach(now, handle, Subscriber { peer: index, slot });
+            }
+        }
+    }
+
+    fn attach_by_sid(&mut self, now: Instant, subscriber: Subscriber, sid: &TrackSid) {
+        let Some(room) = self.peers.get(subscriber.peer.0).map(|peer| peer.room) else { return };
+        if let Some(track) = self.rooms.get(room.0).and_then(|room| room.track_by_sid(sid)) {
+            self.attach(now, TrackHandle { room, track }, subscriber);
+        }
+    }
+
+    /// A subscription begins to flow. It starts with what is remembered since the last key frame, so that a
+    /// late joiner sees a picture before the publisher has even heard of it.
+    fn attach(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
+        let Some(track) =
+            self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
+        else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(subscriber.peer.0) else { return };
+        let Some(subscription) = peer.egress.get_mut(subscriber.slot) else { return };
+        subscription.track = Some(handle);
+        track.subscribers.push(subscriber);
+        self.stats.subscriptions += 1;
+        let wanted = peer.egress.allocate(subscriber.slot, &track.facts.layers, track.facts.muted, now);
+        if track.facts.kind == MediaKind::Video {
+            let target = peer.egress.get(subscriber.slot).and_then(Subscription::wanted);
+            let replay = target.and_then(|target| {
+                let lower = (0..=usize::from(target.0)).rev();
+                lower
+                    .filter_map(|layer| track.memory.get(layer))
+                    .find_map(|memory| memory.recent_key_frame(now))
+            });
+            let source = PacketSource { clocks: &track.reports, memory: &track.memory };
+            if let Some(first) = replay {
+                peer.egress.accept(subscriber.slot, first, &source, &mut self.stats);
+            }
+        }
+        let still_wanted = peer
+            .egress
+            .get_mut(subscriber.slot)
+            .and_then(|subscription| subscription.wants_key_frame().and(wanted));
+        self.touch(subscriber.peer);
+        if let Some(layer) = still_wanted {
+            self.ask_key_frame(handle, layer);
+        }
+        self.demand_changed(handle);
+        self.tell_first_subscriber(handle);
+    }
+
+    /// A subscription loses its media section, or its peer.
+    pub(super) fn detach(&mut self, index: PeerIndex, slot: usize) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let Some(subscription) = peer.egress.remove(slot) else { return };
+        let Some(handle) = subscription.track else { return };
+        if let Some(track) =
+            self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
+        {
+            track.subscribers.retain(|known| *known != Subscriber { peer: index, slot });
+            self.stats.subscriptions = self.stats.subscriptions.saturating_sub(1);
+        }
+        self.demand_changed(handle);
+    }
+
+    /// Takes a track's subscription from a peer.
+    pub(super) fn unbind(&mut self, index: PeerIndex, track: &TrackSid) {
+        let slot = self.peers.get(index.0).and_then(|peer| peer.egress.slot_of(track));
+        if let Some(slot) = slot {
+            self.detach(index, slot);
+        }
+    }
+
+    pub(super) fn unsupported(&mut self, participant: ParticipantIndex, track: TrackSid) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        for wish in entry.wishes.iter_mut().filter(|wish| wish.track == track) {
+            wish.hopeless = true;
+        }
+        self.events.push_back(Event::SubscriptionFailed {
+            participant: entry.sid.clone(),
+            track,
+            reason: SubscriptionFailure::CodecUnsupported,
+        });
+    }
+
+    /// Removes a track's replica; its subscriptions wait, should it come again, until they are ended.
+    pub(super) fn remove_track(&mut self, handle: TrackHandle) {
+        let Some(room) = self.rooms.get_mut(handle.room.0) else { return };
+        let Some(track) = room.remove_track(handle.track) else { return };
+        self.tracks.remove(&track.facts.id);
+        for subscriber in track.subscribers {
+            self.stats.subscriptions = self.stats.subscriptions.saturating_sub(1);
+            if let Some(subscription) =
+                self.peers.get_mut(subscriber.peer.0).and_then(|peer| peer.egress.get_mut(subscriber.slot))
+            {
+                subscription.track = None;
+            }
+        }
+        if let Origin::Here(_) = track.origin {
+            self.count_track(track.facts.kind, -1);
+        }
+    }
+
+    /// An encoding has come alive or fallen silent: every subscription may choose anew.
+    pub(super) fn set_layer_active(&mut self, now: Instant, handle: TrackHandle, layer: Layer, active: bool) {
+        let Some(room) = self.rooms.get_mut(handle.room.0) else { return };
+        let sid = room.sid.clone();
+        let Some(track) = room.tracks.get_mut(handle.track) else { return };
+        let Some(info) = track.facts.layers.get_mut(usize::from(layer.0)) else { return };
+        info.active = active;
+        let facts = track.facts.clone();
+        let home = super::home_of(&sid, self.config.shards);
+        let message = super::RoomMessage::Track { facts, origin: self.config.id };
+        self.send_fabric(home, FabricMessage::Room { room: sid, message });
+        self.reallocate(now, handle);
+    }
+
+    /// Chooses layers anew for every subscription of a track.
+    pub(super) fn reallocate(&mut self, now: Instant, handle: TrackHandle) {
+        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        let subscribers = track.map(|track| track.subscribers.clone()).unwrap_or_default();
+        for subscriber in subscribers {
+            self.allocate(now, handle, subscriber);
+        }
+        self.demand_changed(handle);
+    }
+
+    fn allocate(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
+        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        let (Some(track), Some(peer)) = (track, self.peers.get_mut(subscriber.peer.0)) else { return };
+        if let Some(layer) =
+            peer.egress.allocate(subscriber.slot, &track.facts.layers, track.facts.muted, now)
+        {
+            self.ask_key_frame(handle, layer);
+        }
+    }
+
+    /// Tells a track's origin on another shard what is wanted here, if that changed.
+    fn demand_changed(&mut self, handle: TrackHandle) {
+        let Some(track) =
+            self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
+        else {
+            return;
+        };
+        let Origin::Shard(origin) = track.origin else { return };
+        let peers = &self.peers;
+        let wanted = track
+            .subscribers
+            .iter()
+            .map(|known| peers.get(known.peer.0)?.egress.get(known.slot).and_then(Subscription::wanted));
+        let highest = demand::merge(wanted);
+        if track.asked != highest {
+            track.asked = highest;
+            let message = FabricMessage::Demand { track: track.facts.id, from: self.config.id, highest };
+            self.send_fabric(ShardId(origin), message);
+        }
+    }
+
+    /// Tells a track's publisher, once, that somebody receives it.
+    pub(super) fn tell_first_subscriber(&mut self, handle: TrackHandle) {
+        let Some(track) =
+            self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
+        else {
+            return;
+        };
+        if std::mem::replace(&mut track.subscribed_told, true) {
+            return;
+        }
+        let (participant, sid, id) = (track.facts.publisher.clone(), track.facts.sid.clone(), track.facts.id);
+        match track.origin {
+            Origin::Here(_) => {
+                self.events.push_back(Event::TrackSubscribed { participant, track: sid });
+            }
+            Origin::Shard(shard) => {
+                self.send_fabric(ShardId(shard), FabricMessage::FirstSubscriber { track: id });
+            }
+        }
+    }
+
+    pub(super) fn count_track(&mut self, kind: MediaKind, change: i64) {
+        let count = match kind {
+            MediaKind::Audio => &mut self.stats.tracks_audio,
+            MediaKind::Video => &mut self.stats.tracks_video,
+        };
+        *count = count.saturating_add_signed(change);
+    }
+}
