@@ -1,0 +1,491 @@
+//! Virtual time: shards and clients on a seeded network, with no clock and no socket. Hours pass in seconds, and
+//! a failure is repeated by its seed.
+
+#![allow(dead_code, reason = "every test file uses its part of the harness")]
+
+pub mod client;
+pub mod network;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use sfu_engine::limits::Limits;
+use sfu_engine::shard::{FabricMessage, Input, Output, Shard, ShardConfig, ShardId, TRANSMIT_BUFFER};
+use sfu_engine::transport::dtls::Certificate;
+use sfu_protocol::{
+    AddTrack, ClientTraits, Command, ConnectionMode, Event, Join, LayerQuality, LeaveReason, MediaKind,
+    ParticipantSid, Permissions, RoomSid, RosterChange, SimulcastLayer, TrackDemand, TrackSid,
+};
+use str0m::format::Codec;
+
+use client::{Client, NewPublisher};
+use network::Path;
+
+/// Everything.
+pub struct World {
+    /// The time.
+    pub now: Instant,
+    /// When it began.
+    pub start: Instant,
+    /// The shards of one process.
+    pub shards: Vec<Shard>,
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// Each client's link: towards the server, from the server.
+    pub links: Vec<(Path, Path)>,
+    /// All events, with their times.
+    pub events: Vec<(Instant, Event)>,
+    /// Datagrams that the server sent, by destination.
+    pub sent: BTreeMap<SocketAddr, u64>,
+    /// Subscribes every client to every track of others.
+    pub auto_subscribe: bool,
+    /// Keeps no events: for benchmarks.
+    pub quiet: bool,
+    published: Vec<(ParticipantSid, TrackSid, MediaKind)>,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    order: u64,
+    rng: SmallRng,
+    timeouts: Vec<Instant>,
+    buffer: Vec<u8>,
+    next_track: u32,
+}
+
+enum Delivery {
+    ToShard { shard: usize, source: SocketAddr, data: Vec<u8> },
+    ToClient { client: usize, source: SocketAddr, data: Vec<u8> },
+}
+
+struct Scheduled {
+    at: Instant,
+    order: u64,
+    delivery: Delivery,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// The room that all tests use.
+pub const ROOM: &str = "RM_test";
+
+impl World {
+    /// A process with that many shards, with the default limits.
+    pub fn new(seed: u64, shards: u16) -> Self {
+        Self::with_limits(seed, shards, &Limits::default())
+    }
+
+    /// A process with that many shards.
+    pub fn with_limits(seed: u64, shards: u16, limits: &Limits) -> Self {
+        println!("seed {seed}");
+        #[expect(clippy::disallowed_methods, reason = "virtual time starts from some moment")]
+        let start = Instant::now();
+        let certificate = Arc::new(Certificate::generate().expect("a certificate"));
+        let make = |id: u16| {
+            let config = ShardConfig {
+                id: ShardId(id),
+                shards,
+                candidates: vec![server_address(usize::from(id))],
+                rng_seed: seed ^ (u64::from(id) << 32),
+                clock: (start, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+                limits: limits.clone(),
+            };
+            Shard::new(config, Arc::clone(&certificate))
+        };
+        Self {
+            now: start,
+            start,
+            shards: (0..shards).map(make).collect(),
+            clients: Vec::new(),
+            links: Vec::new(),
+            events: Vec::new(),
+            sent: BTreeMap::new(),
+            auto_subscribe: true,
+            quiet: false,
+            published: Vec::new(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            rng: SmallRng::seed_from_u64(seed),
+            timeouts: vec![start; usize::from(shards)],
+            buffer: vec![0; TRANSMIT_BUFFER],
+            next_track: 0,
+        }
+    }
+
+    /// A client enters the room on a shard. Its link takes `delay` each way.
+    pub fn join(&mut self, name: &str, shard: usize, delay: Duration) -> usize {
+        let index = self.clients.len();
+        let address = SocketAddr::from(([10, 0, (index / 250) as u8, (index % 250) as u8 + 1], 5000));
+        let client = Client::new(name, address, shard, self.now);
+        let participant = client.participant.clone();
+        self.clients.push(client);
+        self.links.push((Path::with_delay(delay), Path::with_delay(delay)));
+        self.command(
+            shard,
+            Command::Join(Box::new(Join {
+                room: RoomSid::new(ROOM),
+                participant,
+                identity: name.to_owned(),
+                hidden: false,
+                permissions: Permissions::default(),
+                mode: ConnectionMode::Single,
+                client: ClientTraits { aead_srtp: true, firefox: false },
+                info: Bytes::copy_from_slice(name.as_bytes()),
+            })),
+        );
+        index
+    }
+
+    /// The client announces a video track with these layers and offers it. Returns the track.
+    pub fn publish_video(&mut self, client: usize, layers: &[(&str, usize)]) -> TrackSid {
+        self.publish(client, Codec::Vp8, layers, Duration::from_micros(33_333), 0)
+    }
+
+    /// The client announces an audio track and offers it. Returns the track.
+    pub fn publish_audio(&mut self, client: usize) -> TrackSid {
+        self.publish(client, Codec::Opus, &[("", 80)], Duration::from_millis(20), 0)
+    }
+
+    /// The client announces a track and offers it. Returns the track.
+    pub fn publish(
+        &mut self,
+        client: usize,
+        codec: Codec,
+        layers: &[(&str, usize)],
+        interval: Duration,
+        time_offset: u64,
+    ) -> TrackSid {
+        self.next_track += 1;
+        let track = TrackSid::new(format!("TR_{}", self.next_track));
+        let cid = format!("cid{}", self.next_track);
+        let kind = if codec == Codec::Opus { MediaKind::Audio } else { MediaKind::Video };
+        let (participant, shard) = (self.clients[client].participant.clone(), self.clients[client].shard);
+        let qualities = [LayerQuality::Low, LayerQuality::Medium, LayerQuality::High];
+        let announced = layers.iter().zip(qualities).enumerate().map(|(place, ((rid, _), quality))| {
+            let scale = 1 << (layers.len() - 1 - place);
+            SimulcastLayer {
+                quality,
+                width: 1280 / scale,
+                height: 720 / scale,
+                bitrate_bps: 0,
+                ssrc: 0,
+                repair_ssrc: 0,
+                rid: (*rid).to_owned(),
+            }
+        });
+        let announced = AddTrack {
+            track: track.clone(),
+            cids: vec![cid.clone()],
+            kind,
+            codecs: vec![if codec == Codec::Opus { "opus" } else { "vp8" }.to_owned()],
+            layers: announced.collect(),
+            muted: false,
+            stereo: false,
+            disable_dtx: false,
+            disable_red: true,
+            encrypted: false,
+            screen_share: false,
+        };
+        self.command(
+            shard,
+            Command::AddTrack { participant: participant.clone(), track: Box::new(announced) },
+        );
+        let new = NewPublisher {
+            track: track.clone(),
+            cid,
+            layers: layers.iter().map(|(rid, bytes)| ((*rid).to_owned(), *bytes)).collect(),
+            interval,
+            codec,
+            time_offset,
+        };
+        let (audios, videos) = self.spare_sections(client);
+        let sdp = self.clients[client].offer(&[new], audios, videos, self.now);
+        self.command(shard, Command::Offer { participant, id: 0, sdp });
+        track
+    }
+
+    /// The client connects without publishing.
+    pub fn connect(&mut self, client: usize) {
+        let (audios, videos) = self.spare_sections(client);
+        let sdp = self.clients[client].offer(&[], audios, videos, self.now);
+        let participant = self.clients[client].participant.clone();
+        self.command(self.clients[client].shard, Command::Offer { participant, id: 0, sdp });
+    }
+
+    /// Real clients bring three receive-only sections of each kind in their first offer.
+    fn spare_sections(&self, client: usize) -> (u32, u32) {
+        if self.clients[client].has_offered() { (0, 0) } else { (3, 3) }
+    }
+
+    /// Hands a command to a shard at once.
+    pub fn command(&mut self, shard: usize, command: Command) {
+        self.shards[shard].handle_input(self.now, Input::Command(command));
+        self.drain(shard);
+    }
+
+    /// Lets a client make that many frames, and keeps their datagrams from the server.
+    pub fn record(&mut self, client: usize, frames: u32) -> Vec<(Instant, Vec<Vec<u8>>)> {
+        let first = self.clients[client].publishers[0].frames;
+        let mut recorded: Vec<(Instant, Vec<Vec<u8>>)> = Vec::new();
+        while self.clients[client].publishers[0].frames < first + frames {
+            self.now = self.now.max(self.clients[client].next());
+            self.clients[client].advance(self.now);
+            let datagrams: Vec<Vec<u8>> =
+                self.clients[client].take_outbox().into_iter().map(|(_, data)| data).collect();
+            if !datagrams.is_empty() {
+                recorded.push((self.now, datagrams));
+            }
+        }
+        recorded
+    }
+
+    /// Changes what a client wants of a track.
+    pub fn set_demand(&mut self, client: usize, track: &TrackSid, demand: TrackDemand) {
+        let participant = self.clients[client].participant.clone();
+        let command = Command::SetDemand { participant, track: track.clone(), demand };
+        self.command(self.clients[client].shard, command);
+    }
+
+    /// A client sends a user message.
+    pub fn send(&mut self, client: usize, label: &str, payload: &[u8]) {
+        self.clients[client].send(label, payload);
+        self.send_from(client);
+    }
+
+    /// The client leaves.
+    pub fn leave(&mut self, client: usize) {
+        let participant = self.clients[client].participant.clone();
+        let command = Command::Leave { participant, reason: LeaveReason::ClientInitiated };
+        self.command(self.clients[client].shard, command);
+    }
+
+    /// A datagram from anywhere arrives at a shard at once.
+    pub fn inject(&mut self, shard: usize, source: SocketAddr, data: &[u8]) {
+        let mut data = data.to_vec();
+        let input = Input::Datagram { source, local: None, data: &mut data };
+        self.shards[shard].handle_input(self.now, input);
+        self.drain(shard);
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+    }
+
+    /// Lets time pass until something holds, at most `time`. Tells whether it came to hold.
+    pub fn run_until(&mut self, time: Duration, holds: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + time;
+        loop {
+            if holds(self) {
+                return true;
+            }
+            let next = self.next_moment();
+            if next > end {
+                self.now = end;
+                return holds(self);
+            }
+            self.now = self.now.max(next);
+            self.step();
+        }
+    }
+
+    /// Since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    fn next_moment(&self) -> Instant {
+        let queued = self.queue.peek().map(|Reverse(scheduled)| scheduled.at);
+        let shards = self.timeouts.iter().copied();
+        let clients = self.clients.iter().map(Client::next);
+        queued.into_iter().chain(shards).chain(clients).min().unwrap_or(self.now)
+    }
+
+    fn step(&mut self) {
+        while self.queue.peek().is_some_and(|Reverse(scheduled)| scheduled.at <= self.now) {
+            let Some(Reverse(scheduled)) = self.queue.pop() else { break };
+            match scheduled.delivery {
+                Delivery::ToShard { shard, source, mut data } => {
+                    let input = Input::Datagram { source, local: None, data: &mut data };
+                    self.shards[shard].handle_input(self.now, input);
+                    self.drain(shard);
+                }
+                Delivery::ToClient { client, source, data } => {
+                    self.clients[client].receive(self.now, source, &data);
+                    self.send_from(client);
+                }
+            }
+        }
+        for shard in 0..self.shards.len() {
+            if self.timeouts[shard] <= self.now {
+                self.shards[shard].handle_input(self.now, Input::Timeout);
+                self.drain(shard);
+            }
+        }
+        for client in 0..self.clients.len() {
+            if self.clients[client].next() <= self.now {
+                self.clients[client].advance(self.now);
+                self.send_from(client);
+            }
+        }
+    }
+
+    fn send_from(&mut self, client: usize) {
+        let (source, shard) = (self.clients[client].address, self.clients[client].shard);
+        for (destination, data) in self.clients[client].take_outbox() {
+            let shard =
+                (0..self.shards.len()).find(|shard| server_address(*shard) == destination).unwrap_or(shard);
+            for delay in self.links[client].0.carry(&mut self.rng) {
+                self.schedule(delay, Delivery::ToShard { shard, source, data: data.clone() });
+            }
+        }
+    }
+
+    fn schedule(&mut self, delay: Duration, delivery: Delivery) {
+        self.order += 1;
+        self.queue.push(Reverse(Scheduled { at: self.now + delay, order: self.order, delivery }));
+    }
+
+    /// Takes everything that a shard wants done, and does it.
+    fn drain(&mut self, shard: usize) {
+        let mut fabric: Vec<(usize, FabricMessage)> = Vec::new();
+        let mut events = Vec::new();
+        loop {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let output = self.shards[shard].poll_output(self.now, &mut buffer);
+            match output {
+                Output::Transmit(transmit) => {
+                    let segment = transmit.segment_size.unwrap_or(transmit.size).max(1);
+                    for datagram in buffer[..transmit.size].chunks(segment) {
+                        self.transmit(shard, transmit.destination, datagram);
+                    }
+                }
+                Output::Event(event) => events.push(event),
+                Output::Fabric { to, message } => fabric.push((usize::from(to.0), message)),
+                Output::Timeout(at) => {
+                    self.timeouts[shard] = at;
+                    self.buffer = buffer;
+                    break;
+                }
+            }
+            self.buffer = buffer;
+        }
+        for (to, message) in fabric {
+            self.shards[to].handle_input(self.now, Input::Fabric(message));
+            self.drain(to);
+        }
+        for event in events {
+            self.on_event(event);
+        }
+    }
+
+    fn transmit(&mut self, shard: usize, destination: SocketAddr, data: &[u8]) {
+        *self.sent.entry(destination).or_default() += 1;
+        let Some(client) = self.clients.iter().position(|client| client.address == destination) else {
+            return;
+        };
+        for delay in self.links[client].1.carry(&mut self.rng) {
+            let source = server_address(shard);
+            self.schedule(delay, Delivery::ToClient { client, source, data: data.to_vec() });
+        }
+    }
+
+    fn client_of(&self, participant: &ParticipantSid) -> Option<usize> {
+        self.clients.iter().position(|client| client.participant == *participant)
+    }
+
+    /// The signaling sessions of all clients, as far as these tests need them.
+    fn on_event(&mut self, event: Event) {
+        if !self.quiet {
+            self.events.push((self.now, event.clone()));
+        }
+        match event {
+            Event::Answer { participant, sdp, mid_to_track, .. } => {
+                let Some(client) = self.client_of(&participant) else { return };
+                self.clients[client].answer(&sdp, mid_to_track);
+                self.clients[client].advance(self.now);
+                self.send_from(client);
+            }
+            Event::MediaSectionsRequired { participant, audios, videos } => {
+                let Some(client) = self.client_of(&participant) else { return };
+                let sdp = self.clients[client].offer(&[], audios, videos, self.now);
+                let shard = self.clients[client].shard;
+                self.command(shard, Command::Offer { participant, id: 0, sdp });
+            }
+            Event::Joined { participant, .. } if self.auto_subscribe => {
+                for (publisher, track, kind) in self.published.clone() {
+                    self.subscribe(&participant, &publisher, &track, kind);
+                }
+            }
+            Event::TrackPublished { participant, track } => {
+                self.published.push((participant.clone(), track.track.clone(), track.kind));
+                if self.auto_subscribe {
+                    let all: Vec<_> = self.clients.iter().map(|client| client.participant.clone()).collect();
+                    for subscriber in all {
+                        self.subscribe(&subscriber, &participant, &track.track, track.kind);
+                    }
+                }
+            }
+            Event::TrackUnpublished { track, .. } => {
+                self.published.retain(|(_, known, _)| *known != track);
+                let all: Vec<_> = self.clients.iter().map(|client| client.participant.clone()).collect();
+                for participant in all {
+                    let Some(client) = self.client_of(&participant) else { continue };
+                    let command = Command::Unsubscribe { participant, track: track.clone() };
+                    self.command(self.clients[client].shard, command);
+                }
+            }
+            Event::Roster { change: RosterChange::Gone { participant, .. }, .. } => {
+                self.published.retain(|(publisher, _, _)| *publisher != participant);
+            }
+            _ => {}
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        subscriber: &ParticipantSid,
+        publisher: &ParticipantSid,
+        track: &TrackSid,
+        kind: MediaKind,
+    ) {
+        if subscriber == publisher {
+            return;
+        }
+        let Some(client) = self.client_of(subscriber) else { return };
+        let command = Command::Subscribe {
+            participant: subscriber.clone(),
+            track: track.clone(),
+            publisher: publisher.clone(),
+            kind,
+            demand: TrackDemand::default(),
+        };
+        self.command(self.clients[client].shard, command);
+    }
+}
+
+/// Where a shard's datagrams come from.
+pub fn server_address(shard: usize) -> SocketAddr {
+    SocketAddr::from(([10, 1, 0, 1], 7000 + shard as u16))
+}

@@ -1,0 +1,51 @@
+//! Somebody who comes later sees a picture at once.
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::World;
+
+const NEAR: Duration = Duration::from_millis(10);
+
+#[test]
+fn a_late_joiner_starts_with_a_key_frame_and_soon() {
+    for shard in [0, 1] {
+        let mut world = World::new(40, 2);
+        let ana = world.join("ana", 0, NEAR);
+        let video = world.publish_video(ana, &[("", 4000)]);
+        let cy = world.join("cy", 0, NEAR);
+        world.connect(cy);
+        world.run(Duration::from_secs(20));
+        let ben = world.join("ben", shard, NEAR);
+        world.connect(ben);
+        let seen = |world: &World| !world.clients[ben].frames_of(&video).is_empty();
+        assert!(world.run_until(Duration::from_secs(3), seen), "a picture");
+        let connected = world.clients[ben].connected.expect("connected");
+        let first = world.clients[ben].frames_of(&video)[0].clone();
+        assert!(first.key && first.intact, "the first picture can be decoded");
+        let waited = first.at - connected;
+        println!("first picture {waited:?} after the transport was up");
+        assert!(waited < Duration::from_millis(120), "{waited:?}");
+        world.run(Duration::from_secs(2));
+        let frames = world.clients[ben].frames_of(&video);
+        assert!(frames[1..].iter().all(|frame| frame.contiguous && frame.intact));
+    }
+}
+
+#[test]
+fn the_second_joiner_within_a_second_does_not_wait_for_the_throttle() {
+    let mut world = World::new(41, 1);
+    let ana = world.join("ana", 0, NEAR);
+    let video = world.publish_video(ana, &[("q", 500), ("h", 1500), ("f", 5000)]);
+    world.run(Duration::from_secs(5));
+    let ben = world.join("ben", 0, NEAR);
+    world.connect(ben);
+    world.run(Duration::from_millis(400));
+    let cy = world.join("cy", 0, NEAR);
+    world.connect(cy);
+    let seen = |world: &World| !world.clients[cy].frames_of(&video).is_empty();
+    assert!(world.run_until(Duration::from_secs(3), seen), "a picture");
+    let waited = world.clients[cy].frames_of(&video)[0].at - world.clients[cy].connected.expect("connected");
+    assert!(waited < Duration::from_millis(120), "{waited:?}");
+}
