@@ -1,0 +1,133 @@
+//! What a forwarded packet costs inside the engine, beside the cipher alone, in one run.
+//!
+//! A real client's protected packets, recorded beforehand, go through one shard to 1, 10, 100 and 1,000 connected
+//! subscribers: opened, parsed, forwarded, rewritten, sealed, written into the send buffer. The cipher alone
+//! seals packets of the same size with as many keys in turn. Both alternate, and the best of several rounds
+//! counts: these machines are shared, and only the ratio means anything.
+
+#[path = "../tests/harness/mod.rs"]
+mod harness;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use harness::{World, server_address};
+use sfu_engine::shard::{Input, Output, TRANSMIT_BUFFER};
+use str0m::format::Codec;
+
+/// About 2.5 Mbit/s: nine packets a frame, thirty frames a second.
+const FRAME_BYTES: usize = 10_200;
+const ROUNDS: usize = 5;
+
+fn main() {
+    println!("ns per forwarded packet (best of {ROUNDS} rounds, alternating)");
+    println!(
+        "{:>8} {:>10} {:>12} {:>8} {:>12} {:>10}",
+        "fan-out", "engine", "cipher alone", "ratio", "bytes/packet", "packets/run"
+    );
+    for fan_out in [1, 10, 100, 1000] {
+        measure(fan_out);
+    }
+}
+
+fn measure(fan_out: usize) {
+    let mut world = World::new(7, 1);
+    world.quiet = true;
+    let publisher = world.join("publisher", 0, Duration::from_millis(1));
+    world.publish(publisher, Codec::Vp8, &[("", FRAME_BYTES)], Duration::from_micros(33_333), 0);
+    for number in 0..fan_out {
+        let subscriber = world.join(&format!("s{number}"), 0, Duration::from_millis(1));
+        world.connect(subscriber);
+        if number % 50 == 49 {
+            world.run(Duration::from_millis(300));
+        }
+    }
+    world.run(Duration::from_secs(3));
+    // From here on subscribers hear nothing and say nothing: what they would answer is not forwarding.
+    let rounds = if fan_out >= 1000 { ROUNDS.min(3) } else { ROUNDS };
+    let mut best = (f64::MAX, f64::MAX);
+    let (mut size, mut run) = (0.0, 0.0);
+    for _ in 0..rounds {
+        let frames = world.record(publisher, if fan_out >= 1000 { 6 } else { 40 });
+        let cost = forward(&mut world, publisher, frames);
+        size = cost.bytes as f64 / cost.packets as f64;
+        run = cost.packets as f64 / cost.sends as f64;
+        best.0 = best.0.min(cost.time.as_nanos() as f64 / cost.packets as f64);
+        best.1 = best.1.min(cipher_alone(fan_out, size as usize, cost.packets));
+    }
+    let (engine, cipher) = best;
+    println!("{fan_out:>8} {engine:>10.0} {cipher:>12.0} {:>8.2} {size:>12.0} {run:>10.1}", engine / cipher);
+}
+
+struct Cost {
+    time: Duration,
+    packets: u64,
+    sends: u64,
+    bytes: u64,
+}
+
+/// Hands the frames' packets to the shard, a frame at a time as they would arrive, and takes what it sends.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn forward(world: &mut World, publisher: usize, frames: Vec<(Instant, Vec<Vec<u8>>)>) -> Cost {
+    let source = world.clients[publisher].address;
+    let shard = &mut world.shards[0];
+    let mut buffer = vec![0; TRANSMIT_BUFFER];
+    let mut cost = Cost { time: Duration::ZERO, packets: 0, sends: 0, bytes: 0 };
+    let _ = server_address(0);
+    for (now, mut datagrams) in frames {
+        let begin = Instant::now();
+        for data in &mut datagrams {
+            shard.handle_input(now, Input::Datagram { source, local: None, data });
+        }
+        let mut sends = Vec::new();
+        loop {
+            match shard.poll_output(now, &mut buffer) {
+                Output::Transmit(transmit) => sends.push(transmit),
+                Output::Timeout(_) => break,
+                Output::Event(_) | Output::Fabric { .. } => {}
+            }
+            black_box(&buffer);
+        }
+        cost.time += begin.elapsed();
+        for send in sends {
+            // Reports and feedback are part of the time and not of the count.
+            if send.size > 300 {
+                cost.sends += 1;
+                cost.packets += send.size.div_ceil(send.segment_size.unwrap_or(send.size)) as u64;
+                cost.bytes += send.size as u64;
+            }
+        }
+    }
+    cost
+}
+
+/// Nanoseconds to seal one packet of that size in place.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn cipher_alone(keys: usize, size: usize, packets: u64) -> f64 {
+    let keys: Vec<LessSafeKey> = (0..keys)
+        .map(|number| {
+            let bytes = [number as u8; 16];
+            LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &bytes).expect("a key"))
+        })
+        .collect();
+    let mut buffer = vec![0_u8; TRANSMIT_BUFFER];
+    let body = size.saturating_sub(28);
+    let begin = Instant::now();
+    for number in 0..packets {
+        let key = &keys[number as usize % keys.len()];
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&number.to_be_bytes());
+        let at = (number as usize % 40) * 1400;
+        let (header, rest) = buffer[at..].split_at_mut(12);
+        let tag = key
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(&*header),
+                &mut rest[..body],
+            )
+            .expect("sealed");
+        black_box(tag.as_ref());
+    }
+    begin.elapsed().as_nanos() as f64 / packets as f64
+}
