@@ -1,1 +1,17 @@
-//! placeholder
+//! The media node: worker threads, batched UDP, mailboxes and metrics round the sans-IO engine.
+//!
+//! [`Node::start`] binds one socket pair per worker and starts the threads; [`Node::send`] routes a command to the
+//! worker that holds its participant; events come back over a channel.
+
+mod clock;
+mod config;
+mod mailbox;
+mod metrics;
+mod node;
+mod routes;
+mod udp;
+mod worker;
+
+pub use config::NodeConfig;
+pub use node::{Node, NodeError, TrySendError};
+pub use udp::UdpError;

@@ -1,0 +1,314 @@
+//! What reaches a worker other than datagrams. Two lanes, each bounded.
+//!
+//! *Commands*: never dropped; whoever sends waits for room. *Fabric*: one ordered lane per worker, in which media
+//! may take only part of the room and is dropped and counted beyond, while control is handed back to its sender,
+//! which keeps it and tries again.
+//!
+//! The worker is woken only if it sleeps: the packet path between two busy workers makes no system call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::mpsc as lane;
+
+use mio::Waker;
+use sfu_engine::shard::FabricMessage;
+use sfu_protocol::Command;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::worker::Report;
+
+/// One message of the command lane.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// For the shard.
+    Command(Command),
+    /// Answer with what was counted so far.
+    Scrape(oneshot::Sender<Report>),
+}
+
+/// Why a message was not taken.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Refused<T> {
+    /// No room now.
+    Full(T),
+    /// The worker has ended.
+    Closed(T),
+}
+
+/// The sending end, one clone per sender.
+#[derive(Debug, Clone)]
+pub(crate) struct MailSender {
+    requests: mpsc::Sender<Request>,
+    fabric: lane::SyncSender<FabricMessage>,
+    shared: Arc<Shared>,
+}
+
+/// The worker's end.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    requests: mpsc::Receiver<Request>,
+    fabric: lane::Receiver<FabricMessage>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    waker: Waker,
+    asleep: AtomicBool,
+    stopped: AtomicBool,
+    requests: AtomicUsize,
+    media: AtomicUsize,
+    control: AtomicUsize,
+}
+
+/// A mailbox whose worker sleeps in the poll of `waker`.
+pub(crate) fn mailbox(waker: Waker) -> (MailSender, Mailbox) {
+    let (request_sender, requests) = mpsc::channel(REQUESTS);
+    let (fabric_sender, fabric) = lane::sync_channel(FABRIC_MEDIA + FABRIC_CONTROL);
+    let shared = Arc::new(Shared {
+        waker,
+        asleep: AtomicBool::new(false),
+        stopped: AtomicBool::new(false),
+        requests: AtomicUsize::new(0),
+        media: AtomicUsize::new(0),
+        control: AtomicUsize::new(0),
+    });
+    let sender = MailSender { requests: request_sender, fabric: fabric_sender, shared: Arc::clone(&shared) };
+    (sender, Mailbox { requests, fabric, shared })
+}
+
+impl MailSender {
+    /// Hands a request over, waiting for room.
+    pub(crate) async fn request(&self, request: Request) -> Result<(), Refused<Request>> {
+        let Ok(permit) = self.requests.reserve().await else {
+            return Err(Refused::Closed(request));
+        };
+        self.shared.requests.fetch_add(1, Ordering::Relaxed);
+        permit.send(request);
+        self.shared.wake();
+        Ok(())
+    }
+
+    /// Asks the worker to end. Takes no room.
+    pub(crate) fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        self.shared.wake();
+    }
+
+    /// Hands a request over if there is room.
+    pub(crate) fn try_request(&self, request: Request) -> Result<(), Refused<Request>> {
+        self.shared.requests.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.requests.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(request) => Refused::Full(request),
+            mpsc::error::TrySendError::Closed(request) => Refused::Closed(request),
+        });
+        match outcome {
+            Ok(()) => self.shared.wake(),
+            Err(_) => {
+                self.shared.requests.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        outcome
+    }
+
+    /// Hands a fabric message over if there is room. A refused control message must be offered again before any
+    /// later one for this worker.
+    pub(crate) fn fabric(&self, message: FabricMessage) -> Result<(), Refused<FabricMessage>> {
+        let (count, most) = self.shared.lane(&message);
+        if count.fetch_add(1, Ordering::Relaxed) >= most {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refused::Full(message));
+        }
+        let outcome = self.fabric.try_send(message).map_err(|error| match error {
+            lane::TrySendError::Full(message) => Refused::Full(message),
+            lane::TrySendError::Disconnected(message) => Refused::Closed(message),
+        });
+        match outcome {
+            Ok(()) => self.shared.wake(),
+            Err(_) => {
+                count.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        outcome
+    }
+}
+
+impl Mailbox {
+    /// The next request, if any.
+    pub(crate) fn next_request(&mut self) -> Option<Request> {
+        let request = self.requests.try_recv().ok()?;
+        self.shared.requests.fetch_sub(1, Ordering::Relaxed);
+        Some(request)
+    }
+
+    /// The next fabric message, if any.
+    pub(crate) fn next_fabric(&mut self) -> Option<FabricMessage> {
+        let message = self.fabric.try_recv().ok()?;
+        self.shared.lane(&message).0.fetch_sub(1, Ordering::Relaxed);
+        Some(message)
+    }
+
+    /// Whether the worker shall end.
+    pub(crate) fn stopped(&self) -> bool {
+        self.shared.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Messages waiting, of both lanes.
+    pub(crate) fn depth(&self) -> usize {
+        self.shared.depth()
+    }
+
+    /// Says that the worker is about to sleep. False: something is waiting, do not sleep.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.shared.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.shared.depth() > 0 || self.stopped() {
+            self.wake_up();
+            return false;
+        }
+        true
+    }
+
+    /// Says that the worker is awake: nobody needs to wake it.
+    pub(crate) fn wake_up(&self) {
+        self.shared.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn lane(&self, message: &FabricMessage) -> (&AtomicUsize, usize) {
+        if message.may_drop() { (&self.media, FABRIC_MEDIA) } else { (&self.control, FABRIC_CONTROL) }
+    }
+
+    fn depth(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+            + self.media.load(Ordering::Relaxed)
+            + self.control.load(Ordering::Relaxed)
+    }
+
+    fn wake(&self) {
+        // Pairs with `fall_asleep`: either the worker sees the raised count or this sees it asleep.
+        fence(Ordering::SeqCst);
+        if self.asleep.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.waker.wake()
+        {
+            tracing::error!(%error, "cannot wake a worker");
+        }
+    }
+}
+
+/// Requests waiting for one worker.
+const REQUESTS: usize = 4096;
+/// Media packets of other workers waiting for one worker: some 50 ms of a core's work.
+const FABRIC_MEDIA: usize = 8192;
+/// Control messages of other workers waiting for one worker.
+const FABRIC_CONTROL: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use mio::{Events, Poll, Token};
+    use sfu_engine::media_packet::{EndToEndExtensions, MediaPacket, TrackId};
+    use sfu_engine::rtp::codec::{Codec, PayloadFacts};
+    use sfu_engine::units::{ExtendedSequence, ExtendedTimestamp};
+    use sfu_protocol::{Layer, LeaveReason, ParticipantSid};
+
+    use super::*;
+
+    fn leave(number: usize) -> Command {
+        Command::Leave {
+            participant: ParticipantSid::new(format!("PA_{number}")),
+            reason: LeaveReason::ClientInitiated,
+        }
+    }
+
+    fn request(number: usize) -> Request {
+        Request::Command(leave(number))
+    }
+
+    fn media() -> FabricMessage {
+        FabricMessage::Media(Arc::new(MediaPacket {
+            track: TrackId(1),
+            layer: Layer(0),
+            codec: Codec::Opus,
+            sequence: ExtendedSequence::first(1),
+            timestamp: ExtendedTimestamp::first(1),
+            marker: false,
+            facts: PayloadFacts::default(),
+            extensions: EndToEndExtensions::default(),
+            arrival: crate::clock::now(),
+            payload: Bytes::new(),
+        }))
+    }
+
+    fn pair() -> (Poll, MailSender, Mailbox) {
+        let poll = Poll::new().expect("poll");
+        let waker = Waker::new(poll.registry(), Token(9)).expect("waker");
+        let (sender, mailbox) = mailbox(waker);
+        (poll, sender, mailbox)
+    }
+
+    fn woken(poll: &mut Poll, within: Duration) -> bool {
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(within)).expect("poll");
+        !events.is_empty()
+    }
+
+    #[test]
+    fn a_full_command_lane_hands_the_command_back() {
+        let (_poll, sender, mut mailbox) = pair();
+        for number in 0..REQUESTS {
+            assert!(sender.try_request(request(number)).is_ok());
+        }
+        let Err(Refused::Full(Request::Command(back))) = sender.try_request(request(7)) else {
+            panic!("must be full");
+        };
+        assert_eq!(back, leave(7));
+        assert_eq!(mailbox.depth(), REQUESTS);
+        assert!(matches!(mailbox.next_request(), Some(Request::Command(first)) if first == leave(0)));
+        assert!(sender.try_request(Request::Command(back)).is_ok());
+    }
+
+    #[test]
+    fn media_beyond_its_share_of_the_lane_is_refused_until_some_is_taken() {
+        let (_poll, sender, mut mailbox) = pair();
+        for _ in 0..FABRIC_MEDIA {
+            assert!(sender.fabric(media()).is_ok());
+        }
+        assert!(matches!(sender.fabric(media()), Err(Refused::Full(_))));
+        assert!(sender.try_request(request(0)).is_ok(), "media takes no room from commands");
+        assert!(mailbox.next_fabric().is_some());
+        assert!(sender.fabric(media()).is_ok());
+        assert_eq!(mailbox.depth(), FABRIC_MEDIA + 1);
+    }
+
+    #[test]
+    fn only_a_sleeping_worker_is_woken_and_only_once() {
+        let (mut poll, sender, mut mailbox) = pair();
+        sender.try_request(request(0)).expect("room");
+        assert!(!woken(&mut poll, Duration::ZERO), "awake: no system call");
+        assert!(!mailbox.fall_asleep(), "something waits");
+        assert!(matches!(mailbox.next_request(), Some(Request::Command(_))));
+        assert!(mailbox.fall_asleep());
+        sender.try_request(request(0)).expect("room");
+        assert!(woken(&mut poll, Duration::from_secs(1)));
+        sender.try_request(request(0)).expect("room");
+        assert!(!woken(&mut poll, Duration::ZERO));
+        mailbox.wake_up();
+        assert_eq!(mailbox.depth(), 2);
+        while mailbox.next_request().is_some() {}
+        assert!(mailbox.fall_asleep());
+        sender.stop();
+        assert!(woken(&mut poll, Duration::from_secs(1)) && mailbox.stopped() && !mailbox.fall_asleep());
+    }
+
+    #[test]
+    fn a_mailbox_whose_worker_is_gone_says_so() {
+        let (_poll, sender, mailbox) = pair();
+        drop(mailbox);
+        assert!(matches!(sender.try_request(request(0)), Err(Refused::Closed(_))));
+    }
+}

@@ -1,0 +1,395 @@
+//! One thread, one shard: wait for a socket, the mailbox or a timer; take all that is there within a budget; flush.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token, Waker};
+use sfu_engine::shard::{FabricMessage, Input, Output, Shard, ShardConfig, ShardId, TRANSMIT_BUFFER};
+use sfu_engine::stats::{Drop as DropReason, Stats};
+use sfu_engine::transport::dtls::Certificate;
+use sfu_protocol::Event;
+use tokio::sync::mpsc;
+
+use crate::clock;
+use crate::mailbox::{MailSender, Mailbox, Refused, Request, mailbox};
+use crate::routes::Routes;
+use crate::udp::{Sent, Udp};
+
+/// What a worker tells when it is scraped.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    /// Which worker.
+    pub worker: ShardId,
+    /// What its shard counted.
+    pub stats: Stats,
+    /// Share of the last second or so that it worked, 0 to 1.
+    pub busy_ratio: f64,
+    /// Time that it worked since it started.
+    pub busy: Duration,
+    /// Messages waiting in its mailbox.
+    pub mailbox_depth: usize,
+    /// Datagrams waiting for a writable socket.
+    pub send_pending: usize,
+    /// Turns of its loop.
+    pub turns: u64,
+}
+
+/// A worker that is made but does not run yet: its addresses and mailbox are known to the others first.
+pub(crate) struct Worker {
+    id: ShardId,
+    poll: Poll,
+    udp: Udp,
+    mailbox: Mailbox,
+}
+
+/// What a worker needs of the rest of the node to run.
+pub(crate) struct Surroundings {
+    /// Everyone's mailbox, by shard.
+    pub peers: Vec<MailSender>,
+    /// Where events go.
+    pub events: mpsc::Sender<Event>,
+    /// Participant to worker; the worker takes out whom its shard ended.
+    pub routes: Arc<Routes>,
+    /// Pin to this core.
+    pub core: Option<core_affinity::CoreId>,
+}
+
+impl Worker {
+    /// A worker with these sockets, and its mailbox.
+    pub(crate) fn new(id: ShardId, mut udp: Udp) -> io::Result<(MailSender, Self)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), MAILBOX)?;
+        udp.register(poll.registry()).map_err(io::Error::other)?;
+        let (sender, mailbox) = mailbox(waker);
+        Ok((sender, Self { id, poll, udp, mailbox }))
+    }
+
+    /// Starts the thread. If its loop panics the process aborts: a shard's state is then unknown, and a node that
+    /// silently lost a worker would keep sending callers to it. (A panic in one participant's path never gets
+    /// here: the engine contains it.)
+    pub(crate) fn start(
+        self,
+        config: ShardConfig,
+        certificate: Arc<Certificate>,
+        surroundings: Surroundings,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        let id = self.id;
+        thread::Builder::new().name(format!("worker-{}", id.0)).spawn(move || {
+            if let Some(core) = surroundings.core
+                && !core_affinity::set_for_current(core)
+            {
+                tracing::warn!(worker = id.0, "cannot pin the worker to its core");
+            }
+            let work =
+                std::panic::AssertUnwindSafe(|| Loop::new(self, config, certificate, surroundings).run());
+            if std::panic::catch_unwind(work).is_err() {
+                tracing::error!(worker = id.0, "the worker's loop panicked; aborting the process");
+                std::process::abort();
+            }
+        })
+    }
+}
+
+/// A running worker.
+struct Loop {
+    worker: Worker,
+    shard: Shard,
+    surroundings: Surroundings,
+    buffer: Box<[u8]>,
+    /// Control messages that found another's mailbox full, in order, by shard.
+    fabric_outbox: Vec<VecDeque<FabricMessage>>,
+    /// Events that found the channel full.
+    event_outbox: VecDeque<Event>,
+    meter: Meter,
+}
+
+impl Loop {
+    fn new(
+        worker: Worker,
+        config: ShardConfig,
+        certificate: Arc<Certificate>,
+        surroundings: Surroundings,
+    ) -> Self {
+        let now = clock::now();
+        Self {
+            shard: Shard::new(config, certificate),
+            buffer: vec![0; TRANSMIT_BUFFER].into_boxed_slice(),
+            fabric_outbox: surroundings.peers.iter().map(|_| VecDeque::new()).collect(),
+            event_outbox: VecDeque::new(),
+            meter: Meter::new(now),
+            worker,
+            surroundings,
+        }
+    }
+
+    fn run(mut self) {
+        let mut events = Events::with_capacity(8);
+        let mut deadline = clock::now();
+        let mut more = true;
+        while !self.worker.mailbox.stopped() {
+            let (slept, now) = self.wait(&mut events, deadline, more);
+            self.meter.woke(slept, now);
+            more = self.take(now, deadline);
+            // A second reading, so that the time the batch took counts as delay.
+            deadline = self.flush(clock::now());
+        }
+    }
+
+    /// Sleeps until something is there or the deadline comes. Returns when it fell asleep and when it woke.
+    fn wait(&mut self, events: &mut Events, deadline: Instant, more: bool) -> (Instant, Instant) {
+        let slept = clock::now();
+        let mut timeout = deadline.saturating_duration_since(slept).min(LONGEST_SLEEP);
+        if self.backlog() > 0 {
+            timeout = timeout.min(OUTBOX_RETRY);
+        }
+        let waiting = !self.worker.mailbox.fall_asleep() && self.backlog() < BACKLOG_LIMIT;
+        if more || waiting || self.worker.udp.readable() {
+            timeout = Duration::ZERO;
+        }
+        if let Err(error) = self.worker.poll.poll(events, Some(timeout))
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            tracing::error!(%error, "cannot wait for the sockets");
+        }
+        self.worker.mailbox.wake_up();
+        for event in events.iter().filter(|event| event.token() != MAILBOX) {
+            self.worker.udp.note(event.token(), event.is_readable(), event.is_writable());
+        }
+        (slept, clock::now())
+    }
+
+    /// Hands the shard what waits. True: the budget ended before what waits did.
+    fn take(&mut self, now: Instant, deadline: Instant) -> bool {
+        let Self { worker, shard, .. } = self;
+        for _ in 0..FABRIC_BUDGET {
+            let Some(message) = worker.mailbox.next_fabric() else { break };
+            shard.handle_input(now, Input::Fabric(message));
+        }
+        worker.udp.receive(DATAGRAM_BUDGET, |datagram| {
+            let (source, local, data) = (datagram.source, datagram.local, datagram.data);
+            shard.handle_input(now, Input::Datagram { source, local, data });
+        });
+        if now >= deadline {
+            shard.handle_input(now, Input::Timeout);
+        }
+        self.take_requests(now);
+        let blocked = self.backlog() >= BACKLOG_LIMIT;
+        self.worker.udp.readable() || (self.worker.mailbox.depth() > 0 && !blocked)
+    }
+
+    /// Commands wait while too much of what earlier ones caused could not be handed on.
+    fn take_requests(&mut self, now: Instant) {
+        if self.backlog() >= BACKLOG_LIMIT {
+            return;
+        }
+        for _ in 0..REQUEST_BUDGET {
+            match self.worker.mailbox.next_request() {
+                Some(Request::Command(command)) => self.shard.handle_input(now, Input::Command(command)),
+                Some(Request::Scrape(answer)) => {
+                    // Nobody waits for it any more: then nobody misses it.
+                    let _ = answer.send(self.report(now));
+                }
+                None => break,
+            }
+        }
+    }
+
+    /// Carries out what the shard wants. Returns when it wants to be called again.
+    fn flush(&mut self, now: Instant) -> Instant {
+        self.retry_outboxes();
+        let deadline = loop {
+            match self.shard.poll_output(now, &mut self.buffer) {
+                Output::Transmit(transmit) => {
+                    let sent = self.worker.udp.send(&transmit, &self.buffer);
+                    self.count(sent);
+                }
+                Output::Event(event) => self.emit(event),
+                Output::Fabric { to, message } => self.pass_on(to, message),
+                Output::Timeout(deadline) => break deadline,
+            }
+        };
+        match self.worker.udp.flush(self.worker.poll.registry()) {
+            Ok(sent) => self.count(sent),
+            Err(error) => tracing::error!(%error, "cannot wait for a writable socket"),
+        }
+        deadline
+    }
+
+    fn count(&mut self, sent: Sent) {
+        for _ in 0..sent.refused {
+            self.shard.stats_mut().drop(DropReason::SendFailed);
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        if let Event::Ended { participant, .. } = &event {
+            self.surroundings.routes.remove(participant);
+        }
+        if self.event_outbox.is_empty() {
+            match self.surroundings.events.try_send(event) {
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+                Err(mpsc::error::TrySendError::Full(event)) => self.event_outbox.push_back(event),
+            }
+        } else {
+            self.event_outbox.push_back(event);
+        }
+    }
+
+    fn pass_on(&mut self, to: ShardId, message: FabricMessage) {
+        let place = usize::from(to.0);
+        let (Some(peer), Some(outbox)) =
+            (self.surroundings.peers.get(place), self.fabric_outbox.get_mut(place))
+        else {
+            self.shard.stats_mut().drop(DropReason::StaleMessage);
+            return;
+        };
+        let may_drop = message.may_drop();
+        let refused = if outbox.is_empty() {
+            match peer.fabric(message) {
+                Ok(()) | Err(Refused::Closed(_)) => return,
+                Err(Refused::Full(message)) => message,
+            }
+        } else {
+            // Nothing may overtake the control messages that wait.
+            message
+        };
+        if may_drop {
+            self.shard.stats_mut().drop(DropReason::MailboxFull);
+        } else {
+            outbox.push_back(refused);
+        }
+    }
+
+    fn retry_outboxes(&mut self) {
+        while let Some(event) = self.event_outbox.pop_front() {
+            if let Err(mpsc::error::TrySendError::Full(event)) = self.surroundings.events.try_send(event) {
+                self.event_outbox.push_front(event);
+                break;
+            }
+        }
+        for (peer, outbox) in self.surroundings.peers.iter().zip(&mut self.fabric_outbox) {
+            while let Some(message) = outbox.pop_front() {
+                if let Err(Refused::Full(message)) = peer.fabric(message) {
+                    outbox.push_front(message);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Control messages and events that could not be handed on yet.
+    fn backlog(&self) -> usize {
+        self.event_outbox.len() + self.fabric_outbox.iter().map(VecDeque::len).sum::<usize>()
+    }
+
+    fn report(&mut self, now: Instant) -> Report {
+        Report {
+            worker: self.worker.id,
+            stats: self.shard.stats().clone(),
+            busy_ratio: self.meter.ratio(now),
+            busy: self.meter.busy(now),
+            mailbox_depth: self.worker.mailbox.depth(),
+            send_pending: self.worker.udp.pending(),
+            turns: self.meter.turns,
+        }
+    }
+}
+
+/// Time working against time waiting.
+#[derive(Debug)]
+struct Meter {
+    turns: u64,
+    waited: Duration,
+    woke: Instant,
+    started: Instant,
+    window_start: Instant,
+    window_waited: Duration,
+    last_ratio: Option<f64>,
+}
+
+impl Meter {
+    fn new(now: Instant) -> Self {
+        Self {
+            turns: 0,
+            waited: Duration::ZERO,
+            woke: now,
+            started: now,
+            window_start: now,
+            window_waited: Duration::ZERO,
+            last_ratio: None,
+        }
+    }
+
+    /// A sleep from `slept` to `now` is over.
+    fn woke(&mut self, slept: Instant, now: Instant) {
+        let waited = now.saturating_duration_since(slept);
+        self.turns += 1;
+        self.waited += waited;
+        self.window_waited += waited;
+        self.woke = now;
+        if now.saturating_duration_since(self.window_start) >= METER_WINDOW {
+            self.last_ratio = Some(self.window_ratio(now));
+            self.window_start = now;
+            self.window_waited = Duration::ZERO;
+        }
+    }
+
+    /// Of the last whole window, or of the time so far.
+    fn ratio(&self, now: Instant) -> f64 {
+        self.last_ratio.unwrap_or_else(|| self.window_ratio(now))
+    }
+
+    fn busy(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started).saturating_sub(self.waited)
+    }
+
+    fn window_ratio(&self, now: Instant) -> f64 {
+        let span = now.saturating_duration_since(self.window_start).as_secs_f64();
+        if span <= 0.0 {
+            return 0.0;
+        }
+        (1.0 - self.window_waited.as_secs_f64() / span).clamp(0.0, 1.0)
+    }
+}
+
+/// The mailbox's token; sockets have 0, 1, …
+const MAILBOX: Token = Token(usize::MAX - 1);
+/// Datagrams taken before what they caused is flushed.
+const DATAGRAM_BUDGET: usize = 512;
+/// Fabric messages taken before a flush.
+const FABRIC_BUDGET: usize = 1024;
+/// Requests taken before a flush.
+const REQUEST_BUDGET: usize = 64;
+/// No more commands are taken while that many messages wait to be handed on.
+const BACKLOG_LIMIT: usize = 1024;
+/// How soon full channels are tried again; nobody says when they have room.
+const OUTBOX_RETRY: Duration = Duration::from_millis(2);
+/// A shard that wants nothing is looked at that often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Over which the busy share is measured.
+const METER_WINDOW: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_busy_share_is_that_of_the_last_window() {
+        let start = clock::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut meter = Meter::new(start);
+        assert_eq!(meter.ratio(start), 0.0);
+        meter.woke(at(100), at(400));
+        assert!((meter.ratio(at(400)) - 0.25).abs() < 1e-9);
+        meter.woke(at(500), at(1000));
+        assert!((meter.ratio(at(1000)) - 0.2).abs() < 1e-9);
+        // A fully busy second does not show before its window ends.
+        assert!((meter.ratio(at(1999)) - 0.2).abs() < 1e-9);
+        meter.woke(at(2000), at(2000));
+        assert!((meter.ratio(at(2000)) - 1.0).abs() < 1e-9);
+        assert_eq!(meter.busy(at(2000)), Duration::from_millis(1200));
+    }
+}
