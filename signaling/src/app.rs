@@ -1,0 +1,212 @@
+//! What all requests share, and the life of the process: bind, serve, stop.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use prometheus::Registry;
+use prometheus::proto::MetricFamily;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::config::{Config, ConfigError};
+use crate::http;
+use crate::http::gate::Gate;
+use crate::http::metrics::{self, HttpMetrics};
+use crate::http::serve::{SocketLimits, serve};
+use crate::http::tokens::TokenPolicy;
+use crate::session::Rooms;
+use crate::token::Clock;
+use crate::token::idp::{IdentityProvider, ProviderConfigError};
+use crate::token::keys::KeyStore;
+use crate::token::policy::{Policy, PolicyConfigError};
+
+/// How long sessions may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// Connections of the metrics listener.
+const METRICS_CONNECTIONS: usize = 64;
+
+/// Why the service cannot be set up.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The identity provider.
+    #[error(transparent)]
+    Provider(#[from] ProviderConfigError),
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyConfigError),
+    /// Metrics.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Asks the media node for its metrics.
+pub type MediaMetrics = Box<dyn Fn() -> BoxFuture<'static, Vec<MetricFamily>> + Send + Sync>;
+
+/// What all requests share. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<App>);
+
+struct App {
+    config: Config,
+    keys: KeyStore,
+    rooms: Rooms,
+    token_policy: TokenPolicy,
+    clock: Clock,
+    gate: Arc<Gate>,
+    registry: Registry,
+    media_metrics: Option<MediaMetrics>,
+    http_metrics: Arc<HttpMetrics>,
+    is_stopping: AtomicBool,
+}
+
+/// What is handed to [`AppState::new`] besides the configuration.
+pub struct Parts {
+    /// The rooms, with their way to the media plane.
+    pub rooms: Rooms,
+    /// Where this side's metrics are registered.
+    pub registry: Registry,
+    /// The media node's metrics, if there is a node in this process.
+    pub media_metrics: Option<MediaMetrics>,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl AppState {
+    /// Sets everything up; nothing listens yet.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub fn new(config: Config, parts: Parts) -> Result<Self, SetupError> {
+        let token_policy = token_policy(&config, &parts.clock)?;
+        let http_metrics = HttpMetrics::new(&parts.registry)?;
+        let gate = Gate::new(config.limit.connections, config.limit.connections_per_ip);
+        Ok(Self(Arc::new(App {
+            keys: config.key_store()?,
+            rooms: parts.rooms,
+            token_policy,
+            clock: parts.clock,
+            gate,
+            registry: parts.registry,
+            media_metrics: parts.media_metrics,
+            http_metrics,
+            is_stopping: AtomicBool::new(false),
+            config,
+        })))
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The API keys.
+    pub fn keys(&self) -> &KeyStore {
+        &self.0.keys
+    }
+
+    /// The rooms.
+    pub fn rooms(&self) -> &Rooms {
+        &self.0.rooms
+    }
+
+    /// Who may have tokens.
+    pub fn token_policy(&self) -> &TokenPolicy {
+        &self.0.token_policy
+    }
+
+    /// The time.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The door.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.0.gate
+    }
+
+    /// Where metrics are registered.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Counters of the HTTP side.
+    pub fn http_metrics(&self) -> &Arc<HttpMetrics> {
+        &self.0.http_metrics
+    }
+
+    /// The media node's metrics of this moment.
+    pub async fn media_metrics(&self) -> Vec<MetricFamily> {
+        match &self.0.media_metrics {
+            Some(ask) => ask().await,
+            None => Vec::new(),
+        }
+    }
+
+    /// The process is about to end.
+    pub fn is_stopping(&self) -> bool {
+        self.0.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// How connections of the main listener are treated.
+    pub fn socket_limits(&self) -> SocketLimits {
+        SocketLimits {
+            gate: Arc::clone(&self.0.gate),
+            header: self.0.config.limit.header_timeout.into(),
+            metrics: Arc::clone(&self.0.http_metrics),
+        }
+    }
+}
+
+fn token_policy(config: &Config, clock: &Clock) -> Result<TokenPolicy, SetupError> {
+    if config.identity_provider.issuer.is_empty() {
+        return Ok(if config.development { TokenPolicy::Everybody } else { TokenPolicy::Nobody });
+    }
+    let provider = IdentityProvider::new(&config.identity_provider, clock.clone())?;
+    Ok(TokenPolicy::Checked(Box::new((provider, Policy::new(&config.identity_provider)?))))
+}
+
+/// Serves until `stop` is done. Then: no new connection, every session is told, requests under way finish.
+pub async fn run(
+    state: AppState,
+    listeners: Vec<TcpListener>,
+    metrics_listener: Option<TcpListener>,
+    stop: impl Future<Output = ()>,
+) {
+    let (stopping, stopped) = watch::channel(false);
+    let router = http::router(state.clone());
+    let mut servers: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(serve(listener, router.clone(), state.socket_limits(), stopped.clone())))
+        .collect();
+    if let Some(listener) = metrics_listener {
+        let limits = SocketLimits { gate: Gate::new(METRICS_CONNECTIONS, 0), ..state.socket_limits() };
+        servers.push(tokio::spawn(serve(listener, metrics::router(state.clone()), limits, stopped)));
+    }
+    let warm_up = tokio::spawn({
+        let state = state.clone();
+        async move {
+            if let TokenPolicy::Checked(checked) = state.token_policy() {
+                checked.0.warm_up().await;
+            }
+        }
+    });
+    stop.await;
+    warm_up.abort();
+    state.0.is_stopping.store(true, Ordering::Relaxed);
+    stopping.send_replace(true);
+    if !state.rooms().shutdown(GOODBYE).await {
+        tracing::warn!("some participants did not take their goodbye in time");
+    }
+    for ended in join_all(servers).await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a listener did not end as it should");
+        }
+    }
+}

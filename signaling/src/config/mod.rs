@@ -1,0 +1,361 @@
+//! What the operator decides: YAML file, environment, flags; the later wins. Keys are named as LiveKit's where it
+//! has the same thing. An unknown key is an error.
+
+mod duration;
+mod flags;
+mod sections;
+mod unknown;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+pub use duration::{DurationError, HumanDuration};
+pub use flags::ServeFlags;
+pub use sections::{
+    AuthorizationConfig, IdentityProviderConfig, LimitConfig, LoggingConfig, PrometheusConfig, RequestField,
+    RoomConfig, RtcConfig, TokenEndpointConfig,
+};
+
+use crate::token::TokenLimits;
+use crate::token::keys::{self, DEV_KEY, DEV_SECRET, KeyError, KeyStore};
+
+/// Why the configuration is refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A file that cannot be read.
+    #[error("{path}: {error}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Not YAML.
+    #[error("configuration: {0}")]
+    Parse(#[from] serde_norway::Error),
+    /// A value of the wrong type.
+    #[error("configuration: `{path}`: {error}")]
+    Type {
+        /// Its key.
+        path: String,
+        /// What is wrong with it, and where.
+        error: serde_norway::Error,
+    },
+    /// A key that means nothing.
+    #[error("configuration: unknown key `{path}`; did you mean `{nearest}`?")]
+    UnknownKey {
+        /// Which.
+        path: String,
+        /// The known one that is nearest.
+        nearest: String,
+    },
+    /// A value that makes no sense.
+    #[error("configuration: `{key}`: {reason}")]
+    Value {
+        /// Which.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two that exclude each other.
+    #[error("give --config or --config-body (ANYTIME_CONFIG), not both")]
+    TwoConfigs,
+    /// `--dev` on an address that others can reach.
+    #[error("--dev hands out tokens to everybody and listens on loopback only; {0} is not loopback")]
+    DevBind(IpAddr),
+    /// A key file that others may read.
+    #[error("key file {0} can be read by others; run `chmod 600 {0}`")]
+    KeyFileOpen(PathBuf),
+    /// The API keys.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+}
+
+/// The whole configuration.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Port of HTTP and WebSocket, 0: any free.
+    pub port: u16,
+    /// Addresses to listen on; empty: all.
+    pub bind_addresses: Vec<IpAddr>,
+    /// API keys, `name: secret`.
+    pub keys: KeyPairs,
+    /// File with more of them.
+    pub key_file: Option<PathBuf>,
+    /// As `--dev`.
+    pub development: bool,
+    /// What clients are told to connect to (`wss://…`); empty: the address that they asked.
+    pub server_url: String,
+    /// Logs.
+    pub logging: LoggingConfig,
+    /// Media.
+    pub rtc: RtcConfig,
+    /// Rooms.
+    pub room: RoomConfig,
+    /// Limits.
+    pub limit: LimitConfig,
+    /// Metrics.
+    pub prometheus: PrometheusConfig,
+    /// Who may have tokens from `POST /v1/token`; issuer empty: nobody.
+    pub identity_provider: IdentityProviderConfig,
+    /// `POST /v1/token`.
+    pub token_endpoint: TokenEndpointConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            port: 7880,
+            bind_addresses: Vec::new(),
+            keys: KeyPairs::default(),
+            key_file: None,
+            development: false,
+            server_url: String::new(),
+            logging: LoggingConfig::default(),
+            rtc: RtcConfig::default(),
+            room: RoomConfig::default(),
+            limit: LimitConfig::default(),
+            prometheus: PrometheusConfig::default(),
+            identity_provider: IdentityProviderConfig::default(),
+            token_endpoint: TokenEndpointConfig::default(),
+        }
+    }
+}
+
+/// API keys in the order written.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct KeyPairs(pub Vec<(String, String)>);
+
+/// What loading gave.
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads file and environment (through `env`) and applies `flags`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, by the name of its key.
+    pub fn load(flags: &ServeFlags, env: impl Fn(&str) -> Option<String>) -> Result<Loaded, ConfigError> {
+        let first = |names: [&str; 2]| names.into_iter().find_map(|name| env(name).filter(|v| !v.is_empty()));
+        let body = flags.config_body.clone().or_else(|| first(["ANYTIME_CONFIG", "LIVEKIT_CONFIG"]));
+        let text = match (&flags.config, body) {
+            (Some(_), Some(_)) => return Err(ConfigError::TwoConfigs),
+            (Some(path), None) => read(path)?,
+            (None, body) => body.unwrap_or_default(),
+        };
+        let (mut config, ignored) = Self::parse(&text)?;
+        let warnings = ignored.iter().map(|key| format!("`{key}` has no effect in this version")).collect();
+        config.apply_env(&env)?;
+        config.apply_flags(flags);
+        if let Some(lines) = flags.keys.clone().or_else(|| first(["ANYTIME_KEYS", "LIVEKIT_KEYS"])) {
+            config.prefer_keys(keys::parse_keys(&lines)?);
+        }
+        config.key_file = flags
+            .key_file
+            .clone()
+            .or_else(|| first(["ANYTIME_KEY_FILE", "LIVEKIT_KEY_FILE"]).map(PathBuf::from))
+            .or(config.key_file);
+        if let Some(path) = config.key_file.clone() {
+            config.prefer_keys(keys::parse_keys(&read_secret(&path)?)?);
+        }
+        config.check()?;
+        Ok(Loaded { config, warnings })
+    }
+
+    /// Reads YAML. Also returns the keys that are accepted without effect.
+    fn parse(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
+        let given: serde_norway::Value = serde_norway::from_str(text)?;
+        if given.is_null() {
+            return Ok((Self::default(), Vec::new()));
+        }
+        let ignored = unknown::check(&given, &serde_norway::to_value(Self::default())?)?;
+        // Once more from the text, since its errors name the line.
+        let config =
+            serde_norway::from_str(text).map_err(|error| match unknown::find_wrong_type(&given) {
+                Some(path) => ConfigError::Type { path, error },
+                None => ConfigError::Parse(error),
+            })?;
+        Ok((config, ignored))
+    }
+
+    fn apply_env(&mut self, env: &impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+        if let Some(port) = number(env, "ANYTIME_PORT")? {
+            self.port = port;
+        }
+        if let Some(port) = number(env, "UDP_PORT")? {
+            self.rtc.udp_port = port;
+        }
+        if let Some(text) = env("NODE_IP").filter(|text| !text.is_empty()) {
+            let addresses: Result<Vec<IpAddr>, _> = text.split(',').map(|ip| ip.trim().parse()).collect();
+            self.rtc.node_ip = addresses.map_err(|_| ConfigError::Value {
+                key: "NODE_IP",
+                reason: format!("{text:?} is no IP address"),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn apply_flags(&mut self, flags: &ServeFlags) {
+        self.development |= flags.dev;
+        self.port = flags.port.unwrap_or(self.port);
+        self.rtc.udp_port = flags.udp_port.unwrap_or(self.rtc.udp_port);
+        self.rtc.workers = flags.workers.unwrap_or(self.rtc.workers);
+        if !flags.bind.is_empty() {
+            self.bind_addresses.clone_from(&flags.bind);
+        }
+        if !flags.node_ip.is_empty() {
+            self.rtc.node_ip.clone_from(&flags.node_ip);
+        }
+        if let Some(address) = flags.metrics_address {
+            self.prometheus = PrometheusConfig { bind_address: address.ip(), port: address.port() };
+        }
+    }
+
+    /// Puts `pairs` in front; they replace keys of the same name.
+    fn prefer_keys(&mut self, mut pairs: Vec<(String, String)>) {
+        let later = std::mem::take(&mut self.keys.0);
+        let new: Vec<_> =
+            later.into_iter().filter(|(name, _)| pairs.iter().all(|(other, _)| other != name)).collect();
+        pairs.extend(new);
+        self.keys.0 = pairs;
+    }
+
+    fn check(&mut self) -> Result<(), ConfigError> {
+        let value = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.into() });
+        if self.development {
+            if let Some(open) = self.bind_addresses.iter().find(|ip| !ip.is_loopback()) {
+                return Err(ConfigError::DevBind(*open));
+            }
+            if self.keys.0.is_empty() {
+                self.keys.0.push((DEV_KEY.into(), DEV_SECRET.into()));
+            }
+        }
+        if self.rtc.workers > 256 {
+            return value("rtc.workers", "more than 256");
+        }
+        if self.rtc.node_ip.iter().any(IpAddr::is_unspecified) {
+            return value("rtc.node_ip", "clients cannot send to the unspecified address");
+        }
+        if self.limit.connections == 0 {
+            return value("limit.connections", "0 lets nobody in");
+        }
+        if self.limit.header_timeout.0.is_zero() {
+            return value("limit.header_timeout", "0 lets nobody in");
+        }
+        if self.token_endpoint.valid_for.0.as_secs() == 0 {
+            return value("token_endpoint.valid_for", "a token must live at least a second");
+        }
+        if !(self.server_url.is_empty()
+            || ["ws://", "wss://", "http://", "https://"]
+                .iter()
+                .any(|scheme| self.server_url.starts_with(scheme)))
+        {
+            return value("server_url", "it must begin with wss:// or ws://");
+        }
+        self.key_store().map(|_| ())
+    }
+
+    /// The API keys.
+    ///
+    /// # Errors
+    /// None, or one with a short secret outside development.
+    pub fn key_store(&self) -> Result<KeyStore, ConfigError> {
+        let make = if self.development { KeyStore::with_any_secret } else { KeyStore::new };
+        Ok(make(&self.keys.0)?)
+    }
+
+    /// Where HTTP and WebSocket listen, with the port of the configuration.
+    pub fn listen_ips(&self) -> Vec<IpAddr> {
+        if !self.bind_addresses.is_empty() {
+            return self.bind_addresses.clone();
+        }
+        if self.development {
+            return vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        }
+        vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+    }
+
+    /// Where metrics are served.
+    pub fn metrics_address(&self) -> SocketAddr {
+        SocketAddr::new(self.prometheus.bind_address, self.prometheus.port)
+    }
+
+    /// How long the parts of a token may be.
+    pub fn token_limits(&self) -> TokenLimits {
+        TokenLimits {
+            identity: self.limit.max_participant_identity_length,
+            name: self.limit.max_participant_name_length,
+            room: self.limit.max_room_name_length,
+            metadata: self.limit.max_metadata_size,
+            attributes: self.limit.max_attributes_size,
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })
+}
+
+fn read_secret(path: &Path) -> Result<String, ConfigError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let metadata =
+            std::fs::metadata(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        if metadata.permissions().mode() & 0o007 != 0 {
+            return Err(ConfigError::KeyFileOpen(path.to_owned()));
+        }
+    }
+    read(path)
+}
+
+fn number(env: &impl Fn(&str) -> Option<String>, key: &'static str) -> Result<Option<u16>, ConfigError> {
+    let Some(text) = env(key).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let port = text.trim().parse();
+    port.map(Some).map_err(|_| ConfigError::Value { key, reason: format!("{text:?} is no port number") })
+}
+
+impl Serialize for KeyPairs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Names only: nothing that prints a configuration prints a secret.
+        serializer.collect_map(self.0.iter().map(|(name, _)| (name, "…")))
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyPairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = KeyPairs;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map of `name: secret`")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<KeyPairs, E> {
+                Ok(KeyPairs::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KeyPairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry::<String, String>()? {
+                    pairs.push(pair);
+                }
+                Ok(KeyPairs(pairs))
+            }
+        }
+        deserializer.deserialize_any(Pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! The parts of the configuration, each with its defaults.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::HumanDuration;
+use crate::token::TokenLimits;
+
+/// Logs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoggingConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,signaling=debug`.
+    pub level: String,
+    /// One JSON object a line.
+    pub json: bool,
+}
+
+impl Default for LoggingConfig {
+    fn default() -> Self {
+        Self { level: "info".into(), json: false }
+    }
+}
+
+/// Media.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RtcConfig {
+    /// First UDP port; worker i uses this + i. 0: any free.
+    pub udp_port: u16,
+    /// Addresses that clients are told to send media to; empty: found out.
+    #[serde(deserialize_with = "one_or_many")]
+    pub node_ip: Vec<IpAddr>,
+    /// Worker threads, 0: one per core.
+    pub workers: usize,
+}
+
+impl Default for RtcConfig {
+    fn default() -> Self {
+        Self { udp_port: 7882, node_ip: Vec::new(), workers: 0 }
+    }
+}
+
+/// Rooms.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RoomConfig {
+    /// Joining a room that does not exist opens it.
+    pub auto_create: bool,
+    /// Seconds that a room stays open if nobody comes.
+    pub empty_timeout: u32,
+    /// Seconds that a room stays open after the last one left.
+    pub departure_timeout: u32,
+    /// Participants in a room, 0: any number.
+    pub max_participants: u32,
+}
+
+impl Default for RoomConfig {
+    fn default() -> Self {
+        Self { auto_create: true, empty_timeout: 300, departure_timeout: 20, max_participants: 0 }
+    }
+}
+
+/// Limits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitConfig {
+    /// Bytes of metadata.
+    pub max_metadata_size: usize,
+    /// Bytes of attributes, keys and values together.
+    pub max_attributes_size: usize,
+    /// Bytes of a room name.
+    pub max_room_name_length: usize,
+    /// Bytes of an identity.
+    pub max_participant_identity_length: usize,
+    /// Bytes of a display name.
+    pub max_participant_name_length: usize,
+    /// Connections at once, WebSockets included.
+    pub connections: usize,
+    /// Connections of one address (IPv6: one /64) at once that have not become a session; 0: any number.
+    pub connections_per_ip: usize,
+    /// From the opening of a connection, or the last answer on it, to the end of a request's header.
+    pub header_timeout: HumanDuration,
+}
+
+impl Default for LimitConfig {
+    fn default() -> Self {
+        let token = TokenLimits::default();
+        Self {
+            max_metadata_size: token.metadata,
+            max_attributes_size: token.attributes,
+            max_room_name_length: token.room,
+            max_participant_identity_length: token.identity,
+            max_participant_name_length: token.name,
+            connections: 10_000,
+            connections_per_ip: 256,
+            header_timeout: HumanDuration::from_secs(5),
+        }
+    }
+}
+
+/// Metrics.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PrometheusConfig {
+    /// Where they are served.
+    pub bind_address: IpAddr,
+    /// Its port, 0: any free.
+    pub port: u16,
+}
+
+impl Default for PrometheusConfig {
+    fn default() -> Self {
+        Self { bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 6789 }
+    }
+}
+
+/// The chat app's identity provider: whose word is taken for who a caller is.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IdentityProviderConfig {
+    /// `iss` of its tokens, exactly. Empty: there is no provider.
+    pub issuer: String,
+    /// One of these must be in `aud`.
+    #[serde(deserialize_with = "one_or_many")]
+    pub audience: Vec<String>,
+    /// Where its keys are.
+    pub jwks_url: String,
+    /// Or the keys themselves (a JWK set).
+    pub jwks: Option<serde_json::Value>,
+    /// Accepted of RS256, ES256, EdDSA.
+    pub algorithms: Vec<String>,
+    /// The claim that becomes the identity. A name, or a JSON pointer if it begins with `/`.
+    pub identity_claim: String,
+    /// The claim that becomes the display name.
+    pub name_claim: String,
+    /// The claim that lists the rooms it may enter, each a name or a beginning followed by `*`.
+    pub rooms_claim: String,
+    /// Or whom to ask.
+    pub authorization: AuthorizationConfig,
+}
+
+impl Default for IdentityProviderConfig {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audience: Vec::new(),
+            jwks_url: String::new(),
+            jwks: None,
+            algorithms: ["RS256", "ES256", "EdDSA"].map(str::to_owned).to_vec(),
+            identity_claim: "sub".into(),
+            name_claim: "name".into(),
+            rooms_claim: String::new(),
+            authorization: AuthorizationConfig::default(),
+        }
+    }
+}
+
+/// The chat app's own decision about who may enter which room.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuthorizationConfig {
+    /// Asked by POST; empty: nobody is asked.
+    pub url: String,
+    /// No answer within this time is a refusal.
+    pub timeout: HumanDuration,
+    /// Sent as `Authorization: Bearer`, if set.
+    pub bearer_token: String,
+}
+
+impl Default for AuthorizationConfig {
+    fn default() -> Self {
+        Self { url: String::new(), timeout: HumanDuration::from_secs(3), bearer_token: String::new() }
+    }
+}
+
+/// `POST /v1/token`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TokenEndpointConfig {
+    /// How long its tokens live.
+    pub valid_for: HumanDuration,
+    /// What a caller may choose for itself; the identity is never among it.
+    pub accept_from_request: Vec<RequestField>,
+}
+
+impl Default for TokenEndpointConfig {
+    fn default() -> Self {
+        Self { valid_for: HumanDuration::from_secs(6 * 3600), accept_from_request: Vec::new() }
+    }
+}
+
+/// A part of a token request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestField {
+    /// `participant_name`.
+    Name,
+    /// `participant_metadata`.
+    Metadata,
+    /// `participant_attributes`.
+    Attributes,
+    /// `room_config`.
+    RoomConfig,
+}
+
+fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Raw<T> {
+        Many(Vec<T>),
+        One(T),
+    }
+    match Raw::deserialize(deserializer)? {
+        Raw::One(one) => Ok(vec![one]),
+        Raw::Many(many) => Ok(many),
+    }
+}

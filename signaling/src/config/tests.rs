@@ -1,0 +1,166 @@
+use super::*;
+
+const GOOD_KEYS: &str = "keys: {a: 0123456789abcdef0123456789abcdef}\n";
+
+fn load(yaml: &str) -> Result<Loaded, ConfigError> {
+    let keys = if yaml.contains("keys:") { "" } else { GOOD_KEYS };
+    let flags = ServeFlags { config_body: Some(format!("{keys}{yaml}")), ..ServeFlags::default() };
+    Config::load(&flags, |_| None)
+}
+
+fn refused(yaml: &str) -> String {
+    match load(yaml) {
+        Ok(_) => panic!("taken: {yaml}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn error_of(result: Result<Loaded, ConfigError>) -> ConfigError {
+    result.err().expect("refused")
+}
+
+#[test]
+fn defaults_are_those_of_the_ecosystem() {
+    let config = load("").unwrap().config;
+    assert_eq!((config.port, config.rtc.udp_port, config.metrics_address().port()), (7880, 7882, 6789));
+    assert!(config.metrics_address().ip().is_loopback());
+    assert!(config.listen_ips().iter().all(IpAddr::is_unspecified));
+    assert_eq!((config.room.empty_timeout, config.room.departure_timeout), (300, 20));
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_known_one() {
+    let cases = [
+        ("prot: 1", "prot", "port"),
+        ("rtc: {udp_prot: 1}", "rtc.udp_prot", "rtc.udp_port"),
+        ("udp_port: 1", "udp_port", "rtc.udp_port"),
+        ("room: {auto_crate: true}", "room.auto_crate", "room.auto_create"),
+        (
+            "identity_provider: {issuer: x, audiance: y}",
+            "identity_provider.audiance",
+            "identity_provider.audience",
+        ),
+        (
+            "identity_provider: {authorization: {uri: x}}",
+            "identity_provider.authorization.uri",
+            "identity_provider.authorization.url",
+        ),
+        ("Port: 1", "Port", "port"),
+    ];
+    for (yaml, path, nearest) in cases {
+        let error = refused(yaml);
+        assert!(error.contains(&format!("`{path}`")) && error.contains(&format!("`{nearest}`")), "{error}");
+    }
+}
+
+#[test]
+fn known_keys_without_effect_are_warned_about() {
+    let loaded =
+        load("turn: {enabled: true, domain: x}\nrtc: {tcp_port: 7881, udp_port: 9}\nredis: {}").unwrap();
+    assert_eq!(loaded.config.rtc.udp_port, 9);
+    let keys = ["`turn`", "`rtc.tcp_port`", "`redis`"];
+    assert_eq!(loaded.warnings.len(), keys.len());
+    assert!(keys.iter().all(|key| loaded.warnings.iter().any(|warning| warning.contains(key))));
+}
+
+#[test]
+fn a_wrong_value_names_its_key() {
+    for (yaml, key) in [
+        ("port: seven", "port"),
+        ("port: 70000", "port"),
+        ("rtc: {udp_port: -1}", "rtc.udp_port"),
+        ("keys: {a: [1]}", "keys"),
+        ("rtc: {workers: 1000}", "rtc.workers"),
+        ("rtc: {node_ip: 0.0.0.0}", "rtc.node_ip"),
+        ("bind_addresses: [everywhere]", "bind_addresses"),
+        ("limit: {header_timeout: soon}", "limit.header_timeout"),
+        ("limit: {header_timeout: 0}", "limit.header_timeout"),
+        ("limit: {connections: 0}", "limit.connections"),
+        ("token_endpoint: {valid_for: 0s}", "token_endpoint.valid_for"),
+        ("token_endpoint: {accept_from_request: [identity]}", "token_endpoint.accept_from_request"),
+        ("server_url: example.com", "server_url"),
+        ("room: [1]", "room"),
+    ] {
+        let error = refused(yaml);
+        assert!(error.contains(key), "{yaml}: {error}");
+    }
+    assert!(refused("a: [").starts_with("configuration:"));
+    assert!(refused("port: 1\nport: 2").contains("port"));
+}
+
+#[test]
+fn values_of_several_forms_are_read() {
+    let config =
+        load("rtc: {node_ip: 192.0.2.1}\nidentity_provider: {audience: a}\nlimit: {header_timeout: 2s}");
+    let config = config.unwrap().config;
+    assert_eq!(config.rtc.node_ip, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(config.identity_provider.audience, ["a"]);
+    assert_eq!(config.limit.header_timeout, HumanDuration::from_secs(2));
+    let config = load("rtc: {node_ip: [192.0.2.1, '2001:db8::1']}\nidentity_provider: {audience: [a, b]}");
+    let config = config.unwrap().config;
+    assert_eq!((config.rtc.node_ip.len(), config.identity_provider.audience.len()), (2, 2));
+}
+
+#[test]
+fn keys_must_be_there_and_strong() {
+    let none = Config::load(&ServeFlags::default(), |_| None);
+    assert!(matches!(error_of(none), ConfigError::Keys(KeyError::None)));
+    let flags = ServeFlags { keys: Some("mine: short".into()), ..ServeFlags::default() };
+    let error = error_of(Config::load(&flags, |_| None));
+    assert!(error.to_string().contains("`mine`"), "{error}");
+}
+
+#[test]
+fn flags_win_over_environment_over_file() {
+    let strong = |letter: char| letter.to_string().repeat(32);
+    let flags = ServeFlags {
+        config_body: Some(format!(
+            "port: 1\nrtc: {{udp_port: 1}}\nkeys: {{f: {}, x: {}}}",
+            strong('f'),
+            strong('f')
+        )),
+        keys: Some(format!("x: {}", strong('c'))),
+        port: Some(3),
+        ..ServeFlags::default()
+    };
+    let env = |name: &str| match name {
+        "ANYTIME_PORT" | "UDP_PORT" => Some("2".to_owned()),
+        "NODE_IP" => Some("192.0.2.1, 2001:db8::1".to_owned()),
+        _ => None,
+    };
+    let config = Config::load(&flags, env).unwrap().config;
+    assert_eq!((config.port, config.rtc.udp_port, config.rtc.node_ip.len()), (3, 2, 2));
+    assert_eq!(config.keys.0, [("x".to_owned(), strong('c')), ("f".to_owned(), strong('f'))]);
+    let error = error_of(Config::load(&flags, |name| (name == "UDP_PORT").then(|| "many".to_owned())));
+    assert!(error.to_string().contains("UDP_PORT"));
+}
+
+#[test]
+fn both_names_of_the_environment_work() {
+    for name in ["ANYTIME_KEYS", "LIVEKIT_KEYS"] {
+        let env = |asked: &str| (asked == name).then(|| format!("k: {}", "s".repeat(32)));
+        let config = Config::load(&ServeFlags::default(), env).unwrap().config;
+        assert_eq!(config.keys.0.first().unwrap().0, "k", "{name}");
+    }
+}
+
+#[test]
+fn development_stays_on_loopback_with_its_own_key() {
+    let dev = ServeFlags { dev: true, ..ServeFlags::default() };
+    let config = Config::load(&dev, |_| None).unwrap().config;
+    assert!(config.listen_ips().iter().all(IpAddr::is_loopback));
+    assert_eq!(config.keys.0, [(DEV_KEY.to_owned(), DEV_SECRET.to_owned())]);
+    for bind in ["0.0.0.0", "::", "192.0.2.1"] {
+        let flags = ServeFlags { bind: vec![bind.parse().unwrap()], ..dev.clone() };
+        assert!(matches!(error_of(Config::load(&flags, |_| None)), ConfigError::DevBind(_)), "{bind}");
+    }
+    let flags = ServeFlags { bind: vec!["127.0.0.2".parse().unwrap()], ..dev };
+    assert!(Config::load(&flags, |_| None).is_ok());
+    assert!(matches!(load("development: true\nbind_addresses: ['10.0.0.1']"), Err(ConfigError::DevBind(_))));
+}
+
+#[test]
+fn a_configuration_never_prints_a_secret() {
+    let config = load("").unwrap().config;
+    assert!(!serde_norway::to_string(&config).unwrap().contains("0123456789"));
+}

@@ -1,0 +1,146 @@
+//! Counters of the HTTP side, and the page that shows them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus::proto::MetricFamily;
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+use crate::app::AppState;
+use crate::session::SessionStats;
+
+/// Counters of the HTTP side. Labels are fixed words only.
+#[derive(Debug)]
+pub struct HttpMetrics {
+    connections: IntGauge,
+    refused: IntCounterVec,
+    closed: IntCounterVec,
+    joins: IntCounterVec,
+    tokens: IntCounterVec,
+}
+
+impl HttpMetrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// A name is taken already.
+    pub fn new(registry: &Registry) -> Result<Arc<Self>, prometheus::Error> {
+        let counter = |name: &str, help: &str, label: &str| {
+            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let connections =
+            IntGauge::new("anytime_http_connections", "Connections open now, WebSockets included.")?;
+        registry.register(Box::new(connections.clone()))?;
+        Ok(Arc::new(Self {
+            connections,
+            refused: counter(
+                "anytime_http_connections_refused_total",
+                "Connections turned away at the door, by reason.",
+                "reason",
+            )?,
+            closed: counter(
+                "anytime_http_connections_failed_total",
+                "Connections that ended in an error, by reason.",
+                "reason",
+            )?,
+            joins: counter("anytime_join_requests_total", "Join requests answered, by outcome.", "outcome")?,
+            tokens: counter(
+                "anytime_token_requests_total",
+                "Requests to the token endpoint answered, by outcome.",
+                "outcome",
+            )?,
+        }))
+    }
+
+    pub(super) fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    pub(super) fn closed(&self, reason: &str) {
+        self.closed.with_label_values(&[reason]).inc();
+    }
+
+    pub(super) fn join(&self, outcome: &str) {
+        self.joins.with_label_values(&[outcome]).inc();
+    }
+
+    pub(super) fn token(&self, outcome: &str) {
+        self.tokens.with_label_values(&[outcome]).inc();
+    }
+}
+
+/// The router of the metrics listener.
+pub fn router(state: AppState) -> Router {
+    Router::new().route("/metrics", get(show)).with_state(state)
+}
+
+async fn show(State(app): State<AppState>) -> Response {
+    app.http_metrics().connections.set(i64::try_from(app.gate().open()).unwrap_or(i64::MAX));
+    let mut families = app.registry().gather();
+    families.extend(app.media_metrics().await);
+    families.extend(sessions(app.rooms().stats()));
+    families.sort_by(|one, other| one.name().cmp(other.name()));
+    let mut text = Vec::new();
+    match TextEncoder::new().encode(&families, &mut text) {
+        Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// The counters of the sessions, which keep them as plain numbers.
+fn sessions(stats: &SessionStats) -> Vec<MetricFamily> {
+    let registry = Registry::new();
+    let open = IntGauge::new("anytime_sessions", "Signaling sessions open now.");
+    if let Ok(gauge) = open {
+        gauge.set(i64::try_from(stats.open.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
+        registry.register(Box::new(gauge)).ok();
+    }
+    for (name, help, counter) in [
+        ("anytime_sessions_joined_total", "Sessions that got their place.", &stats.joined),
+        ("anytime_sessions_refused_total", "Joins refused after the token was found good.", &stats.refused),
+        (
+            "anytime_sessions_resumes_refused_total",
+            "Resumes refused; clients start anew.",
+            &stats.resumes_refused,
+        ),
+        ("anytime_sessions_panics_total", "Sessions ended by a contained panic.", &stats.panics),
+        (
+            "anytime_sessions_behind_total",
+            "Sessions ended for being behind on events.",
+            &stats.inbox_overflows,
+        ),
+        ("anytime_sessions_slow_total", "Sockets given up for not reading.", &stats.slow_clients),
+        ("anytime_sessions_silent_total", "Sockets given up for being silent.", &stats.silent_clients),
+        ("anytime_sessions_throttled_total", "Times a client was made to wait.", &stats.throttled),
+    ] {
+        if let Ok(metric) = IntCounter::new(name, help) {
+            metric.inc_by(counter.load(Ordering::Relaxed));
+            registry.register(Box::new(metric)).ok();
+        }
+    }
+    labelled(&registry, "anytime_sessions_ended_total", "Sessions ended, by cause.", "cause", stats.ended());
+    let help = "Messages and events without effect, by reason.";
+    labelled(&registry, "anytime_sessions_discarded_total", help, "reason", stats.discarded());
+    registry.gather()
+}
+
+fn labelled(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: impl Iterator<Item = (&'static str, u64)>,
+) {
+    let Ok(metric) = IntCounterVec::new(Opts::new(name, help), &[label]) else { return };
+    for (value, count) in values {
+        metric.with_label_values(&[value]).inc_by(count);
+    }
+    registry.register(Box::new(metric)).ok();
+}

@@ -1,0 +1,224 @@
+//! The claims of an access token, as they stand in its JSON. Names are matched with regard to case, unknown
+//! ones are ignored, a repeated one is an error.
+
+use std::collections::BTreeMap;
+
+use livekit_protocol::TrackSource;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{Kind, KindDetail, object};
+
+/// The `video` grant. Absent rights stay distinct from denied ones.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VideoGrant {
+    /// Create and delete rooms.
+    #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
+    pub room_create: bool,
+    /// List rooms.
+    #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
+    pub room_list: bool,
+    /// Record.
+    #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
+    pub room_record: bool,
+    /// Moderate `room`.
+    #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
+    pub room_admin: bool,
+    /// Join `room`.
+    #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
+    pub room_join: bool,
+    /// The room that `room_join` and `room_admin` speak of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
+    /// Publish tracks; absent: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub can_publish: Option<bool>,
+    /// Receive tracks; absent: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub can_subscribe: Option<bool>,
+    /// Send data; absent: as `can_publish`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub can_publish_data: Option<bool>,
+    /// Sources that may be published; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "sources")]
+    pub can_publish_sources: Vec<String>,
+    /// Change own name, metadata and attributes; absent: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub can_update_own_metadata: Option<bool>,
+    /// Manage ingress.
+    #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
+    pub ingress_admin: bool,
+    /// Not shown to others.
+    #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
+    pub hidden: bool,
+    /// Marked as recording.
+    #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
+    pub recorder: bool,
+    /// May register as an agent worker.
+    #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
+    pub agent: bool,
+    /// Receive metrics of others; absent: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub can_subscribe_metrics: Option<bool>,
+    /// Control an agent's session; absent: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub can_manage_agent_session: Option<bool>,
+    /// Room that participants may be moved or forwarded to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_room: Option<String>,
+}
+
+/// The whole payload.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Claims {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<NumericDate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exp: Option<NumericDate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iat: Option<NumericDate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind_details: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room_preset: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room_config: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "object::optional")]
+    pub video: Option<VideoGrant>,
+}
+
+/// A token's date (RFC 7519 section 2): seconds since 1970, possibly with a fraction.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(super) struct NumericDate(f64);
+
+/// The last second of the year 9999: a larger date is a mistake (milliseconds, most often).
+const LATEST_DATE: f64 = 253_402_300_799.0;
+
+impl NumericDate {
+    /// The date of `seconds` since 1970; later ones than the year 9999 become that.
+    pub(super) fn from_seconds(seconds: u64) -> Self {
+        Self((seconds as f64).min(LATEST_DATE))
+    }
+
+    /// Whole seconds, rounded down: an end comes no later than written.
+    pub(super) fn floor(self) -> u64 {
+        self.0.floor() as u64
+    }
+
+    /// Whole seconds, rounded up: a beginning comes no earlier than written.
+    pub(super) fn ceil(self) -> u64 {
+        self.0.ceil() as u64
+    }
+}
+
+/// Whole: readers in typed languages choke on a fraction.
+impl Serialize for NumericDate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.floor())
+    }
+}
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        if (0.0..=LATEST_DATE).contains(&seconds) {
+            Ok(Self(seconds))
+        } else {
+            Err(de::Error::custom("a date must be seconds since 1970, not negative, before the year 10000"))
+        }
+    }
+}
+
+/// The source that a token's `canPublishSources` calls `name`.
+pub(super) fn source_by_name(name: &str) -> Option<TrackSource> {
+    match name {
+        "camera" => Some(TrackSource::Camera),
+        "microphone" => Some(TrackSource::Microphone),
+        "screen_share" => Some(TrackSource::ScreenShare),
+        "screen_share_audio" => Some(TrackSource::ScreenShareAudio),
+        _ => None,
+    }
+}
+
+/// A source's name in a token.
+pub(super) fn source_name(source: TrackSource) -> Option<&'static str> {
+    match source {
+        TrackSource::Unknown => None,
+        TrackSource::Camera => Some("camera"),
+        TrackSource::Microphone => Some("microphone"),
+        TrackSource::ScreenShare => Some("screen_share"),
+        TrackSource::ScreenShareAudio => Some("screen_share_audio"),
+    }
+}
+
+/// The kind that a token calls `name`. One that is not known here is an ordinary participant, so that tokens of
+/// newer makers keep working; no right hangs on the kind.
+pub(super) fn kind_by_name(name: &str) -> Kind {
+    match name {
+        "ingress" => Kind::Ingress,
+        "egress" => Kind::Egress,
+        "sip" => Kind::Sip,
+        "agent" => Kind::Agent,
+        "connector" => Kind::Connector,
+        "bridge" => Kind::Bridge,
+        _ => Kind::Standard,
+    }
+}
+
+/// A kind's name in a token; `None` for the ordinary one, which is left out.
+pub(super) fn kind_name(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Standard => None,
+        Kind::Ingress => Some("ingress"),
+        Kind::Egress => Some("egress"),
+        Kind::Sip => Some("sip"),
+        Kind::Agent => Some("agent"),
+        Kind::Connector => Some("connector"),
+        Kind::Bridge => Some("bridge"),
+    }
+}
+
+/// The detail that a token calls `name`, in any case of letters (makers write both).
+pub(super) fn kind_detail_by_name(name: &str) -> Option<KindDetail> {
+    KindDetail::from_str_name(&name.to_ascii_uppercase())
+}
+
+/// A detail's name in a token.
+pub(super) fn kind_detail_name(detail: KindDetail) -> String {
+    detail.as_str_name().to_ascii_lowercase()
+}
+
+/// An unknown source must not be skipped: a list of nothing known would be empty, and that means *all*.
+fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let names = Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default();
+    match names.iter().find(|name| source_by_name(name).is_none()) {
+        Some(unknown) => {
+            Err(de::Error::custom(format_args!("canPublishSources names no source: {unknown:?}")))
+        }
+        None => Ok(names),
+    }
+}
+
+fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(de: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(de)?.unwrap_or_default())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if hands out a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
