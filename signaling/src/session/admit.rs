@@ -1,0 +1,412 @@
+//! Giving a participant its place before its WebSocket is answered, so that failures stay HTTP statuses and the
+//! first message is ready.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::http::StatusCode;
+use dashmap::DashMap;
+use livekit_protocol as proto;
+use rand::Rng;
+use sfu_protocol::{ConnectionMode, EndReason, LeaveReason, ParticipantSid};
+use tokio::sync::{mpsc, watch};
+
+use super::socket::{Driver, SocketLimits};
+use super::{
+    EndCause, ParticipantDescription, RefreshClaims, RoomDescription, ServerDescription, Session,
+    SessionConfig, SessionLimits, SessionStats, WallClock, track,
+};
+use crate::directory::{Directory, DirectoryError, Entrant, RoomSettings};
+use crate::nodes::Link;
+
+/// How many peer connections the client uses. The form of the join request decides, not the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalMode {
+    /// One for both directions.
+    Single,
+    /// One to publish, one to receive.
+    Dual,
+}
+
+/// What a client asks for when it joins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinParameters {
+    /// One peer connection or two.
+    pub mode: SignalMode,
+    /// What the client says of itself.
+    pub client: proto::ClientInfo,
+    /// Subscribe to everything that is published.
+    pub auto_subscribe: bool,
+    /// The client will say how large its tiles are.
+    pub adaptive_stream: bool,
+    /// Replaces the token's metadata if the token lets it; empty: does not.
+    pub metadata: String,
+    /// Added to the token's attributes if the token lets it.
+    pub attributes: BTreeMap<String, String>,
+    /// Tracks that it will publish at once.
+    pub add_tracks: Vec<proto::AddTrackRequest>,
+    /// Its first offer.
+    pub offer: Option<proto::SessionDescription>,
+    /// It wants to go on with an earlier session.
+    pub resume: bool,
+}
+
+/// Who a client is and what it may do, from its token.
+#[derive(Clone)]
+pub struct Grants {
+    /// The room that the token is for.
+    pub room: String,
+    /// Who, unique in the room.
+    pub identity: String,
+    /// Shown to others.
+    pub name: String,
+    /// The app's own text about it.
+    pub metadata: String,
+    /// The app's own keys and values about it.
+    pub attributes: BTreeMap<String, String>,
+    /// Person, agent, …
+    pub kind: proto::participant_info::Kind,
+    /// More about the kind.
+    pub kind_details: Vec<proto::participant_info::KindDetail>,
+    /// Its rights.
+    pub permission: proto::ParticipantPermission,
+    /// How the room is to be if it is opened by this join.
+    pub room_config: Option<proto::RoomConfiguration>,
+    /// Makes fresh tokens with the same grants.
+    pub issuer: Arc<dyn TokenIssuer>,
+}
+
+impl fmt::Debug for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grants").field("room", &self.room).field("identity", &self.identity).finish()
+    }
+}
+
+/// Makes fresh tokens for one session: the grants of the token it joined with, and claims that may have changed.
+pub trait TokenIssuer: Send + Sync {
+    /// A token, or `None` if none can be made (the client then keeps the one it has).
+    fn issue(&self, claims: &RefreshClaims, unix_s: u64) -> Option<String>;
+}
+
+/// Why a participant may not come in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct AdmitError {
+    /// The HTTP status that tells it.
+    pub status: StatusCode,
+    /// In plain words.
+    pub text: String,
+}
+
+impl AdmitError {
+    fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+}
+
+impl From<DirectoryError> for AdmitError {
+    fn from(error: DirectoryError) -> Self {
+        let status = match error {
+            DirectoryError::NoSuchRoom => StatusCode::NOT_FOUND,
+            DirectoryError::RoomFull => StatusCode::TOO_MANY_REQUESTS,
+            DirectoryError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+/// What all sessions of a process have in common.
+#[derive(Debug, Clone)]
+pub struct RoomsConfig {
+    /// The server as clients see it.
+    pub server: ServerDescription,
+    /// Bounds of a session.
+    pub limits: SessionLimits,
+    /// Bounds of a socket.
+    pub socket: SocketLimits,
+    /// A join opens the room if there is none of that name.
+    pub auto_create: bool,
+    /// What a room is opened with, unless a token says otherwise.
+    pub room: RoomSettings,
+    /// How long the media plane may take to give a participant its place. Clients wait 5 s for the first message.
+    pub join_timeout: Duration,
+    /// Between two looks for rooms that are to close.
+    pub sweep: Duration,
+}
+
+impl Default for RoomsConfig {
+    fn default() -> Self {
+        Self {
+            server: ServerDescription::default(),
+            limits: SessionLimits::default(),
+            socket: SocketLimits::default(),
+            auto_create: true,
+            room: RoomSettings::default(),
+            join_timeout: Duration::from_secs(4),
+            sweep: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The rooms, as far as this process has sessions in them. Cheap to clone.
+#[derive(Clone)]
+pub struct Rooms(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    pub(super) config: RoomsConfig,
+    server: Arc<ServerDescription>,
+    limits: Arc<SessionLimits>,
+    pub(super) directory: Arc<dyn Directory>,
+    pub(super) link: Arc<dyn Link>,
+    pub(super) stats: SessionStats,
+    /// The way to end a session from outside.
+    pub(super) ends: DashMap<ParticipantSid, mpsc::Sender<LeaveReason>>,
+    pub(super) closing: watch::Sender<bool>,
+    pub(super) open: watch::Sender<usize>,
+}
+
+impl fmt::Debug for Rooms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rooms").field("open", &*self.0.open.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// A participant that has its place, or a client that is to be told to start anew. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Admitted(pub(super) Admission);
+
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// Ready for its socket.
+    Session(Box<Driver>),
+    /// It asked for a session that cannot be resumed.
+    StartAnew(Rooms),
+}
+
+impl Rooms {
+    /// Rooms of `directory`, whose media goes over `link`.
+    pub fn new(config: RoomsConfig, directory: Arc<dyn Directory>, link: Arc<dyn Link>) -> Self {
+        Self(Arc::new(Shared {
+            server: Arc::new(config.server.clone()),
+            limits: Arc::new(config.limits.clone()),
+            config,
+            directory,
+            link,
+            stats: SessionStats::default(),
+            ends: DashMap::new(),
+            closing: watch::Sender::new(false),
+            open: watch::Sender::new(0),
+        }))
+    }
+
+    /// What has happened to the sessions so far.
+    pub fn stats(&self) -> &SessionStats {
+        &self.0.stats
+    }
+
+    /// Gives the participant its place in the media plane and prepares its first messages.
+    ///
+    /// # Errors
+    /// When it may not come in or cannot be taken: an HTTP status and its text.
+    pub async fn admit(&self, parameters: JoinParameters, grants: Grants) -> Result<Admitted, AdmitError> {
+        let admitted = self.try_admit(parameters, grants).await;
+        if admitted.is_err() {
+            SessionStats::add(&self.0.stats.refused);
+        }
+        admitted
+    }
+
+    async fn try_admit(
+        &self,
+        mut parameters: JoinParameters,
+        grants: Grants,
+    ) -> Result<Admitted, AdmitError> {
+        let participant = self.check_join(&parameters, &grants)?;
+        if parameters.resume {
+            SessionStats::add(&self.0.stats.resumes_refused);
+            return Ok(Admitted(Admission::StartAnew(self.clone())));
+        }
+        let now = Instant::now();
+        let entrant = Entrant {
+            participant: participant.sid.clone(),
+            identity: participant.identity.clone(),
+            counted: super::join::is_counted_kind(participant.kind),
+        };
+        let create = self.0.config.auto_create.then(|| self.room_settings(grants.room_config.as_ref()));
+        let room = self.0.directory.enter(now, &grants.room, entrant, create).await?;
+        let mode = connection_mode(&parameters, &participant.permission);
+        let config = SessionConfig {
+            server: Arc::clone(&self.0.server),
+            limits: Arc::clone(&self.0.limits),
+            room: room.clone(),
+            participant,
+            mode,
+            auto_subscribe: parameters.auto_subscribe,
+            adaptive_stream: parameters.adaptive_stream,
+            add_tracks: std::mem::take(&mut parameters.add_tracks),
+            offer: parameters.offer.take(),
+            client: parameters.client,
+            clock: WallClock { origin: now, unix_ms: unix_ms() },
+            seed: rand::rng().random(),
+        };
+        self.open_session(now, room, config, grants.issuer).await
+    }
+
+    async fn open_session(
+        &self,
+        now: Instant,
+        room: RoomDescription,
+        config: SessionConfig,
+        issuer: Arc<dyn TokenIssuer>,
+    ) -> Result<Admitted, AdmitError> {
+        let seat = super::socket::Seat::take(self.clone(), &room, config.participant.sid.clone());
+        let mut driver = Box::new(Driver::new(Session::new(now, config), seat, issuer));
+        let unavailable = |text: &str| AdmitError::new(StatusCode::SERVICE_UNAVAILABLE, text);
+        match tokio::time::timeout(self.0.config.join_timeout, driver.until_joined()).await {
+            Ok(None) => {
+                SessionStats::add(&self.0.stats.joined);
+                tracing::debug!(room = %room.sid, "session joined");
+                Ok(Admitted(Admission::Session(driver)))
+            }
+            Ok(Some(EndCause::Media(EndReason::NodeFull))) => {
+                Err(unavailable("this server has no room for another participant"))
+            }
+            Ok(Some(EndCause::Media(EndReason::DuplicateIdentity))) => {
+                Err(AdmitError::new(StatusCode::CONFLICT, "another session of this identity came in"))
+            }
+            Ok(Some(EndCause::Left(LeaveReason::ServerShutdown))) => Err(unavailable("the server is ending")),
+            Ok(Some(_)) => Err(unavailable("the media plane refused the participant")),
+            Err(_) => Err(unavailable("the media plane did not answer in time")),
+        }
+    }
+
+    /// Whether [`Rooms::admit`] would let the client in, as far as that can be told without taking a place.
+    ///
+    /// # Errors
+    /// As [`Rooms::admit`].
+    pub async fn check(&self, parameters: &JoinParameters, grants: &Grants) -> Result<(), AdmitError> {
+        self.check_join(parameters, grants)?;
+        if !self.0.config.auto_create && self.0.directory.find(Instant::now(), &grants.room).await.is_none() {
+            return Err(DirectoryError::NoSuchRoom.into());
+        }
+        Ok(())
+    }
+
+    /// Ends a session; its client is told why. False if there is none of that sid in this process.
+    pub fn end(&self, participant: &ParticipantSid, reason: LeaveReason) -> bool {
+        // One reason is enough: if another waits already, the session ends by that.
+        self.0.ends.get(participant).is_some_and(|end| end.try_send(reason).is_ok() || !end.is_closed())
+    }
+
+    /// Tells every session that the server goes, lets nobody else in, and returns when all have ended, or after
+    /// `wait`; false if some had not by then.
+    pub async fn shutdown(&self, wait: Duration) -> bool {
+        self.0.closing.send_replace(true);
+        let mut open = self.0.open.subscribe();
+        let all_gone = open.wait_for(|open| *open == 0);
+        // Whoever is left after that has a socket that does not move.
+        tokio::time::timeout(wait, all_gone).await.is_ok_and(|waited| waited.is_ok())
+    }
+
+    /// Closes rooms that have been empty long enough. To be run for as long as the process lives.
+    pub async fn keep_house(&self) {
+        let mut ticks = tokio::time::interval(self.0.config.sweep);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for closed in self.0.directory.sweep(Instant::now()).await {
+                for participant in closed.left {
+                    self.end(&participant, LeaveReason::RoomClosed);
+                }
+            }
+        }
+    }
+
+    fn room_settings(&self, from_token: Option<&proto::RoomConfiguration>) -> RoomSettings {
+        let defaults = &self.0.config.room;
+        let Some(token) = from_token else { return defaults.clone() };
+        let or = |value: u32, default: u32| if value == 0 { default } else { value };
+        RoomSettings {
+            empty_timeout_s: or(token.empty_timeout, defaults.empty_timeout_s),
+            departure_timeout_s: or(token.departure_timeout, defaults.departure_timeout_s),
+            max_participants: or(token.max_participants, defaults.max_participants),
+            metadata: if token.metadata.is_empty() {
+                defaults.metadata.clone()
+            } else {
+                token.metadata.clone()
+            },
+        }
+    }
+
+    /// Checks sizes and merges what the client says of itself with what its token says.
+    fn check_join(
+        &self,
+        parameters: &JoinParameters,
+        grants: &Grants,
+    ) -> Result<ParticipantDescription, AdmitError> {
+        if *self.0.closing.borrow() {
+            return Err(AdmitError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending"));
+        }
+        let mut metadata = &grants.metadata;
+        let mut attributes = grants.attributes.clone();
+        if grants.permission.can_update_metadata {
+            if !parameters.metadata.is_empty() {
+                metadata = &parameters.metadata;
+            }
+            let given = parameters.attributes.iter().filter(|(_, value)| !value.is_empty());
+            attributes.extend(given.map(|(key, value)| (key.clone(), value.clone())));
+        }
+        let limits = &self.0.limits;
+        let empty = [("identity", &grants.identity), ("room", &grants.room)];
+        if let Some((field, _)) = empty.into_iter().find(|(_, value)| value.is_empty()) {
+            return Err(AdmitError::new(StatusCode::BAD_REQUEST, format!("`{field}` is empty")));
+        }
+        let room_metadata = grants.room_config.as_ref().map_or(0, |room| room.metadata.len());
+        let sizes = [
+            ("identity", grants.identity.len(), limits.name),
+            ("room", grants.room.len(), limits.name),
+            ("name", grants.name.len(), limits.name),
+            ("metadata", metadata.len(), limits.metadata),
+            ("attributes", SessionLimits::attribute_bytes(&attributes), limits.attributes),
+            ("roomConfig.metadata", room_metadata, limits.metadata),
+        ];
+        if let Some((field, size, limit)) = sizes.into_iter().find(|(_, size, limit)| size > limit) {
+            let text = format!("`{field}` is {size} bytes long, at most {limit} are accepted");
+            return Err(AdmitError::new(StatusCode::BAD_REQUEST, text));
+        }
+        Ok(ParticipantDescription {
+            sid: ParticipantSid::new(format!(
+                "{}{}",
+                ParticipantSid::PREFIX,
+                track::random_word(&mut rand::rng())
+            )),
+            identity: grants.identity.clone(),
+            name: grants.name.clone(),
+            metadata: metadata.clone(),
+            attributes,
+            kind: grants.kind,
+            kind_details: grants.kind_details.clone(),
+            permission: grants.permission.clone(),
+        })
+    }
+}
+
+/// From this protocol number on the receiving connection of the two may be the primary one.
+const PROTOCOL_SUBSCRIBER_PRIMARY: i32 = 3;
+
+fn connection_mode(parameters: &JoinParameters, permission: &proto::ParticipantPermission) -> ConnectionMode {
+    match parameters.mode {
+        SignalMode::Single => ConnectionMode::Single,
+        SignalMode::Dual => ConnectionMode::Dual {
+            subscriber_primary: parameters.client.protocol >= PROTOCOL_SUBSCRIBER_PRIMARY
+                && permission.can_subscribe,
+        },
+    }
+}
+
+fn unix_ms() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,173 @@
+//! The ways out, each with a reason that the client and the others are told.
+
+use std::time::Instant;
+
+use livekit_protocol as proto;
+use livekit_protocol::DisconnectReason;
+use livekit_protocol::leave_request::Action;
+use livekit_protocol::signal_response::Message;
+use sfu_protocol::{Command, EndReason, LeaveReason, ParticipantSid};
+
+use super::timers::Timer;
+use super::{Output, Phase, Session};
+
+/// The close code after a leave. A bare close, or another code, means "resume" to every client.
+pub(super) const CLOSE_NORMAL: u16 = 1000;
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndCause {
+    /// We left, for this reason.
+    Left(LeaveReason),
+    /// The media plane ended it.
+    Media(EndReason),
+    /// The primary transport did not come up in time.
+    ConnectTimeout,
+    /// The session could not go on (a panic contained, an inbox that overflowed).
+    Broken,
+}
+
+impl Session {
+    /// The client says that it leaves. It expects no reply.
+    pub(super) fn on_client_leave(&mut self, leave: &proto::LeaveRequest) {
+        let reason = leave.reason();
+        let told = matches!(
+            reason,
+            DisconnectReason::UserUnavailable | DisconnectReason::UserRejected | DisconnectReason::AgentError
+        );
+        if told {
+            // The media plane knows no such reason: the last information carries it to the others.
+            self.own.change().disconnect_reason = reason as i32;
+            self.announce();
+            self.updates.clear();
+        }
+        self.leave_room(LeaveReason::ClientInitiated);
+        self.finish(EndCause::Left(LeaveReason::ClientInitiated));
+    }
+
+    /// Somebody else decides that it ends.
+    pub(super) fn on_end(&mut self, reason: LeaveReason) {
+        let (why, action) = match reason {
+            LeaveReason::ClientInitiated => (DisconnectReason::ClientInitiated, Action::Disconnect),
+            LeaveReason::SignalClosed => (DisconnectReason::SignalClose, Action::Reconnect),
+            LeaveReason::DuplicateIdentity => (DisconnectReason::DuplicateIdentity, Action::Disconnect),
+            LeaveReason::Removed => (DisconnectReason::ParticipantRemoved, Action::Disconnect),
+            LeaveReason::RoomClosed => (DisconnectReason::RoomDeleted, Action::Disconnect),
+            // Another process, or this one started anew, takes the call up again.
+            LeaveReason::ServerShutdown => (DisconnectReason::ServerShutdown, Action::Reconnect),
+            LeaveReason::MediaFailure => (DisconnectReason::MediaFailure, Action::Reconnect),
+        };
+        self.send_leave(why, action);
+        self.leave_room(reason);
+        self.finish(EndCause::Left(reason));
+    }
+
+    /// The media plane has ended the participant: it is gone there already.
+    pub(super) fn on_media_ended(&mut self, reason: EndReason) {
+        let (why, action) = match reason {
+            EndReason::DuplicateIdentity => (DisconnectReason::DuplicateIdentity, Action::Disconnect),
+            EndReason::IceTimeout | EndReason::DtlsFailed if !self.own.is_active() => {
+                (DisconnectReason::JoinFailure, Action::Disconnect)
+            }
+            EndReason::IceTimeout | EndReason::DtlsFailed | EndReason::ConsentExpired => {
+                (DisconnectReason::ConnectionTimeout, Action::Reconnect)
+            }
+            EndReason::TransportClosed | EndReason::Panicked => {
+                (DisconnectReason::MediaFailure, Action::Reconnect)
+            }
+            EndReason::NodeFull => (DisconnectReason::JoinFailure, Action::Disconnect),
+        };
+        self.send_leave(why, action);
+        self.finish(EndCause::Media(reason));
+    }
+
+    /// The session is inconsistent. Its client loses nothing but time by starting anew.
+    pub(super) fn on_broken(&mut self) {
+        self.send_leave(DisconnectReason::StateMismatch, Action::Reconnect);
+        self.leave_room(LeaveReason::MediaFailure);
+        self.finish(EndCause::Broken);
+    }
+
+    pub(super) fn on_connect_timeout(&mut self) {
+        if self.own.is_active() {
+            return;
+        }
+        self.send_leave(DisconnectReason::JoinFailure, Action::Disconnect);
+        self.leave_room(LeaveReason::MediaFailure);
+        self.finish(EndCause::ConnectTimeout);
+    }
+
+    /// The socket is gone. While media is up the participant stays for the time that its client needs to come back
+    /// with a new session, which takes its place; without media it goes at once.
+    pub(super) fn on_signal_lost(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Joined if self.own.is_active() => {
+                self.phase = Phase::Lingering;
+                self.updates.clear();
+                self.timers.set(Timer::Linger, now + self.config.limits.linger);
+                self.timers.stop(Timer::RefreshToken);
+                self.timers.stop(Timer::RoomCounts);
+            }
+            Phase::Joining | Phase::Joined => self.on_linger_over(),
+            Phase::Lingering | Phase::Ended => {}
+        }
+    }
+
+    pub(super) fn on_linger_over(&mut self) {
+        self.leave_room(LeaveReason::SignalClosed);
+        self.finish(EndCause::Left(LeaveReason::SignalClosed));
+    }
+
+    fn send_leave(&mut self, reason: DisconnectReason, action: Action) {
+        self.signal(Message::Leave(leave_request(reason, action)));
+    }
+
+    fn leave_room(&mut self, reason: LeaveReason) {
+        self.command(Command::Leave { participant: self.config.participant.sid.clone(), reason });
+    }
+
+    fn finish(&mut self, cause: EndCause) {
+        self.updates.clear();
+        if self.phase == Phase::Joined {
+            self.out.push_back(Output::CloseSocket { code: CLOSE_NORMAL });
+        }
+        self.phase = Phase::Ended;
+        self.timers.clear();
+        self.out.push_back(Output::Ended(cause));
+    }
+}
+
+/// What a session whose code has panicked gives in its stead.
+pub(super) fn emergency(participant: &ParticipantSid) -> [Output; 4] {
+    let leave = leave_request(DisconnectReason::StateMismatch, Action::Reconnect);
+    let response = proto::SignalResponse { message: Some(Message::Leave(leave)) };
+    [
+        Output::Signal(Box::new(response)),
+        Output::Sfu(Command::Leave { participant: participant.clone(), reason: LeaveReason::MediaFailure }),
+        Output::CloseSocket { code: CLOSE_NORMAL },
+        Output::Ended(EndCause::Broken),
+    ]
+}
+
+/// A leave that clients of every protocol number understand: the older ones know only `can_reconnect`.
+pub(super) fn leave_request(reason: DisconnectReason, action: Action) -> proto::LeaveRequest {
+    proto::LeaveRequest {
+        can_reconnect: action != Action::Disconnect,
+        reason: reason as i32,
+        action: action as i32,
+        regions: None,
+    }
+}
+
+/// What the others are told of somebody who went.
+pub(super) fn disconnect_reason(reason: LeaveReason) -> DisconnectReason {
+    match reason {
+        LeaveReason::ClientInitiated => DisconnectReason::ClientInitiated,
+        LeaveReason::SignalClosed => DisconnectReason::SignalClose,
+        LeaveReason::DuplicateIdentity => DisconnectReason::DuplicateIdentity,
+        LeaveReason::Removed => DisconnectReason::ParticipantRemoved,
+        LeaveReason::RoomClosed => DisconnectReason::RoomClosed,
+        LeaveReason::ServerShutdown => DisconnectReason::ServerShutdown,
+        LeaveReason::MediaFailure => DisconnectReason::MediaFailure,
+    }
+}

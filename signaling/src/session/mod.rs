@@ -1,0 +1,330 @@
+//! One participant's signaling session.
+//!
+//! [`Session`] is a state machine without I/O: messages of the client and events of the media plane go in
+//! ([`Session::handle`]), messages to the client and commands to the media plane come out ([`Session::poll`]), the
+//! time is passed in. It knows its own participant and what the roster of record says of the others; there is no
+//! room state shared between sessions.
+//!
+//! The way through it: [`join`] writes the first message, [`publish`] keeps the participant's own tracks,
+//! [`roster`] and [`subscribe`] everybody else's, [`negotiate`] carries descriptions, [`own`] describes the
+//! participant to others, [`leaving`] ends. [`admit`] opens a session before the WebSocket is answered, [`socket`]
+//! runs it on one.
+
+pub mod admit;
+mod config;
+mod info;
+mod join;
+mod leaving;
+mod negotiate;
+mod own;
+mod publish;
+mod request;
+mod roster;
+pub mod socket;
+mod stats;
+mod subscribe;
+mod timers;
+mod track;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use livekit_protocol as proto;
+use livekit_protocol::signal_response::Message;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use sfu_protocol::{Command, ConnectionMode, Event, LeaveReason, Target};
+
+pub use admit::{AdmitError, Admitted, Grants, JoinParameters, Rooms, RoomsConfig, SignalMode, TokenIssuer};
+pub use config::{
+    ParticipantDescription, PublishCodec, RoomDescription, ServerDescription, SessionConfig, SessionLimits,
+    WallClock, client_traits,
+};
+pub use leaving::EndCause;
+pub use socket::SocketLimits;
+pub use stats::SessionStats;
+pub(crate) use track::random_word;
+
+use own::Own;
+use publish::OwnTracks;
+use roster::Roster;
+use subscribe::Subscriptions;
+use timers::{Timer, Timers};
+
+/// What a session takes.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A message of the client.
+    Signal(Box<proto::SignalRequest>),
+    /// A frame of the client that is no message; says what is wrong with it.
+    Malformed(String),
+    /// An event of the media plane, of this participant or of its room.
+    Sfu(Event),
+    /// The moment of [`Session::poll_timeout`] has come.
+    Timeout,
+    /// The signal connection is gone.
+    SignalLost,
+    /// The session is to end: moderation, the room closing, the process ending.
+    End(LeaveReason),
+    /// The session cannot go on, although its client could: start anew.
+    Broken,
+}
+
+/// What a session gives. In this order, each must be carried out before the next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// A message to the client.
+    Signal(Box<proto::SignalResponse>),
+    /// A command to the media plane.
+    Sfu(Command),
+    /// Make a fresh access token with these claims and send it to the client.
+    RefreshToken(Box<RefreshClaims>),
+    /// Something that was put in had no effect, and why.
+    Discarded(Discard),
+    /// Write what is queued, then close the socket with this code.
+    CloseSocket {
+        /// The WebSocket close code.
+        code: u16,
+    },
+    /// Nothing comes after this.
+    Ended(EndCause),
+}
+
+/// What has changed of an access token's claims since it was issued.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RefreshClaims {
+    /// The participant's name.
+    pub name: String,
+    /// Its metadata.
+    pub metadata: String,
+    /// Its attributes.
+    pub attributes: std::collections::BTreeMap<String, String>,
+    /// Its rights.
+    pub permission: proto::ParticipantPermission,
+}
+
+/// Why something that was put in had no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Discard {
+    /// After the end.
+    AfterEnd,
+    /// A request before the join response.
+    EarlyRequest,
+    /// A request without a member that we know.
+    UnknownRequest,
+    /// A request whose time has not come (tier 2) and that has no answer.
+    UnsupportedRequest,
+    /// A frame that is no message, or a message with a field that makes no sense; the client was told.
+    Malformed,
+    /// A request that the participant may not make, or beyond a limit; the client was told.
+    Refused,
+    /// An answer in single mode, where we never offer.
+    UnexpectedAnswer,
+    /// A setting or wish for a track that is not known, beyond what is remembered of those.
+    UnknownTrack,
+    /// An event before `Joined`; the roster in that covers it.
+    EarlyEvent,
+    /// An event about a track that is not ours, or no more.
+    StaleTrackEvent,
+    /// Information about somebody that is older than what is known.
+    StaleRoster,
+    /// Information about somebody that cannot be decoded.
+    BadRosterInfo,
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waits for its place in the media plane; nothing is written.
+    Joining,
+    /// The join response is written.
+    Joined,
+    /// The signal connection is lost; nothing is written any more.
+    Lingering,
+    /// Over.
+    Ended,
+}
+
+/// One participant's signaling session.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    phase: Phase,
+    own: Own,
+    tracks: OwnTracks,
+    roster: Roster,
+    subscriptions: Subscriptions,
+    timers: Timers,
+    rng: SmallRng,
+    /// Changes of participants not yet written; they go before whatever is written next.
+    updates: Vec<proto::ParticipantInfo>,
+    out: VecDeque<Output>,
+}
+
+impl Session {
+    /// Begins a session: its first output is the `Join` command.
+    pub fn new(now: Instant, config: SessionConfig) -> Self {
+        let own = Own::new(&config, config.clock.unix_ms(now));
+        let mut session = Self {
+            phase: Phase::Joining,
+            own,
+            tracks: OwnTracks::default(),
+            roster: Roster::default(),
+            subscriptions: Subscriptions::new(config.auto_subscribe, config.adaptive_stream),
+            timers: Timers::default(),
+            rng: SmallRng::seed_from_u64(config.seed),
+            updates: Vec::new(),
+            out: VecDeque::new(),
+            config,
+        };
+        let join = session.join_command();
+        session.command(join);
+        session
+    }
+
+    /// Takes one input. Afterwards [`Session::poll`] is to be called until it gives nothing more.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        if self.phase == Phase::Ended {
+            return self.discard(Discard::AfterEnd);
+        }
+        match input {
+            Input::Signal(request) => self.on_request(now, *request),
+            Input::Malformed(error) => self.on_malformed(error),
+            Input::Sfu(event) => self.on_event(now, event),
+            Input::Timeout => {}
+            Input::SignalLost => self.on_signal_lost(now),
+            Input::End(reason) => self.on_end(reason),
+            Input::Broken => self.on_broken(),
+        }
+        while let Some(timer) = self.timers.expire(now) {
+            self.on_timer(now, timer);
+        }
+    }
+
+    /// Gives the next output.
+    pub fn poll(&mut self) -> Option<Output> {
+        if self.out.is_empty() {
+            self.flush_updates();
+        }
+        self.out.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Whether the join response has been given.
+    pub fn is_joined(&self) -> bool {
+        self.phase == Phase::Joined
+    }
+
+    /// Whether it is over.
+    pub fn is_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) {
+        if self.phase == Phase::Joining && !matches!(event, Event::Joined { .. } | Event::Ended { .. }) {
+            return self.discard(Discard::EarlyEvent);
+        }
+        match event {
+            Event::Joined { roster, .. } => self.on_joined(now, roster),
+            Event::Roster { change, .. } => self.on_roster(now, change),
+            Event::Answer { id, sdp, mid_to_track, .. } => self.on_answer_made(id, sdp, mid_to_track),
+            Event::Offer { id, sdp, mid_to_track, .. } => self.on_offer_made(id, sdp, mid_to_track),
+            Event::NegotiationFailed { target, id, error, .. } => {
+                self.on_negotiation_failed(target, id, &error);
+            }
+            Event::MediaSectionsRequired { audios, videos, .. } => {
+                let need = proto::MediaSectionsRequirement { num_audios: audios, num_videos: videos };
+                self.signal(Message::MediaSectionsRequirement(need));
+            }
+            Event::TransportConnected { target, .. } => self.on_connected(target),
+            Event::TrackPublished { track, .. } => self.on_track_published(now, &track),
+            Event::TrackUnpublished { track, .. } => self.on_track_unpublished(&track),
+            Event::TrackSubscribed { track, .. } => self.on_track_subscribed(&track),
+            Event::SubscriptionFailed { track, reason, .. } => self.on_subscription_failed(&track, reason),
+            Event::Ended { reason, .. } => self.on_media_ended(reason),
+        }
+    }
+
+    fn on_timer(&mut self, now: Instant, timer: Timer) {
+        match timer {
+            Timer::Announce => self.announce(),
+            Timer::RefreshToken => self.refresh_token(now),
+            Timer::RoomCounts => self.report_room_counts(),
+            Timer::Connect => self.on_connect_timeout(),
+            Timer::Linger => self.on_linger_over(),
+            Timer::Departures => self.on_departures_due(now),
+            Timer::UnknownTracks => self.on_unknown_tracks_due(now),
+        }
+    }
+
+    fn on_connected(&mut self, target: Target) {
+        if target != self.primary() || self.own.is_active() {
+            return;
+        }
+        self.timers.stop(Timer::Connect);
+        self.own.set_state(proto::participant_info::State::Active);
+        self.announce();
+    }
+
+    /// The transport by whose state clients judge whether they are connected.
+    fn primary(&self) -> Target {
+        match self.config.mode {
+            ConnectionMode::Dual { subscriber_primary: true } => Target::Subscriber,
+            ConnectionMode::Single | ConnectionMode::Dual { subscriber_primary: false } => Target::Publisher,
+        }
+    }
+
+    fn refresh_token(&mut self, now: Instant) {
+        // Not at once again, whatever the configuration says.
+        let pause = self.config.limits.token_refresh.max(std::time::Duration::from_secs(1));
+        self.timers.set(Timer::RefreshToken, now + pause);
+        let claims = self.own.refresh_claims();
+        self.out.push_back(Output::RefreshToken(Box::new(claims)));
+    }
+
+    /// Queues a message to the client, behind the participant updates that wait.
+    fn signal(&mut self, message: Message) {
+        if self.phase != Phase::Joined {
+            return;
+        }
+        self.flush_updates();
+        let response = proto::SignalResponse { message: Some(message) };
+        self.out.push_back(Output::Signal(Box::new(response)));
+    }
+
+    /// Queues a participant update; several between two other messages become one.
+    fn update(&mut self, info: proto::ParticipantInfo) {
+        if self.phase != Phase::Joined {
+            return;
+        }
+        match self.updates.iter_mut().find(|waiting| waiting.sid == info.sid) {
+            Some(waiting) => *waiting = info,
+            None => self.updates.push(info),
+        }
+    }
+
+    fn flush_updates(&mut self) {
+        if self.updates.is_empty() {
+            return;
+        }
+        let participants = std::mem::take(&mut self.updates);
+        let message = Some(Message::Update(proto::ParticipantUpdate { participants }));
+        self.out.push_back(Output::Signal(Box::new(proto::SignalResponse { message })));
+    }
+
+    fn command(&mut self, command: Command) {
+        self.out.push_back(Output::Sfu(command));
+    }
+
+    fn discard(&mut self, reason: Discard) {
+        self.out.push_back(Output::Discarded(reason));
+    }
+}

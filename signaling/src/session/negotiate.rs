@@ -1,0 +1,103 @@
+//! Descriptions and candidates, between the client and the media plane.
+
+use std::collections::BTreeMap;
+
+use livekit_protocol as proto;
+use livekit_protocol::request_response::{Reason, Request};
+use livekit_protocol::signal_response::Message;
+use serde::Deserialize;
+use sfu_protocol::{Command, ConnectionMode, NegotiationError, Target, TrackSid};
+
+use super::{Discard, Session};
+
+impl Session {
+    /// The client's offer, for its single or its publishing connection.
+    pub(super) fn on_offer(&mut self, offer: proto::SessionDescription) {
+        if let Err(error) = check_description(&offer, "offer") {
+            return self.refuse(Discard::Malformed, Reason::InvalidRequest, error, None);
+        }
+        let participant = self.config.participant.sid.clone();
+        self.command(Command::Offer { participant, id: offer.id, sdp: offer.sdp });
+    }
+
+    /// The client's answer, for its receiving connection.
+    pub(super) fn on_answer(&mut self, answer: proto::SessionDescription) {
+        if self.config.mode == ConnectionMode::Single {
+            return self.discard(Discard::UnexpectedAnswer);
+        }
+        if let Err(error) = check_description(&answer, "answer") {
+            return self.refuse(Discard::Malformed, Reason::InvalidRequest, error, None);
+        }
+        let participant = self.config.participant.sid.clone();
+        self.command(Command::Answer { participant, id: answer.id, sdp: answer.sdp });
+    }
+
+    /// A candidate of the client. The server is ICE-lite: it answers checks and sends none, so a candidate is only
+    /// looked at for the client's sake, who is told when it is not one.
+    pub(super) fn on_trickle(&mut self, trickle: proto::TrickleRequest) {
+        if trickle.r#final && trickle.candidate_init.is_empty() {
+            return;
+        }
+        if let Err(error) = serde_json::from_str::<CandidateInit>(&trickle.candidate_init) {
+            let text = format!("trickle.candidateInit: {error}");
+            let request = Some(Request::Trickle(trickle));
+            self.refuse(Discard::Malformed, Reason::UnclassifiedError, text, request);
+        }
+    }
+
+    /// The media plane has answered the client's offer.
+    pub(super) fn on_answer_made(&mut self, id: u32, sdp: String, mids: BTreeMap<String, TrackSid>) {
+        self.signal(Message::Answer(description("answer", id, sdp, mids)));
+    }
+
+    /// The media plane offers, for the client's receiving connection.
+    pub(super) fn on_offer_made(&mut self, id: u32, sdp: String, mids: BTreeMap<String, TrackSid>) {
+        if self.config.mode != ConnectionMode::Single {
+            self.signal(Message::Offer(description("offer", id, sdp, mids)));
+        }
+    }
+
+    /// A description could not be used. The protocol has no answer of its own for this, so the general one says
+    /// which description and which line of it.
+    pub(super) fn on_negotiation_failed(&mut self, target: Target, id: u32, error: &NegotiationError) {
+        let which = match target {
+            Target::Publisher => "offer",
+            Target::Subscriber => "answer",
+        };
+        let text = format!("{which} {id}: {}: {}", error.field, error.reason);
+        self.refuse(Discard::Malformed, Reason::UnclassifiedError, text, None);
+    }
+}
+
+fn description(
+    kind: &str,
+    id: u32,
+    sdp: String,
+    mid_to_track: BTreeMap<String, TrackSid>,
+) -> proto::SessionDescription {
+    let mid_to_track_id = mid_to_track.into_iter().map(|(mid, track)| (mid, track.to_string())).collect();
+    proto::SessionDescription { r#type: kind.to_owned(), sdp, id, mid_to_track_id }
+}
+
+fn check_description(description: &proto::SessionDescription, kind: &'static str) -> Result<(), String> {
+    if description.r#type != kind {
+        return Err(format!("{kind}.type: must be `{kind}`"));
+    }
+    if description.sdp.is_empty() {
+        return Err(format!("{kind}.sdp: is empty"));
+    }
+    Ok(())
+}
+
+/// An `RTCIceCandidateInit`; read to see whether it is one.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "its shape is what is checked")]
+struct CandidateInit {
+    candidate: String,
+    #[serde(rename = "sdpMid", default)]
+    sdp_mid: Option<String>,
+    #[serde(rename = "sdpMLineIndex", default)]
+    sdp_m_line_index: Option<u16>,
+    #[serde(rename = "usernameFragment", default)]
+    username_fragment: Option<String>,
+}

@@ -1,0 +1,212 @@
+//! The participant's own tracks: announced, published, muted, ended.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use livekit_protocol as proto;
+use livekit_protocol::request_response::{Reason, Request};
+use livekit_protocol::signal_response::Message;
+use sfu_protocol::{Command, MediaKind, PublishedTrack, TrackSid};
+
+use super::{Discard, Session, track};
+
+/// A track of ours.
+#[derive(Debug)]
+struct OwnTrack {
+    sid: TrackSid,
+    cid: String,
+    info: proto::TrackInfo,
+}
+
+/// Our tracks. A cid stands in at most one of `pending` and `published`.
+#[derive(Debug, Default)]
+pub(super) struct OwnTracks {
+    /// Announced; the media has not come.
+    pending: Vec<OwnTrack>,
+    /// With media: everybody knows of them.
+    published: Vec<OwnTrack>,
+    /// Requests for a cid that is published: their turn comes when that track ends.
+    queued: VecDeque<proto::AddTrackRequest>,
+}
+
+impl OwnTracks {
+    pub(super) fn published_infos(&self) -> Vec<proto::TrackInfo> {
+        self.published.iter().map(|track| track.info.clone()).collect()
+    }
+
+    fn waiting(&self) -> usize {
+        self.pending.len().saturating_add(self.queued.len())
+    }
+
+    fn find(&mut self, sid: &str) -> Option<(&mut OwnTrack, bool)> {
+        let published = self.published.iter_mut().map(|track| (track, true));
+        published
+            .chain(self.pending.iter_mut().map(|track| (track, false)))
+            .find(|(track, _)| track.sid.as_str() == sid)
+    }
+}
+
+impl Session {
+    /// The client is about to publish a track. Its media section may have been offered already.
+    pub(super) fn on_add_track(&mut self, request: proto::AddTrackRequest) {
+        let known = self.tracks.pending.iter().find(|track| track.cid == request.cid);
+        if let Some(track) = known.filter(|_| request.sid.is_empty()) {
+            let again = published_response(&request.cid, &track.info);
+            return self.signal(again);
+        }
+        let kind = match self.check_add_track(&request) {
+            Ok(kind) => kind,
+            Err((reason, text)) => {
+                let request = Some(Request::AddTrack(request));
+                return self.refuse(Discard::Refused, reason, text, request);
+            }
+        };
+        if self.tracks.published.iter().any(|track| track.cid == request.cid) {
+            let response = proto::RequestResponse {
+                reason: Reason::Queued as i32,
+                message: "this cid is published; the request waits for its end".to_owned(),
+                request: Some(Request::AddTrack(request.clone())),
+                ..Default::default()
+            };
+            self.tracks.queued.push_back(request);
+            return self.signal(Message::RequestResponse(response));
+        }
+        let sid = track::new_sid(kind, request.source(), &mut self.rng);
+        let info = track::track_info(&sid, &request, &self.config.server.publish_codecs);
+        self.signal(published_response(&request.cid, &info));
+        let announced = track::add_track(sid.clone(), kind, &info, &request);
+        let participant = self.config.participant.sid.clone();
+        self.command(Command::AddTrack { participant, track: Box::new(announced) });
+        self.tracks.pending.push(OwnTrack { sid, cid: request.cid, info });
+    }
+
+    fn check_add_track(&self, request: &proto::AddTrackRequest) -> Result<MediaKind, (Reason, String)> {
+        let limits = &self.config.limits;
+        if request.cid.is_empty() {
+            return Err((Reason::InvalidRequest, "add_track.cid is empty".to_owned()));
+        }
+        let kind =
+            proto::TrackType::try_from(request.r#type).ok().and_then(track::media_kind).ok_or_else(|| {
+                (Reason::UnsupportedType, "add_track.type is neither audio nor video".to_owned())
+            })?;
+        let source = proto::TrackSource::try_from(request.source)
+            .map_err(|_| (Reason::UnsupportedType, "add_track.source is unknown".to_owned()))?;
+        let rights = self.own.rights();
+        let allowed = &rights.can_publish_sources;
+        if !rights.can_publish || !(allowed.is_empty() || allowed.contains(&(source as i32))) {
+            return Err((Reason::NotAllowed, "not allowed to publish from this source".to_owned()));
+        }
+        track::check_sizes(request, limits)
+            .map_err(|field| (Reason::LimitExceeded, format!("{field} is too long")))?;
+        if !request.sid.is_empty() {
+            let known = self.tracks.published.iter().any(|track| track.sid.as_str() == request.sid);
+            return Err(if known {
+                (Reason::UnsupportedType, "a track has one codec here".to_owned())
+            } else {
+                (Reason::NotFound, "add_track.sid is not a track of this participant".to_owned())
+            });
+        }
+        if self.tracks.waiting() >= limits.pending_tracks {
+            return Err((Reason::LimitExceeded, "too many tracks are waiting for their media".to_owned()));
+        }
+        if self.tracks.published.len().saturating_add(self.tracks.waiting()) >= limits.published_tracks {
+            return Err((Reason::LimitExceeded, "too many tracks".to_owned()));
+        }
+        Ok(kind)
+    }
+
+    /// Request and media have met.
+    pub(super) fn on_track_published(&mut self, now: Instant, published: &PublishedTrack) {
+        let place = self.tracks.pending.iter().position(|track| track.sid == published.track);
+        let Some(place) = place else {
+            return self.discard(Discard::StaleTrackEvent);
+        };
+        let mut track = self.tracks.pending.remove(place);
+        track::negotiated(&mut track.info, &track.cid, published, self.config.clock.unix_ms(now));
+        self.tracks.published.push(track);
+        self.announce();
+        self.note_counts(now);
+    }
+
+    /// A track of ours has ended, by the client's description or by our command.
+    pub(super) fn on_track_unpublished(&mut self, sid: &TrackSid) {
+        let tracks = &mut self.tracks;
+        let ended = if let Some(place) = tracks.published.iter().position(|track| track.sid == *sid) {
+            Some((tracks.published.remove(place), true))
+        } else if let Some(place) = tracks.pending.iter().position(|track| track.sid == *sid) {
+            Some((tracks.pending.remove(place), false))
+        } else {
+            None
+        };
+        let Some((ended, visible)) = ended else {
+            return self.discard(Discard::StaleTrackEvent);
+        };
+        if visible {
+            self.announce();
+        }
+        let told = proto::TrackUnpublishedResponse { track_sid: sid.to_string() };
+        self.signal(Message::TrackUnpublished(told));
+        let next = self.tracks.queued.iter().position(|request| request.cid == ended.cid);
+        if let Some(request) = next.and_then(|place| self.tracks.queued.remove(place)) {
+            self.on_add_track(request);
+        }
+    }
+
+    pub(super) fn on_track_subscribed(&mut self, sid: &TrackSid) {
+        if self.tracks.find(sid.as_str()).is_none() {
+            return self.discard(Discard::StaleTrackEvent);
+        }
+        self.signal(Message::TrackSubscribed(proto::TrackSubscribed { track_sid: sid.to_string() }));
+    }
+
+    pub(super) fn on_mute(&mut self, mute: proto::MuteTrackRequest) {
+        let muted = mute.muted;
+        let Some((track, visible)) = self.tracks.find(&mute.sid) else {
+            return self.refuse_track(Request::Mute(mute));
+        };
+        if track.info.muted == muted {
+            return;
+        }
+        track.info.muted = muted;
+        let track = track.sid.clone();
+        let participant = self.config.participant.sid.clone();
+        self.command(Command::SetMuted { participant, track, muted });
+        if visible {
+            self.announce();
+        }
+    }
+
+    pub(super) fn on_update_audio_track(&mut self, update: proto::UpdateLocalAudioTrack) {
+        let valid = |&feature: &i32| proto::AudioTrackFeature::try_from(feature).is_ok();
+        let mut features: Vec<i32> = update.features.iter().copied().filter(valid).collect();
+        features.sort_unstable();
+        features.dedup();
+        let Some((track, visible)) = self.tracks.find(&update.track_sid) else {
+            return self.refuse_track(Request::UpdateAudioTrack(update));
+        };
+        track.info.audio_features = features;
+        if visible {
+            self.announce();
+        }
+    }
+
+    pub(super) fn on_update_video_track(&mut self, update: proto::UpdateLocalVideoTrack) {
+        let Some((track, visible)) = self.tracks.find(&update.track_sid) else {
+            return self.refuse_track(Request::UpdateVideoTrack(update));
+        };
+        track.info.width = update.width;
+        track.info.height = update.height;
+        if visible {
+            self.announce();
+        }
+    }
+
+    fn refuse_track(&mut self, request: Request) {
+        let text = "no such track of this participant".to_owned();
+        self.refuse(Discard::Refused, Reason::NotFound, text, Some(request));
+    }
+}
+
+fn published_response(cid: &str, info: &proto::TrackInfo) -> Message {
+    Message::TrackPublished(proto::TrackPublishedResponse { cid: cid.to_owned(), track: Some(info.clone()) })
+}

@@ -1,0 +1,415 @@
+//! Runs a [`Session`] on its WebSocket: frames in and out, events of the media plane, timers, and the bounds of all.
+
+mod seat;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use futures_util::StreamExt;
+use futures_util::stream::SplitStream;
+use livekit_protocol as proto;
+use livekit_protocol::signal_response;
+use sfu_protocol::{Command, Event, LeaveReason};
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
+
+use super::admit::{Admission, Admitted, TokenIssuer};
+use super::wire::Wire;
+use super::{EndCause, Input, Output, RefreshClaims, Session, SessionStats, leaving};
+pub(super) use seat::Seat;
+use writer::Writer;
+
+/// Bounds of one WebSocket.
+#[derive(Debug, Clone)]
+pub struct SocketLimits {
+    /// Bytes of one message of the client.
+    pub frame: usize,
+    /// Messages that may wait to be written.
+    pub queued_messages: usize,
+    /// Bytes that may wait to be written, unless they are one message.
+    pub queued_bytes: usize,
+    /// How long one message may take to be written: a client that does not read is given up.
+    pub write: Duration,
+    /// Between two WebSocket pings.
+    pub ping: Duration,
+    /// How long nothing at all may be heard of the client. It pings every 5 s itself, and a page in the background
+    /// still answers our pings.
+    pub idle: Duration,
+    /// How long the client may take to answer our close.
+    pub close: Duration,
+    /// Messages a second that are taken from a client in the long run; more wait in the socket.
+    pub rate: u32,
+    /// Messages beyond that rate that are taken at once.
+    pub burst: u32,
+}
+
+impl Default for SocketLimits {
+    fn default() -> Self {
+        Self {
+            frame: 256 * 1024,
+            queued_messages: 1024,
+            queued_bytes: 4 * 1024 * 1024,
+            write: Duration::from_secs(5),
+            ping: Duration::from_secs(10),
+            idle: Duration::from_secs(16),
+            close: Duration::from_secs(2),
+            rate: 128,
+            burst: 512,
+        }
+    }
+}
+
+impl SocketLimits {
+    /// Sets the frame limit on an upgrade, before it is answered. The socket takes twice the limit, so that who is
+    /// somewhat over it can be told; who is far over it loses the socket.
+    pub fn apply<F>(&self, upgrade: WebSocketUpgrade<F>) -> WebSocketUpgrade<F> {
+        let most = self.frame.saturating_mul(2);
+        upgrade.max_message_size(most).max_frame_size(most)
+    }
+}
+
+/// Runs an admitted session on its socket. Returns when the participant has gone.
+pub async fn serve(socket: WebSocket, admitted: Admitted) {
+    match admitted.0 {
+        Admission::Session(driver) => driver.run(socket).await,
+        Admission::StartAnew(rooms) => {
+            let limits = &rooms.0.config.socket;
+            let (sink, stream) = socket.split();
+            let writer = Writer::start(sink, limits);
+            let leave = leaving::leave_request(
+                proto::DisconnectReason::StateMismatch,
+                proto::leave_request::Action::Reconnect,
+            );
+            // Anything else as first message would make the client wait for its time-out.
+            let message = Some(signal_response::Message::Leave(leave));
+            writer.send(Wire::default().encode(&proto::SignalResponse { message }));
+            writer.close(leaving::CLOSE_NORMAL);
+            close(writer, stream, limits).await;
+        }
+    }
+}
+
+/// A session and all that it is connected to.
+pub(super) struct Driver {
+    session: Session,
+    seat: Seat,
+    issuer: Arc<dyn TokenIssuer>,
+    wire: Wire,
+    /// What came out before there was a socket.
+    held: VecDeque<Output>,
+    ended: Option<EndCause>,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// What ended a wait.
+enum Wake {
+    Event(Option<Event>),
+    Frame(Option<Result<Message, axum::Error>>),
+    End(LeaveReason),
+    Timer,
+    Ping,
+    Silent,
+    WriterGone,
+}
+
+impl Driver {
+    pub(super) fn new(session: Session, seat: Seat, issuer: Arc<dyn TokenIssuer>) -> Self {
+        Self { session, seat, issuer, wire: Wire::default(), held: VecDeque::new(), ended: None }
+    }
+
+    /// Runs the session until its join response is ready; says how it ended if it did.
+    pub(super) async fn until_joined(&mut self) -> Option<EndCause> {
+        loop {
+            self.carry_out(None).await;
+            if self.ended.is_some() || self.session.is_joined() {
+                return self.ended;
+            }
+            let wake = tokio::select! {
+                event = self.seat.inbox.recv() => Wake::Event(event),
+                reason = end_requested(&mut self.seat.end, &mut self.seat.closing) => Wake::End(reason),
+            };
+            self.take(wake);
+        }
+    }
+
+    async fn run(mut self: Box<Self>, socket: WebSocket) {
+        let limits = self.seat.rooms().0.config.socket.clone();
+        let (sink, mut stream) = socket.split();
+        let writer = Writer::start(sink, &limits);
+        self.converse(&writer, &mut stream, &limits).await;
+        if self.ended.is_some() {
+            close(writer, stream, &limits).await;
+        } else {
+            writer.abort();
+            drop(stream);
+            self.feed(Input::SignalLost);
+            self.linger().await;
+        }
+    }
+
+    /// Until the session ends or the socket is lost.
+    async fn converse(
+        &mut self,
+        writer: &Writer,
+        stream: &mut SplitStream<WebSocket>,
+        limits: &SocketLimits,
+    ) {
+        let mut pings = interval_at(tokio::time::Instant::now() + limits.ping, limits.ping);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        let mut allowance = Allowance::new(heard, limits.rate, limits.burst);
+        loop {
+            self.carry_out(Some(writer)).await;
+            if self.ended.is_some() {
+                return;
+            }
+            if writer.is_gone() {
+                return self.give_up(writer);
+            }
+            match self.wait(writer, stream, &mut pings, heard + limits.idle, &allowance).await {
+                Wake::WriterGone => return self.give_up(writer),
+                Wake::Silent => {
+                    SessionStats::add(&self.seat.stats().silent_clients);
+                    return;
+                }
+                Wake::Ping => writer.send(Message::Ping(bytes::Bytes::new())),
+                Wake::Frame(None | Some(Err(_)) | Some(Ok(Message::Close(_)))) => return,
+                wake => {
+                    if matches!(wake, Wake::Frame(_)) {
+                        heard = Instant::now();
+                        if allowance.take(heard) {
+                            SessionStats::add(&self.seat.stats().throttled);
+                        }
+                    }
+                    self.take_frame_or(wake, limits);
+                }
+            }
+        }
+    }
+
+    async fn wait(
+        &mut self,
+        writer: &Writer,
+        stream: &mut SplitStream<WebSocket>,
+        pings: &mut Interval,
+        idle: Instant,
+        allowance: &Allowance,
+    ) -> Wake {
+        let next_frame = async {
+            sleep_until(allowance.ready_at().into()).await;
+            stream.next().await
+        };
+        let timer = self.session.poll_timeout();
+        tokio::select! {
+            event = self.seat.inbox.recv() => Wake::Event(event),
+            reason = end_requested(&mut self.seat.end, &mut self.seat.closing) => Wake::End(reason),
+            frame = next_frame => Wake::Frame(frame),
+            () = until(timer) => Wake::Timer,
+            _ = pings.tick() => Wake::Ping,
+            () = sleep_until(idle.into()) => Wake::Silent,
+            () = writer.gone() => Wake::WriterGone,
+        }
+    }
+
+    /// The participant without its socket, until its time is over or its next session has taken its place.
+    async fn linger(&mut self) {
+        loop {
+            self.carry_out(None).await;
+            if self.ended.is_some() {
+                return;
+            }
+            let timer = self.session.poll_timeout();
+            let wake = tokio::select! {
+                event = self.seat.inbox.recv() => Wake::Event(event),
+                reason = end_requested(&mut self.seat.end, &mut self.seat.closing) => Wake::End(reason),
+                () = until(timer) => Wake::Timer,
+            };
+            self.take(wake);
+        }
+    }
+
+    fn take_frame_or(&mut self, wake: Wake, limits: &SocketLimits) {
+        match wake {
+            Wake::Frame(Some(Ok(frame @ (Message::Binary(_) | Message::Text(_))))) => {
+                match self.wire.decode(&frame, limits.frame) {
+                    Ok(request) => self.feed(Input::Signal(Box::new(request))),
+                    Err(error) => self.feed(Input::Malformed(error)),
+                }
+            }
+            wake => self.take(wake),
+        }
+    }
+
+    fn take(&mut self, wake: Wake) {
+        match wake {
+            Wake::Event(Some(event)) => {
+                self.feed(Input::Sfu(event));
+                // What has come meanwhile is taken along, so that changes of many become one message.
+                for _ in 1..EVENTS_AT_ONCE {
+                    let Ok(event) = self.seat.inbox.try_recv() else { break };
+                    self.feed(Input::Sfu(event));
+                }
+            }
+            Wake::Event(None) => {
+                SessionStats::add(&self.seat.stats().inbox_overflows);
+                self.feed(Input::Broken);
+            }
+            Wake::End(reason) => self.feed(Input::End(reason)),
+            Wake::Timer => self.feed(Input::Timeout),
+            Wake::Frame(_) | Wake::Ping | Wake::Silent | Wake::WriterGone => {}
+        }
+    }
+
+    /// Hands an input to the session. If its code panics, only this participant ends.
+    fn feed(&mut self, input: Input) {
+        if self.ended.is_some() || self.is_poisoned() {
+            return;
+        }
+        let session = &mut self.session;
+        let now = Instant::now();
+        if catch_unwind(AssertUnwindSafe(|| session.handle(now, input))).is_err() {
+            SessionStats::add(&self.seat.stats().panics);
+            tracing::error!(participant = %self.seat.participant, "a session panicked and was ended");
+            // Its state is not to be trusted: what comes out of it is made up here.
+            self.held.extend(leaving::emergency(&self.seat.participant));
+        }
+    }
+
+    /// Whether the last outputs are those of [`leaving::emergency`].
+    fn is_poisoned(&self) -> bool {
+        matches!(self.held.back(), Some(Output::Ended(_)))
+    }
+
+    /// Carries out what the session gave. Without a socket, what is for the client is held.
+    async fn carry_out(&mut self, writer: Option<&Writer>) {
+        let mut held = std::mem::take(&mut self.held);
+        let poisoned = matches!(held.back(), Some(Output::Ended(_)));
+        while let Some(output) =
+            held.pop_front().or_else(|| (!poisoned).then(|| self.session.poll()).flatten())
+        {
+            match output {
+                Output::Sfu(command) => self.send(command).await,
+                Output::Discarded(reason) => self.seat.stats().note_discard(reason),
+                Output::Ended(cause) => {
+                    self.seat.stats().note_end(cause);
+                    tracing::debug!(participant = %self.seat.participant, ?cause, "session ended");
+                    self.seat.left = true;
+                    self.ended = Some(cause);
+                }
+                other => match writer {
+                    Some(writer) => self.write(writer, other),
+                    None if self.session.is_joined() => self.held.push_back(other),
+                    None => {}
+                },
+            }
+        }
+    }
+
+    fn write(&mut self, writer: &Writer, output: Output) {
+        match output {
+            Output::Signal(response) => writer.send(self.wire.encode(&response)),
+            Output::RefreshToken(claims) => {
+                if let Some(token) = self.fresh_token(&claims) {
+                    let message = Some(signal_response::Message::RefreshToken(token));
+                    writer.send(self.wire.encode(&proto::SignalResponse { message }));
+                }
+            }
+            Output::CloseSocket { code } => writer.close(code),
+            Output::Sfu(_) | Output::Discarded(_) | Output::Ended(_) => {}
+        }
+    }
+
+    fn fresh_token(&self, claims: &RefreshClaims) -> Option<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.issuer.issue(claims, now.as_secs())
+    }
+
+    async fn send(&mut self, command: Command) {
+        if matches!(command, Command::Leave { .. }) {
+            self.seat.left = true;
+        }
+        // A media plane that is gone takes the inboxes with it, which ends the session.
+        if self.seat.rooms().0.link.send(command).await.is_err() {
+            self.seat.left = true;
+        }
+    }
+
+    fn give_up(&self, writer: &Writer) {
+        if writer.was_too_slow() {
+            SessionStats::add(&self.seat.stats().slow_clients);
+        }
+    }
+}
+
+/// Writes what is queued, waits for the client's close, and lets the socket go.
+async fn close(writer: Writer, mut stream: SplitStream<WebSocket>, limits: &SocketLimits) {
+    writer.finish().await;
+    let closed = timeout(limits.close, async { while let Some(Ok(_)) = stream.next().await {} });
+    // Whether it answers or not, the socket is let go.
+    drop(closed.await);
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn end_requested(
+    end: &mut tokio::sync::mpsc::Receiver<LeaveReason>,
+    closing: &mut watch::Receiver<bool>,
+) -> LeaveReason {
+    tokio::select! {
+        Some(reason) = end.recv() => reason,
+        () = shut_down(closing) => LeaveReason::ServerShutdown,
+    }
+}
+
+async fn shut_down(closing: &mut watch::Receiver<bool>) {
+    if closing.wait_for(|closing| *closing).await.is_err() {
+        // Whoever could say it is gone: nobody will.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Events taken between two looks at the socket.
+const EVENTS_AT_ONCE: usize = 64;
+
+/// How fast messages are taken from a client: `rate` a second, and `burst` beyond that at once.
+struct Allowance {
+    interval: Duration,
+    ahead: Duration,
+    /// When all that was taken would have been taken at the even rate.
+    even: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant, rate: u32, burst: u32) -> Self {
+        let interval = Duration::from_secs(1) / rate.max(1);
+        Self { interval, ahead: interval.saturating_mul(burst), even: now }
+    }
+
+    /// Takes one message; true if the next has to wait.
+    fn take(&mut self, now: Instant) -> bool {
+        self.even = self.even.max(now) + self.interval;
+        self.ready_at() > now
+    }
+
+    /// From when on the next may be taken.
+    fn ready_at(&self) -> Instant {
+        self.even.checked_sub(self.ahead).unwrap_or(self.even)
+    }
+}

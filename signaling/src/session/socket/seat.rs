@@ -1,0 +1,76 @@
+//! A participant's place: what is given back when its session is over, however that comes about.
+
+use std::time::Instant;
+
+use sfu_protocol::{Command, Event, LeaveReason, ParticipantSid, RoomSid};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use super::super::{RoomDescription, Rooms, SessionStats};
+
+/// A place in a room.
+pub(crate) struct Seat {
+    rooms: Rooms,
+    room: RoomSid,
+    name: String,
+    pub(crate) participant: ParticipantSid,
+    pub(super) inbox: mpsc::Receiver<Event>,
+    pub(super) end: mpsc::Receiver<LeaveReason>,
+    pub(super) closing: watch::Receiver<bool>,
+    /// The media plane has no such participant any more, or has been told so.
+    pub(super) left: bool,
+}
+
+impl Seat {
+    /// Opens the inbox. The directory has the participant already.
+    pub(crate) fn take(rooms: Rooms, room: &RoomDescription, participant: ParticipantSid) -> Self {
+        let inbox = rooms.0.link.open(&room.sid, &participant);
+        let (sender, end) = mpsc::channel(1);
+        rooms.0.ends.insert(participant.clone(), sender);
+        rooms.0.open.send_modify(|open| *open = open.saturating_add(1));
+        SessionStats::add(&rooms.0.stats.open);
+        let closing = rooms.0.closing.subscribe();
+        Self {
+            room: room.sid.clone(),
+            name: room.name.clone(),
+            participant,
+            inbox,
+            end,
+            closing,
+            left: false,
+            rooms,
+        }
+    }
+
+    pub(super) fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    pub(super) fn stats(&self) -> &SessionStats {
+        &self.rooms.0.stats
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let rooms = self.rooms.clone();
+        rooms.0.link.close(&self.room, &self.participant);
+        rooms.0.ends.remove(&self.participant);
+        rooms.0.stats.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        let (room, name, participant) = (self.room.clone(), self.name.clone(), self.participant.clone());
+        let leave = (!self.left)
+            .then(|| Command::Leave { participant: participant.clone(), reason: LeaveReason::SignalClosed });
+        let give_back = async move {
+            if let Some(leave) = leave {
+                // A media plane that is gone has no place to give back.
+                let _gone = rooms.0.link.send(leave).await;
+            }
+            rooms.0.directory.leave(Instant::now(), &room, &name, &participant).await;
+            rooms.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        };
+        // Without a runtime the process is ending, and its rooms with it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(give_back);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Which of the others' tracks the participant receives, and how much of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use livekit_protocol as proto;
+use livekit_protocol::request_response::Reason;
+use livekit_protocol::signal_response::Message;
+use sfu_protocol::{
+    Command, LayerQuality, MediaKind, ParticipantSid, SubscriptionFailure, TrackDemand, TrackSid,
+};
+
+use super::roster::Other;
+use super::timers::Timer;
+use super::{Discard, Session, track};
+
+/// A subscription that the media plane knows of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Subscription {
+    kind: MediaKind,
+    demand: TrackDemand,
+    /// It could not be carried out; only the client's wish starts it again.
+    failed: bool,
+}
+
+/// What is wanted and what is going on.
+#[derive(Debug)]
+pub(super) struct Subscriptions {
+    /// Everything that is published.
+    auto: bool,
+    /// Start with the lowest layer: sizes follow.
+    adaptive: bool,
+    /// The client's choices against or beyond `auto`.
+    choices: BTreeMap<TrackSid, bool>,
+    /// Until when a chosen track that nobody publishes is waited for.
+    unknown: BTreeMap<TrackSid, Instant>,
+    /// What the client said of a track's size.
+    settings: BTreeMap<TrackSid, TrackDemand>,
+    active: BTreeMap<TrackSid, Subscription>,
+    /// Tracks whose publisher does not let us, as the client was told.
+    denied: BTreeSet<TrackSid>,
+}
+
+impl Subscriptions {
+    pub(super) fn new(auto: bool, adaptive: bool) -> Self {
+        Self {
+            auto,
+            adaptive,
+            choices: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            active: BTreeMap::new(),
+            denied: BTreeSet::new(),
+        }
+    }
+
+    fn demand(&self, track: &TrackSid, kind: MediaKind) -> TrackDemand {
+        let quality =
+            if self.adaptive && kind == MediaKind::Video { LayerQuality::Low } else { LayerQuality::High };
+        self.settings.get(track).copied().unwrap_or(TrackDemand { quality, ..TrackDemand::default() })
+    }
+
+    fn forget(&mut self, track: &TrackSid) {
+        self.choices.remove(track);
+        self.unknown.remove(track);
+        self.settings.remove(track);
+        self.denied.remove(track);
+    }
+}
+
+impl Session {
+    /// The client's wish for tracks, or against them.
+    pub(super) fn on_subscription(&mut self, now: Instant, wish: proto::UpdateSubscription) {
+        let of_participants = wish.participant_tracks.into_iter().flat_map(|tracks| tracks.track_sids);
+        let sids: Vec<String> = wish.track_sids.into_iter().chain(of_participants).collect();
+        if self.check_sids("subscription", &sids) {
+            for sid in sids {
+                self.choose(now, TrackSid::new(sid), wish.subscribe);
+            }
+        }
+    }
+
+    /// Whether a list of tracks is within bounds; the client is told if not, and nothing of it is carried out.
+    fn check_sids(&mut self, field: &str, sids: &[String]) -> bool {
+        let limits = &self.config.limits;
+        let fits = sids.len() <= limits.sids && sids.iter().all(|sid| sid.len() <= limits.sid);
+        if !fits {
+            let text = format!("{field}.track_sids: too many, or one of them too long");
+            self.refuse(Discard::Refused, Reason::LimitExceeded, text, None);
+        }
+        fits
+    }
+
+    fn choose(&mut self, now: Instant, track: TrackSid, subscribe: bool) {
+        let publisher = self.roster.publisher(&track).cloned();
+        if publisher.is_none() && !subscribe && !self.subscriptions.choices.contains_key(&track) {
+            return self.discard(Discard::UnknownTrack);
+        }
+        if publisher.is_none() && self.subscriptions.unknown.len() >= self.config.limits.track_wishes {
+            self.subscription_error(&track, proto::SubscriptionError::SeUnknown);
+            return self.discard(Discard::UnknownTrack);
+        }
+        self.subscriptions.choices.insert(track.clone(), subscribe);
+        match publisher {
+            Some(publisher) => {
+                if self.subscriptions.active.get(&track).is_some_and(|known| known.failed) {
+                    self.subscriptions.active.remove(&track);
+                }
+                self.reconcile_publisher(&publisher, None);
+            }
+            None if subscribe => {
+                let due = now + self.config.limits.track_wait;
+                self.subscriptions.unknown.insert(track, due);
+                self.timers.set_earliest(Timer::UnknownTracks, due);
+            }
+            None => self.subscriptions.forget(&track),
+        }
+    }
+
+    /// Tracks that nobody has published in all that time.
+    pub(super) fn on_unknown_tracks_due(&mut self, now: Instant) {
+        let unknown = &self.subscriptions.unknown;
+        let due: Vec<_> =
+            unknown.iter().filter(|(_, due)| **due <= now).map(|(track, _)| track.clone()).collect();
+        for track in due {
+            self.subscriptions.forget(&track);
+            self.subscription_error(&track, proto::SubscriptionError::SeTrackNotfound);
+        }
+        if let Some(next) = self.subscriptions.unknown.values().min().copied() {
+            self.timers.set(Timer::UnknownTracks, next);
+        }
+    }
+
+    /// The size or quality that the client shows tracks in.
+    pub(super) fn on_track_setting(&mut self, setting: &proto::UpdateTrackSettings) {
+        let quality = track::layer_quality(setting.quality());
+        let demand = TrackDemand {
+            enabled: !setting.disabled && quality.is_some(),
+            quality: quality.unwrap_or(LayerQuality::Low),
+            width: setting.width,
+            height: setting.height,
+            fps: setting.fps,
+            priority: setting.priority,
+        };
+        if self.check_sids("track_setting", &setting.track_sids) {
+            for sid in &setting.track_sids {
+                self.set_demand(&TrackSid::new(sid.as_str()), demand);
+            }
+        }
+    }
+
+    fn set_demand(&mut self, track: &TrackSid, demand: TrackDemand) {
+        let known = self.roster.publisher(track).is_some() || self.subscriptions.unknown.contains_key(track);
+        if !known {
+            return self.discard(Discard::UnknownTrack);
+        }
+        self.subscriptions.settings.insert(track.clone(), demand);
+        let Some(subscription) = self.subscriptions.active.get_mut(track) else { return };
+        let demand = for_kind(demand, subscription.kind);
+        if subscription.demand != demand {
+            subscription.demand = demand;
+            let participant = self.config.participant.sid.clone();
+            self.command(Command::SetDemand { participant, track: track.clone(), demand });
+        }
+    }
+
+    /// Looks at every publisher again.
+    pub(super) fn reconcile_all(&mut self) {
+        for sid in self.roster.sids() {
+            self.reconcile_publisher(&sid, None);
+        }
+    }
+
+    /// Brings the subscriptions to one publisher's tracks in line with what is wanted. `before` is what was known
+    /// of the publisher before a change.
+    pub(super) fn reconcile_publisher(&mut self, publisher: &ParticipantSid, before: Option<&Other>) {
+        let Some(other) = self.roster.get(publisher) else { return };
+        let tracks: Vec<_> = other
+            .tracks
+            .iter()
+            .map(|(sid, kind)| (sid.clone(), *kind, self.may_receive(other, sid)))
+            .collect();
+        for (sid, _) in before.iter().flat_map(|before| &before.tracks) {
+            if !tracks.iter().any(|(known, ..)| known == sid) {
+                self.end_subscription(sid);
+                self.subscriptions.forget(sid);
+            }
+        }
+        for (sid, kind, allowed) in tracks {
+            self.reconcile_track(publisher, &sid, kind, allowed);
+        }
+    }
+
+    fn reconcile_track(
+        &mut self,
+        publisher: &ParticipantSid,
+        track: &TrackSid,
+        kind: MediaKind,
+        allowed: bool,
+    ) {
+        let subscriptions = &mut self.subscriptions;
+        subscriptions.unknown.remove(track);
+        let wanted = subscriptions.choices.get(track).copied().unwrap_or(subscriptions.auto);
+        let news = if allowed {
+            subscriptions.denied.remove(track)
+        } else {
+            wanted && subscriptions.denied.insert(track.clone())
+        };
+        if news {
+            self.signal(Message::SubscriptionPermissionUpdate(proto::SubscriptionPermissionUpdate {
+                participant_sid: publisher.to_string(),
+                track_sid: track.to_string(),
+                allowed,
+            }));
+        }
+        if !(wanted && allowed && self.own.rights().can_subscribe) {
+            return self.end_subscription(track);
+        }
+        if self.subscriptions.active.contains_key(track) {
+            return;
+        }
+        let demand = for_kind(self.subscriptions.demand(track, kind), kind);
+        self.subscriptions.active.insert(track.clone(), Subscription { kind, demand, failed: false });
+        let participant = self.config.participant.sid.clone();
+        let (track, publisher) = (track.clone(), publisher.clone());
+        self.command(Command::Subscribe { participant, track, publisher, kind, demand });
+    }
+
+    fn end_subscription(&mut self, track: &TrackSid) {
+        if self.subscriptions.active.remove(track).is_some() {
+            let participant = self.config.participant.sid.clone();
+            self.command(Command::Unsubscribe { participant, track: track.clone() });
+        }
+    }
+
+    /// A publisher has gone: its tracks are forgotten, and the media plane need not hear of them twice.
+    pub(super) fn forget_publisher(&mut self, old: &Other) {
+        for (sid, _) in &old.tracks {
+            self.end_subscription(sid);
+            self.subscriptions.forget(sid);
+        }
+    }
+
+    /// A subscription cannot be carried out.
+    pub(super) fn on_subscription_failed(&mut self, track: &TrackSid, reason: SubscriptionFailure) {
+        let Some(subscription) = self.subscriptions.active.get_mut(track) else {
+            return self.discard(Discard::StaleTrackEvent);
+        };
+        subscription.failed = true;
+        self.subscription_error(
+            track,
+            match reason {
+                SubscriptionFailure::CodecUnsupported => proto::SubscriptionError::SeCodecUnsupported,
+                SubscriptionFailure::TrackNotFound => proto::SubscriptionError::SeTrackNotfound,
+                SubscriptionFailure::LimitExceeded => proto::SubscriptionError::SeUnknown,
+            },
+        );
+    }
+
+    fn subscription_error(&mut self, track: &TrackSid, error: proto::SubscriptionError) {
+        let response = proto::SubscriptionResponse { track_sid: track.to_string(), err: error as i32 };
+        self.signal(Message::SubscriptionResponse(response));
+    }
+
+    /// Whether the publisher lets us have this track. Recorders may have everything.
+    fn may_receive(&self, publisher: &Other, track: &TrackSid) -> bool {
+        let Some(permission) = &publisher.permission else { return true };
+        #[expect(deprecated, reason = "tokens still mark recorders so")]
+        if permission.all_participants || self.own.rights().recorder {
+            return true;
+        }
+        let me = &self.config.participant;
+        permission
+            .track_permissions
+            .iter()
+            .filter(|grant| {
+                grant.participant_identity == me.identity || grant.participant_sid == me.sid.as_str()
+            })
+            .any(|grant| grant.all_tracks || grant.track_sids.iter().any(|sid| sid == track.as_str()))
+    }
+}
+
+/// Sound has no size and no quality: only whether it is wanted counts.
+fn for_kind(demand: TrackDemand, kind: MediaKind) -> TrackDemand {
+    match kind {
+        MediaKind::Video => demand,
+        MediaKind::Audio => {
+            TrackDemand { enabled: demand.enabled, priority: demand.priority, ..TrackDemand::default() }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! From a client's request to what is kept and told of a track.
+
+use livekit_protocol as proto;
+use proto::{AudioTrackFeature, TrackSource, TrackType, VideoQuality};
+use rand::Rng;
+use rand::rngs::SmallRng;
+use sfu_protocol::{AddTrack, LayerQuality, MediaKind, PublishedTrack, SimulcastLayer, TrackSid};
+
+use super::{PublishCodec, SessionLimits};
+
+/// Audio or video; `None` for what is no media track.
+pub(super) fn media_kind(track_type: TrackType) -> Option<MediaKind> {
+    match track_type {
+        TrackType::Audio => Some(MediaKind::Audio),
+        TrackType::Video => Some(MediaKind::Video),
+        TrackType::Data => None,
+    }
+}
+
+/// A sid that tells kind and source at a glance (`TR_VC…`).
+pub(super) fn new_sid(kind: MediaKind, source: TrackSource, rng: &mut SmallRng) -> TrackSid {
+    let kind = match kind {
+        MediaKind::Audio => "A",
+        MediaKind::Video => "V",
+    };
+    let source = match source {
+        TrackSource::Unknown => "",
+        TrackSource::Camera => "C",
+        TrackSource::Microphone => "M",
+        TrackSource::ScreenShare => "S",
+        TrackSource::ScreenShareAudio => "s",
+    };
+    TrackSid::new(format!("{}{kind}{source}{}", TrackSid::PREFIX, random_word(rng)))
+}
+
+/// Twelve letters and digits without those that look alike: 70 bits.
+pub(crate) fn random_word(rng: &mut impl Rng) -> String {
+    const LETTERS: &[u8; 56] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz";
+    (0..12)
+        .filter_map(|_| LETTERS.get(rng.random_range(0..LETTERS.len())).map(|&letter| letter as char))
+        .collect()
+}
+
+/// Names the first field of a request that is larger than it may be.
+pub(super) fn check_sizes(
+    request: &proto::AddTrackRequest,
+    limits: &SessionLimits,
+) -> Result<(), &'static str> {
+    let codecs = &request.simulcast_codecs;
+    let checks = [
+        ("add_track.cid", request.cid.len(), limits.track_id),
+        ("add_track.name", request.name.len(), limits.name),
+        ("add_track.stream", request.stream.len(), limits.track_id),
+        ("add_track.layers", request.layers.len(), limits.layers),
+        ("add_track.simulcast_codecs", codecs.len(), limits.codecs),
+        ("add_track.audio_features", request.audio_features.len(), MAX_FEATURES),
+        ("add_track.packet_trailer_features", request.packet_trailer_features.len(), MAX_FEATURES),
+    ];
+    let inner = codecs.iter().flat_map(|codec| {
+        [
+            ("add_track.simulcast_codecs.cid", codec.cid.len(), limits.track_id),
+            ("add_track.simulcast_codecs.codec", codec.codec.len(), limits.track_id),
+            ("add_track.simulcast_codecs.layers", codec.layers.len(), limits.layers),
+        ]
+    });
+    let rids = request.layers.iter().chain(codecs.iter().flat_map(|codec| &codec.layers));
+    let rids = rids.map(|layer| ("add_track.layers.rid", layer.rid.len(), MAX_RID));
+    match checks.into_iter().chain(inner).chain(rids).find(|(_, size, limit)| size > limit) {
+        Some((field, ..)) => Err(field),
+        None => Ok(()),
+    }
+}
+
+/// What is kept of a request, and told to its sender at once.
+pub(super) fn track_info(
+    sid: &TrackSid,
+    request: &proto::AddTrackRequest,
+    enabled: &[PublishCodec],
+) -> proto::TrackInfo {
+    let source = request.source();
+    let mut features = request.audio_features.clone();
+    #[expect(deprecated, reason = "older clients send and read these")]
+    let (stereo, disable_dtx) = (request.stereo, request.disable_dtx);
+    let mut mirror = |flag: bool, feature: AudioTrackFeature| {
+        if flag && !features.contains(&(feature as i32)) {
+            features.push(feature as i32);
+        }
+    };
+    mirror(stereo, AudioTrackFeature::TfStereo);
+    mirror(disable_dtx, AudioTrackFeature::TfNoDtx);
+    let has = |feature: AudioTrackFeature| features.contains(&(feature as i32));
+    let stream = match source {
+        _ if !request.stream.is_empty() => request.stream.as_str(),
+        TrackSource::Camera | TrackSource::Microphone => "camera",
+        TrackSource::ScreenShare | TrackSource::ScreenShareAudio => "screen",
+        TrackSource::Unknown => "",
+    };
+    #[expect(deprecated, reason = "older clients read these")]
+    proto::TrackInfo {
+        sid: sid.to_string(),
+        r#type: request.r#type,
+        name: request.name.clone(),
+        muted: request.muted,
+        width: request.width,
+        height: request.height,
+        simulcast: false,
+        disable_dtx: has(AudioTrackFeature::TfNoDtx),
+        source: request.source,
+        layers: request.layers.clone(),
+        mime_type: String::new(),
+        mid: String::new(),
+        codecs: codec_infos(request, enabled),
+        stereo: has(AudioTrackFeature::TfStereo),
+        disable_red: request.disable_red,
+        encryption: request.encryption,
+        stream: stream.to_owned(),
+        version: None,
+        audio_features: features,
+        backup_codec_policy: request.backup_codec_policy,
+        packet_trailer_features: request.packet_trailer_features.clone(),
+    }
+}
+
+/// The command that announces the track to the media plane.
+pub(super) fn add_track(
+    sid: TrackSid,
+    kind: MediaKind,
+    info: &proto::TrackInfo,
+    request: &proto::AddTrackRequest,
+) -> AddTrack {
+    let mut cids = Vec::new();
+    for cid in std::iter::once(&request.cid).chain(request.simulcast_codecs.iter().map(|codec| &codec.cid)) {
+        if !cid.is_empty() && !cids.contains(cid) {
+            cids.push(cid.clone());
+        }
+    }
+    let subtypes = info.codecs.iter().filter_map(|codec| codec.mime_type.split_once('/'));
+    let described = info.codecs.first().map(|codec| codec.layers.as_slice()).filter(|l| !l.is_empty());
+    let layers = described.unwrap_or(&request.layers).iter().filter_map(simulcast_layer).collect();
+    let has = |feature: AudioTrackFeature| info.audio_features.contains(&(feature as i32));
+    AddTrack {
+        track: sid,
+        cids,
+        kind,
+        codecs: subtypes.map(|(_, subtype)| subtype.to_owned()).collect(),
+        layers: sorted(layers),
+        muted: info.muted,
+        stereo: has(AudioTrackFeature::TfStereo),
+        disable_dtx: has(AudioTrackFeature::TfNoDtx),
+        disable_red: info.disable_red,
+        encrypted: info.encryption() != proto::encryption::Type::None,
+        screen_share: info.source() == TrackSource::ScreenShare,
+    }
+}
+
+/// Fills in what negotiation has decided.
+pub(super) fn negotiated(info: &mut proto::TrackInfo, cid: &str, track: &PublishedTrack, now_ms: i64) {
+    info.mime_type.clone_from(&track.mime_type);
+    info.mid.clone_from(&track.mid);
+    info.version = Some(proto::TimedVersion { unix_micro: now_ms.saturating_mul(1000), ticks: 0 });
+    let simulcast = track.rids.len() > 1;
+    #[expect(deprecated, reason = "older clients read this")]
+    {
+        info.simulcast = simulcast;
+    }
+    if info.codecs.is_empty() {
+        #[expect(deprecated, reason = "older clients describe their layers here")]
+        let layers = info.layers.clone();
+        info.codecs.push(proto::SimulcastCodecInfo { cid: cid.to_owned(), layers, ..Default::default() });
+    }
+    let place = info.codecs.iter().position(|codec| codec.mime_type == track.mime_type).unwrap_or_default();
+    let Some(codec) = info.codecs.get_mut(place) else { return };
+    codec.mime_type.clone_from(&track.mime_type);
+    codec.mid.clone_from(&track.mid);
+    if codec.cid != track.sdp_cid && !track.sdp_cid.is_empty() {
+        codec.sdp_cid.clone_from(&track.sdp_cid);
+    }
+    if track.kind == MediaKind::Video {
+        describe_layers(codec, &track.rids);
+    }
+}
+
+/// Says how the layers travel, and which RID is which: lowest first on both sides.
+fn describe_layers(codec: &mut proto::SimulcastCodecInfo, rids: &[String]) {
+    use proto::video_layer::Mode;
+    let scalable = matches!(codec.mime_type.as_str(), "video/vp9" | "video/av1");
+    if codec.video_layer_mode() == Mode::Unused {
+        let mode = if scalable && rids.len() <= 1 {
+            Mode::MultipleSpatialLayersPerStream
+        } else {
+            Mode::OneSpatialLayerPerStream
+        };
+        codec.video_layer_mode = mode as i32;
+    }
+    codec.layers.sort_by_key(|layer| layer.quality);
+    for (place, layer) in codec.layers.iter_mut().enumerate() {
+        layer.spatial_layer = i32::try_from(place).unwrap_or_default();
+        if let Some(rid) = rids.get(place).filter(|_| layer.rid.is_empty()) {
+            layer.rid.clone_from(rid);
+        }
+    }
+}
+
+/// The codecs of a request. One that is not enabled is replaced by the first that is, which the client then takes.
+fn codec_infos(request: &proto::AddTrackRequest, enabled: &[PublishCodec]) -> Vec<proto::SimulcastCodecInfo> {
+    let prefix = if request.r#type() == TrackType::Audio { "audio/" } else { "video/" };
+    let of_kind = || enabled.iter().map(|codec| codec.mime_type).filter(|mime| mime.starts_with(prefix));
+    let mut infos: Vec<proto::SimulcastCodecInfo> = Vec::new();
+    for codec in request.simulcast_codecs.iter().filter(|codec| !codec.codec.is_empty()) {
+        let name = codec.codec.to_ascii_lowercase();
+        let name = if name.contains('/') { name } else { format!("{prefix}{name}") };
+        let known = of_kind().find(|mime| *mime == name).or_else(|| of_kind().next());
+        let Some(mime) = known.filter(|mime| infos.iter().all(|info| info.mime_type != *mime)) else {
+            continue;
+        };
+        let layers = if codec.layers.is_empty() { &request.layers } else { &codec.layers };
+        infos.push(proto::SimulcastCodecInfo {
+            mime_type: mime.to_owned(),
+            cid: codec.cid.clone(),
+            layers: layers.clone(),
+            video_layer_mode: codec.video_layer_mode,
+            ..Default::default()
+        });
+    }
+    infos
+}
+
+fn simulcast_layer(layer: &proto::VideoLayer) -> Option<SimulcastLayer> {
+    Some(SimulcastLayer {
+        quality: layer_quality(layer.quality())?,
+        width: layer.width,
+        height: layer.height,
+        bitrate_bps: layer.bitrate,
+        ssrc: layer.ssrc,
+        repair_ssrc: layer.repair_ssrc,
+        rid: layer.rid.clone(),
+    })
+}
+
+/// The quality in the media plane's terms; `None`: off.
+pub(super) fn layer_quality(quality: VideoQuality) -> Option<LayerQuality> {
+    match quality {
+        VideoQuality::Low => Some(LayerQuality::Low),
+        VideoQuality::Medium => Some(LayerQuality::Medium),
+        VideoQuality::High => Some(LayerQuality::High),
+        VideoQuality::Off => None,
+    }
+}
+
+fn sorted(mut layers: Vec<SimulcastLayer>) -> Vec<SimulcastLayer> {
+    layers.sort_by_key(|layer| layer.quality);
+    layers
+}
+
+const MAX_FEATURES: usize = 16;
+const MAX_RID: usize = 16;
