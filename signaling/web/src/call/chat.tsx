@@ -1,0 +1,99 @@
+import type { ReceivedChatMessage } from '@livekit/components-react';
+import { useEffect, useRef, useState, type SyntheticEvent } from 'react';
+import { linkParts } from '../lib/people';
+import { Icon } from '../ui/icon';
+import type { Tell } from './notices';
+
+interface Props {
+  messages: ReceivedChatMessage[];
+  sending: boolean;
+  send: (message: string) => Promise<unknown>;
+  me: string;
+  onClose: () => void;
+  tell: Tell;
+}
+
+export function Chat({ messages, sending, send, me, onClose, tell }: Props) {
+  const [draft, setDraft] = useState('');
+  const list = useRef<HTMLOListElement>(null);
+  const field = useRef<HTMLInputElement>(null);
+
+  useEffect(() => field.current?.focus(), []);
+  useEffect(() => {
+    list.current?.scrollTo({ top: list.current.scrollHeight });
+  }, [messages]);
+
+  const submit = (event: SyntheticEvent) => {
+    event.preventDefault();
+    const message = draft.trim();
+    if (!message || sending) return;
+    send(message).then(
+      () => setDraft(''),
+      // The text stays in the field, so that nothing has to be typed twice.
+      () => tell('The message could not be sent. Try again.', 'problem'),
+    );
+  };
+
+  return (
+    <aside className="chat" aria-label="Chat">
+      <header>
+        <h2>Chat</h2>
+        <button type="button" className="plain" aria-label="Close the chat" onClick={onClose}>
+          <Icon name="close" size={18} />
+        </button>
+      </header>
+      {messages.length === 0 && <p className="soft chat-empty">Everyone who is in the call now can read along. Nothing is kept when it ends.</p>}
+      <ol ref={list} role="log" aria-live="polite" aria-label="Messages">
+        {messages.map((message, index) => (
+          <Message key={message.id} message={message} mine={message.from?.identity === me} follows={follows(messages[index - 1], message)} />
+        ))}
+      </ol>
+      <form onSubmit={submit}>
+        <input
+          ref={field}
+          aria-label="Message to everyone"
+          placeholder="Message to everyone"
+          autoComplete="off"
+          maxLength={4000}
+          value={draft}
+          onChange={(event) => setDraft(event.target.value)}
+          onKeyDown={(event) => {
+            if (event.key === 'Escape') onClose();
+          }}
+        />
+        <button type="submit" className="round small" aria-label="Send" disabled={!draft.trim() || sending}>
+          <Icon name="send" size={18} />
+        </button>
+      </form>
+    </aside>
+  );
+}
+
+function Message({ message, mine, follows }: { message: ReceivedChatMessage; mine: boolean; follows: boolean }) {
+  return (
+    <li className="message" data-mine={mine}>
+      {!follows && (
+        <p className="message-head">
+          <strong>{mine ? 'You' : message.from?.name || message.from?.identity || 'Somebody'}</strong>
+          <time>{new Date(message.timestamp).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })}</time>
+        </p>
+      )}
+      <p className="bubble">
+        {linkParts(message.message).map((part, index) =>
+          part.link ? (
+            <a key={index} href={part.text} target="_blank" rel="noopener noreferrer">
+              {part.text}
+            </a>
+          ) : (
+            part.text
+          ),
+        )}
+      </p>
+    </li>
+  );
+}
+
+/** Whether a message continues what the same person said a moment before, and needs no second headline. */
+function follows(before: ReceivedChatMessage | undefined, message: ReceivedChatMessage): boolean {
+  return before?.from?.identity === message.from?.identity && message.timestamp - (before?.timestamp ?? 0) < 120_000;
+}

@@ -1,0 +1,91 @@
+// Camera and microphone before the call: opened when wanted, closed when not, handed over on entering.
+
+import { createLocalAudioTrack, createLocalVideoTrack, VideoPresets, type LocalTrack } from 'livekit-client';
+import { useCallback, useEffect, useRef, useState } from 'react';
+import { deviceProblem, type Problem } from '../lib/errors';
+
+export interface Preview<T extends LocalTrack> {
+  track: T | undefined;
+  problem: Problem | undefined;
+  opening: boolean;
+  /** Lends the track to the call. Once the page is inside, the call stops it. */
+  take: () => T | undefined;
+  /** The call did not come about: the preview looks after the track again. */
+  giveBack: () => void;
+  retry: () => void;
+}
+
+export function useCameraPreview(wanted: boolean, deviceId: string) {
+  return usePreview('camera', openCamera, wanted, deviceId);
+}
+
+export function useMicrophonePreview(wanted: boolean, deviceId: string) {
+  return usePreview('microphone', openMicrophone, wanted, deviceId);
+}
+
+type State<T> = { for: string; track?: T; problem?: Problem };
+
+function usePreview<T extends LocalTrack>(
+  device: 'camera' | 'microphone',
+  open: (deviceId: string) => Promise<T>,
+  wanted: boolean,
+  deviceId: string,
+): Preview<T> {
+  const [attempt, setAttempt] = useState(0);
+  const key = `${deviceId}#${attempt}`;
+  const [state, setState] = useState<State<T>>({ for: '' });
+  const given = useRef<T>(undefined);
+
+  useEffect(() => {
+    if (!wanted) return;
+    let current = true;
+    let opened: T | undefined;
+    const close = () => {
+      if (opened && opened !== given.current) opened.stop();
+    };
+    open(deviceId).then(
+      (track) => {
+        opened = track;
+        if (current) setState({ for: key, track });
+        else close();
+      },
+      (error: unknown) => {
+        if (current) setState({ for: key, problem: deviceProblem(device, error) });
+      },
+    );
+    return () => {
+      current = false;
+      close();
+      setState({ for: '' });
+    };
+  }, [device, open, wanted, deviceId, key]);
+
+  const settled = wanted && state.for === key ? state : undefined;
+  const track = settled?.track;
+  return {
+    track,
+    problem: settled?.problem,
+    opening: wanted && !settled,
+    take: useCallback(() => {
+      given.current = track;
+      return track;
+    }, [track]),
+    giveBack: useCallback(() => {
+      given.current = undefined;
+    }, []),
+    retry: useCallback(() => setAttempt((count) => count + 1), []),
+  };
+}
+
+function openCamera(deviceId: string) {
+  return createLocalVideoTrack({ resolution: VideoPresets.h720.resolution, ...chosen(deviceId) });
+}
+
+function openMicrophone(deviceId: string) {
+  return createLocalAudioTrack({ echoCancellation: true, noiseSuppression: true, ...chosen(deviceId) });
+}
+
+// `ideal`, not `exact`: a remembered device that is no longer plugged in must not keep the default one closed.
+function chosen(deviceId: string) {
+  return deviceId ? { deviceId: { ideal: deviceId } } : {};
+}

@@ -1,0 +1,157 @@
+// Every failure a person can meet, in words that say what happened and what to do about it.
+// Nothing here touches the DOM: an error goes in, a `Problem` comes out.
+
+import { ConnectionError, ConnectionErrorReason, DisconnectReason } from 'livekit-client';
+
+export interface Problem {
+  kind:
+    | 'device'
+    | 'refused'
+    | 'unreachable'
+    | 'room-full'
+    | 'replaced'
+    | 'removed'
+    | 'closed'
+    | 'lost'
+    | 'other';
+  title: string;
+  detail: string;
+}
+
+export type Device = 'camera' | 'microphone' | 'screen' | 'speaker';
+
+/** The page gave up waiting for a server that accepted the connection and then said nothing. */
+export class JoinTimeout extends Error {
+  override readonly name = 'JoinTimeout';
+}
+
+export function deviceProblem(device: Device, error: unknown): Problem {
+  const name = error instanceof Error ? error.name : '';
+  const the = device === 'screen' ? 'the screen' : `the ${device}`;
+  switch (name) {
+    case 'NotAllowedError':
+    case 'SecurityError':
+      return device === 'screen'
+        ? problem('device', 'Screen sharing was not allowed', 'Nothing is shared. Press the button again to choose what to share.')
+        : problem(
+            'device',
+            `${sentence(device)} not allowed`,
+            `Your browser blocks ${the} for this page. Allow it in the address bar and try again, or join without it.`,
+          );
+    case 'NotFoundError':
+    case 'DevicesNotFoundError':
+    case 'OverconstrainedError':
+      return problem('device', `No ${device} found`, `Plug one in or choose another, or join without it.`);
+    case 'NotReadableError':
+    case 'TrackStartError':
+    case 'AbortError':
+      return problem('device', `${sentence(device)} is busy`, `Another program may be using ${the}. Close it and try again.`);
+    case 'TypeError':
+      return problem(
+        'device',
+        `${sentence(device)} is not available here`,
+        'Browsers give access to it only on a secure (https) address.',
+      );
+    default:
+      return problem('device', `${sentence(device)} did not start`, messageOf(error));
+  }
+}
+
+export function joinProblem(error: unknown): Problem {
+  if (error instanceof JoinTimeout) {
+    return problem('unreachable', 'The server does not answer', 'It took the call and then went silent. Try again in a moment.');
+  }
+  const text = messageOf(error);
+  const status = statusOf(error, text);
+
+  if (/room is full|max(imum)? participants|participant limit/i.test(text)) return roomFull();
+  if (status === 401 || status === 403) return refused();
+  if (status === 503) {
+    return problem('room-full', 'No place free right now', 'The server is at its limit. Try again in a little while.');
+  }
+  if (status === 429) return problem('other', 'Too many attempts', 'Wait a minute, then try again.');
+  if (status === 400) return problem('other', 'The server did not accept the request', tail(text) || 'Check the room and your name.');
+
+  if (error instanceof ConnectionError) {
+    switch (error.reason) {
+      case ConnectionErrorReason.NotAllowed:
+        return refused();
+      case ConnectionErrorReason.ServerUnreachable:
+      case ConnectionErrorReason.WebSocket:
+        return unreachable();
+      case ConnectionErrorReason.Timeout:
+        return problem(
+          'unreachable',
+          'No media connection',
+          'The server answers, but sound and picture cannot get through. A firewall may block UDP.',
+        );
+      case ConnectionErrorReason.LeaveRequest:
+        return leaveProblem(error.context as DisconnectReason | undefined);
+      case ConnectionErrorReason.ServiceNotFound:
+        return problem('unreachable', 'No call service here', 'This address answers, but not as a call server.');
+      default:
+        return problem('other', 'The call could not be joined', text);
+    }
+  }
+  // `fetch` reports every network failure as a TypeError, with a text that differs from browser to browser.
+  if (error instanceof TypeError || (status !== undefined && status >= 500)) return unreachable();
+  return problem('other', 'The call could not be joined', text);
+}
+
+/** Why a call that stood has ended. Undefined when the person left on purpose. */
+export function endProblem(reason: DisconnectReason | undefined): Problem | undefined {
+  return reason === DisconnectReason.CLIENT_INITIATED ? undefined : leaveProblem(reason);
+}
+
+function leaveProblem(reason: DisconnectReason | undefined): Problem {
+  switch (reason) {
+    case DisconnectReason.DUPLICATE_IDENTITY:
+      return problem('replaced', 'You joined from somewhere else', 'This page left the call because the same person came in again.');
+    case DisconnectReason.PARTICIPANT_REMOVED:
+      return problem('removed', 'You were removed from the call', 'Somebody with the right to do so ended your visit.');
+    case DisconnectReason.ROOM_DELETED:
+    case DisconnectReason.ROOM_CLOSED:
+      return problem('closed', 'The call has ended', 'The room was closed for everyone.');
+    case DisconnectReason.SERVER_SHUTDOWN:
+      return problem('lost', 'The server is restarting', 'The call was cut off. Join again in a moment.');
+    case DisconnectReason.JOIN_FAILURE:
+      return problem('lost', 'The call could not be set up', 'Sound and picture did not connect in time. Try again.');
+    default:
+      return problem('lost', 'The connection was lost', 'We could not get back to the server. Check your network and join again.');
+  }
+}
+
+function refused(): Problem {
+  return problem('refused', 'The server did not let you in', 'Your invitation has expired or is not valid for this room. Ask for a new one.');
+}
+
+function roomFull(): Problem {
+  return problem('room-full', 'The room is full', 'Wait until somebody leaves, or open another room.');
+}
+
+function unreachable(): Problem {
+  return problem('unreachable', 'The server cannot be reached', 'It may be down, or your network is. Check the connection and try again.');
+}
+
+function problem(kind: Problem['kind'], title: string, detail: string): Problem {
+  return { kind, title, detail };
+}
+
+function statusOf(error: unknown, text: string): number | undefined {
+  if (error instanceof ConnectionError && typeof error.status === 'number') return error.status;
+  // The token source reports an answer it did not like only inside its message: "… received 401 / body".
+  const found = /received (\d{3}) \//.exec(text);
+  return found ? Number(found[1]) : undefined;
+}
+
+function tail(text: string): string {
+  return text.split(' / ').slice(1).join(' / ').trim();
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function sentence(word: string): string {
+  return word.charAt(0).toUpperCase() + word.slice(1);
+}
