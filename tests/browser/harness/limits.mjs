@@ -1,0 +1,39 @@
+// Every wait has an end. A machine shared with other jobs can be ten times slower than an idle one, so ends are far
+// away; what has a budget is measured inside the page, by its own clock.
+
+export const SERVER_START_MS = 30_000;
+export const BROWSER_START_MS = 60_000;
+export const EVENT_MS = 45_000;
+export const TEST_MS = 300_000;
+
+/** Rejects with a sentence that names what was waited for. */
+export async function within(ms, what, work) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: not within ${ms / 1000} s`)), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Asks again until the answer is truthy, and returns it. */
+export async function until(what, question, ms = EVENT_MS) {
+  const end = Date.now() + ms;
+  let answer;
+  do {
+    answer = await question();
+    if (answer) return answer;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  } while (Date.now() < end);
+  throw new Error(`${what}: not within ${ms / 1000} s`);
+}
+
+const started = Date.now();
+
+/** A line that shows where a long run stands. */
+export function progress(text) {
+  console.log(`[${((Date.now() - started) / 1000).toFixed(1).padStart(6)} s] ${text}`);
+}

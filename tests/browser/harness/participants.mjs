@@ -1,0 +1,52 @@
+// Pages of `pages/call.html` as people in a call.
+
+import { CLIENT, fileHandler, PAGES, serve } from './files.mjs';
+import { joinToken } from './server.mjs';
+import { until } from './limits.mjs';
+
+export const PEOPLE = [
+  { identity: 'ada', sender: 1, hue: 20, tone: 480 },
+  { identity: 'ben', sender: 2, hue: 140, tone: 820 },
+  { identity: 'cleo', sender: 3, hue: 260, tone: 1260 },
+];
+
+/**
+ * Three layers need at least 960 pixels of width in the published client. More would only cost the machine: three
+ * pages encode and decode on the cores that also run the server.
+ */
+export const FULL = { width: 960, height: 540 };
+
+export function startPages() {
+  return serve(fileHandler([PAGES, CLIENT]));
+}
+
+/** Opens a page per person, ready to join. */
+export async function openPeople(browser, pages, people, options = {}) {
+  return Promise.all(people.map((person) => openPerson(browser, pages, person, options)));
+}
+
+export async function openPerson(browser, pages, person, options = {}) {
+  const page = await browser.page(`${pages.http}/call.html`);
+  await page.waitForFunction(() => window.call);
+  const all = { ...FULL, ...person, ...options };
+  const state = await page.evaluate((what) => window.call.prepare(what), all);
+  if (state !== 'running') throw new Error(`sound does not run in the page: ${state}`);
+  return {
+    ...person,
+    page,
+    call: (name, ...args) => page.evaluate(([what, list]) => window.call[what](...list), [name, args]),
+    events: () => page.evaluate(() => window.call.events),
+    join: async (url, room) => page.evaluate(([to, token]) => window.call.join(to, token), [url, await joinToken(room, person.identity)]),
+    /** Resolves when the page has noted the event; `from` skips what was noted before. */
+    saw: (what, who, from = 0) =>
+      until(`${person.identity} to note "${what} ${who}"`, async () =>
+        (await page.evaluate(() => window.call.events)).slice(from).find((event) => event.what === what && event.who === who),
+      ),
+    /** Resolves to the view when everyone named is seen and heard. */
+    meets: (identities) =>
+      until(`${person.identity} to see and hear ${identities}`, async () => {
+        const view = await page.evaluate(() => window.call.view());
+        return identities.every((who) => view[who]?.firstPicture !== undefined && view[who]?.firstTone !== undefined) && view;
+      }),
+  };
+}

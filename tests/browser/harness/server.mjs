@@ -1,0 +1,101 @@
+// The server under test.
+//
+//   ANYTIME_BIN   the binary to start (default: the debug build of this workspace)
+//   ANYTIME_ARGS  more arguments for it, separated by spaces
+//   ANYTIME_URL   test this running server instead, e.g. http://127.0.0.1:7880, with the keys of --dev
+//   ANYTIME_LOG   show what the started server writes
+
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { AccessToken } from 'livekit-server-sdk';
+import { progress, SERVER_START_MS, until } from './limits.mjs';
+
+export const API_KEY = 'devkey';
+export const API_SECRET = 'secret';
+
+const DEFAULT_BINARY = fileURLToPath(new URL('../../../target/debug/anytime', import.meta.url));
+
+/** Whether a server that is not ours is tested, which has neither `/v1/token` nor the page. */
+export const FOREIGN = Boolean(process.env.ANYTIME_URL);
+
+/** Resolves to `{ http, ws, stop }`, the addresses without a trailing slash. */
+export async function startServer(extra = []) {
+  if (process.env.ANYTIME_URL) {
+    const http = process.env.ANYTIME_URL.replace(/\/$/, '');
+    await until(`an answer from ${http}`, () => answers(http), SERVER_START_MS);
+    return { http, ws: http.replace(/^http/, 'ws'), stop: async () => {} };
+  }
+  const binary = process.env.ANYTIME_BIN ?? DEFAULT_BINARY;
+  if (!existsSync(binary)) throw new Error(`no server at ${binary}: build it, or set ANYTIME_BIN or ANYTIME_URL`);
+
+  const port = await freePort();
+  // Servers of tests that run side by side must not meet on a default port: 0 is any free one.
+  const apart = ['--port', String(port), '--udp-port', '0', '--metrics-address', '127.0.0.1:0'];
+  const args = ['serve', '--dev', ...apart, ...extra, ...words(process.env.ANYTIME_ARGS)];
+  progress(`starting anytime ${args.join(' ')}`);
+  const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const tail = [];
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text) => {
+      if (process.env.ANYTIME_LOG) process.stderr.write(text);
+      tail.push(text);
+      if (tail.length > 60) tail.shift();
+    });
+  }
+  let ended;
+  child.once('exit', (code, signal) => (ended = `exit ${code ?? signal}`));
+  child.once('error', (error) => (ended = error.message));
+  // A test run that is interrupted must not leave a server behind.
+  const kill = () => child.kill('SIGKILL');
+  process.once('exit', kill);
+
+  const http = `http://127.0.0.1:${port}`;
+  try {
+    await until('the server to answer', async () => ended ?? (await answers(http)), SERVER_START_MS);
+    if (ended) throw new Error(`the server ended while starting: ${ended}`);
+  } catch (error) {
+    kill();
+    throw new Error(`${error.message}\n${tail.join('')}`);
+  }
+  return {
+    http,
+    ws: `ws://127.0.0.1:${port}`,
+    pid: child.pid,
+    output: () => tail.join(''),
+    async stop() {
+      process.off('exit', kill);
+      child.kill('SIGTERM');
+      await until('the server to end', () => ended, 5_000).catch(kill);
+    },
+  };
+}
+
+/** A join token made by the published server SDK. */
+export async function joinToken(room, identity, { name = identity, grant = {}, ttl = '10m' } = {}) {
+  const token = new AccessToken(API_KEY, API_SECRET, { identity, name, ttl });
+  token.addGrant({ roomJoin: true, room, ...grant });
+  return token.toJwt();
+}
+
+/** A port nobody listens on right now; the caller has to know it before the server is up. */
+async function freePort() {
+  const server = createServer();
+  await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+async function answers(http) {
+  try {
+    return (await fetch(http, { signal: AbortSignal.timeout(2_000) })).ok;
+  } catch {
+    return false;
+  }
+}
+
+function words(text) {
+  return (text ?? '').split(' ').filter(Boolean);
+}

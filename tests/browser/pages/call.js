@@ -1,0 +1,387 @@
+// One participant: publishes a time code and a tone, and watches the time codes and tones of the others.
+
+import { age, draw, now, read, TIME_RANGE } from './timecode.js';
+
+const { Room, RoomEvent, Track, VideoPreset } = window.LivekitClient;
+
+const FRAMES_PER_SECOND = 15;
+const audio = new AudioContext();
+const scratch = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+
+/** Everything that happened, in order: `{ what, who, at }`, `at` by this page's clock. */
+const events = [];
+/** identity -> what is known about the picture and the sound that come from there. */
+const remotes = new Map();
+let room;
+let me;
+let connectStarted = 0;
+
+function note(what, who) {
+  events.push({ what, who, at: performance.now() });
+}
+
+function remote(identity) {
+  let entry = remotes.get(identity);
+  if (!entry) {
+    entry = { frames: [], firstPicture: undefined, firstTone: undefined, video: undefined, screen: undefined, publication: undefined };
+    remotes.set(identity, entry);
+  }
+  return entry;
+}
+
+function generate(options) {
+  // Not part of the page: a canvas on show would be painted once more for nobody.
+  const canvas = document.createElement('canvas');
+  canvas.width = options.width;
+  canvas.height = options.height;
+  const context = canvas.getContext('2d');
+  const drawn = [];
+  const tick = () => {
+    draw(context, options.sender, options.hue);
+    drawn.push(performance.now());
+    if (drawn.length > 600) drawn.shift();
+  };
+  tick();
+  setInterval(tick, 1000 / FRAMES_PER_SECOND);
+  const oscillator = audio.createOscillator();
+  oscillator.frequency.value = options.tone;
+  const destination = audio.createMediaStreamDestination();
+  const gain = audio.createGain();
+  gain.gain.value = 0.4;
+  oscillator.connect(gain).connect(destination);
+  oscillator.start();
+  return {
+    video: canvas.captureStream(FRAMES_PER_SECOND).getVideoTracks()[0],
+    audio: destination.stream.getAudioTracks()[0],
+    drawn,
+  };
+}
+
+/** Follows every decoded frame of a video element. */
+function watch(video, entry) {
+  const frame = (_, metadata) => {
+    if (!video.isConnected) return;
+    const code = read(video, scratch);
+    const at = performance.now();
+    if (code && entry.firstPicture === undefined) entry.firstPicture = at;
+    entry.frames.push({ at, width: metadata.width, height: metadata.height, code, latency: code && age(code.time) });
+    if (entry.frames.length > 2000) entry.frames.shift();
+    video.requestVideoFrameCallback(frame);
+  };
+  video.requestVideoFrameCallback(frame);
+}
+
+/** Looks for the loudest frequency until something is loud enough to be the tone. */
+function listen(track, entry) {
+  const source = audio.createMediaStreamSource(new MediaStream([track.mediaStreamTrack]));
+  const analyser = audio.createAnalyser();
+  analyser.fftSize = 4096;
+  analyser.smoothingTimeConstant = 0;
+  source.connect(analyser);
+  entry.spectrum = analyser;
+  const timer = setInterval(() => {
+    if (entry.spectrum !== analyser) return clearInterval(timer);
+    const { level } = peak(analyser);
+    if (level > -50 && entry.firstTone === undefined) entry.firstTone = performance.now();
+  }, 20);
+}
+
+function peak(analyser) {
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  analyser.getFloatFrequencyData(bins);
+  let loudest = 0;
+  for (let i = 1; i < bins.length; i += 1) if (bins[i] > bins[loudest]) loudest = i;
+  return { frequency: (loudest * audio.sampleRate) / analyser.fftSize, level: bins[loudest] };
+}
+
+function subscribed(track, publication, participant) {
+  note('subscribed', `${participant.identity} ${publication.source}`);
+  const entry = remote(participant.identity);
+  const element = track.attach();
+  if (track.kind === Track.Kind.Audio) {
+    // The browser only decodes a remote track that something plays.
+    element.muted = true;
+    listen(track, entry);
+    return;
+  }
+  const screen = publication.source === Track.Source.ScreenShare;
+  element.muted = true;
+  element.style.width = `${me.tile.width}px`;
+  element.style.height = `${me.tile.height}px`;
+  document.getElementById('remotes').append(element);
+  if (screen) {
+    entry.screen = element;
+    return;
+  }
+  entry.video = element;
+  entry.publication = publication;
+  watch(element, entry);
+}
+
+window.call = {
+  events,
+
+  prepare(options) {
+    me = { tile: { width: 160, height: 90 }, ...options };
+    me.media = generate(options);
+    return audio.resume().then(() => audio.state);
+  },
+
+  /** Joins and publishes. Times are milliseconds since the call to connect. */
+  async join(url, token) {
+    remotes.clear();
+    document.getElementById('remotes').replaceChildren();
+    room = new Room({
+      adaptiveStream: me.adaptiveStream ?? false,
+      dynacast: me.dynacast ?? false,
+      singlePeerConnection: me.singlePeerConnection ?? true,
+      stopLocalTrackOnUnpublish: false,
+      disconnectOnPageLeave: false,
+    });
+    room
+      .on(RoomEvent.TrackSubscribed, subscribed)
+      .on(RoomEvent.TrackUnsubscribed, (track, publication, who) => {
+        note('unsubscribed', `${who.identity} ${publication.source}`);
+        for (const element of track.detach()) element.remove();
+      })
+      .on(RoomEvent.TrackMuted, (publication, who) => note('muted', `${who.identity} ${publication.source}`))
+      .on(RoomEvent.TrackUnmuted, (publication, who) => note('unmuted', `${who.identity} ${publication.source}`))
+      .on(RoomEvent.ParticipantConnected, (who) => note('joined', who.identity))
+      .on(RoomEvent.ParticipantDisconnected, (who) => {
+        note('left', who.identity);
+        remotes.delete(who.identity);
+      })
+      .on(RoomEvent.Reconnecting, () => note('reconnecting'))
+      .on(RoomEvent.Disconnected, (reason) => note('disconnected', reason))
+      .on(RoomEvent.DataReceived, (payload, who, kind, topic) =>
+        note('data', `${who?.identity} ${topic} ${new TextDecoder().decode(payload)}`),
+      );
+    room.registerTextStreamHandler('lk.chat', async (reader, who) => note('chat', `${who.identity} ${await reader.readAll()}`));
+
+    window.connections.length = 0;
+    connectStarted = performance.now();
+    await room.connect(url, token, { peerConnectionTimeout: 30_000 });
+    const connected = performance.now() - connectStarted;
+    await Promise.all([
+      room.localParticipant.publishTrack(me.media.video.clone(), {
+        source: Track.Source.Camera,
+        simulcast: true,
+        videoCodec: me.codec ?? 'vp8',
+        // Blocks need few bits. With the client's own rates a busy machine, whose delays look like a full network, has
+        // the browser leave out the upper layers for half a minute.
+        videoEncoding: { maxBitrate: 450_000, maxFramerate: FRAMES_PER_SECOND },
+        videoSimulcastLayers: [new VideoPreset(320, 180, 80_000, FRAMES_PER_SECOND), new VideoPreset(640, 360, 200_000, FRAMES_PER_SECOND)],
+        // On a busy machine the encoder would shrink every layer, and a layer could not be told by its width.
+        degradationPreference: 'maintain-resolution',
+      }),
+      room.localParticipant.publishTrack(me.media.audio.clone(), { source: Track.Source.Microphone, dtx: false }),
+    ]);
+    return { connected, published: performance.now() - connectStarted };
+  },
+
+  /**
+   * What a join costs with no server in between: two connections inside this page, until the first picture is decoded.
+   * Taken right before a measured join, it tells how much of the time is the machine's.
+   */
+  async loopback() {
+    const [near, far] = [new RTCPeerConnection(), new RTCPeerConnection()];
+    const video = document.createElement('video');
+    video.muted = true;
+    video.autoplay = true;
+    document.getElementById('remotes').append(video);
+    const began = performance.now();
+    const picture = new Promise((resolve) => video.requestVideoFrameCallback(() => resolve(performance.now() - began)));
+    far.ontrack = ({ track }) => {
+      if (track.kind === 'video') video.srcObject = new MediaStream([track]);
+    };
+    near.onicecandidate = ({ candidate }) => candidate && void far.addIceCandidate(candidate);
+    far.onicecandidate = ({ candidate }) => candidate && void near.addIceCandidate(candidate);
+    near.addTrack(me.media.video);
+    near.addTrack(me.media.audio);
+    await near.setLocalDescription();
+    await far.setRemoteDescription(near.localDescription);
+    await far.setLocalDescription();
+    await near.setRemoteDescription(far.localDescription);
+    const took = await picture;
+    near.close();
+    far.close();
+    video.remove();
+    return took;
+  },
+
+  async leave() {
+    await room.disconnect();
+  },
+
+  /** What has been seen and heard of each of the others. */
+  view() {
+    const since = (at) => (at === undefined ? undefined : at - connectStarted);
+    return Object.fromEntries(
+      [...remotes].map(([identity, entry]) => {
+        const readable = entry.frames.filter((frame) => frame.code);
+        const last = readable.at(-1);
+        return [
+          identity,
+          {
+            firstPicture: since(entry.firstPicture),
+            firstTone: since(entry.firstTone),
+            frames: entry.frames.length,
+            readable: readable.length,
+            senders: [...new Set(readable.map((frame) => frame.code.sender))],
+            time: last?.code.time,
+            latency: last?.latency,
+            width: entry.frames.at(-1)?.width,
+            height: entry.frames.at(-1)?.height,
+            tone: entry.spectrum && peak(entry.spectrum),
+          },
+        ];
+      }),
+    );
+  },
+
+  /** Time codes of the frames decoded since `count` frames ago, to see them advance. */
+  codes(identity, count) {
+    return remote(identity).frames.slice(-count).flatMap((frame) => (frame.code ? [frame.code.time] : []));
+  },
+
+  requestQuality(identity, quality) {
+    remote(identity).publication.setVideoQuality(quality);
+  },
+
+  /**
+   * Asks for another frame size and watches what comes, all by this page's clock: when the first frame of the wanted
+   * width was decoded, the longest time without a frame, and how long this page itself stood still meanwhile.
+   */
+  async change(identity, size, wanted, watchMs) {
+    const entry = remote(identity);
+    let stall = 0;
+    let tick = performance.now();
+    const timer = setInterval(() => {
+      stall = Math.max(stall, performance.now() - tick - 10);
+      tick = performance.now();
+    }, 10);
+    const began = performance.now();
+    const from = entry.frames.at(-1)?.width;
+    if (size.element) {
+      entry.video.style.width = `${size.width}px`;
+      entry.video.style.height = `${size.height}px`;
+    } else {
+      entry.publication.setVideoDimensions(size);
+    }
+    const fresh = () => entry.frames.filter((frame) => frame.at >= began - 150);
+    const reached = () => fresh().find((frame) => frame.at >= began && frame.width === wanted);
+    const end = began + 15_000;
+    while (!reached() && performance.now() < end) await pause(10);
+    await pause(watchMs);
+    clearInterval(timer);
+    const frames = fresh();
+    let gap = 0;
+    let gapAt = 0;
+    for (let i = 1; i < frames.length; i += 1) {
+      const between = frames[i].at - frames[i - 1].at;
+      if (between > gap) [gap, gapAt] = [between, frames[i].at - began];
+    }
+    const readable = frames.filter((frame) => frame.code);
+    const codeGap = readable.reduce(
+      (most, frame, i) => (i === 0 ? 0 : Math.max(most, (frame.code.time - readable[i - 1].code.time + TIME_RANGE) % TIME_RANGE)),
+      0,
+    );
+    const first = reached();
+    return { from, to: wanted, took: first && first.at - began, gap, gapAt, codeGap, stall, window: [began, performance.now()].map(toShared) };
+  },
+
+  /** The longest time this page did not draw its own picture in a window of the shared clock. */
+  drawingGap([from, to]) {
+    const times = me.media.drawn.map(toShared).filter((at) => at > from - 200 && at < to);
+    return times.reduce((most, at, i) => (i === 0 ? 0 : Math.max(most, at - times[i - 1])), 0);
+  },
+
+  async mute(source, muted) {
+    const { track } = room.localParticipant.getTrackPublication(source);
+    await (muted ? track.mute() : track.unmute());
+  },
+
+  async shareScreen() {
+    try {
+      await room.localParticipant.setScreenShareEnabled(true, { audio: false });
+      return 'getDisplayMedia';
+    } catch (error) {
+      const canvas = document.createElement('canvas');
+      [canvas.width, canvas.height] = [800, 450];
+      const context = canvas.getContext('2d');
+      setInterval(() => draw(context, 15, 200), 200);
+      await room.localParticipant.publishTrack(canvas.captureStream(5).getVideoTracks()[0], { source: Track.Source.ScreenShare });
+      return `canvas (${error.message})`;
+    }
+  },
+
+  async stopScreen() {
+    await room.localParticipant.setScreenShareEnabled(false);
+  },
+
+  screen(identity) {
+    const video = remote(identity).screen;
+    return video?.isConnected && video.videoWidth > 0 ? { width: video.videoWidth, height: video.videoHeight } : undefined;
+  },
+
+  sendText(text) {
+    return room.localParticipant.sendText(text, { topic: 'lk.chat' }).then(() => true);
+  },
+
+  sendData(text, topic, reliable) {
+    return room.localParticipant.publishData(new TextEncoder().encode(text), { topic, reliable });
+  },
+
+  /** The simulcast layers that leave this page. */
+  async layers() {
+    const layers = [];
+    for (const report of await reports()) {
+      for (const entry of report.values()) {
+        if (entry.type === 'outbound-rtp' && entry.kind === 'video' && entry.rid) {
+          const { rid, active, frameWidth, frameHeight, framesSent, keyFramesEncoded } = entry;
+          layers.push({ rid, active, frameWidth, frameHeight, framesSent, keyFramesEncoded });
+        }
+      }
+    }
+    return layers.sort((a, b) => (a.frameWidth ?? 0) - (b.frameWidth ?? 0));
+  },
+
+  /** Cipher and network path of every connection that is up. */
+  async transports() {
+    const found = [];
+    for (const report of await reports()) {
+      for (const entry of report.values()) {
+        if (entry.type !== 'transport' || entry.dtlsState !== 'connected') continue;
+        const pair = report.get(entry.selectedCandidatePairId);
+        const local = pair && report.get(pair.localCandidateId);
+        const far = pair && report.get(pair.remoteCandidateId);
+        found.push({
+          srtpCipher: entry.srtpCipher,
+          dtlsCipher: entry.dtlsCipher,
+          tlsVersion: entry.tlsVersion,
+          local: local?.protocol,
+          remote: far?.protocol,
+          remotePort: far?.port,
+          roundTripMs: pair?.currentRoundTripTime * 1000,
+        });
+      }
+    }
+    return found;
+  },
+
+  connectionCount: () => window.connections.filter((connection) => connection.connectionState === 'connected').length,
+  now,
+};
+
+function reports() {
+  const alive = window.connections.filter((connection) => connection.connectionState !== 'closed');
+  return Promise.all(alive.map((connection) => connection.getStats()));
+}
+
+function toShared(at) {
+  return performance.timeOrigin + at;
+}
+
+function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
