@@ -1,1 +1,13 @@
-//! placeholder
+//! Load and benchmark clients for a running Anytime, light enough that hundreds of them share a thread.
+//!
+//! [`scenario`] says what happens, [`drive`] runs many [`client`]s on one thread, [`floor`] measures what sealing and
+//! sending alone costs, [`server`] starts the server and reads what the kernel says of it, [`report`] prints.
+
+pub mod client;
+pub mod drive;
+pub mod error;
+pub mod floor;
+pub mod report;
+pub mod scenario;
+pub mod server;
+pub mod socket;

@@ -1,0 +1,395 @@
+//! One light client: ICE, DTLS and SRTP of `str0m`, its own socket, and counting instead of decoding.
+
+pub mod publish;
+pub mod receive;
+pub mod signal;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use livekit_protocol::{
+    AddTrackRequest, ConnectionSettings, JoinRequest, SessionDescription, TrackSource, TrackType,
+    signal_request, signal_response,
+};
+use serde::Deserialize;
+use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::media::{Direction, MediaKind};
+use str0m::net::{Protocol, Receive};
+use str0m::{Candidate, Event, Input, Output, Rtc};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::error::LoadError;
+use crate::socket::{ReceiveBuffers, Socket};
+use publish::{Publisher, Stream};
+use receive::{Received, is_media};
+
+/// What a client does.
+#[derive(Debug, Clone, Copy)]
+pub enum Role {
+    /// Sends one video stream.
+    Publish(Stream),
+    /// Receives everything, in that many sections offered at once.
+    Subscribe {
+        /// Sections offered.
+        sections: usize,
+    },
+    /// Only stays.
+    Idle,
+}
+
+/// How far a client came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Its signal connection is being made.
+    Joining,
+    /// The server answered the join.
+    Joined,
+    /// ICE and DTLS are up.
+    Connected,
+}
+
+/// One client.
+pub struct Client {
+    name: String,
+    socket: Socket,
+    rtc: Rtc,
+    state: State,
+    pending: Option<SdpPendingOffer>,
+    offers: u32,
+    signal: Option<UnboundedSender<signal_request::Message>>,
+    received: Received,
+    publisher: Option<Publisher>,
+    deadline: Instant,
+    outbox: Run,
+}
+
+impl Client {
+    /// A client and the request with which it joins.
+    ///
+    /// # Errors
+    /// No socket, or the stack refuses.
+    pub fn new(name: String, role: Role, now: Instant) -> Result<(Self, JoinRequest), LoadError> {
+        let socket = Socket::bind()?;
+        let mut rtc = Rtc::builder().clear_codecs().enable_vp8(true).set_rtp_mode(true).build(now);
+        let transport = |what: String| LoadError::Transport { who: name.clone(), what };
+        let candidate =
+            Candidate::host(socket.local(), "udp").map_err(|error| transport(error.to_string()))?;
+        rtc.add_local_candidate(candidate);
+        let mut changes = rtc.sdp_api();
+        let mut publisher = None;
+        match role {
+            Role::Publish(stream) => {
+                let track = Some(TRACK.to_owned());
+                let mid =
+                    changes.add_media(MediaKind::Video, Direction::SendOnly, track.clone(), track, None);
+                publisher = Some(Publisher::new(stream, mid));
+            }
+            Role::Subscribe { sections } => {
+                for _ in 0..sections {
+                    changes.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
+                }
+            }
+            Role::Idle => {}
+        }
+        changes.add_channel("_reliable".to_owned());
+        let (offer, pending) = changes.apply().ok_or_else(|| transport("nothing to offer".to_owned()))?;
+        let join = JoinRequest {
+            client_info: Some(signal::client_info()),
+            connection_settings: Some(ConnectionSettings {
+                auto_subscribe: matches!(role, Role::Subscribe { .. }),
+                ..ConnectionSettings::default()
+            }),
+            add_track_requests: publisher.iter().map(|_| add_track()).collect(),
+            publisher_offer: Some(description(offer.to_sdp_string(), 1)),
+            ..JoinRequest::default()
+        };
+        let client = Self {
+            name,
+            socket,
+            rtc,
+            state: State::Joining,
+            pending: Some(pending),
+            offers: 1,
+            signal: None,
+            received: Received::default(),
+            publisher,
+            deadline: now,
+            outbox: Run::default(),
+        };
+        Ok((client, join))
+    }
+
+    /// Where its requests go from now on.
+    pub fn signaled_by(&mut self, signal: UnboundedSender<signal_request::Message>) {
+        self.signal = Some(signal);
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// How far it came.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// What it received.
+    pub fn received(&self) -> Received {
+        self.received
+    }
+
+    /// Packets that it published.
+    pub fn published(&self) -> u64 {
+        self.publisher.as_ref().map_or(0, Publisher::packets)
+    }
+
+    /// Begins to send, if it is a publisher.
+    pub fn start(&mut self, now: Instant) {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.start(now);
+        }
+    }
+
+    /// When it wants to be called again.
+    pub fn deadline(&self) -> Instant {
+        match self.publisher.as_ref().and_then(Publisher::next_frame) {
+            Some(frame) => frame.min(self.deadline),
+            None => self.deadline,
+        }
+    }
+
+    /// The server said something.
+    ///
+    /// # Errors
+    /// An answer that the stack refuses, a farewell.
+    pub fn hear(&mut self, message: signal_response::Message, now: Instant) -> Result<(), LoadError> {
+        match message {
+            signal_response::Message::Join(_) => self.state = self.state.max(State::Joined),
+            signal_response::Message::Answer(answer) => self.answered(&answer)?,
+            signal_response::Message::Trickle(trickle) => self.trickled(&trickle.candidate_init)?,
+            signal_response::Message::MediaSectionsRequirement(wanted) => {
+                self.offer_more(wanted.num_videos.max(1))?;
+            }
+            signal_response::Message::Leave(leave) => {
+                let what = format!("told to leave: {:?}", leave.reason());
+                return Err(LoadError::Signaling { who: self.name.clone(), what });
+            }
+            _ => {}
+        }
+        self.wake(now)
+    }
+
+    /// Takes what waits at its socket. Of its media only the first [`SAMPLE`] packets are decrypted, the rest is
+    /// counted.
+    ///
+    /// # Errors
+    /// The socket or the stack fails.
+    pub fn receive(&mut self, buffers: &mut ReceiveBuffers, now: Instant) -> Result<(), LoadError> {
+        let Self { socket, rtc, received, name, .. } = self;
+        let local = socket.local();
+        let mut deadline = None;
+        let (mut events, mut outbox) = (Vec::new(), std::mem::take(&mut self.outbox));
+        let mut failure = None;
+        socket.receive(buffers, |source, datagram| {
+            if is_media(datagram) && received.count(datagram.len(), now) >= SAMPLE {
+                return;
+            }
+            let Ok(input) = Receive::new(Protocol::Udp, source, local, datagram) else { return };
+            let outcome = rtc
+                .handle_input(Input::Receive(now, input))
+                .map_err(|error| error.to_string())
+                .and_then(|()| drain(rtc, socket, &mut outbox, &mut events));
+            match outcome {
+                Ok(next) => deadline = Some(next),
+                Err(what) => failure = Some(LoadError::Transport { who: name.clone(), what }),
+            }
+        })?;
+        self.outbox = outbox;
+        self.deadline = deadline.unwrap_or(self.deadline);
+        for event in events {
+            self.happened(&event);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Does what is due: timers, a frame.
+    ///
+    /// # Errors
+    /// The socket or the stack fails.
+    pub fn wake(&mut self, now: Instant) -> Result<(), LoadError> {
+        self.rtc.handle_input(Input::Timeout(now)).map_err(|error| self.broken(&error.to_string()))?;
+        self.pump()?;
+        while self.publisher.as_ref().and_then(Publisher::next_frame).is_some_and(|due| due <= now) {
+            let mut place = 0;
+            while let Some(publisher) = &mut self.publisher {
+                let more = publisher.write(&mut self.rtc, place, now);
+                self.rtc
+                    .handle_input(Input::Timeout(now))
+                    .map_err(|error| self.broken(&error.to_string()))?;
+                self.pump()?;
+                place += 1;
+                if !more {
+                    break;
+                }
+            }
+            if place == 1 {
+                // Not negotiated yet, or frames of one packet: try again with the next call.
+                break;
+            }
+        }
+        self.outbox.flush(&self.socket)
+    }
+
+    fn pump(&mut self) -> Result<(), LoadError> {
+        let mut events = Vec::new();
+        let outcome = drain(&mut self.rtc, &self.socket, &mut self.outbox, &mut events);
+        self.deadline = outcome.map_err(|what| self.broken(&what))?;
+        for event in events {
+            self.happened(&event);
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, event: &Event) {
+        match event {
+            Event::Connected => self.state = State::Connected,
+            Event::RtpPacket(_) => self.received.decrypted += 1,
+            Event::KeyframeRequest(_) => {
+                if let Some(publisher) = &mut self.publisher {
+                    publisher.want_key_frame();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, answer: &SessionDescription) -> Result<(), LoadError> {
+        if answer.id != self.offers {
+            return Ok(());
+        }
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        let parsed =
+            SdpAnswer::from_sdp_string(&answer.sdp).map_err(|error| self.broken(&error.to_string()))?;
+        let outcome = self.rtc.sdp_api().accept_answer(pending, parsed);
+        outcome.map_err(|error| self.broken(&format!("{error} in the answer\n{}", answer.sdp)))
+    }
+
+    fn trickled(&mut self, init: &str) -> Result<(), LoadError> {
+        let init: CandidateInit =
+            serde_json::from_str(init).map_err(|error| self.broken(&error.to_string()))?;
+        // An end mark, or a kind that this stack does not know.
+        if let Ok(candidate) = Candidate::from_sdp_string(&init.candidate) {
+            self.rtc.add_remote_candidate(candidate);
+        }
+        Ok(())
+    }
+
+    fn offer_more(&mut self, videos: u32) -> Result<(), LoadError> {
+        if self.pending.is_some() {
+            return Ok(());
+        }
+        let mut changes = self.rtc.sdp_api();
+        for _ in 0..videos {
+            changes.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
+        }
+        let Some((offer, pending)) = changes.apply() else { return Ok(()) };
+        self.offers += 1;
+        self.pending = Some(pending);
+        let offer = description(offer.to_sdp_string(), self.offers);
+        if let Some(signal) = &self.signal {
+            // A closed connection is reported by its task.
+            let _ = signal.send(signal_request::Message::Offer(offer));
+        }
+        Ok(())
+    }
+
+    fn broken(&self, what: &str) -> LoadError {
+        LoadError::Transport { who: self.name.clone(), what: what.to_owned() }
+    }
+}
+
+/// Takes everything out of the stack. Returns when it wants to be called again.
+fn drain(
+    rtc: &mut Rtc,
+    socket: &Socket,
+    outbox: &mut Run,
+    events: &mut Vec<Event>,
+) -> Result<Instant, String> {
+    loop {
+        match rtc.poll_output().map_err(|error| error.to_string())? {
+            Output::Timeout(deadline) => return Ok(deadline.min(Instant::now() + LONGEST_SLEEP)),
+            Output::Transmit(transmit) => outbox
+                .add(socket, transmit.destination, &transmit.contents)
+                .map_err(|error| error.to_string())?,
+            Output::Event(event) => events.push(event),
+        }
+    }
+}
+
+/// Datagrams that leave together: a publisher's frame is one run.
+#[derive(Debug, Default)]
+struct Run {
+    destination: Option<SocketAddr>,
+    segment: usize,
+    contents: Vec<u8>,
+}
+
+impl Run {
+    fn add(&mut self, socket: &Socket, destination: SocketAddr, datagram: &[u8]) -> Result<(), LoadError> {
+        let fits = self.destination == Some(destination)
+            && self.segment == datagram.len()
+            && self.contents.len() + datagram.len() <= MAX_RUN;
+        if !fits {
+            self.flush(socket)?;
+            self.destination = Some(destination);
+            self.segment = datagram.len();
+        }
+        self.contents.extend_from_slice(datagram);
+        // Anything but media leaves at once.
+        if is_media(datagram) { Ok(()) } else { self.flush(socket) }
+    }
+
+    fn flush(&mut self, socket: &Socket) -> Result<(), LoadError> {
+        if let Some(destination) = self.destination.take() {
+            socket.send(destination, &self.contents, self.segment)?;
+            self.contents.clear();
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct CandidateInit {
+    candidate: String,
+}
+
+fn add_track() -> AddTrackRequest {
+    AddTrackRequest {
+        cid: TRACK.to_owned(),
+        name: "camera".to_owned(),
+        r#type: TrackType::Video as i32,
+        source: TrackSource::Camera as i32,
+        width: 1280,
+        height: 720,
+        ..AddTrackRequest::default()
+    }
+}
+
+fn description(sdp: String, id: u32) -> SessionDescription {
+    SessionDescription { r#type: "offer".to_owned(), sdp, id, ..SessionDescription::default() }
+}
+
+/// The published track's id.
+const TRACK: &str = "loadtest-camera";
+/// Packets per client that are decrypted, so that a run that delivers rubbish fails.
+pub const SAMPLE: u64 = 100;
+/// What one GSO send may carry here.
+const MAX_RUN: usize = 60_000;
+/// A stack that wants nothing is looked at that often.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);

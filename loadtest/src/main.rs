@@ -1,0 +1,163 @@
+//! `loadtest`: what the server costs, beside the floor.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use loadtest::client::publish::Stream;
+use loadtest::error::LoadError;
+use loadtest::floor::{self, Pattern};
+use loadtest::report::{self, Row};
+use loadtest::scenario::{self, Forward};
+
+#[derive(Parser)]
+#[command(about = "Load and benchmark clients for Anytime")]
+struct Arguments {
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Sealing and sending alone; needs no server.
+    Floor(Load),
+    /// CPU per forwarded packet of a server, beside the floor.
+    Forward(ServerLoad),
+    /// Resident memory per idle participant and per subscription.
+    Memory(ServerOnly),
+    /// Forwarding, then memory.
+    Bench(ServerLoad),
+}
+
+#[derive(Args, Clone, Copy)]
+struct Load {
+    /// Participants who publish one video each.
+    #[arg(long, default_value_t = 1)]
+    publishers: usize,
+    /// Participants who receive all of them.
+    #[arg(long, default_value_t = 100)]
+    subscribers: usize,
+    /// Packets of a frame.
+    #[arg(long, default_value_t = 9)]
+    burst: usize,
+    /// Frames a second.
+    #[arg(long, default_value_t = 30)]
+    fps: u32,
+    /// Seconds that each run is measured.
+    #[arg(long, default_value_t = 15)]
+    seconds: u64,
+    /// Runs; the median counts.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+}
+
+#[derive(Args)]
+struct ServerLoad {
+    /// The server's binary; it is started with --dev on free ports.
+    #[arg(long)]
+    server: PathBuf,
+    /// Worker threads of the server (default: its own).
+    #[arg(long)]
+    workers: Option<u16>,
+    #[command(flatten)]
+    load: Load,
+}
+
+#[derive(Args)]
+struct ServerOnly {
+    /// The server's binary; it is started with --dev on free ports.
+    #[arg(long)]
+    server: PathBuf,
+    /// Participants, and subscriptions.
+    #[arg(long, default_value_t = 1000)]
+    count: usize,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loadtest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(what: What) -> Result<(), LoadError> {
+    match what {
+        What::Floor(load) => floors(load),
+        What::Forward(asked) => forward(&asked),
+        What::Memory(asked) => memory(&asked.server, asked.count),
+        What::Bench(asked) => {
+            forward(&asked)?;
+            memory(&asked.server, MEMORY_COUNT)
+        }
+    }
+}
+
+fn floors(load: Load) -> Result<(), LoadError> {
+    let mut rows = Vec::new();
+    for burst in [1, 3, load.burst] {
+        // As many packets a second, whatever the burst.
+        let fps = load.fps * u32::try_from(load.burst).unwrap_or(1) / u32::try_from(burst).unwrap_or(1);
+        let pattern = Pattern {
+            receivers: load.subscribers,
+            burst,
+            fps,
+            packet_bytes: PACKET_BYTES,
+            streams: load.publishers,
+        };
+        eprintln!("floor: bursts of {burst}, {fps} a second, {} receivers", load.subscribers);
+        rows.push((
+            format!("bursts of {burst}"),
+            floor::measure(pattern, Duration::from_secs(load.seconds))?,
+        ));
+    }
+    println!("{}", report::floor(&rows));
+    Ok(())
+}
+
+fn forward(asked: &ServerLoad) -> Result<(), LoadError> {
+    let load = asked.load;
+    let duration = Duration::from_secs(load.seconds);
+    let stream = Stream { fps: load.fps, burst: load.burst, payload_bytes: PAYLOAD_BYTES };
+    let scenario = Forward {
+        publishers: load.publishers,
+        subscribers: load.subscribers,
+        stream,
+        duration,
+        workers: asked.workers,
+    };
+    let mut runs = Vec::new();
+    for number in 1..=load.runs {
+        eprintln!("forward: run {number} of {}: floor, server, floor, {} s each", load.runs, load.seconds);
+        let before = floor::measure(scenario.pattern(PACKET_BYTES), duration)?;
+        let forwarded = scenario.run(&asked.server)?;
+        if forwarded.undecrypted > 0 {
+            eprintln!("forward: {} subscribers could not decrypt their sample", forwarded.undecrypted);
+        }
+        let packet_bytes = forwarded.packet_bytes.round() as usize;
+        runs.push((before, forwarded, floor::measure(scenario.pattern(packet_bytes), duration)?));
+    }
+    let name = format!(
+        "{} to {}, bursts of {} at {} a second",
+        load.publishers, load.subscribers, load.burst, load.fps
+    );
+    println!("{}", report::forward(&[Row { name, runs }]));
+    Ok(())
+}
+
+fn memory(server: &Path, count: usize) -> Result<(), LoadError> {
+    eprintln!("memory: {count} participants and as many subscriptions");
+    let (participants, subscriptions) = scenario::memory(server, count)?;
+    println!("{}", report::memory(participants, subscriptions));
+    Ok(())
+}
+
+/// Bytes of UDP payload of a video packet.
+const PACKET_BYTES: usize = 1200;
+/// Bytes of RTP payload that make about that, with header, extensions and tag.
+const PAYLOAD_BYTES: usize = 1150;
+/// Of each, as the documented numbers are.
+const MEMORY_COUNT: usize = 1000;

@@ -1,0 +1,176 @@
+//! What happens in a load test.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::client::publish::Stream;
+use crate::client::{Role, SAMPLE, State};
+use crate::drive::Drive;
+use crate::error::LoadError;
+use crate::floor::{Cost, Pattern};
+use crate::server::Server;
+
+/// One publisher or more, and many subscribers of all of them, in one room.
+#[derive(Debug, Clone, Copy)]
+pub struct Forward {
+    /// Participants who send.
+    pub publishers: usize,
+    /// Participants who receive.
+    pub subscribers: usize,
+    /// What each publisher sends.
+    pub stream: Stream,
+    /// How long is measured.
+    pub duration: Duration,
+    /// Worker threads of the server; its default if not given.
+    pub workers: Option<u16>,
+}
+
+/// What forwarding took.
+#[derive(Debug, Clone, Copy)]
+pub struct Forwarded {
+    /// Packets that reached subscribers, and what the server process spent.
+    pub cost: Cost,
+    /// Packets that should have reached subscribers.
+    pub expected: u64,
+    /// Packets that the server says it sent.
+    pub server_says: f64,
+    /// Bytes of UDP payload of one packet, as received.
+    pub packet_bytes: f64,
+    /// Subscribers whose sample did not decrypt completely.
+    pub undecrypted: usize,
+}
+
+/// Resident memory of one kind of thing.
+#[derive(Debug, Clone, Copy)]
+pub struct Resident {
+    /// How many there were.
+    pub count: usize,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+impl Forward {
+    /// The pattern whose floor this is to be compared with.
+    pub fn pattern(&self, packet_bytes: usize) -> Pattern {
+        Pattern {
+            receivers: self.subscribers,
+            burst: self.stream.burst,
+            fps: self.stream.fps,
+            packet_bytes,
+            streams: self.publishers,
+        }
+    }
+
+    /// Runs it against a server started from `binary`.
+    ///
+    /// # Errors
+    /// Whatever keeps a client from receiving.
+    pub fn run(&self, binary: &Path) -> Result<Forwarded, LoadError> {
+        let server = Server::start(binary, self.workers)?;
+        let mut drive = Drive::new(server.url())?;
+        let publishers = publishers(&mut drive, "forward", self.publishers, self.stream)?;
+        for number in 0..self.subscribers {
+            let role = Role::Subscribe { sections: self.publishers };
+            drive.join("forward", &format!("subscriber-{number}"), role)?;
+            if number % JOINS_AT_ONCE == 0 {
+                drive.run_for(Duration::from_millis(20))?;
+            }
+        }
+        let everyone = self.publishers + self.subscribers;
+        drive.run_until("transports", everyone, SETUP, |client| client.state() == State::Connected)?;
+        publishers.iter().for_each(|number| drive.start(*number));
+        let sample = SAMPLE.max(self.stream.burst as u64);
+        drive.run_until("media", self.subscribers, SETUP, |client| client.received().packets > sample)?;
+        drive.run_for(WARM_UP)?;
+        self.measured(&server, &mut drive)
+    }
+
+    fn measured(&self, server: &Server, drive: &mut Drive) -> Result<Forwarded, LoadError> {
+        let totals = |drive: &Drive| {
+            let clients = drive.clients().iter();
+            let all = clients
+                .map(|client| (client.received().packets, client.received().bytes, client.published()));
+            all.fold((0, 0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1, sum.2 + one.2))
+        };
+        let (before, from) = (totals(drive), server.sample()?);
+        drive.run_for(self.duration)?;
+        let (after, to) = (totals(drive), server.sample()?);
+        let packets = after.0 - before.0;
+        let expected = (after.2 - before.2) * self.subscribers as u64;
+        let short = |client: &&crate::client::Client| {
+            client.received().packets > 0 && client.received().decrypted < SAMPLE
+        };
+        Ok(Forwarded {
+            cost: Cost { packets, sent: expected, cpu: to.cpu.saturating_sub(from.cpu) },
+            expected,
+            server_says: to.video_sent - from.video_sent,
+            packet_bytes: (after.1 - before.1) as f64 / packets.max(1) as f64,
+            undecrypted: drive.clients().iter().filter(short).count(),
+        })
+    }
+}
+
+/// Resident memory of idle participants and of subscriptions, `count` of each, in rooms of ten. Two servers, the same
+/// participants: to the second, one participant per room publishes before the others join.
+///
+/// # Errors
+/// Whatever keeps a client from joining.
+pub fn memory(binary: &Path, count: usize) -> Result<(Resident, Resident), LoadError> {
+    let rooms = count.div_ceil(PER_ROOM);
+    let mut totals = [0_u64; 2];
+    let mut empty = [0_u64; 2];
+    let mut subscriptions = 0;
+    for (publish, (total, empty)) in [false, true].into_iter().zip(totals.iter_mut().zip(&mut empty)) {
+        let server = Server::start(binary, None)?;
+        let mut drive = Drive::new(server.url())?;
+        // One room first, so that what is made once per process is not counted.
+        fill(&mut drive, usize::MAX, publish)?;
+        *empty = server.resident_bytes()?;
+        for room in 0..rooms {
+            fill(&mut drive, room, publish)?;
+        }
+        drive.run_for(SETTLE)?;
+        *total = server.resident_bytes()?;
+        if publish {
+            subscriptions = server.metric("anytime_subscriptions", &[])? as usize;
+        }
+    }
+    let grown =
+        |place: usize| totals.get(place).zip(empty.get(place)).map_or(0, |(all, none)| all - none.min(all));
+    let subscriptions = subscriptions.saturating_sub(PER_ROOM);
+    let participants = Resident { count: rooms * (PER_ROOM + 1), bytes: grown(0) };
+    Ok((participants, Resident { count: subscriptions, bytes: grown(1).saturating_sub(grown(0)) }))
+}
+
+/// A room with one participant who may publish, and ten who would receive.
+fn fill(drive: &mut Drive, room: usize, publish: bool) -> Result<(), LoadError> {
+    let room = format!("memory-{room}");
+    let stream = Stream { fps: 1, burst: 1, payload_bytes: 100 };
+    let first = if publish { Role::Publish(stream) } else { Role::Idle };
+    let connected = |client: &crate::client::Client| client.state() == State::Connected;
+    drive.join(&room, &format!("{room}-first"), first)?;
+    drive.run_until("transports", drive.clients().len(), SETUP, connected)?;
+    for number in 0..PER_ROOM {
+        drive.join(&room, &format!("{room}-{number}"), Role::Subscribe { sections: 1 })?;
+    }
+    drive.run_until("transports", drive.clients().len(), SETUP, connected)
+}
+
+fn publishers(drive: &mut Drive, room: &str, count: usize, stream: Stream) -> Result<Vec<usize>, LoadError> {
+    let joined =
+        (0..count).map(|number| drive.join(room, &format!("publisher-{number}"), Role::Publish(stream)));
+    let numbers = joined.collect::<Result<Vec<_>, _>>()?;
+    drive.run_until("publishers", count, SETUP, |client| client.state() == State::Connected)?;
+    Ok(numbers)
+}
+
+/// Joins before their answers are looked at.
+const JOINS_AT_ONCE: usize = 10;
+/// Subscribers of a room in the memory scenario.
+const PER_ROOM: usize = 10;
+/// For everybody to be connected.
+const SETUP: Duration = Duration::from_secs(60);
+/// Before measuring.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Until buffers of handshakes are given back.
+const SETTLE: Duration = Duration::from_secs(3);
