@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# What a forwarded packet costs, beside the floor measured in the same run, and what an idle participant holds.
+source "$(dirname "$0")/lib.sh"
+
+step "building, optimized"
+cargo build --release --package signaling --bin anytime --package loadtest
+
+step "inside the engine"
+cargo bench --package sfu-engine
+
+step "the whole path, and memory"
+target/release/loadtest bench --server target/release/anytime

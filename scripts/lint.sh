@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Formatting, clippy, the page's linters, architecture and file lengths. Stops at the first that fails.
+source "$(dirname "$0")/lib.sh"
+
+step "cargo fmt --check"
+cargo fmt --all --check
+
+step "file lengths"
+scripts/file-lengths.sh
+
+step "cargo clippy"
+cargo clippy --workspace --all-targets --features sfu-engine/fault-injection -- -D warnings
+
+step "what may call what"
+# Of the whole workspace, so that features are resolved as in `make test` and nothing is built twice.
+cargo test --workspace --features sfu-engine/fault-injection --test architecture
+
+if [ -f signaling/web/package.json ]; then
+    step "the call page: tsc and eslint"
+    npm --prefix signaling/web run --silent lint
+fi
+step "lint: done"

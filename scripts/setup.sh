@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Everything that building and testing needs. Does nothing, quickly, where it is there already.
+source "$(dirname "$0")/lib.sh"
+
+# Debian packages: a C compiler for the cipher library.
+packages=()
+command -v cc >/dev/null || packages+=(build-essential)
+command -v curl >/dev/null || packages+=(curl ca-certificates)
+if [ ${#packages[@]} -gt 0 ]; then
+    step "apt: ${packages[*]}"
+    root apt-get -o DPkg::Lock::Timeout=300 update -q
+    root apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "${packages[@]}"
+fi
+
+command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup (rust-toolchain.toml names the version)"; exit 1; }
+# With rustup, asking for the version installs the toolchain that rust-toolchain.toml names.
+cargo --version >/dev/null
+cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || {
+    step "rustup: clippy and rustfmt"
+    rustup component add clippy rustfmt
+}
+
+command -v node >/dev/null || { echo "Node is missing: 20.19 or newer is needed"; exit 1; }
+node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' ||
+    { echo "Node $(node --version) is too old: 20.19 or newer is needed"; exit 1; }
+if [ -f signaling/web/package-lock.json ]; then npm_install signaling/web; fi
+
+if [ -x scripts/setup-browser.sh ]; then scripts/setup-browser.sh; fi
