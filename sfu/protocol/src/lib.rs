@@ -13,7 +13,7 @@ mod ids;
 
 pub use command::{
     AddTrack, ClientTraits, Command, ConnectionMode, DataKind, Join, Layer, LayerQuality, LeaveReason,
-    MediaKind, Permissions, SimulcastLayer, TrackDemand, Target,
+    MediaKind, Permissions, SimulcastLayer, Target, TrackDemand,
 };
 pub use event::{
     EndReason, Event, NegotiationError, PublishedTrack, RosterChange, RosterEntry, SubscriptionFailure,
