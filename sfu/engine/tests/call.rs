@@ -134,3 +134,25 @@ fn members_of_a_room_may_be_on_different_shards() {
         }
     }
 }
+
+#[test]
+fn an_ice_restart_goes_unnoticed_by_everyone() {
+    let mut world = World::new(6, 1);
+    let ana = world.join("ana", 0, NEAR);
+    let ben = world.join("ben", 0, NEAR);
+    let video = world.publish_video(ana, &[("", 3000)]);
+    world.connect(ben);
+    world.run(Duration::from_secs(3));
+    for _ in 0..3 {
+        for client in [ana, ben] {
+            let sdp = world.clients[client].restart_ice();
+            let participant = world.clients[client].participant.clone();
+            world.command(0, Command::Offer { participant, id: 7, sdp });
+        }
+        world.run(Duration::from_secs(20));
+    }
+    assert!(!world.events.iter().any(|(_, event)| matches!(event, Event::Ended { .. })), "nobody was ended");
+    let frames = world.clients[ben].frames_of(&video);
+    assert!(frames.len() > 60 * 29, "{} frames", frames.len());
+    assert!(frames.iter().all(|frame| frame.intact && frame.contiguous));
+}

@@ -38,8 +38,8 @@ pub struct Peer {
     pub ingress: Ingress,
     /// What it receives.
     pub egress: Egress,
-    /// The local ICE user fragment by which its first check is found.
-    pub ufrag: String,
+    /// The local ICE user fragments by which its checks are found: the newest last, and the one before a restart.
+    pub ufrags: Vec<String>,
     /// Whether it stands in the shard's list of peers to be flushed.
     pub touched: bool,
     /// The deadline that stands in the shard's timers for it.
@@ -74,7 +74,7 @@ impl Peer {
             negotiation: parts.negotiation,
             ingress: parts.ingress,
             egress: parts.egress,
-            ufrag: parts.ufrag,
+            ufrags: vec![parts.ufrag],
             touched: false,
             scheduled: None,
             channels: Vec::new(),

@@ -135,7 +135,7 @@ impl Shard {
         for peer in peers {
             self.demux.remove_addresses(peer);
             if let Some(peer) = self.peers.try_remove(peer.0) {
-                self.demux.remove_ufrag(&peer.ufrag);
+                peer.ufrags.iter().for_each(|ufrag| self.demux.remove_ufrag(ufrag));
             }
         }
         self.participants.try_remove(index.0);

@@ -13,6 +13,7 @@ use crate::room::{Origin, TrackFacts};
 use crate::rtp::extension::{Extension, ExtensionMap};
 use crate::sdp::{LocalParameters, Outcome, PublishedSection, WantedTrack};
 use crate::stats::Drop;
+use crate::transport::ice::IceCredentials;
 
 impl Shard {
     pub(super) fn on_offer(&mut self, now: Instant, participant: ParticipantIndex, id: u32, sdp: &str) {
@@ -20,14 +21,21 @@ impl Shard {
         let (sid, index) = (entry.sid.clone(), entry.publisher);
         let (pending, permissions) = (entry.pending.clone(), entry.permissions);
         let wanted = self.wanted(participant);
-        let Some(local) = self.local_parameters(index) else { return };
+        let Some(mut local) = self.local_parameters(index) else { return };
         let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let restart = peer.negotiation.restarts_ice(sdp).then(IceCredentials::generate).and_then(Result::ok);
+        if let Some(fresh) = &restart {
+            local.ice = crate::sdp::IceCredentials { ufrag: fresh.ufrag.clone(), pwd: fresh.pwd.clone() };
+        }
         let outcome =
             peer.negotiation.apply_offer(sdp, &local, &pending, &wanted, permissions, &mut self.rng);
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return self.refuse(sid, Target::Publisher, id, error.into()),
         };
+        if let Some(fresh) = restart {
+            self.restart_ice(index, fresh);
+        }
         if let Err(error) = self.apply_remote(now, index, &outcome) {
             return self.refuse(sid, Target::Publisher, id, error);
         }
@@ -126,6 +134,18 @@ impl Shard {
         error: NegotiationError,
     ) {
         self.events.push_back(Event::NegotiationFailed { participant, target, id, error });
+    }
+
+    /// New credentials of ours. Checks with those of before still find the peer, until the next restart.
+    fn restart_ice(&mut self, index: PeerIndex, fresh: IceCredentials) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        self.demux.add_ufrag(fresh.ufrag.clone(), index);
+        peer.ufrags.push(fresh.ufrag.clone());
+        if peer.ufrags.len() > 2 {
+            let oldest = peer.ufrags.remove(0);
+            self.demux.remove_ufrag(&oldest);
+        }
+        peer.transport.restart_ice(fresh);
     }
 
     fn apply_remote(

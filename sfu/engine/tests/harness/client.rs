@@ -203,6 +203,15 @@ impl Client {
         offer.to_sdp_string()
     }
 
+    /// Offers an ICE restart.
+    pub fn restart_ice(&mut self) -> String {
+        let mut api = self.rtc.sdp_api();
+        api.ice_restart(true);
+        let (offer, pending) = api.apply().expect("a restart is a change");
+        self.pending = Some(pending);
+        offer.to_sdp_string()
+    }
+
     /// Whether it has made an offer.
     pub fn has_offered(&self) -> bool {
         self.offered
