@@ -155,7 +155,7 @@ pub struct Stats {
     pub joins: u64,
     /// Participants here now.
     pub participants: u64,
-    /// Rooms with members here now.
+    /// Rooms known here now: with members, or of which the roster is kept here.
     pub rooms: u64,
     /// Published tracks here now, audio.
     pub tracks_audio: u64,

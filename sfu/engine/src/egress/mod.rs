@@ -75,9 +75,12 @@ impl Egress {
         }
     }
 
-    /// Header extensions that this peer takes.
-    pub fn set_extensions(&mut self, extensions: ExtensionMap) {
-        self.extensions = extensions;
+    /// Header extensions that this peer takes in one of its sections. An identifier means the same in all of
+    /// them (RFC 9143 section 9).
+    pub fn add_extensions(&mut self, extensions: &ExtensionMap) {
+        for (id, extension) in extensions.iter() {
+            self.extensions.insert(id, extension);
+        }
     }
 
     /// A subscription has its media section. Returns its place.
@@ -123,6 +126,7 @@ impl Egress {
         now: Instant,
     ) -> Option<Layer> {
         let subscription = self.subscriptions.get_mut(slot)?;
+        self.next_report.get_or_insert(now + REPORT_INTERVAL);
         let target = match subscription.kind {
             // What comes after unmuting begins anew, with a key frame.
             _ if muted => None,
@@ -193,7 +197,9 @@ impl Egress {
         }
         if twice {
             let again = Queued { slot, packet: Arc::clone(packet), rewritten, repair: true };
-            self.pacer.push(again, audio);
+            if !self.pacer.push(again, audio) {
+                stats.drop(Drop::PacerFull);
+            }
         }
         (Accepted { queued, key_frame: None }, select)
     }
@@ -239,8 +245,9 @@ impl Egress {
                 continue;
             };
             // A receiver asks for a packet a few times only. One that was lost as retransmission too is sent
-            // twice, so that at 10 % loss the last request is not what the frame hangs on.
-            let copies = if entry.again && subscription.repair.is_some() { 2 } else { 1 };
+            // twice, then three times, so that at 10 % loss the last request is not what the frame hangs on.
+            let copies = if subscription.repair.is_some() { entry.resent.min(2) + 1 } else { 1 };
+            let mut sent = false;
             for _ in 0..copies {
                 if !subscription.budget.take(packet.payload.len()) {
                     stats.drop(Drop::RetransmitBudget);
@@ -248,11 +255,15 @@ impl Egress {
                 }
                 let queued =
                     Queued { slot, packet: Arc::clone(packet), rewritten: entry.rewritten, repair: true };
-                if !self.pacer.push(queued, audio) {
+                if self.pacer.push(queued, audio) {
+                    sent = true;
+                } else {
                     stats.drop(Drop::PacerFull);
                 }
             }
-            subscription.sent.mark_resent(*wire, now);
+            if sent {
+                subscription.sent.mark_resent(*wire, now);
+            }
         }
     }
 

@@ -16,9 +16,9 @@ const MOST: usize = 1024;
 /// An entry younger than this is not overwritten while the log may grow.
 const HOLD_MS: u32 = 1200;
 
-/// A request within this share of a round trip after a retransmission crossed it on the way. More than a whole
-/// one, for a receiver's last request may leave just as the packet arrives.
-const ECHO_PERCENT: u32 = 115;
+/// A request within this share of a round trip after a retransmission crossed it on the way. Not more than a whole
+/// one: receivers ask a few times only, a round trip apart, and none of those requests may be wasted.
+const ECHO_PERCENT: u32 = 95;
 
 /// The same for the first sending, where a request cannot be honest sooner than a round trip after it: a packet
 /// that was itself late has been asked for before it was sent. Less than a whole one, for estimates err.
@@ -36,8 +36,8 @@ pub struct SentEntry {
     pub source: u32,
     /// How it read.
     pub rewritten: Rewritten,
-    /// It was sent again before, and lost again.
-    pub again: bool,
+    /// How often it was sent again before, and lost again.
+    pub resent: u8,
 }
 
 /// What is to be done about a packet that was asked for again.
@@ -128,7 +128,7 @@ impl SentLog {
             layer: Layer(entry.layer),
             source: entry.source,
             rewritten: Rewritten { sequence, timestamp: entry.timestamp, vp8 },
-            again: entry.resent > 0,
+            resent: entry.resent,
         })
     }
 
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_sent_again_a_round_trip_apart_and_three_times_at_most() {
+    fn a_packet_is_sent_again_a_round_trip_apart_and_a_few_times_at_most() {
         let start = test_epoch();
         let mut log = log(100, start);
         let mut now = start + Duration::from_millis(160);
@@ -272,7 +272,7 @@ mod tests {
             assert_eq!(entry.rewritten.timestamp, 60);
             assert_eq!(entry.source, ExtendedSequence::first(0).plus(60).0 as u32);
             log.mark_resent(wire, now);
-            assert_eq!(log.lookup(wire, now + Duration::from_millis(110), RTT, 9), Retransmit::TooSoon);
+            assert_eq!(log.lookup(wire, now + Duration::from_millis(90), RTT, 9), Retransmit::TooSoon);
             now += RTT * 2;
         }
         assert_eq!(log.lookup(wire, now, RTT, 3), Retransmit::TooOften);

@@ -121,9 +121,11 @@ impl Subscription {
         self.payload_types.iter().find(|payload| payload.codec == codec).copied()
     }
 
-    /// The layer being sent, or waited for if nothing is sent yet.
-    pub fn layer(&self) -> Option<Layer> {
-        self.select.current().or_else(|| self.select.target())
+    /// The subscriber cannot decode: the layer whose key frame it needs, at most once per [`ASK_AGAIN`] however
+    /// often it says so.
+    pub fn on_picture_loss(&mut self, now: Instant) -> Option<Layer> {
+        let layer = self.select.current().or_else(|| self.select.target())?;
+        self.ask(layer, now)
     }
 
     /// The layer wanted from the publisher.
@@ -134,6 +136,10 @@ impl Subscription {
     /// The layer whose key frame has to be asked for now, at most once per [`ASK_AGAIN`].
     pub fn ask_key_frame(&mut self, now: Instant) -> Option<Layer> {
         let layer = self.select.wants_key_frame()?;
+        self.ask(layer, now)
+    }
+
+    fn ask(&mut self, layer: Layer, now: Instant) -> Option<Layer> {
         let lately = self
             .asked
             .is_some_and(|(asked, at)| asked == layer && now.saturating_duration_since(at) < ASK_AGAIN);

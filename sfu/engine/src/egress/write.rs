@@ -1,6 +1,6 @@
 //! Writing what waits in the pacer into the send buffer, in runs of equal size: header, payload, cipher.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sfu_protocol::MediaKind;
 
@@ -26,6 +26,9 @@ const PADDING: usize = 16;
 
 /// The original sequence number before a retransmission's payload (RFC 4588 section 4).
 const RTX_HEADER: usize = 2;
+
+/// A packet older than this comes from the memory, not straight from its publisher.
+const REPLAYED: Duration = Duration::from_millis(250);
 
 /// Datagrams of one size, the last of which may be shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +59,6 @@ impl Egress {
         let overhead = transport.srtp_overhead();
         let limit = buffer.len().min(RUN_BYTES);
         let mut run = Run { size: 0, segment: 0, segments: 0 };
-        let mut oldest = now;
         while run.segments < RUN_SEGMENTS {
             let Some(next) = self.pacer.front() else { break };
             let Some(subscription) = self.subscriptions.get_mut(next.slot) else {
@@ -81,7 +83,11 @@ impl Egress {
                 continue;
             };
             subscription.count(next, total, stats);
-            oldest = oldest.min(next.packet.arrival);
+            // What is sent again, or replayed to a late joiner, was not held up here.
+            let delay = now.saturating_duration_since(next.packet.arrival);
+            if !next.repair && delay < REPLAYED {
+                stats.forwarding_delay.add(delay, 1);
+            }
             self.pacer.pop();
             run.size += total;
             run.segments += 1;
@@ -94,7 +100,6 @@ impl Egress {
         if run.segments == 0 {
             return None;
         }
-        stats.forwarding_delay.add(now.saturating_duration_since(oldest), run.segments as u64);
         Some(run)
     }
 }
@@ -137,7 +142,7 @@ impl Subscription {
         let end = body + packet.payload.len();
         // Without a source of its own for retransmissions the same numbers go out twice, and then the bytes
         // have to be the same too: an AES-GCM nonce must never see two plain texts.
-        let may_pad = self.repair.is_some();
+        let may_pad = self.repair.is_some() && payload.repair.is_some();
         let padding = match target {
             Some(target) if end > target => return Written::OtherSize,
             Some(target) if may_pad && target - end <= PADDING => target - end,

@@ -8,42 +8,39 @@ use std::time::{Duration, Instant};
 pub struct KeyFrameRequests {
     interval: Duration,
     asked: Option<Instant>,
-    wanted: bool,
+    /// Since when somebody waits for one.
+    wanted: Option<Instant>,
 }
 
 impl KeyFrameRequests {
     /// Nobody has asked. At least `interval` lies between two requests.
     pub fn new(interval: Duration) -> Self {
-        Self { interval, asked: None, wanted: false }
+        Self { interval, asked: None, wanted: None }
     }
 
     /// Somebody needs a key frame. Whoever asks again before it came changes nothing.
-    pub fn want(&mut self) {
-        self.wanted = true;
+    pub fn want(&mut self, now: Instant) {
+        self.wanted.get_or_insert(now);
     }
 
     /// A key frame began to arrive. Who asked before is served by it.
     pub fn on_key_frame(&mut self) {
-        self.wanted = false;
+        self.wanted = None;
     }
 
     /// Whether to send a request now. One that stays unanswered is repeated after the interval.
     pub fn poll(&mut self, now: Instant) -> bool {
-        let due = self.wanted && self.poll_timeout().is_none_or(|at| at <= now);
+        let due = self.poll_timeout().is_some_and(|at| at <= now);
         if due {
             self.asked = Some(now);
         }
         due
     }
 
-    /// When the throttle lets the next request through; `None` if none is wanted or nothing holds it back.
+    /// When the next request is to go out: at once, or when the throttle lets it. `None` if none is wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.asked.filter(|_| self.wanted).map(|asked| asked + self.interval)
-    }
-
-    /// Whether a request waits, held back or not.
-    pub fn is_wanted(&self) -> bool {
-        self.wanted
+        let wanted = self.wanted?;
+        Some(self.asked.map_or(wanted, |asked| wanted.max(asked + self.interval)))
     }
 }
 
@@ -59,10 +56,11 @@ mod tests {
         let start = test_epoch();
         let mut requests = KeyFrameRequests::new(INTERVAL);
         assert!(!requests.poll(start), "nobody asked");
-        requests.want();
+        requests.want(start);
+        assert_eq!(requests.poll_timeout(), Some(start));
         assert!(requests.poll(start));
         requests.on_key_frame();
-        requests.want();
+        requests.want(start + Duration::from_millis(50));
         assert!(!requests.poll(start + Duration::from_millis(100)), "throttled");
         assert_eq!(requests.poll_timeout(), Some(start + INTERVAL));
         assert!(requests.poll(start + INTERVAL));
@@ -73,7 +71,7 @@ mod tests {
         let start = test_epoch();
         let mut requests = KeyFrameRequests::new(INTERVAL);
         for _ in 0..1000 {
-            requests.want();
+            requests.want(start);
         }
         assert!(requests.poll(start));
         requests.on_key_frame();
@@ -85,7 +83,7 @@ mod tests {
     fn an_unanswered_request_is_repeated() {
         let start = test_epoch();
         let mut requests = KeyFrameRequests::new(INTERVAL);
-        requests.want();
+        requests.want(start);
         let asked = (0..3000).filter(|ms| requests.poll(start + Duration::from_millis(*ms))).count();
         assert_eq!(asked, 6);
     }

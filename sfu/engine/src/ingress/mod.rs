@@ -224,11 +224,10 @@ impl Ingress {
         &self.tracks
     }
 
-    /// Mutes or unmutes a track: nothing of a muted one is forwarded.
-    pub fn set_muted(&mut self, sid: &TrackSid, muted: bool) {
-        if let Some(track) = self.tracks.iter_mut().find(|track| track.sid == *sid) {
-            track.muted = muted;
-        }
+    /// Mutes or unmutes a track: nothing of a muted one is forwarded. False if it is not published here.
+    pub fn set_muted(&mut self, sid: &TrackSid, muted: bool) -> bool {
+        let track = self.tracks.iter_mut().find(|track| track.sid == *sid);
+        track.map(|track| track.muted = muted).is_some()
     }
 
     /// A decrypted RTP packet. Returns what is to be forwarded, or counts why nothing is.
@@ -285,6 +284,7 @@ impl Ingress {
         } else {
             (sequence, stream.on_media(now, sequence, header.timestamp))
         };
+        self.next_report.get_or_insert(now + REPORT_INTERVAL);
         if !received.new {
             return Err(Drop::Replayed);
         }
@@ -353,10 +353,10 @@ impl Ingress {
     }
 
     /// Somebody needs a key frame of a track.
-    pub fn want_key_frame(&mut self, id: TrackId, layer: Layer) {
+    pub fn want_key_frame(&mut self, now: Instant, id: TrackId, layer: Layer) {
         let track = self.tracks.iter_mut().find(|track| track.id == id);
         if let Some(stream) = track.and_then(|track| track.streams.get_mut(usize::from(layer.0))) {
-            stream.want_key_frame();
+            stream.want_key_frame(now);
         }
     }
 
@@ -389,15 +389,16 @@ impl Ingress {
                 stats.plis_sent += asked.key_frames;
             }
         }
-        let media = self.sources.first().map(|source| source.ssrc);
-        if let (Some(feedback), Some(media)) = (&mut self.feedback, media) {
+        // Feedback is about the whole transport; the source that it names does not matter.
+        let media = self.sources.first().map_or(self.reporter, |source| source.ssrc);
+        if let Some(feedback) = &mut self.feedback {
             feedback.poll(now, self.reporter, media, out);
         }
     }
 
     /// Encodings that have fallen silent since the last call.
     pub fn poll_silent(&mut self, now: Instant) -> Option<Silent> {
-        self.tracks.iter_mut().filter(|track| track.kind == MediaKind::Video).find_map(|track| {
+        self.tracks.iter_mut().find_map(|track| {
             let handle = track.handle;
             let stream = track
                 .streams

@@ -82,7 +82,7 @@ impl Stream {
         }
         let arrival = self.missing.on_packet(sequence, now);
         let new = !matches!(arrival, Arrival::Duplicate | Arrival::Old);
-        Received { timestamp, new, came_alive: self.liveness.on_packet(now) }
+        Received { timestamp, new, came_alive: new && self.liveness.on_packet(now) }
     }
 
     /// The number of a packet that came as a retransmission (RFC 4588), `None` before the first packet.
@@ -96,8 +96,8 @@ impl Stream {
     }
 
     /// Somebody needs a key frame.
-    pub fn want_key_frame(&mut self) {
-        self.keyframes.want();
+    pub fn want_key_frame(&mut self, now: Instant) {
+        self.keyframes.want(now);
     }
 
     /// The publisher's sender report.
@@ -113,7 +113,7 @@ impl Stream {
         if self.nack {
             let mut lost = Vec::new();
             if self.missing.poll(now, rtt, &mut lost) == Repair::NeedKeyFrame {
-                self.keyframes.want();
+                self.keyframes.want(now);
             }
             if !lost.is_empty() {
                 rtcp::write_nack(out, sender, media, &lost);

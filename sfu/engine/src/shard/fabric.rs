@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sfu_protocol::{Layer, LeaveReason, ParticipantSid, RoomSid, TrackSid};
+use sfu_protocol::{DataKind, Layer, LeaveReason, ParticipantSid, RoomSid, TrackSid};
 
 use super::io::ShardId;
 use crate::media_packet::{MediaPacket, TrackId};
@@ -135,8 +135,13 @@ pub enum RoomMessage {
 }
 
 impl FabricMessage {
-    /// Whether a full mailbox may drop it (and count it). Media may be dropped, control may not.
+    /// Whether a full mailbox may drop it (and count it). Media and lossy data may be dropped, control may not.
     pub fn may_drop(&self) -> bool {
-        matches!(self, Self::Media(_) | Self::SenderClock { .. })
+        match self {
+            // Asked for again while it is needed.
+            Self::Media(_) | Self::SenderClock { .. } | Self::KeyFrame { .. } => true,
+            Self::Data(data) => data.kind == DataKind::Lossy,
+            _ => false,
+        }
     }
 }

@@ -29,6 +29,7 @@ impl Shard {
 
     /// Hands a packet to every subscriber here, wherever it came from.
     pub(super) fn deliver(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
+        let now = packet.arrival;
         let Some(room) = self.rooms.get_mut(handle.room.0) else { return };
         let Some(track) = room.tracks.get_mut(handle.track) else { return };
         let (peers, stats, touched) = (&mut self.peers, &mut self.stats, &mut self.touched);
@@ -65,7 +66,7 @@ impl Shard {
             memory.insert(packet);
         }
         for layer in needed {
-            self.ask_key_frame(handle, layer);
+            self.ask_key_frame(now, handle, layer);
         }
         for peer in panicked {
             if let Some(peer) = self.peers.get(peer.0) {

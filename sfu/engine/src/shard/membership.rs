@@ -33,6 +33,11 @@ impl Ending {
         Self { leave: LeaveReason::MediaFailure, told: Some(reason) }
     }
 
+    /// It closed its transport itself.
+    pub(super) fn closed() -> Self {
+        Self { leave: LeaveReason::ClientInitiated, told: Some(EndReason::TransportClosed) }
+    }
+
     /// A newer session of its identity is here.
     pub(super) fn superseded() -> Self {
         Self { leave: LeaveReason::DuplicateIdentity, told: Some(EndReason::DuplicateIdentity) }
@@ -145,11 +150,12 @@ impl Shard {
             entry.members.retain(|member| *member != index);
             if entry.members.is_empty() {
                 self.send_home(room, RoomMessage::Detach { from: self.config.id });
+                self.drop_idle_room(room);
             }
         }
         if let Some(reason) = ending.told {
             let counted =
-                !matches!(reason, EndReason::Panicked | EndReason::DuplicateIdentity | EndReason::NodeFull);
+                matches!(reason, EndReason::IceTimeout | EndReason::DtlsFailed | EndReason::ConsentExpired);
             self.stats.transport_failures += u64::from(counted);
             self.events.push_back(Event::Ended { participant: sid, reason });
         }

@@ -137,7 +137,7 @@ impl Shard {
     /// What it counted so far.
     pub fn stats(&mut self) -> &Stats {
         self.stats.participants = self.participants.len() as u64;
-        self.stats.rooms = self.rooms.iter().filter(|(_, room)| !room.members.is_empty()).count() as u64;
+        self.stats.rooms = self.rooms.len() as u64;
         self.stats.pacer_queued = self.peers.iter().map(|(_, peer)| peer.egress.queued() as u64).sum();
         &self.stats
     }

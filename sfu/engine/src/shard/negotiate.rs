@@ -368,7 +368,9 @@ impl Shard {
         }
         let (index, room) = (entry.publisher, entry.room);
         let Some(peer) = self.peers.get_mut(index.0) else { return };
-        peer.ingress.set_muted(track, muted);
+        if !peer.ingress.set_muted(track, muted) {
+            return;
+        }
         let Some(replica) = self.rooms.get_mut(room.0) else { return };
         let Some(place) = replica.track_by_sid(track) else { return };
         let Some(track) = replica.tracks.get_mut(place) else { return };

@@ -100,10 +100,10 @@ impl Shard {
                 self.stats.nacks_received += lost.len() as u64;
                 self.on_nack(now, index, media, &lost);
             }
-            Rtcp::Pli { media, .. } => self.on_key_frame_request(index, media),
+            Rtcp::Pli { media, .. } => self.on_key_frame_request(now, index, media),
             Rtcp::Fir { entries, .. } => {
                 for entry in entries {
-                    self.on_key_frame_request(index, entry.ssrc);
+                    self.on_key_frame_request(now, index, entry.ssrc);
                 }
             }
             // Towards subscribers no estimate is made yet, so feedback about it is not asked for; a goodbye
@@ -157,25 +157,25 @@ impl Shard {
         }
     }
 
-    fn on_key_frame_request(&mut self, index: PeerIndex, media: Ssrc) {
+    fn on_key_frame_request(&mut self, now: Instant, index: PeerIndex, media: Ssrc) {
         self.stats.plis_received += 1;
-        let Some(peer) = self.peers.get(index.0) else { return };
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
         let Some(slot) = peer.egress.slot_of_ssrc(media) else { return };
-        let Some(subscription) = peer.egress.get(slot) else { return };
-        if let (Some(track), Some(layer)) = (subscription.track, subscription.layer()) {
-            self.ask_key_frame(track, layer);
+        let Some(subscription) = peer.egress.get_mut(slot) else { return };
+        if let (Some(track), Some(layer)) = (subscription.track, subscription.on_picture_loss(now)) {
+            self.ask_key_frame(now, track, layer);
         }
     }
 
     /// Sends a subscriber's need of a key frame to where the track originates.
-    pub(super) fn ask_key_frame(&mut self, handle: TrackHandle, layer: Layer) {
+    pub(super) fn ask_key_frame(&mut self, now: Instant, handle: TrackHandle, layer: Layer) {
         let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
         let Some(track) = track else { return };
         let id = track.facts.id;
         match track.origin {
             Origin::Here(publisher) => {
                 if let Some(peer) = self.peers.get_mut(publisher.0) {
-                    peer.ingress.want_key_frame(id, layer);
+                    peer.ingress.want_key_frame(now, id, layer);
                     self.touch(publisher);
                 }
             }
@@ -209,7 +209,7 @@ impl Shard {
                 TransportEvent::DataClosed { channel } => peer.remove_channel(channel),
                 TransportEvent::PathChanged { .. } => {}
                 TransportEvent::Closed => {
-                    self.doomed.push((participant, Ending::failure(EndReason::TransportClosed)));
+                    self.doomed.push((participant, Ending::closed()));
                     return;
                 }
                 TransportEvent::Failed(failure) => {

@@ -31,7 +31,7 @@ impl Shard {
             }
             FabricMessage::KeyFrame { track, layer } => {
                 if let Some(handle) = self.tracks.get(&track).copied() {
-                    self.ask_key_frame(handle, layer);
+                    self.ask_key_frame(now, handle, layer);
                 }
             }
             FabricMessage::FirstSubscriber { track } => {
@@ -54,6 +54,7 @@ impl Shard {
             RoomMessage::Attach { from } => self.attach_shard(sid, from),
             RoomMessage::Detach { from } => self.detach_shard(sid, from),
             RoomMessage::Replica { tracks } => {
+                self.forget_all_but(sid, &tracks);
                 for (facts, origin) in tracks {
                     self.learn_track(now, sid, facts, origin);
                 }
@@ -73,7 +74,7 @@ impl Shard {
                     if let Some(entry) = self.participants.get_mut(index.0) {
                         entry.entered = true;
                     }
-                    self.negotiate_wishes(index);
+                    self.contained(index, |shard| shard.negotiate_wishes(index));
                 }
             }
             RoomMessage::Update { participant, info } => {
@@ -228,6 +229,21 @@ impl Shard {
             self.reallocate(now, handle);
         } else {
             self.bind_waiting(now, handle, &track_sid);
+        }
+    }
+
+    /// What home does not list is gone.
+    fn forget_all_but(&mut self, sid: &RoomSid, tracks: &[(TrackFacts, ShardId)]) {
+        let Some(index) = self.known_room(sid) else { return };
+        let Some(room) = self.rooms.get(index.0) else { return };
+        let is_gone = |track: &Track| {
+            matches!(track.origin, Origin::Shard(_))
+                && tracks.iter().all(|(facts, _)| facts.id != track.facts.id)
+        };
+        let gone: Vec<usize> =
+            room.tracks.iter().filter(|(_, track)| is_gone(track)).map(|(place, _)| place).collect();
+        for track in gone {
+            self.remove_track(TrackHandle { room: index, track });
         }
     }
 

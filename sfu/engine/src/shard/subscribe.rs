@@ -69,7 +69,7 @@ impl Shard {
         let Some(entry) = self.participants.get(participant.0) else { return };
         let demand = entry.wishes.iter().find(|wish| wish.track == section.track).map(|wish| wish.demand);
         let Some(peer) = self.peers.get_mut(index.0) else { return };
-        peer.egress.set_extensions(extension_map(&section.extensions));
+        peer.egress.add_extensions(&extension_map(&section.extensions));
         let mut payload_types: Vec<EgressPayload> = Vec::new();
         for codec in &section.codecs {
             // The first of a codec's profiles is the one that fits the track best.
@@ -135,7 +135,8 @@ impl Shard {
             let waiting =
                 slot.and_then(|slot| peer.egress.get(slot)).is_some_and(|known| known.track.is_none());
             if let (true, Some(slot)) = (waiting, slot) {
-                self.attach(now, handle, Subscriber { peer: index, slot });
+                let subscriber = Subscriber { peer: index, slot };
+                self.contained(member, |shard| shard.attach(now, handle, subscriber));
             }
         }
     }
@@ -180,10 +181,15 @@ impl Shard {
             .and_then(|subscription| subscription.wants_key_frame().and(wanted));
         self.touch(subscriber.peer);
         if let Some(layer) = still_wanted {
-            self.ask_key_frame(handle, layer);
+            self.ask_key_frame(now, handle, layer);
         }
         self.demand_changed(handle);
-        self.tell_first_subscriber(handle);
+        let participant = self.peers.get(subscriber.peer.0).map(|peer| peer.participant);
+        let hidden =
+            participant.and_then(|index| self.participants.get(index.0)).is_none_or(|entry| entry.hidden);
+        if !hidden {
+            self.tell_first_subscriber(handle);
+        }
     }
 
     /// A subscription loses its media section, or its peer.
@@ -257,7 +263,7 @@ impl Shard {
         let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
         let subscribers = track.map(|track| track.subscribers.clone()).unwrap_or_default();
         for subscriber in subscribers {
-            self.allocate(now, handle, subscriber);
+            self.contained_peer(subscriber.peer, |shard| shard.allocate(now, handle, subscriber));
         }
         self.demand_changed(handle);
     }
@@ -268,7 +274,7 @@ impl Shard {
         if let Some(layer) =
             peer.egress.allocate(subscriber.slot, &track.facts.layers, track.facts.muted, now)
         {
-            self.ask_key_frame(handle, layer);
+            self.ask_key_frame(now, handle, layer);
         }
     }
 

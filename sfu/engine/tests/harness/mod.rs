@@ -45,6 +45,8 @@ pub struct World {
     pub sent: BTreeMap<SocketAddr, u64>,
     /// Subscribes every client to every track of others.
     pub auto_subscribe: bool,
+    /// How often a shard asked to be called by the clock.
+    pub wakeups: u64,
     /// Keeps no events: for benchmarks.
     pub quiet: bool,
     published: Vec<(ParticipantSid, TrackSid, MediaKind)>,
@@ -122,6 +124,7 @@ impl World {
             events: Vec::new(),
             sent: BTreeMap::new(),
             auto_subscribe: true,
+            wakeups: 0,
             quiet: false,
             published: Vec::new(),
             queue: BinaryHeap::new(),
@@ -339,6 +342,7 @@ impl World {
         }
         for shard in 0..self.shards.len() {
             if self.timeouts[shard] <= self.now {
+                self.wakeups += 1;
                 self.shards[shard].handle_input(self.now, Input::Timeout);
                 self.drain(shard);
             }
