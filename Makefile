@@ -1,17 +1,15 @@
 # One command for desk and CI. `make run` and `make test` do all set-up on a fresh machine; both are quick to repeat.
 
 PROFILE ?= dev
-FUZZ_SECONDS ?= 20
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run test lint bench fuzz setup web
+.PHONY: help run test lint bench setup web
 
 help:
 	@echo "make run    set up, build and start a server with its call page (PROFILE=release for an optimized one)"
 	@echo "make test   set up and run every test, browsers included"
 	@echo "make lint   formatting, clippy, the page's linters, architecture, file lengths"
 	@echo "make bench  what a forwarded packet and an idle participant cost, beside the floor"
-	@echo "make fuzz   every fuzz target for FUZZ_SECONDS seconds each"
 	@echo "make setup  only the set-up"
 
 run: setup web
@@ -26,9 +24,6 @@ lint: setup web
 
 bench: setup web
 	scripts/bench.sh
-
-fuzz: setup
-	scripts/fuzz.sh $(FUZZ_SECONDS)
 
 setup:
 	@scripts/setup.sh

@@ -23,6 +23,14 @@ cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||
 command -v node >/dev/null || { echo "Node is missing: 20.19 or newer is needed"; exit 1; }
 node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' ||
     { echo "Node $(node --version) is too old: 20.19 or newer is needed"; exit 1; }
-if [ -f signaling/web/package-lock.json ]; then npm_install signaling/web; fi
+packages=()
+command -v chromium >/dev/null || packages+=(chromium)
+command -v ffmpeg >/dev/null || packages+=(ffmpeg)
+if [ ${#packages[@]} -gt 0 ]; then
+    step "apt: ${packages[*]} (a few minutes)"
+    root apt-get -o DPkg::Lock::Timeout=300 update -q
+    root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "${packages[@]}"
+fi
 
-if [ -x scripts/setup-browser.sh ]; then scripts/setup-browser.sh; fi
+npm_install signaling/web
+npm_install tests/browser

@@ -50,7 +50,7 @@ impl Default for NodeConfig {
             receive_buffer_bytes: 8 * 1024 * 1024,
             send_buffer_bytes: 4 * 1024 * 1024,
             send_train: 64,
-            members_at_home: 64,
+            members_at_home: 128,
             limits: Limits::default(),
         }
     }

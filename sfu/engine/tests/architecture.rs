@@ -39,7 +39,7 @@ const DRAWN: [(&str, &[&str]); 14] = [
     ("limits", &[]),
 ];
 /// What everyone may name.
-const LEAVES: [&str; 3] = ["units", "stats", "limits"];
+const LEAVES: [&str; 5] = ["units", "stats", "limits", "handles", "transmit"];
 /// The only modules that name webrtc-rs.
 const NAMES_WEBRTC: [&str; 4] = ["transport", "sdp", "rtp", "bwe"];
 

@@ -42,6 +42,8 @@ pub struct Peer {
     pub ufrags: Vec<String>,
     /// Whether it stands in the shard's list of peers to be flushed.
     pub touched: bool,
+    /// Whether its deadlines were looked at since it was touched.
+    pub checked: bool,
     /// The deadline that stands in the shard's timers for it.
     pub scheduled: Option<Instant>,
     /// Open data channels with their labels.
@@ -76,6 +78,7 @@ impl Peer {
             egress: parts.egress,
             ufrags: vec![parts.ufrag],
             touched: false,
+            checked: false,
             scheduled: None,
             channels: Vec::new(),
             rtcp: VecDeque::new(),

@@ -187,9 +187,9 @@ impl Shard {
 
     /// Puts a peer in the list of those that have something to send, or whose deadline may have moved.
     fn touch(&mut self, index: PeerIndex) {
-        if let Some(peer) = self.peers.get_mut(index.0)
-            && !std::mem::replace(&mut peer.touched, true)
-        {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        peer.checked = false;
+        if !std::mem::replace(&mut peer.touched, true) {
             self.touched.push_back(index);
         }
     }

@@ -25,8 +25,9 @@ impl Shard {
         index: PeerIndex,
         buffer: &mut [u8],
     ) -> Option<Transmit> {
-        let due = self.peers.get(index.0)?.poll_timeout().is_some_and(|deadline| deadline <= now);
-        if due {
+        let peer = self.peers.get_mut(index.0)?;
+        let unchecked = !std::mem::replace(&mut peer.checked, true);
+        if unchecked && peer.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.contained_peer(index, |shard| shard.serve(now, index));
         }
         let transmit = self.contained_peer(index, |shard| {
@@ -60,6 +61,7 @@ impl Shard {
     pub(super) fn reschedule(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         peer.touched = false;
+        peer.checked = false;
         let Some(deadline) = peer.poll_timeout() else { return };
         // A deadline that has passed and was served without moving would spin; it is looked at again a
         // moment later instead.
