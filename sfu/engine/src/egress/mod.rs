@@ -78,8 +78,12 @@ impl Egress {
     /// Header extensions that this peer takes in one of its sections. An identifier means the same in all of
     /// them (RFC 9143 section 9).
     pub fn add_extensions(&mut self, extensions: &ExtensionMap) {
+        let before = self.extensions;
         for (id, extension) in extensions.iter() {
             self.extensions.insert(id, extension);
+        }
+        if self.extensions != before {
+            self.subscriptions.iter_mut().for_each(|(_, subscription)| subscription.forget_sent());
         }
     }
 

@@ -106,9 +106,18 @@ impl Subscription {
         }
     }
 
-    /// The subscriber's payload types changed.
+    /// The subscriber's payload types, as negotiated anew.
     pub fn set_payload_types(&mut self, payload_types: Vec<EgressPayload>) {
-        self.payload_types = payload_types;
+        if self.payload_types != payload_types {
+            self.payload_types = payload_types;
+            self.forget_sent();
+        }
+    }
+
+    /// Headers read differently from now on. What was sent is not sent again: without a source of its own for
+    /// retransmissions, one AES-GCM nonce would see two headers.
+    pub(super) fn forget_sent(&mut self) {
+        self.sent = SentLog::default();
     }
 
     /// The layer whose key frame is waited for.
