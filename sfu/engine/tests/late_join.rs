@@ -49,3 +49,41 @@ fn the_second_joiner_within_a_second_does_not_wait_for_the_throttle() {
     let waited = world.clients[cy].frames_of(&video)[0].at - world.clients[cy].connected.expect("connected");
     assert!(waited < Duration::from_millis(120), "{waited:?}");
 }
+
+#[test]
+fn a_joiner_that_was_not_ready_for_its_first_packets_gets_them_again() {
+    let mut world = World::new(42, 1);
+    world.auto_subscribe = false;
+    let ana = world.join("ana", 0, NEAR);
+    let video = world.publish_video(ana, &[("", 4000)]);
+    let ben = world.join("ben", 0, NEAR);
+    world.connect(ben);
+    world.run(Duration::from_secs(3));
+    // A key frame, so that one is in memory.
+    world.clients[ana].publishers[0].layers[0].key_next = true;
+    world.run(Duration::from_millis(300));
+    let asked = world.clients[ana].key_frame_requests.len();
+
+    // What comes while the browser still works on the answer is lost.
+    let participant = world.clients[ben].participant.clone();
+    let publisher = world.clients[ana].participant.clone();
+    world.links[ben].1.loss = 1.0;
+    world.subscribe(&participant, &publisher, &video, sfu_protocol::MediaKind::Video);
+    world.run(Duration::from_millis(150));
+    world.links[ben].1.loss = 0.0;
+    world.run(Duration::from_millis(100));
+    let undecodable = world.clients[ben].frames_of(&video).len();
+    let ready = world.now;
+    world.ask_for_picture(ben, &video);
+    let seen = |world: &World| world.clients[ben].frames_of(&video).iter().any(|frame| frame.key);
+    assert!(world.run_until(Duration::from_secs(3), seen), "a picture");
+    world.run(Duration::from_secs(2));
+    let frames = &world.clients[ben].frames_of(&video)[undecodable..];
+    let first = frames.iter().position(|frame| frame.key).expect("seen above");
+    let frames = &frames[first..];
+    assert!(frames[0].intact, "the first picture can be decoded");
+    assert!(frames[0].at - ready < Duration::from_millis(60), "{:?}", frames[0].at - ready);
+    assert!(frames.len() > 60 && frames[1..].iter().all(|frame| frame.contiguous && frame.intact));
+    assert!(frames.windows(2).all(|pair| pair[0].time < pair[1].time), "time goes on");
+    assert_eq!(world.clients[ana].key_frame_requests.len(), asked, "its publisher was not asked");
+}

@@ -56,13 +56,6 @@ impl LayerSelect {
         };
     }
 
-    /// Packets of the encoding that is sent were kept back (its track was muted): it begins anew, at a key frame.
-    pub fn interrupt(&mut self) {
-        if let Some(target) = self.target() {
-            self.state = State::Waiting { target };
-        }
-    }
-
     /// The layer that is sent.
     pub fn current(&self) -> Option<Layer> {
         match self.state {
@@ -213,24 +206,6 @@ mod tests {
         select.set_target(Some(Layer(0)));
         assert_eq!(select.on_packet(&packet(0, false)), Select::Skip);
         assert_eq!(select.on_packet(&packet(0, true)), Select::Switch);
-    }
-
-    #[test]
-    fn after_an_interruption_sound_begins_at_once_and_a_picture_at_a_key_frame() {
-        let mut select = LayerSelect::new(MediaKind::Video);
-        select.interrupt();
-        assert_eq!(select.target(), None, "what is paused stays so");
-        select.set_target(Some(Layer(1)));
-        select.on_packet(&packet(1, true));
-        select.interrupt();
-        assert_eq!(select.wants_key_frame(), Some(Layer(1)));
-        assert_eq!(select.on_packet(&packet(1, false)), Select::Skip);
-        assert_eq!(select.on_packet(&packet(1, true)), Select::Switch);
-        let mut sound = LayerSelect::new(MediaKind::Audio);
-        sound.set_target(Some(Layer(0)));
-        sound.on_packet(&packet(0, false));
-        sound.interrupt();
-        assert_eq!(sound.on_packet(&packet(0, false)), Select::Switch);
     }
 
     #[test]

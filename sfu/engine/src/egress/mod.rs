@@ -25,7 +25,7 @@ use crate::units::{SenderClock, Ssrc};
 use layer_select::{Select, wanted_layer};
 use pacer::{Pacer, Queued};
 use retransmit::Retransmit;
-use track::Subscription;
+use track::{Beginning, Subscription};
 
 /// Time between sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -118,18 +118,13 @@ impl Egress {
         self.subscriptions.iter()
     }
 
-    /// Decides which layer a subscription is to get. Returns the layer whose key frame is needed for it.
+    /// Decides which layer a subscription is to get. Whether that needs a key frame is asked for afterwards, by
+    /// [`ask_key_frame`](Self::ask_key_frame): the packet that made the layer eligible often begins one itself.
     ///
     /// The seam where bandwidth allocation will stand: until the estimate towards a subscriber exists, each
     /// gets what it asks for, as if its link had room.
-    pub fn allocate(
-        &mut self,
-        slot: usize,
-        layers: &[LayerInfo],
-        muted: bool,
-        now: Instant,
-    ) -> Option<Layer> {
-        let subscription = self.subscriptions.get_mut(slot)?;
+    pub fn allocate(&mut self, slot: usize, layers: &[LayerInfo], muted: bool, now: Instant) {
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
         self.next_report.get_or_insert(now + REPORT_INTERVAL);
         let target = match subscription.kind {
             // What comes after unmuting begins anew, with a key frame.
@@ -138,7 +133,58 @@ impl Egress {
             MediaKind::Video => wanted_layer(&subscription.demand, layers),
         };
         subscription.select.set_target(target);
-        subscription.ask_key_frame(now)
+    }
+
+    /// The layer whose key frame a subscription has to ask for now.
+    pub fn ask_key_frame(&mut self, slot: usize, now: Instant) -> Option<Layer> {
+        self.subscriptions.get_mut(slot)?.ask_key_frame(now)
+    }
+
+    /// Begins a subscription with what is remembered since the last key frame of its layer or one below, so that
+    /// a late joiner sees a picture before the publisher has even heard of it. False if nothing fits.
+    pub fn begin(&mut self, slot: usize, source: &PacketSource<'_>, now: Instant, stats: &mut Stats) -> bool {
+        let Some(target) = self.subscriptions.get(slot).and_then(Subscription::wanted) else { return false };
+        let mut lower = (0..=usize::from(target.0)).rev().filter_map(|layer| source.memory.get(layer));
+        let Some(first) = lower.find_map(|memory| memory.recent_key_frame(now)) else { return false };
+        if let Some(subscription) = self.subscriptions.get_mut(slot) {
+            subscription.began.get_or_insert(Beginning { at: now, repeats: 0 });
+        }
+        self.accept(slot, first, source, stats).queued
+    }
+
+    /// The subscriber cannot decode. If it has only just begun it was not ready for its first packets, and gets
+    /// them again from memory; otherwise returns the layer whose key frame it needs.
+    pub fn on_picture_loss(
+        &mut self,
+        slot: usize,
+        source: &PacketSource<'_>,
+        now: Instant,
+        stats: &mut Stats,
+    ) -> Option<Layer> {
+        if self.begin_again(slot, source, now, stats) {
+            return None;
+        }
+        self.subscriptions.get_mut(slot)?.on_picture_loss(now)
+    }
+
+    fn begin_again(
+        &mut self,
+        slot: usize,
+        source: &PacketSource<'_>,
+        now: Instant,
+        stats: &mut Stats,
+    ) -> bool {
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return false };
+        let Some(layer) = subscription.select.current() else { return false };
+        let Some(memory) = source.memory.get(usize::from(layer.0)) else { return false };
+        let first = memory.recent_key_frame(now).filter(|_| subscription.may_begin_again(now));
+        let Some(first) = first else { return false };
+        subscription.rewrite.begin_again(first);
+        self.accept_one(slot, first, source.clocks, stats);
+        for behind in memory.behind(first.sequence) {
+            self.accept_one(slot, behind, source.clocks, stats);
+        }
+        true
     }
 
     /// A packet of a track that a subscription receives. Straight to the pacer, or nowhere. If an encoding

@@ -117,6 +117,17 @@ impl Rewrite {
         });
     }
 
+    /// What was sent so far was of no use: the encoding that is sent now begins again with an earlier packet of
+    /// it, under new numbers (a number protects one packet only) but at its old place in time.
+    pub fn begin_again(&mut self, packet: &MediaPacket) {
+        let timing = self.source.as_ref().map(|source| (source.timestamp_offset, source.ahead));
+        self.switch(packet, &[]);
+        if let (Some(source), Some((timestamp_offset, ahead))) = (&mut self.source, timing) {
+            source.timestamp_offset = timestamp_offset;
+            source.ahead = ahead;
+        }
+    }
+
     /// How the packet reads. `None` if it is from before the last switch, from another encoding, or too old to tell
     /// what was left out since.
     pub fn forward(&mut self, packet: &MediaPacket) -> Option<Rewritten> {

@@ -16,6 +16,12 @@ use crate::units::{ExtendedSequence, PayloadType, Ssrc};
 /// may have been lost between shards.
 pub const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// A subscription counts as beginning for this long.
+const BEGINNING: Duration = Duration::from_millis(1500);
+
+/// A subscription is begun again at most so often.
+const MOST_REPEATS: u8 = 3;
+
 /// A subscription that has a media section.
 #[derive(Debug)]
 pub struct Subscription {
@@ -43,6 +49,14 @@ pub struct Subscription {
     pub(super) repair_sequence: ExtendedSequence,
     pub(super) asked: Option<(Layer, Instant)>,
     pub(super) clock_rate: u32,
+    pub(super) began: Option<Beginning>,
+}
+
+/// The first packets of a subscription came from memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beginning {
+    pub(super) at: Instant,
+    pub(super) repeats: u8,
 }
 
 /// What a subscription is made of.
@@ -103,6 +117,7 @@ impl Subscription {
             repair_sequence: ExtendedSequence::first(new.first_sequence),
             asked: None,
             clock_rate,
+            began: None,
         }
     }
 
@@ -135,6 +150,20 @@ impl Subscription {
     pub fn on_picture_loss(&mut self, now: Instant) -> Option<Layer> {
         let layer = self.select.current().or_else(|| self.select.target())?;
         self.ask(layer, now)
+    }
+
+    /// A browser takes up to a few hundred milliseconds to apply the answer that announces a track; what reaches it
+    /// earlier is lost, and its first request for a key frame is the sign that it is ready.
+    pub(super) fn may_begin_again(&mut self, now: Instant) -> bool {
+        match &mut self.began {
+            Some(began)
+                if now.saturating_duration_since(began.at) < BEGINNING && began.repeats < MOST_REPEATS =>
+            {
+                began.repeats += 1;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The layer wanted from the publisher.

@@ -7,6 +7,7 @@ use sfu_protocol::{EndReason, Event, Layer, Target};
 
 use super::membership::Ending;
 use super::{FabricMessage, Shard, ShardId};
+use crate::egress::PacketSource;
 use crate::handles::{PeerIndex, TrackHandle};
 use crate::ingress::Published;
 use crate::room::Origin;
@@ -161,9 +162,12 @@ impl Shard {
         self.stats.plis_received += 1;
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let Some(slot) = peer.egress.slot_of_ssrc(media) else { return };
-        let Some(subscription) = peer.egress.get_mut(slot) else { return };
-        if let (Some(track), Some(layer)) = (subscription.track, subscription.on_picture_loss(now)) {
-            self.ask_key_frame(now, track, layer);
+        let Some(handle) = peer.egress.get(slot).and_then(|subscription| subscription.track) else { return };
+        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        let Some(track) = track else { return };
+        let source = PacketSource { clocks: &track.reports, memory: &track.memory };
+        if let Some(layer) = peer.egress.on_picture_loss(slot, &source, now, &mut self.stats) {
+            self.ask_key_frame(now, handle, layer);
         }
     }
 

@@ -54,6 +54,10 @@ impl Shard {
         subscription.demand = demand;
         if let Some(handle) = subscription.track {
             self.allocate(now, handle, Subscriber { peer: index, slot });
+            let peer = self.peers.get_mut(index.0);
+            if let Some(layer) = peer.and_then(|peer| peer.egress.ask_key_frame(slot, now)) {
+                self.ask_key_frame(now, handle, layer);
+            }
             self.demand_changed(handle);
         }
     }
@@ -148,8 +152,7 @@ impl Shard {
         }
     }
 
-    /// A subscription begins to flow. It starts with what is remembered since the last key frame, so that a
-    /// late joiner sees a picture before the publisher has even heard of it.
+    /// A subscription begins to flow.
     fn attach(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
         let Some(track) =
             self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
@@ -161,26 +164,14 @@ impl Shard {
         subscription.track = Some(handle);
         track.subscribers.push(subscriber);
         self.stats.subscriptions += 1;
-        let wanted = peer.egress.allocate(subscriber.slot, &track.facts.layers, track.facts.muted, now);
+        peer.egress.allocate(subscriber.slot, &track.facts.layers, track.facts.muted, now);
         if track.facts.kind == MediaKind::Video {
-            let target = peer.egress.get(subscriber.slot).and_then(Subscription::wanted);
-            let replay = target.and_then(|target| {
-                let lower = (0..=usize::from(target.0)).rev();
-                lower
-                    .filter_map(|layer| track.memory.get(layer))
-                    .find_map(|memory| memory.recent_key_frame(now))
-            });
             let source = PacketSource { clocks: &track.reports, memory: &track.memory };
-            if let Some(first) = replay {
-                peer.egress.accept(subscriber.slot, first, &source, &mut self.stats);
-            }
+            peer.egress.begin(subscriber.slot, &source, now, &mut self.stats);
         }
-        let still_wanted = peer
-            .egress
-            .get_mut(subscriber.slot)
-            .and_then(|subscription| subscription.wants_key_frame().and(wanted));
+        let needed = peer.egress.ask_key_frame(subscriber.slot, now);
         self.touch(subscriber.peer);
-        if let Some(layer) = still_wanted {
+        if let Some(layer) = needed {
             self.ask_key_frame(now, handle, layer);
         }
         self.demand_changed(handle);
@@ -258,7 +249,8 @@ impl Shard {
         self.reallocate(now, handle);
     }
 
-    /// Chooses layers anew for every subscription of a track.
+    /// Chooses layers anew for every subscription of a track. Those that need a key frame ask for it at the
+    /// track's next packet, unless that is one.
     pub(super) fn reallocate(&mut self, now: Instant, handle: TrackHandle) {
         let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
         let subscribers = track.map(|track| track.subscribers.clone()).unwrap_or_default();
@@ -271,11 +263,7 @@ impl Shard {
     fn allocate(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
         let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
         let (Some(track), Some(peer)) = (track, self.peers.get_mut(subscriber.peer.0)) else { return };
-        if let Some(layer) =
-            peer.egress.allocate(subscriber.slot, &track.facts.layers, track.facts.muted, now)
-        {
-            self.ask_key_frame(now, handle, layer);
-        }
+        peer.egress.allocate(subscriber.slot, &track.facts.layers, track.facts.muted, now);
     }
 
     /// Tells a track's origin on another shard what is wanted here, if that changed.

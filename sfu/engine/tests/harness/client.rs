@@ -8,7 +8,9 @@ use sfu_protocol::{ParticipantSid, TrackSid};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::format::Codec;
-use str0m::media::{Direction, Frequency, MediaKind, MediaTime, Mid, Rid, Simulcast, SimulcastLayer};
+use str0m::media::{
+    Direction, Frequency, KeyframeRequestKind, MediaKind, MediaTime, Mid, Rid, Simulcast, SimulcastLayer,
+};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
 
@@ -285,6 +287,16 @@ impl Client {
         let mut channel = self.rtc.channel(channel).expect("the channel is open");
         assert!(channel.write(true, payload).expect("the message is taken"), "no backlog");
         self.poll();
+    }
+
+    /// Asks for a key frame of a track.
+    pub fn ask_for_picture(&mut self, track: &TrackSid) {
+        let mid =
+            self.tracks.iter().find(|(_, known)| *known == track).map(|(mid, _)| Mid::from(mid.as_str()));
+        let mut api = self.rtc.direct_api();
+        let stream = api.stream_rx_by_mid(mid.expect("the track has a section"), None).expect("it flows");
+        stream.request_keyframe(KeyframeRequestKind::Pli);
+        self.input(Input::Timeout(self.last_input));
     }
 
     /// Frames of a track.

@@ -467,7 +467,14 @@ impl World {
         }
     }
 
-    fn subscribe(
+    /// The client cannot decode a track's video, and says so (PLI).
+    pub fn ask_for_picture(&mut self, client: usize, track: &TrackSid) {
+        self.clients[client].ask_for_picture(track);
+        self.send_from(client);
+    }
+
+    /// A client wants a track.
+    pub fn subscribe(
         &mut self,
         subscriber: &ParticipantSid,
         publisher: &ParticipantSid,
