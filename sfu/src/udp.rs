@@ -272,7 +272,8 @@ impl Port {
             ecn: None,
             contents: run.contents,
             segment_size: (run.segment < run.contents.len()).then_some(run.segment),
-            src_ip: run.source,
+            // A socket bound to one address needs no lookup of the address to send from.
+            src_ip: run.source.filter(|_| self.local.ip().is_unspecified()),
         };
         self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
     }

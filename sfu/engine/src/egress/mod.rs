@@ -187,6 +187,16 @@ impl Egress {
         true
     }
 
+    /// Reads a little of everything that [`accept`](Self::accept) looks at, so that it is in the cache by then.
+    pub fn touch(&self) -> usize {
+        self.pacer.len() ^ self.subscriptions.len()
+    }
+
+    /// The same of what waits to be written.
+    pub fn touch_queue(&self) -> usize {
+        self.pacer.front().map_or(0, |queued| queued.slot)
+    }
+
     /// A packet of a track that a subscription receives. Straight to the pacer, or nowhere. If an encoding
     /// begins with it, what is remembered behind it follows: the first packet of a key frame may be the last
     /// to arrive.

@@ -38,6 +38,11 @@ impl SenderReports {
         self.octets = self.octets.wrapping_add(payload as u32);
     }
 
+    /// Reads a little of it; see [`Subscription::touch`](super::track::Subscription::touch).
+    pub(super) fn touch(&self) -> u64 {
+        u64::from(self.packets ^ self.octets)
+    }
+
     /// Makes a report from the publisher's last one. `timestamp_offset` is what our timestamps are ahead of it.
     pub fn report(
         &mut self,

@@ -108,6 +108,20 @@ impl SentLog {
         self.newest = Some(self.newest.map_or(rewritten.sequence, |newest| newest.max(rewritten.sequence)));
     }
 
+    /// Reads a little of it; see [`Subscription::touch`](super::track::Subscription::touch).
+    pub(super) fn touch(&self) -> u64 {
+        self.ring.len() as u64 ^ self.newest.map_or(0, |newest| newest.0)
+    }
+
+    /// The same of the places that the next packets will take.
+    pub(super) fn touch_next(&self, packets: usize) -> u64 {
+        let next = self.newest.map_or(0, |newest| newest.0 as u32).wrapping_add(1);
+        // Two entries and a half share a cache line.
+        let places =
+            (0..packets as u32).step_by(2).map(|ahead| place(next.wrapping_add(ahead), self.ring.len()));
+        places.filter_map(|place| self.ring.get(place)).fold(0, |sum, entry| sum ^ u64::from(entry.sequence))
+    }
+
     /// What is to be done about a packet that the subscriber misses.
     pub fn lookup(&self, wire: u16, now: Instant, rtt: Duration, most: u8) -> Retransmit {
         let Some((sequence, entry)) = self.find(wire) else { return Retransmit::Gone };
@@ -225,6 +239,11 @@ impl RetransmitBudget {
     /// At most `percent` of the stream's media.
     pub fn new(percent: u32) -> Self {
         Self { saved: BUDGET_BYTES * 100, percent: u64::from(percent) }
+    }
+
+    /// Reads it; see [`Subscription::touch`](super::track::Subscription::touch).
+    pub(super) fn touch(&self) -> u64 {
+        self.saved
     }
 
     /// That many bytes of media were sent.

@@ -130,6 +130,8 @@ impl Rewrite {
 
     /// How the packet reads. `None` if it is from before the last switch, from another encoding, or too old to tell
     /// what was left out since.
+    // Out of line, the caller would read back in one piece what was just written in several, and wait for it.
+    #[inline]
     pub fn forward(&mut self, packet: &MediaPacket) -> Option<Rewritten> {
         let source = self.source.as_ref().filter(|source| source.layer == packet.layer.0)?;
         if packet.sequence.0.saturating_sub(source.highest.0) > RESTART_GAP {
@@ -191,6 +193,12 @@ impl Rewrite {
         if let (Some(picture), Some(pictures)) = (&packet.facts.vp8, &mut source.pictures) {
             pictures.leave_out(picture);
         }
+    }
+
+    /// Reads a little of all of it; see [`Subscription::touch`](super::track::Subscription::touch).
+    pub(super) fn touch(&self) -> u64 {
+        let source = self.source.as_ref().map_or(0, |source| source.highest.0 ^ u64::from(source.ahead));
+        source ^ self.last.map_or(0, |last| last.sequence.0 ^ u64::from(last.timestamp))
     }
 
     /// What our timestamps are ahead of those of the encoding that is sent now, in ticks.

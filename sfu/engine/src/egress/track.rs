@@ -121,6 +121,17 @@ impl Subscription {
         }
     }
 
+    /// Reads a little of everything that forwarding a packet looks at, so that it is in the cache by then.
+    pub(crate) fn touch(&self) -> u64 {
+        let here = u64::from(self.ssrc.0) ^ self.repair_sequence.0 ^ self.payload_types.len() as u64;
+        here ^ self.rewrite.touch() ^ self.sent.touch() ^ self.budget.touch() ^ self.reports.touch()
+    }
+
+    /// The same of the log, which lies elsewhere, for that many packets to come.
+    pub(crate) fn touch_log(&self, packets: usize) -> u64 {
+        self.sent.touch_next(packets)
+    }
+
     /// The subscriber's payload types, as negotiated anew.
     pub fn set_payload_types(&mut self, payload_types: Vec<EgressPayload>) {
         if self.payload_types != payload_types {

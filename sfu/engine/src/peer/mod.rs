@@ -42,8 +42,8 @@ pub struct Peer {
     pub ufrags: Vec<String>,
     /// Whether it stands in the shard's list of peers to be flushed.
     pub touched: bool,
-    /// Whether its deadlines were looked at since it was touched.
-    pub checked: bool,
+    /// Which of its parts may have something to do since it was last flushed.
+    pub stirred: Stirred,
     /// The deadline that stands in the shard's timers for it.
     pub scheduled: Option<Instant>,
     /// Open data channels with their labels.
@@ -51,6 +51,18 @@ pub struct Peer {
     rtcp: VecDeque<Vec<u8>>,
     #[cfg(feature = "fault-injection")]
     fault: Option<Fault>,
+}
+
+/// What of a peer may have something to do. Media alone is what happens a hundred times for each other thing, and
+/// must not look at the state of handshakes, data channels and deadlines, which lies in cold memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stirred {
+    /// Media waits in the pacer, nothing else has changed.
+    Media,
+    /// Anything may have changed. Deadlines that have come are served now and looked up again.
+    Settled,
+    /// Anything may have changed, and deadlines may have come.
+    Wholly,
 }
 
 /// Where a peer's path is to panic, in tests of panic containment.
@@ -78,7 +90,7 @@ impl Peer {
             egress: parts.egress,
             ufrags: vec![parts.ufrag],
             touched: false,
-            checked: false,
+            stirred: Stirred::Wholly,
             scheduled: None,
             channels: Vec::new(),
             rtcp: VecDeque::new(),
@@ -164,6 +176,21 @@ impl Peer {
     pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8], stats: &mut Stats) -> Option<Transmit> {
         #[cfg(feature = "fault-injection")]
         self.fail_at(Fault::Transmit);
+        if self.stirred != Stirred::Media
+            && let Some(control) = self.poll_control(now, buffer, stats)
+        {
+            return Some(control);
+        }
+        if !self.transport.is_connected() {
+            return None;
+        }
+        let (destination, source) = self.transport.destination()?;
+        let run = self.egress.poll_run(now, &mut self.transport, buffer, stats)?;
+        let segment_size = (run.segments > 1).then_some(run.segment);
+        Some(Transmit { destination, source, size: run.size, segment_size })
+    }
+
+    fn poll_control(&mut self, now: Instant, buffer: &mut [u8], stats: &mut Stats) -> Option<Transmit> {
         if let Some((size, destination, source)) = self.transport.poll_transmit(now, buffer) {
             stats.sent.other.add(size);
             return Some(Transmit { destination, source, size, segment_size: None });
@@ -180,9 +207,7 @@ impl Peer {
                 return Some(Transmit { destination, source, size, segment_size: None });
             }
         }
-        let run = self.egress.poll_run(now, &mut self.transport, buffer, stats)?;
-        let segment_size = (run.segments > 1).then_some(run.segment);
-        Some(Transmit { destination, source, size: run.size, segment_size })
+        None
     }
 }
 

@@ -1,18 +1,58 @@
 //! Where packets of this shard's publishers, and those that came from other shards, join: to every subscriber
 //! here, to every shard with subscribers.
 
+use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use sfu_protocol::{Layer, MediaKind};
+use slab::Slab;
 use smallvec::SmallVec;
 
 use super::{FabricMessage, Shard, ShardId};
 use crate::egress::PacketSource;
 use crate::handles::{PeerIndex, TrackHandle};
 use crate::media_packet::MediaPacket;
+use crate::peer::Peer;
+use crate::room::Subscriber;
+
+/// Packets handed out together at most: a large video frame.
+const BATCH: usize = 64;
+
+/// Packets of one track that arrived one after the other and were not handed out yet.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    track: Option<TrackHandle>,
+    packets: Vec<Arc<MediaPacket>>,
+}
+
+/// Subscribers whose state is fetched together.
+const AHEAD: usize = 16;
+
+/// Reads what the next subscribers' turns will need, of all of them at once. Between two frames the cache is filled
+/// with packets, so that each of these reads goes to memory; one after the other, as the turns would do them, they
+/// are a third of what forwarding costs, and side by side the processor waits for them once.
+fn fetch_ahead(peers: &Slab<Peer>, subscribers: &[Subscriber], packets: usize) {
+    let next = || subscribers.iter().take(AHEAD);
+    let egress = |subscriber: &Subscriber| peers.get(subscriber.peer.0).map(|peer| &peer.egress);
+    black_box(next().filter_map(egress).fold(0, |sum, egress| sum ^ egress.touch()));
+    let touched = next().filter_map(|subscriber| egress(subscriber)?.get(subscriber.slot));
+    black_box(touched.fold(0, |sum, subscription| sum ^ subscription.touch()));
+    let touched = next().filter_map(|subscriber| egress(subscriber)?.get(subscriber.slot));
+    black_box(touched.fold(0, |sum, subscription| sum ^ subscription.touch_log(packets)));
+}
 
 impl Shard {
+    /// The same for what the next peers' flushes will need.
+    pub(super) fn fetch_transports(&mut self) {
+        if self.fetched > 0 {
+            return;
+        }
+        let next = self.touched.iter().take(AHEAD).filter_map(|peer| self.peers.get(peer.0));
+        black_box(next.fold(0, |sum, peer| sum ^ peer.transport.touch() ^ peer.egress.touch_queue()));
+        self.fetched = self.touched.len().min(AHEAD);
+    }
+
     /// Forwards a packet that was published here.
     pub(super) fn forward(&mut self, handle: TrackHandle, packet: MediaPacket) {
         let packet = Arc::new(packet);
@@ -27,9 +67,35 @@ impl Shard {
         self.deliver(handle, packet);
     }
 
-    /// Hands a packet to every subscriber here, wherever it came from.
+    /// Hands a packet to every subscriber here, wherever it came from. Packets of one track that arrive together
+    /// are handed out together, so that what is private to a subscriber is brought into the cache once for all of
+    /// them; see [`deliver_batch`](Self::deliver_batch).
     pub(super) fn deliver(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
-        let now = packet.arrival;
+        // An encoding begins with a key frame, and what is remembered behind it then follows: that memory has to
+        // hold everything that came before.
+        let begins = packet.facts.starts_key_frame();
+        if begins || self.batch.track != Some(handle) || self.batch.packets.len() >= BATCH {
+            self.deliver_batch();
+        }
+        self.batch.track = Some(handle);
+        self.batch.packets.push(packet);
+        if begins {
+            self.deliver_batch();
+        }
+    }
+
+    /// Hands out the packets that were kept together. Comes before anything else that reads or changes a track, its
+    /// subscribers or their numbering.
+    pub(super) fn deliver_batch(&mut self) {
+        let Some(handle) = self.batch.track.take() else { return };
+        let mut packets = std::mem::take(&mut self.batch.packets);
+        self.deliver_all(handle, &packets);
+        packets.clear();
+        self.batch.packets = packets;
+    }
+
+    fn deliver_all(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>]) {
+        let Some(now) = packets.last().map(|packet| packet.arrival) else { return };
         let Some(room) = self.rooms.get_mut(handle.room.0) else { return };
         let Some(track) = room.tracks.get_mut(handle.track) else { return };
         let (peers, stats, touched) = (&mut self.peers, &mut self.stats, &mut self.touched);
@@ -37,22 +103,27 @@ impl Shard {
         let mut panicked: SmallVec<[PeerIndex; 1]> = SmallVec::new();
         let source = PacketSource { clocks: &track.reports, memory: &track.memory };
         let mut next = 0;
-        // One subscriber's panic must not cost the others this packet: resume behind it.
+        // One subscriber's panic must not cost the others these packets: resume behind it.
         while next < track.subscribers.len() {
             let result = catch_unwind(AssertUnwindSafe(|| {
                 while let Some(subscriber) = track.subscribers.get(next) {
+                    if next.is_multiple_of(AHEAD) {
+                        fetch_ahead(peers, track.subscribers.get(next..).unwrap_or_default(), packets.len());
+                    }
                     next += 1;
                     let Some(peer) = peers.get_mut(subscriber.peer.0) else { continue };
                     #[cfg(feature = "fault-injection")]
                     peer.fail_at(crate::peer::Fault::Deliver);
-                    let accepted = peer.egress.accept(subscriber.slot, &packet, &source, stats);
-                    if accepted.queued && !std::mem::replace(&mut peer.touched, true) {
-                        touched.push_back(subscriber.peer);
-                    }
-                    if let Some(layer) = accepted.key_frame
-                        && !needed.contains(&layer)
-                    {
-                        needed.push(layer);
+                    for packet in packets {
+                        let accepted = peer.egress.accept(subscriber.slot, packet, &source, stats);
+                        if accepted.queued && !std::mem::replace(&mut peer.touched, true) {
+                            touched.push_back(subscriber.peer);
+                        }
+                        if let Some(layer) = accepted.key_frame
+                            && !needed.contains(&layer)
+                        {
+                            needed.push(layer);
+                        }
                     }
                 }
             }));
@@ -62,8 +133,10 @@ impl Shard {
                 panicked.push(subscriber.peer);
             }
         }
-        if let Some(memory) = track.memory.get_mut(usize::from(packet.layer.0)) {
-            memory.insert(packet);
+        for packet in packets {
+            if let Some(memory) = track.memory.get_mut(usize::from(packet.layer.0)) {
+                memory.insert(Arc::clone(packet));
+            }
         }
         for layer in needed {
             self.ask_key_frame(now, handle, layer);

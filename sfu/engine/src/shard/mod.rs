@@ -32,7 +32,7 @@ pub use io::{Input, Output, ShardConfig, ShardId};
 
 use crate::handles::{ParticipantIndex, PeerIndex, RoomIndex, TrackHandle};
 use crate::media_packet::TrackId;
-use crate::peer::Peer;
+use crate::peer::{Peer, Stirred};
 use crate::room::Room;
 use crate::stats::Stats;
 pub use crate::transmit::Transmit;
@@ -64,6 +64,9 @@ pub struct Shard {
     demux: Demux,
     timers: Timers,
     touched: VecDeque<PeerIndex>,
+    /// How many at the front of `touched` have been fetched into the cache.
+    fetched: usize,
+    batch: forward::Batch,
     events: VecDeque<Event>,
     fabric: VecDeque<(ShardId, FabricMessage)>,
     /// Messages to itself: a room's home is often the shard that speaks to it.
@@ -89,6 +92,8 @@ impl Shard {
             demux: Demux::default(),
             timers: Timers::default(),
             touched: VecDeque::new(),
+            fetched: 0,
+            batch: forward::Batch::default(),
             events: VecDeque::new(),
             fabric: VecDeque::new(),
             loopback: VecDeque::new(),
@@ -101,6 +106,9 @@ impl Shard {
     /// Something happened. Afterwards call [`poll_output`](Self::poll_output) until it answers
     /// [`Output::Timeout`]; several inputs may be handed in first, and make longer runs.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        if !matches!(input, Input::Datagram { .. } | Input::Fabric(FabricMessage::Media(_))) {
+            self.deliver_batch();
+        }
         match input {
             Input::Datagram { source, local, data } => self.handle_datagram(now, source, local, data),
             Input::Command(command) => self.handle_command(now, command),
@@ -112,6 +120,8 @@ impl Shard {
 
     /// What the shard wants done next. `buffer` is at least [`TRANSMIT_BUFFER`] bytes.
     pub fn poll_output(&mut self, now: Instant, buffer: &mut [u8]) -> Output {
+        self.deliver_batch();
+        self.settle(now);
         if let Some(event) = self.events.pop_front() {
             return Output::Event(event);
         }
@@ -119,10 +129,12 @@ impl Shard {
             return Output::Fabric { to, message };
         }
         while let Some(peer) = self.touched.front().copied() {
+            self.fetch_transports();
             if let Some(transmit) = self.poll_peer(now, peer, buffer) {
                 return Output::Transmit(transmit);
             }
             self.touched.pop_front();
+            self.fetched = self.fetched.saturating_sub(1);
             self.reschedule(now, peer);
         }
         if let Some(event) = self.events.pop_front() {
@@ -188,7 +200,7 @@ impl Shard {
     /// Puts a peer in the list of those that have something to send, or whose deadline may have moved.
     fn touch(&mut self, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
-        peer.checked = false;
+        peer.stirred = Stirred::Wholly;
         if !std::mem::replace(&mut peer.touched, true) {
             self.touched.push_back(index);
         }

@@ -48,6 +48,9 @@ impl Shard {
         local: Option<IpAddr>,
         data: &mut [u8],
     ) {
+        if protocol(data) != Some(Protocol::Rtp) {
+            self.deliver_batch();
+        }
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         #[cfg(feature = "fault-injection")]
         peer.fail_at(crate::peer::Fault::Receive);
@@ -85,6 +88,7 @@ impl Shard {
 
     fn publish_packet(&mut self, now: Instant, published: Published) {
         if published.came_alive {
+            self.deliver_batch();
             self.set_layer_active(now, published.handle, published.packet.layer, true);
         }
         self.forward(published.handle, published.packet);

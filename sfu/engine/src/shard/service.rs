@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Shard, Transmit};
 use crate::handles::{PeerIndex, TrackHandle};
+use crate::peer::Stirred;
 
 impl Shard {
     /// Deadlines have come.
@@ -26,9 +27,11 @@ impl Shard {
         buffer: &mut [u8],
     ) -> Option<Transmit> {
         let peer = self.peers.get_mut(index.0)?;
-        let unchecked = !std::mem::replace(&mut peer.checked, true);
-        if unchecked && peer.poll_timeout().is_some_and(|deadline| deadline <= now) {
-            self.contained_peer(index, |shard| shard.serve(now, index));
+        if peer.stirred == Stirred::Wholly {
+            peer.stirred = Stirred::Settled;
+            if peer.poll_timeout().is_some_and(|deadline| deadline <= now) {
+                self.contained_peer(index, |shard| shard.serve(now, index));
+            }
         }
         let transmit = self.contained_peer(index, |shard| {
             let peer = shard.peers.get_mut(index.0)?;
@@ -61,7 +64,10 @@ impl Shard {
     pub(super) fn reschedule(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         peer.touched = false;
-        peer.checked = false;
+        // Media moves no deadline.
+        if std::mem::replace(&mut peer.stirred, Stirred::Media) == Stirred::Media {
+            return;
+        }
         let Some(deadline) = peer.poll_timeout() else { return };
         // A deadline that has passed and was served without moving would spin; it is looked at again a
         // moment later instead.

@@ -363,6 +363,13 @@ impl Transport {
         self.agent.selected().map(|path| (path.remote, path.local))
     }
 
+    /// Reads a little of everything that protecting and addressing a packet looks at, so that it is in the cache by
+    /// then.
+    pub fn touch(&self) -> usize {
+        let port = self.destination().map_or(0, |(destination, _)| usize::from(destination.port()));
+        port ^ self.sealer.as_ref().map_or(0, Sealer::touch) ^ usize::from(self.is_connected())
+    }
+
     /// Whether that address was proved to be the peer's.
     pub fn is_validated(&self, source: SocketAddr) -> bool {
         self.agent.is_validated(source)

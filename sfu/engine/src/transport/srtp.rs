@@ -93,6 +93,14 @@ impl Sealer {
         self.profile
     }
 
+    /// Reads a little of it; see [`Transport::touch`](super::Transport::touch).
+    pub(super) fn touch(&self) -> usize {
+        match &self.cipher {
+            Cipher::Gcm(gcm) => usize::from(gcm.rtp_salt[0]) ^ self.rtcp_index as usize,
+            Cipher::Cm(_) => self.rtcp_index as usize,
+        }
+    }
+
     /// Protects the RTP packet in the first `len` bytes of `buffer`, whose header (extensions included) takes
     /// `header_len` and which has room for the overhead behind. Returns the new length, nothing if the lengths
     /// do not fit.
