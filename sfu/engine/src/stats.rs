@@ -8,6 +8,8 @@ use std::time::Duration;
 pub enum Drop {
     /// No peer has validated this source address.
     UnknownSource,
+    /// An address that another peer proves to be its own.
+    AddressInUse,
     /// The first byte belongs to no protocol that is spoken here (RFC 7983).
     UnknownProtocol,
     /// A STUN message that is malformed, or whose integrity or fingerprint fails.
@@ -58,8 +60,9 @@ pub enum Drop {
 
 impl Drop {
     /// All reasons, in order.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::UnknownSource,
+        Self::AddressInUse,
         Self::UnknownProtocol,
         Self::BadStun,
         Self::UnknownUfrag,
@@ -89,6 +92,7 @@ impl Drop {
     pub fn label(self) -> &'static str {
         match self {
             Self::UnknownSource => "unknown_source",
+            Self::AddressInUse => "address_in_use",
             Self::UnknownProtocol => "unknown_protocol",
             Self::BadStun => "bad_stun",
             Self::UnknownUfrag => "unknown_ufrag",

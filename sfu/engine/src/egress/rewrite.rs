@@ -8,15 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::media_packet::MediaPacket;
 use crate::rtp::codec::Vp8Picture;
-use crate::units::{ExtendedSequence, SenderClock};
+use crate::units::{ExtendedSequence, RESTART_GAP, SenderClock};
 
 /// Sender clocks of two encodings that disagree with the arrival of their packets by more than this are not
 /// believed: a publisher that restarted its clock would otherwise stop its receivers' pictures.
 const CLOCK_TOLERANCE: Duration = Duration::from_millis(500);
-
-/// A larger step in the publisher's numbers is a new start (as in `ingress/nack.rs`), not packets that a
-/// subscriber should ask for.
-const RESTART_GAP: u64 = 1000;
 
 /// How one packet reads for this subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

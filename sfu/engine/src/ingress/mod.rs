@@ -282,6 +282,7 @@ impl Ingress {
             let sequence = stream.original(wire).ok_or(Drop::UnknownStream)?;
             (sequence, stream.on_packet(now, sequence, header.timestamp))
         } else {
+            let sequence = stream.number(sequence);
             (sequence, stream.on_media(now, sequence, header.timestamp))
         };
         self.next_report.get_or_insert(now + REPORT_INTERVAL);
@@ -342,8 +343,13 @@ impl Ingress {
         let repair = repaired.is_some() || by_payload;
         let place = entry.streams.get_mut(stream).ok_or(Drop::UnknownStream)?;
         // A browser that restarts an encoding gives it a new source; the old one is forgotten.
-        let earlier =
-            if repair { place.repair.replace(header.ssrc) } else { place.ssrc.replace(header.ssrc) };
+        let earlier = if repair {
+            place.repair.replace(header.ssrc)
+        } else {
+            let earlier = place.ssrc;
+            place.begin_source(header.ssrc);
+            earlier
+        };
         if let Some(earlier) = earlier {
             self.sources.retain(|source| source.ssrc != earlier);
         }

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::window::{Seen, SeenWindow};
-use crate::units::ExtendedSequence;
+use crate::units::{ExtendedSequence, RESTART_GAP};
 
 /// How long, how often and for how many packets of an encoding to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,8 +253,6 @@ impl RoundTrip {
 
 /// 2,048 packets: more than a second of the fastest stream that is expected.
 const WINDOW_WORDS: usize = 32;
-/// A larger gap is a new start, not a loss to repair.
-const RESTART_GAP: u64 = 1000;
 /// Waiting for reordered packets costs every lost one as much delay.
 const REORDERING_MIN: Duration = Duration::from_millis(5);
 const REORDERING_MAX: Duration = Duration::from_millis(40);

@@ -11,7 +11,7 @@ use super::nack::{Arrival, MissingPackets, Patience, Repair};
 use super::report::ReceiveReport;
 use crate::limits::Limits;
 use crate::rtp::rtcp::{self, ReportBlock};
-use crate::units::{ExtendedSequence, ExtendedTimestamp, NtpTime, SenderClock, Ssrc};
+use crate::units::{ExtendedSequence, ExtendedTimestamp, NtpTime, RESTART_GAP, SenderClock, Ssrc};
 
 /// One encoding of a published track.
 #[derive(Debug)]
@@ -29,7 +29,19 @@ pub struct Stream {
     report: ReceiveReport,
     highest: Option<ExtendedSequence>,
     timestamp: Option<ExtendedTimestamp>,
+    numbering: Numbering,
+    clock_rate: u32,
     nack: bool,
+}
+
+/// How the numbers of the source that sends now become the stream's. A browser that restarts an encoding gives it
+/// a new source, with numbers from anywhere; to everyone behind, the stream goes on.
+#[derive(Debug, Clone, Copy)]
+enum Numbering {
+    /// That is added to the source's numbers: whole turns of 16 bits, so that requests name them as they are.
+    Ahead(u64),
+    /// The next packet is the first of a new source.
+    Anew,
 }
 
 /// What the stream makes of one packet.
@@ -60,8 +72,31 @@ impl Stream {
             report: ReceiveReport::new(clock_rate),
             highest: None,
             timestamp: None,
+            numbering: Numbering::Ahead(0),
+            clock_rate,
             nack,
         }
+    }
+
+    /// Another source carries the stream from now on.
+    pub fn begin_source(&mut self, ssrc: Ssrc) {
+        if self.ssrc.replace(ssrc).is_some() {
+            self.numbering = Numbering::Anew;
+            self.report = ReceiveReport::new(self.clock_rate);
+        }
+    }
+
+    /// The stream's number for a packet that its source numbered so.
+    pub fn number(&mut self, sequence: ExtendedSequence) -> ExtendedSequence {
+        let ahead = match self.numbering {
+            Numbering::Ahead(ahead) => ahead,
+            Numbering::Anew => {
+                let least = self.highest.map_or(0, |highest| highest.0 + RESTART_GAP + 1);
+                least.saturating_sub(sequence.0).next_multiple_of(1 << 16)
+            }
+        };
+        self.numbering = Numbering::Ahead(ahead);
+        sequence.plus(ahead)
     }
 
     /// A packet of the stream itself arrived.
@@ -147,4 +182,32 @@ pub struct Asked {
     pub packets: u64,
     /// Key frames, by PLI.
     pub key_frames: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::test_epoch;
+
+    #[test]
+    fn a_new_source_goes_on_behind_the_old_one_whatever_its_numbers() {
+        let now = test_epoch();
+        for first in [3, 40_100, 65_535] {
+            let mut stream = Stream::new(Layer(0), MediaKind::Video, 90_000, true, &Limits::default());
+            stream.begin_source(Ssrc(1));
+            let mut last = ExtendedSequence::default();
+            for wire in 40_000..40_100_u16 {
+                last = stream.number(ExtendedSequence::first(wire));
+                assert!(stream.on_media(now, last, 0).new);
+            }
+            stream.begin_source(Ssrc(2));
+            let source = ExtendedSequence::first(first);
+            let next = stream.number(source);
+            assert!(next.0 > last.0 + RESTART_GAP, "{next:?} behind {last:?}");
+            assert_eq!(next.wire(), first, "requests name the source's own numbers");
+            assert!(stream.on_media(now, next, 0).new);
+            assert_eq!(stream.number(source.plus(1)), next.plus(1));
+            assert_eq!(stream.original(source.plus(1).wire()), Some(next.plus(1)));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A datagram's way in: to its peer, through its transport, to what it is.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sfu_protocol::{EndReason, Event, Layer, Target};
 
@@ -17,6 +17,10 @@ use crate::transport::demux::{Protocol, protocol};
 use crate::transport::ice::peek_local_ufrag;
 use crate::transport::{Failure, Received, TransportEvent};
 use crate::units::{NtpTime, Ssrc};
+
+/// An address is its owner's for this long after each connectivity check from it. Clients check every two and a half
+/// seconds at least.
+const ADDRESS_HELD: Duration = Duration::from_secs(6);
 
 impl Shard {
     pub(super) fn handle_datagram(
@@ -61,7 +65,7 @@ impl Shard {
             Received::Nothing => {
                 self.stats.received.other.add(size);
                 if peer.transport.is_validated(source) {
-                    self.demux.add_address(source, index);
+                    self.claim_address(now, source, index);
                 }
             }
             Received::Ignored(reason) => self.stats.drop(reason),
@@ -84,6 +88,18 @@ impl Shard {
             self.handle_rtcp(now, index, report);
         }
         self.drain_transport(now, index);
+    }
+
+    /// An address belongs to the peer that proved it last, but not while another still proves it: a client that
+    /// can forge source addresses must not take away another's.
+    fn claim_address(&mut self, now: Instant, source: SocketAddr, index: PeerIndex) {
+        let owner = self.demux.by_address(&source).filter(|owner| *owner != index);
+        let checked = owner.and_then(|owner| self.peers.get(owner.0)?.transport.last_check_from(source));
+        if checked.is_some_and(|at| now.saturating_duration_since(at) < ADDRESS_HELD) {
+            self.stats.drop(Drop::AddressInUse);
+        } else {
+            self.demux.add_address(source, index);
+        }
     }
 
     fn publish_packet(&mut self, now: Instant, published: Published) {

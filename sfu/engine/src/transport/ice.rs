@@ -130,6 +130,11 @@ impl Agent {
             || self.pairs.iter().any(|pair| pair.path.remote == remote)
     }
 
+    /// When the last authentic check arrived from that address.
+    pub(super) fn last_check_from(&self, remote: SocketAddr) -> Option<Instant> {
+        self.pairs.iter().filter(|pair| pair.path.remote == remote).map(|pair| pair.last_check).max()
+    }
+
     /// When the last authentic check arrived, of whichever path.
     pub(super) fn last_check(&self) -> Option<Instant> {
         self.last_check

@@ -363,6 +363,11 @@ impl Transport {
         self.agent.selected().map(|path| (path.remote, path.local))
     }
 
+    /// When that address last proved to be the peer's.
+    pub fn last_check_from(&self, source: SocketAddr) -> Option<Instant> {
+        self.agent.last_check_from(source)
+    }
+
     /// Reads a little of everything that protecting and addressing a packet looks at, so that it is in the cache by
     /// then.
     pub fn touch(&self) -> usize {

@@ -57,6 +57,9 @@ impl ExtendedSequence {
     }
 }
 
+/// A larger step in a stream's sequence numbers is a new start, not that many losses.
+pub const RESTART_GAP: u64 = 1000;
+
 /// An RTP timestamp extended past its 32 bits, in the units of its stream's clock rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ExtendedTimestamp(pub u64);

@@ -79,6 +79,8 @@ pub struct Client {
     pub participant: ParticipantSid,
     /// Where its datagrams come from.
     pub address: SocketAddr,
+    /// Where they seem to come from: elsewhere, if it forges them.
+    pub appears_from: SocketAddr,
     /// Which shard holds it.
     pub shard: usize,
     /// Its stack.
@@ -123,6 +125,7 @@ impl Client {
             name: name.to_owned(),
             participant: ParticipantSid::new(format!("PA_{name}")),
             address,
+            appears_from: address,
             shard,
             rtc,
             timeout: now,

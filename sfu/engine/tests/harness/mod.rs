@@ -356,7 +356,7 @@ impl World {
     }
 
     fn send_from(&mut self, client: usize) {
-        let (source, shard) = (self.clients[client].address, self.clients[client].shard);
+        let (source, shard) = (self.clients[client].appears_from, self.clients[client].shard);
         for (destination, data) in self.clients[client].take_outbox() {
             let shard =
                 (0..self.shards.len()).find(|shard| server_address(*shard) == destination).unwrap_or(shard);
