@@ -21,7 +21,7 @@ use crate::packet_memory::PacketMemory;
 use crate::rtp::extension::ExtensionMap;
 use crate::rtp::rtcp::{self, ReportBlock, SenderInfo};
 use crate::stats::{Drop, Stats};
-use crate::units::{SenderClock, Ssrc};
+use crate::units::{ExtendedSequence, SenderClock, Ssrc};
 use layer_select::{Select, wanted_layer};
 use pacer::{Pacer, Queued};
 use retransmit::Retransmit;
@@ -39,6 +39,8 @@ pub struct Egress {
     subscriptions: Slab<Subscription>,
     pacer: Pacer,
     extensions: ExtensionMap,
+    /// The number of the next packet in transport-wide feedback.
+    transport_sequence: ExtendedSequence,
     next_report: Option<Instant>,
     rtt: Option<Duration>,
     retransmit_per_packet: u8,
@@ -69,6 +71,7 @@ impl Egress {
             subscriptions: Slab::new(),
             pacer: Pacer::new(limits.pacer_packets),
             extensions: ExtensionMap::new(),
+            transport_sequence: ExtendedSequence::first(0),
             next_report: None,
             rtt: None,
             retransmit_per_packet: limits.retransmit_per_packet,

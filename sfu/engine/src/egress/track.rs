@@ -40,6 +40,8 @@ pub struct Subscription {
     /// Our source for retransmissions.
     pub repair: Option<Ssrc>,
     pub(super) payload_types: Vec<EgressPayload>,
+    /// The subscriber says which packets arrived, and when.
+    pub(super) transport_feedback: bool,
     pub(super) select: LayerSelect,
     pub(super) rewrite: Rewrite,
     pub(super) sent: SentLog,
@@ -76,6 +78,8 @@ pub struct NewSubscription {
     pub repair: Option<Ssrc>,
     /// Payload types that the subscriber takes.
     pub payload_types: Vec<EgressPayload>,
+    /// Transport-wide feedback was agreed.
+    pub transport_feedback: bool,
     /// Where its sequence numbers begin.
     pub first_sequence: u16,
     /// Where its timestamps begin.
@@ -108,6 +112,7 @@ impl Subscription {
             ssrc: new.ssrc,
             repair: new.repair,
             payload_types: new.payload_types,
+            transport_feedback: new.transport_feedback,
             select: LayerSelect::new(new.kind),
             rewrite: Rewrite::new(new.first_sequence, new.first_timestamp),
             sent: SentLog::default(),

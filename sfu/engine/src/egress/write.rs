@@ -45,6 +45,8 @@ struct Plain {
     header_len: usize,
     len: usize,
     sequence: ExtendedSequence,
+    /// It carries a transport-wide number.
+    counted: bool,
 }
 
 impl Egress {
@@ -67,7 +69,8 @@ impl Egress {
             };
             let Some(space) = buffer.get_mut(run.size..limit) else { break };
             let target = (run.segment > 0).then(|| run.segment.saturating_sub(overhead));
-            let plain = match subscription.write(next, space, &self.extensions, target, overhead) {
+            let number = self.transport_sequence;
+            let plain = match subscription.write(next, space, &self.extensions, number, target, overhead) {
                 Written::Fits(plain) => plain,
                 Written::OtherSize => break,
                 Written::Impossible => {
@@ -82,6 +85,9 @@ impl Egress {
                 self.pacer.pop();
                 continue;
             };
+            if plain.counted {
+                self.transport_sequence = number.plus(1);
+            }
             subscription.count(next, total, stats);
             // What is sent again, or replayed to a late joiner, was not held up here.
             let delay = now.saturating_duration_since(next.packet.arrival);
@@ -117,6 +123,7 @@ impl Subscription {
         queued: &Queued,
         space: &mut [u8],
         extensions: &ExtensionMap,
+        transport: ExtendedSequence,
         target: Option<usize>,
         overhead: usize,
     ) -> Written {
@@ -129,23 +136,24 @@ impl Subscription {
             _ => (payload.payload_type, self.ssrc, rewritten.sequence),
         };
         let repaired = queued.repair && ssrc != self.ssrc;
+        // Without a source of its own for retransmissions the same numbers go out twice, and then the bytes have
+        // to be the same too: an AES-GCM nonce must never see two headers or two plain texts.
+        let once = self.repair.is_some() && payload.repair.is_some();
         let header = OutgoingHeader {
             marker: packet.marker,
             payload_type,
             sequence: sequence.wire(),
             timestamp: rewritten.timestamp,
             ssrc,
+            transport_sequence: (once && self.transport_feedback).then_some(transport.wire()),
             extensions: &packet.extensions,
         };
         let Some(header_len) = write_header(space, &header, extensions) else { return Written::OtherSize };
         let body = header_len + if repaired { RTX_HEADER } else { 0 };
         let end = body + packet.payload.len();
-        // Without a source of its own for retransmissions the same numbers go out twice, and then the bytes
-        // have to be the same too: an AES-GCM nonce must never see two plain texts.
-        let may_pad = self.repair.is_some() && payload.repair.is_some();
         let padding = match target {
             Some(target) if end > target => return Written::OtherSize,
-            Some(target) if may_pad && target - end <= PADDING => target - end,
+            Some(target) if once && target - end <= PADDING => target - end,
             _ => 0,
         };
         let len = end + padding;
@@ -174,7 +182,7 @@ impl Subscription {
         if repaired {
             self.repair_sequence = sequence;
         }
-        Written::Fits(Plain { header_len, len, sequence })
+        Written::Fits(Plain { header_len, len, sequence, counted: header.transport_sequence.is_some() })
     }
 
     fn count(&mut self, queued: &Queued, bytes: usize, stats: &mut Stats) {

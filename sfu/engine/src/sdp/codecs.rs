@@ -224,8 +224,11 @@ fn codec_of(offered: &CodecParameters, kind: SectionKind) -> Option<Codec> {
     (*of == media && *clock_rate == offered.clock_rate && usable).then_some(codec)
 }
 
+/// What both know. The receiver's own estimate (REMB) is for those that cannot say what arrived when.
 fn common_feedback(ours: &[&'static str], offered: &CodecParameters) -> Vec<&'static str> {
-    ours.iter().copied().filter(|value| offered.feedback.iter().any(|theirs| theirs == value)).collect()
+    let offers = |value: &str| offered.feedback.iter().any(|theirs| theirs == value);
+    let wanted = |value: &str| value != "goog-remb" || !offers("transport-cc");
+    ours.iter().copied().filter(|value| offers(value) && wanted(value)).collect()
 }
 
 /// Stable: what is not preferred keeps its order behind what is.
@@ -270,7 +273,7 @@ const OPUS_FMTP: &str = "minptime=10;useinbandfec=1";
 
 const PUBLISHED_VIDEO_FEEDBACK: &[&str] = &["nack", "nack pli", "ccm fir", "transport-cc"];
 const PUBLISHED_AUDIO_FEEDBACK: &[&str] = &["nack", "transport-cc"];
-const SENT_VIDEO_FEEDBACK: &[&str] = &["nack", "nack pli", "ccm fir"];
+const SENT_VIDEO_FEEDBACK: &[&str] = &["nack", "nack pli", "ccm fir", "goog-remb", "transport-cc"];
 const SENT_AUDIO_FEEDBACK: &[&str] = &["nack"];
 
 const KNOWN: &[(&str, Codec, (MediaKind, u32))] = &[

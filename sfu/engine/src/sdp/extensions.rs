@@ -3,28 +3,28 @@
 use sfu_protocol::MediaKind;
 
 use super::description::{Direction, Section};
+use crate::rtp::extension::Extension;
 
 /// RFC 9143: the section that a packet belongs to.
-pub const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+pub const MID: &str = Extension::Mid.uri();
 /// RFC 8852: the simulcast stream that a packet belongs to.
-pub const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+pub const RID: &str = Extension::Rid.uri();
 /// RFC 8852: the simulcast stream that a retransmission repairs.
-pub const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
+pub const REPAIRED_RID: &str = Extension::RepairedRid.uri();
 /// RFC 6464: loudness.
-pub const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+pub const AUDIO_LEVEL: &str = Extension::AudioLevel.uri();
 /// Transport-wide sequence numbers.
-pub const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+pub const TRANSPORT_CC: &str = Extension::TransportSequence.uri();
 /// Time of sending, 24 bits.
-pub const ABS_SEND_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
+pub const ABS_SEND_TIME: &str = Extension::AbsoluteSendTime.uri();
 /// AV1 RTP specification, appendix A.
-pub const DEPENDENCY_DESCRIPTOR: &str =
-    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+pub const DEPENDENCY_DESCRIPTOR: &str = Extension::DependencyDescriptor.uri();
 /// Time of capture in the publisher's clock.
-pub const ABS_CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+pub const ABS_CAPTURE_TIME: &str = Extension::AbsoluteCaptureTime.uri();
 /// 3GPP TS 26.114: rotation.
-pub const VIDEO_ORIENTATION: &str = "urn:3gpp:video-orientation";
+pub const VIDEO_ORIENTATION: &str = Extension::VideoOrientation.uri();
 /// Bounds of the receiver's delay.
-pub const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+pub const PLAYOUT_DELAY: &str = Extension::PlayoutDelay.uri();
 
 /// What we read of published media; holds all that we send, too. `ABS_SEND_TIME` only stands in where `TRANSPORT_CC` is not offered.
 const PUBLISHED: &[&str] = &[
@@ -44,8 +44,13 @@ const PUBLISHED: &[&str] = &[
 const SENT_AUDIO: &[(u8, &str)] = &[(1, AUDIO_LEVEL), (2, ABS_CAPTURE_TIME)];
 
 /// What we write on pictures that we send, with the ids of our own offers.
-const SENT_VIDEO: &[(u8, &str)] =
-    &[(2, ABS_CAPTURE_TIME), (3, VIDEO_ORIENTATION), (4, PLAYOUT_DELAY), (5, DEPENDENCY_DESCRIPTOR)];
+const SENT_VIDEO: &[(u8, &str)] = &[
+    (2, ABS_CAPTURE_TIME),
+    (3, VIDEO_ORIENTATION),
+    (4, PLAYOUT_DELAY),
+    (5, DEPENDENCY_DESCRIPTOR),
+    (6, TRANSPORT_CC),
+];
 
 /// Ids above this need two-byte headers (RFC 8285 section 4.2), which we neither ask for nor send.
 const LARGEST_ID: u8 = 14;

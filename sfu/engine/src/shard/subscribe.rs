@@ -12,7 +12,8 @@ use crate::egress::PacketSource;
 use crate::egress::track::{EgressPayload, NewSubscription, Subscription};
 use crate::handles::{ParticipantIndex, PeerIndex, TrackHandle};
 use crate::room::{Origin, Subscriber, demand};
-use crate::sdp::BoundSection;
+use crate::rtp::extension::Extension;
+use crate::sdp::{BoundSection, NegotiatedCodec};
 
 impl Shard {
     pub(super) fn subscribe(&mut self, now: Instant, participant: ParticipantIndex, wish: Wish) {
@@ -73,7 +74,8 @@ impl Shard {
         let Some(entry) = self.participants.get(participant.0) else { return };
         let demand = entry.wishes.iter().find(|wish| wish.track == section.track).map(|wish| wish.demand);
         let Some(peer) = self.peers.get_mut(index.0) else { return };
-        peer.egress.add_extensions(&extension_map(&section.extensions));
+        let extensions = extension_map(&section.extensions);
+        peer.egress.add_extensions(&extensions);
         let mut payload_types: Vec<EgressPayload> = Vec::new();
         for codec in &section.codecs {
             // The first of a codec's profiles is the one that fits the track best.
@@ -94,6 +96,8 @@ impl Shard {
             self.unbind(index, &section.track);
         }
         let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let numbered = extensions.id_of(Extension::TransportSequence).is_some();
+        let transport_feedback = numbered && section.codecs.iter().any(NegotiatedCodec::transport_cc);
         let slot = peer.egress.add(Subscription::new(NewSubscription {
             sid: section.track.clone(),
             publisher: section.publisher,
@@ -102,6 +106,7 @@ impl Shard {
             ssrc: section.ssrc,
             repair: section.rtx_ssrc,
             payload_types,
+            transport_feedback,
             first_sequence: self.rng.random(),
             first_timestamp: self.rng.random(),
             retransmit_percent: self.config.limits.retransmit_percent,

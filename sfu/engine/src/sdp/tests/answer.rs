@@ -66,7 +66,7 @@ fn tracks_wanted_before_the_first_offer_are_in_its_answer() {
     assert!(video.contains(&format!("a=ssrc-group:FID {} {}", bound.ssrc.0, rtx.0).as_str()));
     assert!(video.contains(&format!("a=ssrc:{} cname:PA_other", bound.ssrc.0).as_str()));
     assert!(video.contains(&format!("a=ssrc:{} cname:PA_other", rtx.0).as_str()));
-    assert!(!video.contains(&"a=rtcp-fb:96 transport-cc") && video.contains(&"a=rtcp-fb:96 nack"));
+    assert!(video.contains(&"a=rtcp-fb:96 transport-cc") && video.contains(&"a=rtcp-fb:96 nack"));
     let audio = lines(&sections, "0");
     assert!(audio.iter().all(|line| !line.starts_with("a=ssrc-group")));
     assert!(lines(&sections, "1").contains(&"a=inactive") && lines(&sections, "5").contains(&"a=inactive"));
@@ -87,11 +87,16 @@ fn extensions_once_left_out_would_be_gone_for_good_so_every_section_keeps_them()
         }
     }
     assert!(!outcome.answer_sdp.contains("abs-send-time") && !outcome.answer_sdp.contains("toffset"));
-    // On packets that we send we write none of them.
+    // On packets that we send we write the last of them only.
     let written: Vec<&str> = outcome.bound[0].extensions.iter().map(|(_, uri)| *uri).collect();
     assert_eq!(
         written,
-        [extensions::PLAYOUT_DELAY, extensions::DEPENDENCY_DESCRIPTOR, extensions::VIDEO_ORIENTATION]
+        [
+            extensions::TRANSPORT_CC,
+            extensions::PLAYOUT_DELAY,
+            extensions::DEPENDENCY_DESCRIPTOR,
+            extensions::VIDEO_ORIENTATION
+        ]
     );
 }
 
@@ -109,7 +114,8 @@ fn firefox_directions_of_extensions_are_mirrored() {
     let published = &outcome.published[0];
     assert!(published.extensions.contains(&(9, extensions::RID)));
     assert!(published.extensions.iter().all(|(_, uri)| *uri != extensions::PLAYOUT_DELAY));
-    assert_eq!(outcome.bound[0].extensions, [(6, extensions::PLAYOUT_DELAY)]);
+    let written = [(6, extensions::PLAYOUT_DELAY), (7, extensions::TRANSPORT_CC)];
+    assert_eq!(outcome.bound[0].extensions, written);
     // Firefox takes the first codec it knows: only the preferred one and its retransmission are left.
     assert_eq!(section[0], "m=video 9 UDP/TLS/RTP/SAVPF 120 124");
     assert_eq!(published.rids, ["q", "h", "f"]);
