@@ -23,8 +23,11 @@ pub struct Limits {
     pub data_buffered_bytes: usize,
     /// Most media waiting to be sent to one subscriber, in packets.
     pub pacer_packets: usize,
-    /// Retransmissions of a stream, as a share of its media, in percent.
+    /// Retransmissions of a stream, as a share of its media, in percent: above it a lost packet gets no spare
+    /// copies.
     pub retransmit_percent: u32,
+    /// The same, above which nothing is sent again.
+    pub retransmit_hard_percent: u32,
     /// How often one packet is retransmitted.
     pub retransmit_per_packet: u8,
     /// From join to the first authenticated connectivity check.
@@ -54,6 +57,7 @@ impl Default for Limits {
             data_buffered_bytes: 256 * 1024,
             pacer_packets: 2048,
             retransmit_percent: 15,
+            retransmit_hard_percent: 50,
             retransmit_per_packet: 5,
             ice_timeout: Duration::from_secs(15),
             dtls_timeout: Duration::from_secs(10),

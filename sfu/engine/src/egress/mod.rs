@@ -252,13 +252,15 @@ impl Egress {
         let audio = subscription.kind == MediaKind::Audio;
         let twice = subscription.asked_in_vain.take(rewritten.sequence.wire())
             && subscription.repair.is_some()
-            && subscription.budget.take(packet.payload.len());
+            && subscription.budget.take_spare(packet.payload.len());
         let queued = Queued { slot, packet: Arc::clone(packet), rewritten, repair: false };
         let queued = self.pacer.push(queued, audio);
         if !queued {
             stats.drop(Drop::PacerFull);
         }
         if twice {
+            // Its receiver has spent requests on it already; the next one counts like a third.
+            subscription.sent.mark_urgent(rewritten.sequence.wire());
             let again = Queued { slot, packet: Arc::clone(packet), rewritten, repair: true };
             if !self.pacer.push(again, audio) {
                 stats.drop(Drop::PacerFull);
@@ -309,10 +311,12 @@ impl Egress {
             };
             // A receiver asks for a packet a few times only. One that was lost as retransmission too is sent
             // twice, then three times, so that at 10 % loss the last request is not what the frame hangs on.
-            let copies = if subscription.repair.is_some() { entry.resent.min(2) + 1 } else { 1 };
+            let copies = if subscription.repair.is_some() { entry.resent.min(2) * 2 + 1 } else { 1 };
             let mut sent = false;
-            for _ in 0..copies {
-                if !subscription.budget.take(packet.payload.len()) {
+            for copy in 0..copies {
+                let bytes = packet.payload.len();
+                let budget = &mut subscription.budget;
+                if !if copy == 0 { budget.take(bytes) } else { budget.take_spare(bytes) } {
                     stats.drop(Drop::RetransmitBudget);
                     continue;
                 }

@@ -24,6 +24,9 @@ const ECHO_PERCENT: u32 = 95;
 /// that was itself late has been asked for before it was sent. Less than a whole one, for estimates err.
 const FIRST_ECHO_PERCENT: u32 = 80;
 
+/// As if it had been sent again so often.
+const URGENT: u8 = 2;
+
 /// Budget that a stream starts with, and may save up: enough to repair its first picture.
 const BUDGET_BYTES: u64 = 96 * 1024;
 
@@ -146,6 +149,15 @@ impl SentLog {
         })
     }
 
+    /// Counts a packet as sent again twice, so that the next request for it gets the most copies.
+    pub fn mark_urgent(&mut self, wire: u16) {
+        let Some((sequence, _)) = self.find(wire) else { return };
+        let place = place(sequence.0 as u32, self.ring.len());
+        if let Some(entry) = self.ring.get_mut(place) {
+            entry.resent = entry.resent.max(URGENT);
+        }
+    }
+
     /// Notes that a packet was sent again.
     pub fn mark_resent(&mut self, wire: u16, now: Instant) {
         let now = self.now_ms(now);
@@ -228,37 +240,70 @@ impl AskedInVain {
     }
 }
 
-/// How much may be sent again: a share of what was sent.
+/// How much may be sent again: a share of what was sent. Answering a request once may take more of it than copies
+/// sent to be on the safe side.
 #[derive(Debug)]
 pub struct RetransmitBudget {
+    usual: Savings,
+    hard: Savings,
+}
+
+/// A share of the media sent, saved up and spent.
+#[derive(Debug)]
+struct Savings {
+    /// Hundredths of a byte.
     saved: u64,
     percent: u64,
 }
 
 impl RetransmitBudget {
-    /// At most `percent` of the stream's media.
-    pub fn new(percent: u32) -> Self {
-        Self { saved: BUDGET_BYTES * 100, percent: u64::from(percent) }
+    /// At most `percent` of the stream's media with all copies, and at most `hard_percent` whatever happens.
+    pub fn new(percent: u32, hard_percent: u32) -> Self {
+        Self { usual: Savings::new(percent), hard: Savings::new(hard_percent) }
     }
 
     /// Reads it; see [`Subscription::touch`](super::track::Subscription::touch).
     pub(super) fn touch(&self) -> u64 {
-        self.saved
+        self.usual.saved ^ self.hard.saved
     }
 
     /// That many bytes of media were sent.
     pub fn on_media(&mut self, bytes: usize) {
+        self.usual.add(bytes);
+        self.hard.add(bytes);
+    }
+
+    /// Takes the bytes of an answer to a request, if they are there.
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let enough = self.hard.has(bytes);
+        if enough {
+            self.hard.spend(bytes);
+            self.usual.spend(bytes);
+        }
+        enough
+    }
+
+    /// Takes the bytes of one more copy, if they are there.
+    pub fn take_spare(&mut self, bytes: usize) -> bool {
+        self.usual.has(bytes) && self.take(bytes)
+    }
+}
+
+impl Savings {
+    fn new(percent: u32) -> Self {
+        Self { saved: BUDGET_BYTES * 100, percent: u64::from(percent) }
+    }
+
+    fn add(&mut self, bytes: usize) {
         self.saved = (self.saved + bytes as u64 * self.percent).min(BUDGET_BYTES * 100);
     }
 
-    /// Takes the bytes of one retransmission, if they are there.
-    pub fn take(&mut self, bytes: usize) -> bool {
-        let cost = bytes as u64 * 100;
-        let enough = self.saved >= cost;
-        if enough {
-            self.saved -= cost;
-        }
-        enough
+    fn has(&self, bytes: usize) -> bool {
+        self.saved >= bytes as u64 * 100
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.saved = self.saved.saturating_sub(bytes as u64 * 100);
     }
 }
 
@@ -312,13 +357,19 @@ mod tests {
 
     #[test]
     fn retransmissions_stay_within_their_share() {
-        let mut budget = RetransmitBudget::new(15);
-        let mut resent = 0;
-        for _ in 0..10_000 {
-            budget.on_media(1000);
-            resent += u64::from(budget.take(1000));
+        let resent = |take: fn(&mut RetransmitBudget, usize) -> bool| {
+            let mut budget = RetransmitBudget::new(15, 50);
+            let each = (0..10_000).map(|_| {
+                budget.on_media(1000);
+                u64::from(take(&mut budget, 1000))
+            });
+            each.sum::<u64>()
+        };
+        let saved = BUDGET_BYTES / 1000 + 1;
+        for (resent, share) in
+            [(resent(RetransmitBudget::take_spare), 1500), (resent(RetransmitBudget::take), 5000)]
+        {
+            assert!((share..=share + saved).contains(&resent), "{resent}, not {share}");
         }
-        assert!(resent >= 1500, "{resent}");
-        assert!(resent <= 1500 + BUDGET_BYTES / 1000 + 1, "{resent}");
     }
 }

@@ -84,8 +84,8 @@ pub struct NewSubscription {
     pub first_sequence: u16,
     /// Where its timestamps begin.
     pub first_timestamp: u32,
-    /// Retransmissions, in per cent of its media.
-    pub retransmit_percent: u32,
+    /// Retransmissions, in per cent of its media: with spare copies, and at most.
+    pub retransmit_percents: (u32, u32),
 }
 
 /// A codec's payload types towards one subscriber.
@@ -116,7 +116,7 @@ impl Subscription {
             select: LayerSelect::new(new.kind),
             rewrite: Rewrite::new(new.first_sequence, new.first_timestamp),
             sent: SentLog::default(),
-            budget: RetransmitBudget::new(new.retransmit_percent),
+            budget: RetransmitBudget::new(new.retransmit_percents.0, new.retransmit_percents.1),
             asked_in_vain: AskedInVain::default(),
             reports: SenderReports::default(),
             repair_sequence: ExtendedSequence::first(new.first_sequence),

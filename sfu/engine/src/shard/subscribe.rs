@@ -98,6 +98,7 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let numbered = extensions.id_of(Extension::TransportSequence).is_some();
         let transport_feedback = numbered && section.codecs.iter().any(NegotiatedCodec::transport_cc);
+        let limits = &self.config.limits;
         let slot = peer.egress.add(Subscription::new(NewSubscription {
             sid: section.track.clone(),
             publisher: section.publisher,
@@ -109,7 +110,7 @@ impl Shard {
             transport_feedback,
             first_sequence: self.rng.random(),
             first_timestamp: self.rng.random(),
-            retransmit_percent: self.config.limits.retransmit_percent,
+            retransmit_percents: (limits.retransmit_percent, limits.retransmit_hard_percent),
         }));
         if peer.transport.is_connected() {
             self.attach_by_sid(now, Subscriber { peer: index, slot }, &section.track);
