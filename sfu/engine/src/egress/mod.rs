@@ -310,7 +310,7 @@ impl Egress {
                 continue;
             };
             // A receiver asks for a packet a few times only. One that was lost as retransmission too is sent
-            // twice, then three times, so that at 10 % loss the last request is not what the frame hangs on.
+            // three, then five times, so that at 10 % loss the last request is not what the frame hangs on.
             let copies = if subscription.repair.is_some() { entry.resent.min(2) * 2 + 1 } else { 1 };
             let mut sent = false;
             for copy in 0..copies {
