@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
@@ -163,7 +164,8 @@ pub(super) struct Shared {
     pub(super) stats: SessionStats,
     /// The way to end a session from outside.
     pub(super) ends: DashMap<ParticipantSid, mpsc::Sender<LeaveReason>>,
-    pub(super) closing: watch::Sender<bool>,
+    /// Nobody comes in any more.
+    pub(super) closing: AtomicBool,
     pub(super) open: watch::Sender<usize>,
 }
 
@@ -196,7 +198,7 @@ impl Rooms {
             link,
             stats: SessionStats::default(),
             ends: DashMap::new(),
-            closing: watch::Sender::new(false),
+            closing: AtomicBool::new(false),
             open: watch::Sender::new(0),
         }))
     }
@@ -303,7 +305,11 @@ impl Rooms {
     /// Tells every session that the server goes, lets nobody else in, and returns when all have ended, or after
     /// `wait`; false if some had not by then.
     pub async fn shutdown(&self, wait: Duration) -> bool {
-        self.0.closing.send_replace(true);
+        self.0.closing.store(true, Ordering::SeqCst);
+        for end in &self.0.ends {
+            // A session that is ending already has its reason.
+            let _full = end.try_send(LeaveReason::ServerShutdown);
+        }
         let mut open = self.0.open.subscribe();
         let all_gone = open.wait_for(|open| *open == 0);
         // Whoever is left after that has a socket that does not move.
@@ -346,7 +352,7 @@ impl Rooms {
         parameters: &JoinParameters,
         grants: &Grants,
     ) -> Result<ParticipantDescription, AdmitError> {
-        if *self.0.closing.borrow() {
+        if self.0.closing.load(Ordering::SeqCst) {
             return Err(AdmitError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending"));
         }
         let mut metadata = &grants.metadata;

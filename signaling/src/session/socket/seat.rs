@@ -1,10 +1,11 @@
 //! A participant's place: what is given back when its session is over, however that comes about.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use sfu_protocol::{Command, Event, LeaveReason, ParticipantSid, RoomSid};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::super::{RoomDescription, Rooms, SessionStats};
 
@@ -16,7 +17,6 @@ pub(crate) struct Seat {
     pub(crate) participant: ParticipantSid,
     pub(super) inbox: mpsc::Receiver<Event>,
     pub(super) end: mpsc::Receiver<LeaveReason>,
-    pub(super) closing: watch::Receiver<bool>,
     /// The media plane has no such participant any more, or has been told so.
     pub(super) left: bool,
 }
@@ -29,17 +29,11 @@ impl Seat {
         rooms.0.ends.insert(participant.clone(), sender);
         rooms.0.open.send_modify(|open| *open = open.saturating_add(1));
         SessionStats::add(&rooms.0.stats.open);
-        let closing = rooms.0.closing.subscribe();
-        Self {
-            room: room.sid.clone(),
-            name: room.name.clone(),
-            participant,
-            inbox,
-            end,
-            closing,
-            left: false,
-            rooms,
+        if rooms.0.closing.load(Ordering::SeqCst) {
+            // The shutdown may have looked before we were there. If it saw us, one reason is enough.
+            rooms.end(&participant, LeaveReason::ServerShutdown);
         }
+        Self { room: room.sid.clone(), name: room.name.clone(), participant, inbox, end, left: false, rooms }
     }
 
     pub(super) fn rooms(&self) -> &Rooms {
@@ -56,7 +50,7 @@ impl Drop for Seat {
         let rooms = self.rooms.clone();
         rooms.0.link.close(&self.room, &self.participant);
         rooms.0.ends.remove(&self.participant);
-        rooms.0.stats.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        rooms.0.stats.open.fetch_sub(1, Ordering::Relaxed);
         let (room, name, participant) = (self.room.clone(), self.name.clone(), self.participant.clone());
         let leave = (!self.left)
             .then(|| Command::Leave { participant: participant.clone(), reason: LeaveReason::SignalClosed });

@@ -503,3 +503,37 @@ fn messages_are_taken_in_bursts_and_then_at_an_even_rate() {
     let later = start + Duration::from_secs(1000);
     assert_eq!((0..100).take_while(|_| !allowance.take(later)).count(), 5);
 }
+
+#[test]
+fn a_client_that_speaks_by_itself_is_never_asked_and_a_silent_one_is_asked_then_given_up() {
+    let start = Instant::now();
+    let limits = SocketLimits::default();
+    let mut watch = Watch::new(start, &limits);
+    let mut now = start;
+    for _ in 0..100 {
+        now += Duration::from_secs(5);
+        assert!(!watch.is_ping_due(now) && !watch.is_silent(now));
+        assert!(!watch.heard(now));
+        assert_eq!(watch.next_due(None, None), now + limits.ping, "nothing else is due");
+    }
+    let (asked, over) = (now + limits.ping, now + limits.idle);
+    assert!(watch.is_ping_due(asked) && !watch.is_ping_due(asked), "once");
+    assert_eq!(watch.next_due(None, None), over);
+    assert!(!watch.is_silent(over - Duration::from_millis(1)) && watch.is_silent(over));
+}
+
+#[test]
+fn the_earliest_of_all_deadlines_counts_and_a_paused_client_is_read_again_in_time() {
+    let start = Instant::now();
+    let limits = SocketLimits { rate: 10, burst: 1, ..SocketLimits::default() };
+    let mut watch = Watch::new(start, &limits);
+    let at = |ms| start + Duration::from_millis(ms);
+    assert_eq!(watch.next_due(Some(at(7)), Some(at(9))), at(7));
+    assert_eq!(watch.next_due(Some(at(9)), Some(at(8))), at(8));
+    while !watch.heard(start) {}
+    assert!(!watch.may_read());
+    let paused = watch.next_due(None, None);
+    assert!(paused > start && paused <= at(200));
+    watch.may_read_at(paused);
+    assert!(watch.may_read());
+}
