@@ -3,6 +3,7 @@
 mod ending;
 mod hostile;
 mod joining;
+mod limits;
 mod negotiating;
 mod others;
 mod publishing;
