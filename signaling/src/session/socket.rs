@@ -23,7 +23,7 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use super::admit::{Admission, Admitted, TokenIssuer};
 use super::wire::Wire;
 use super::{EndCause, Input, Output, RefreshClaims, Session, SessionStats, leaving};
-pub(super) use seat::Seat;
+pub(super) use seat::{Doors, Order, Seat};
 use writer::{Driven, Writer};
 
 /// Bounds of one WebSocket.
@@ -116,6 +116,7 @@ enum Wake {
     Event(Option<Event>),
     Frame(Option<Result<Message, axum::Error>>),
     End(LeaveReason),
+    Order(Order),
     /// Something is due.
     Alarm,
     /// What is to be waited for has changed.
@@ -137,6 +138,7 @@ impl Driver {
             let wake = tokio::select! {
                 event = self.seat.inbox.recv() => Wake::Event(event),
                 Some(reason) = self.seat.end.recv() => Wake::End(reason),
+                Some(order) = self.seat.orders.recv() => Wake::Order(order),
             };
             self.take(wake);
         }
@@ -207,6 +209,7 @@ impl Driver {
             biased;
             Driven::Blocked | Driven::Gone = socket.writer.drive() => Wake::Again,
             Some(reason) = self.seat.end.recv() => Wake::End(reason),
+            Some(order) = self.seat.orders.recv() => Wake::Order(order),
             frame = socket.stream.next(), if may_read => Wake::Frame(frame),
             event = self.seat.inbox.recv() => Wake::Event(event),
             () = alarm => Wake::Alarm,
@@ -224,6 +227,7 @@ impl Driver {
             let wake = tokio::select! {
                 event = self.seat.inbox.recv() => Wake::Event(event),
                 Some(reason) = self.seat.end.recv() => Wake::End(reason),
+                Some(order) = self.seat.orders.recv() => Wake::Order(order),
                 () = until(timer) => Wake::Alarm,
             };
             self.take(wake);
@@ -257,6 +261,7 @@ impl Driver {
                 self.feed(Input::Broken);
             }
             Wake::End(reason) => self.feed(Input::End(reason)),
+            Wake::Order(Order::SetPermission(permission)) => self.feed(Input::SetPermission(permission)),
             Wake::Alarm => {
                 let now = Instant::now();
                 if self.session.poll_timeout().is_some_and(|due| due <= now) {

@@ -6,6 +6,7 @@ mod joining;
 mod limits;
 mod negotiating;
 mod others;
+mod permission;
 mod publishing;
 mod subscribing;
 

@@ -148,7 +148,7 @@ impl Service {
         let mut open = self.rooms.0.open.subscribe();
         timeout(PATIENCE, open.wait_for(|open| *open == 0)).await.expect("sessions end").unwrap();
         assert_eq!(self.rooms.stats().open.load(Ordering::Relaxed), 0);
-        assert!(self.rooms.0.ends.is_empty());
+        assert!(self.rooms.0.doors.is_empty());
         let later = Instant::now() + Duration::from_secs(1000);
         let closed = crate::directory::Directory::sweep(&*self.directory, later).await;
         assert!(closed.iter().all(|room| room.left.is_empty()), "{closed:?}");
@@ -473,6 +473,20 @@ async fn a_session_can_be_ended_from_outside() {
     assert_eq!(close_code(&mut client).await, 1000);
     service.all_gone().await;
     assert!(!service.rooms.end(&sid, LeaveReason::Removed));
+}
+
+#[tokio::test]
+async fn rights_can_be_changed_from_outside() {
+    let mut service = Service::start(RoomsConfig::default()).await;
+    let (mut client, sid) = service.connect_active().await;
+    let nothing = proto::ParticipantPermission::default();
+    assert!(service.rooms.set_permission(&sid, nothing.clone()));
+    let permissions = sfu_protocol::Permissions { publish: false, subscribe: false, publish_data: false };
+    assert_eq!(service.command().await, Command::SetPermissions { participant: sid, permissions });
+    assert!(matches!(say(&mut client).await, Say::RefreshToken(_)));
+    let Say::Update(update) = say(&mut client).await else { panic!("no update") };
+    assert_eq!(update.participants[0].permission, Some(nothing.clone()));
+    assert!(!service.rooms.set_permission(&ParticipantSid::new("PA_nobody"), nothing));
 }
 
 #[tokio::test]
