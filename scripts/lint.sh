@@ -19,4 +19,13 @@ if [ -f signaling/web/package.json ]; then
     step "the call page: tsc and eslint"
     npm --prefix signaling/web run --silent lint
 fi
+
+step "alerting rules"
+# That they name metrics which exist is tested by signaling/tests/grafana.rs.
+if command -v promtool >/dev/null; then
+    promtool check rules grafana/alerts.yaml
+    promtool test rules grafana/alerts.test.yaml
+else
+    echo "skipped: promtool is not installed (apt: prometheus)"
+fi
 step "lint: done"

@@ -191,8 +191,15 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
         workers: u16::try_from(config.rtc.workers)?,
         udp_port: config.rtc.udp_port,
         node_ips: config.rtc.node_ip.clone(),
+        pin_threads: config.rtc.pin_threads,
+        members_at_home: config.rtc.members_at_home,
+        send_train: config.rtc.send_train,
+        receive_buffer_bytes: config.rtc.receive_buffer_bytes,
+        send_buffer_bytes: config.rtc.send_buffer_bytes,
         ..NodeConfig::default()
     };
+    node.limits.published_tracks = config.limit.published_tracks;
+    node.limits.pending_tracks = config.limit.pending_tracks;
     // Behind a reverse proxy HTTP may listen on loopback while media must not: only development decides.
     node.loopback = config.development && node.node_ips.iter().all(IpAddr::is_loopback);
     Ok(node)
@@ -206,6 +213,8 @@ fn rooms_config(config: &Config) -> RoomsConfig {
     rooms.room.max_participants = config.room.max_participants;
     rooms.limits.metadata = config.limit.max_metadata_size;
     rooms.limits.attributes = config.limit.max_attributes_size;
+    rooms.limits.published_tracks = config.limit.published_tracks;
+    rooms.limits.pending_tracks = config.limit.pending_tracks;
     rooms.limits.name = config
         .limit
         .max_participant_name_length

@@ -8,6 +8,7 @@ mod unknown;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -188,11 +189,18 @@ impl Config {
     }
 
     fn apply_env(&mut self, env: &impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
-        if let Some(port) = number(env, "ANYTIME_PORT")? {
-            self.port = port;
-        }
-        if let Some(port) = number(env, "UDP_PORT")? {
-            self.rtc.udp_port = port;
+        number(env, "ANYTIME_PORT", &mut self.port)?;
+        number(env, "UDP_PORT", &mut self.rtc.udp_port)?;
+        for (name, value) in [
+            ("ANYTIME_WORKERS", &mut self.rtc.workers),
+            ("ANYTIME_MEMBERS_AT_HOME", &mut self.rtc.members_at_home),
+            ("ANYTIME_SEND_TRAIN", &mut self.rtc.send_train),
+            ("ANYTIME_RECEIVE_BUFFER_BYTES", &mut self.rtc.receive_buffer_bytes),
+            ("ANYTIME_SEND_BUFFER_BYTES", &mut self.rtc.send_buffer_bytes),
+            ("ANYTIME_PUBLISHED_TRACKS", &mut self.limit.published_tracks),
+            ("ANYTIME_PENDING_TRACKS", &mut self.limit.pending_tracks),
+        ] {
+            number(env, name, value)?;
         }
         if let Some(text) = env("NODE_IP").filter(|text| !text.is_empty()) {
             let addresses: Result<Vec<IpAddr>, _> = text.split(',').map(|ip| ip.trim().parse()).collect();
@@ -230,7 +238,6 @@ impl Config {
     }
 
     fn check(&mut self) -> Result<(), ConfigError> {
-        let value = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.into() });
         if self.development {
             if let Some(open) = self.bind_addresses.iter().find(|ip| !ip.is_loopback()) {
                 return Err(ConfigError::DevBind(*open));
@@ -240,26 +247,41 @@ impl Config {
             }
         }
         if self.rtc.workers > 256 {
-            return value("rtc.workers", "more than 256");
+            return value_error("rtc.workers", "more than 256");
+        }
+        let buffer = 4096..=1 << 30;
+        for (key, value, range) in [
+            ("rtc.members_at_home", self.rtc.members_at_home, 1..=usize::MAX),
+            ("rtc.send_train", self.rtc.send_train, 1..=64),
+            ("rtc.receive_buffer_bytes", self.rtc.receive_buffer_bytes, buffer.clone()),
+            ("rtc.send_buffer_bytes", self.rtc.send_buffer_bytes, buffer),
+            ("limit.published_tracks", self.limit.published_tracks, 1..=MOST_TRACKS),
+            ("limit.pending_tracks", self.limit.pending_tracks, 1..=MOST_TRACKS),
+        ] {
+            if !range.contains(&value) {
+                let most = Some(range.end()).filter(|most| **most < usize::MAX);
+                let upper = most.map_or_else(|| "more".to_owned(), usize::to_string);
+                return value_error(key, &format!("{value} is not within {} to {upper}", range.start()));
+            }
         }
         if self.rtc.node_ip.iter().any(IpAddr::is_unspecified) {
-            return value("rtc.node_ip", "clients cannot send to the unspecified address");
+            return value_error("rtc.node_ip", "clients cannot send to the unspecified address");
         }
         if self.limit.connections == 0 {
-            return value("limit.connections", "0 lets nobody in");
+            return value_error("limit.connections", "0 lets nobody in");
         }
         if self.limit.header_timeout.0.is_zero() {
-            return value("limit.header_timeout", "0 lets nobody in");
+            return value_error("limit.header_timeout", "0 lets nobody in");
         }
         if self.token_endpoint.valid_for.0.as_secs() == 0 {
-            return value("token_endpoint.valid_for", "a token must live at least a second");
+            return value_error("token_endpoint.valid_for", "a token must live at least a second");
         }
         if !(self.server_url.is_empty()
             || ["ws://", "wss://", "http://", "https://"]
                 .iter()
                 .any(|scheme| self.server_url.starts_with(scheme)))
         {
-            return value("server_url", "it must begin with wss:// or ws://");
+            return value_error("server_url", "it must begin with wss:// or ws://");
         }
         self.key_store().map(|_| ())
     }
@@ -301,6 +323,13 @@ impl Config {
     }
 }
 
+/// A description holds 64 media sections: no more tracks than that can be offered.
+const MOST_TRACKS: usize = 64;
+
+fn value_error(key: &'static str, reason: &str) -> Result<(), ConfigError> {
+    Err(ConfigError::Value { key, reason: reason.to_owned() })
+}
+
 fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })
 }
@@ -318,10 +347,18 @@ fn read_secret(path: &Path) -> Result<String, ConfigError> {
     read(path)
 }
 
-fn number(env: &impl Fn(&str) -> Option<String>, key: &'static str) -> Result<Option<u16>, ConfigError> {
-    let Some(text) = env(key).filter(|text| !text.is_empty()) else { return Ok(None) };
-    let port = text.trim().parse();
-    port.map(Some).map_err(|_| ConfigError::Value { key, reason: format!("{text:?} is no port number") })
+/// Replaces `value` by the number in the environment, if there is one.
+fn number<T: FromStr>(
+    env: &impl Fn(&str) -> Option<String>,
+    key: &'static str,
+    value: &mut T,
+) -> Result<(), ConfigError> {
+    let Some(text) = env(key).filter(|text| !text.is_empty()) else { return Ok(()) };
+    *value = text
+        .trim()
+        .parse()
+        .map_err(|_| ConfigError::Value { key, reason: format!("{text:?} is no number that fits here") })?;
+    Ok(())
 }
 
 impl Serialize for KeyPairs {

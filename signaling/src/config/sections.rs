@@ -34,11 +34,30 @@ pub struct RtcConfig {
     pub node_ip: Vec<IpAddr>,
     /// Worker threads, 0: one per core.
     pub workers: usize,
+    /// Each worker on a core of its own, if there are as many cores.
+    pub pin_threads: bool,
+    /// Members of one room that share its home worker; later ones go to the worker with the fewest participants.
+    pub members_at_home: usize,
+    /// Most datagrams in one send to one participant, 1 to 64.
+    pub send_train: usize,
+    /// Receive buffer asked of the kernel per socket. It gives at most `net.core.rmem_max` to who is not root.
+    pub receive_buffer_bytes: usize,
+    /// Send buffer asked of the kernel per socket.
+    pub send_buffer_bytes: usize,
 }
 
 impl Default for RtcConfig {
     fn default() -> Self {
-        Self { udp_port: 7882, node_ip: Vec::new(), workers: 0 }
+        Self {
+            udp_port: 7882,
+            node_ip: Vec::new(),
+            workers: 0,
+            pin_threads: true,
+            members_at_home: 128,
+            send_train: 64,
+            receive_buffer_bytes: 8 * 1024 * 1024,
+            send_buffer_bytes: 4 * 1024 * 1024,
+        }
     }
 }
 
@@ -76,6 +95,10 @@ pub struct LimitConfig {
     pub max_participant_identity_length: usize,
     /// Bytes of a display name.
     pub max_participant_name_length: usize,
+    /// Tracks that one participant publishes at a time.
+    pub published_tracks: usize,
+    /// Tracks that one participant has announced and whose media has not come.
+    pub pending_tracks: usize,
     /// Connections at once, WebSockets included.
     pub connections: usize,
     /// Connections of one address (IPv6: one /64) at once that have not become a session; 0: any number.
@@ -93,6 +116,8 @@ impl Default for LimitConfig {
             max_room_name_length: token.room,
             max_participant_identity_length: token.identity,
             max_participant_name_length: token.name,
+            published_tracks: 32,
+            pending_tracks: 20,
             connections: 10_000,
             connections_per_ip: 256,
             header_timeout: HumanDuration::from_secs(5),

@@ -46,6 +46,8 @@ fn an_unknown_key_names_the_nearest_known_one() {
             "identity_provider.authorization.url",
         ),
         ("Port: 1", "Port", "port"),
+        ("rtc: {send_trains: 8}", "rtc.send_trains", "rtc.send_train"),
+        ("limit: {publish_tracks: 8}", "limit.publish_tracks", "limit.published_tracks"),
     ];
     for (yaml, path, nearest) in cases {
         let error = refused(yaml);
@@ -80,6 +82,13 @@ fn a_wrong_value_names_its_key() {
         ("token_endpoint: {accept_from_request: [identity]}", "token_endpoint.accept_from_request"),
         ("server_url: example.com", "server_url"),
         ("room: [1]", "room"),
+        ("rtc: {send_train: 65}", "rtc.send_train"),
+        ("rtc: {send_train: 0}", "rtc.send_train"),
+        ("rtc: {members_at_home: 0}", "rtc.members_at_home"),
+        ("rtc: {receive_buffer_bytes: 100}", "rtc.receive_buffer_bytes"),
+        ("rtc: {send_buffer_bytes: big}", "rtc.send_buffer_bytes"),
+        ("limit: {published_tracks: 0}", "limit.published_tracks"),
+        ("limit: {pending_tracks: 65}", "limit.pending_tracks"),
     ] {
         let error = refused(yaml);
         assert!(error.contains(key), "{yaml}: {error}");
@@ -133,6 +142,34 @@ fn flags_win_over_environment_over_file() {
     assert_eq!(config.keys.0, [("x".to_owned(), strong('c')), ("f".to_owned(), strong('f'))]);
     let error = error_of(Config::load(&flags, |name| (name == "UDP_PORT").then(|| "many".to_owned())));
     assert!(error.to_string().contains("UDP_PORT"));
+}
+
+#[test]
+fn the_node_s_knobs_come_from_file_and_environment() {
+    let yaml = "rtc: {workers: 1, members_at_home: 2, send_train: 3, receive_buffer_bytes: 5000, \
+                send_buffer_bytes: 6000}\nlimit: {published_tracks: 7, pending_tracks: 8}";
+    let knobs = |config: &Config| {
+        let (rtc, limit) = (&config.rtc, &config.limit);
+        [
+            ("ANYTIME_WORKERS", rtc.workers),
+            ("ANYTIME_MEMBERS_AT_HOME", rtc.members_at_home),
+            ("ANYTIME_SEND_TRAIN", rtc.send_train),
+            ("ANYTIME_RECEIVE_BUFFER_BYTES", rtc.receive_buffer_bytes),
+            ("ANYTIME_SEND_BUFFER_BYTES", rtc.send_buffer_bytes),
+            ("ANYTIME_PUBLISHED_TRACKS", limit.published_tracks),
+            ("ANYTIME_PENDING_TRACKS", limit.pending_tracks),
+        ]
+    };
+    let config = load(yaml).unwrap().config;
+    assert_eq!(knobs(&config).map(|(_, value)| value), [1, 2, 3, 5000, 6000, 7, 8]);
+    let flags = ServeFlags { config_body: Some(format!("{GOOD_KEYS}{yaml}")), ..ServeFlags::default() };
+    for (place, (name, value)) in knobs(&config).into_iter().enumerate() {
+        let env = |asked: &str| (asked == name).then(|| (value + 1).to_string());
+        let changed = knobs(&Config::load(&flags, env).unwrap().config);
+        assert_eq!(changed[place].1, value + 1, "{name}");
+        let error = error_of(Config::load(&flags, |asked| (asked == name).then(|| "-1".to_owned())));
+        assert!(error.to_string().contains(name), "{error}");
+    }
 }
 
 #[test]

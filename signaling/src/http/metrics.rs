@@ -30,8 +30,12 @@ impl HttpMetrics {
     /// # Errors
     /// A name is taken already.
     pub fn new(registry: &Registry) -> Result<Arc<Self>, prometheus::Error> {
-        let counter = |name: &str, help: &str, label: &str| {
+        // The usual values are there from the beginning: what appears only with its first event has no rate then.
+        let counter = |name: &str, help: &str, label: &str, usual: &[&str]| {
             let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            for value in usual {
+                counter.with_label_values(&[value]);
+            }
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
@@ -44,17 +48,25 @@ impl HttpMetrics {
                 "anytime_http_connections_refused_total",
                 "Connections turned away at the door, by reason.",
                 "reason",
+                &["full", "address", "accept"],
             )?,
             closed: counter(
                 "anytime_http_connections_failed_total",
                 "Connections that ended in an error, by reason.",
                 "reason",
+                &["header_timeout", "malformed", "broken"],
             )?,
-            joins: counter("anytime_join_requests_total", "Join requests answered, by outcome.", "outcome")?,
+            joins: counter(
+                "anytime_join_requests_total",
+                "Join requests answered, by outcome.",
+                "outcome",
+                &["admitted"],
+            )?,
             tokens: counter(
                 "anytime_token_requests_total",
                 "Requests to the token endpoint answered, by outcome.",
                 "outcome",
+                &["issued"],
             )?,
         }))
     }

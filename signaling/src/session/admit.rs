@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
@@ -11,9 +12,9 @@ use dashmap::DashMap;
 use livekit_protocol as proto;
 use rand::Rng;
 use sfu_protocol::{ConnectionMode, EndReason, LeaveReason, ParticipantSid};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use super::socket::{Driver, SocketLimits};
+use super::socket::{Doors, Driver, Order, SocketLimits};
 use super::{
     EndCause, ParticipantDescription, RefreshClaims, RoomDescription, ServerDescription, Session,
     SessionConfig, SessionLimits, SessionStats, WallClock, track,
@@ -161,9 +162,10 @@ pub(super) struct Shared {
     pub(super) directory: Arc<dyn Directory>,
     pub(super) link: Arc<dyn Link>,
     pub(super) stats: SessionStats,
-    /// The way to end a session from outside.
-    pub(super) ends: DashMap<ParticipantSid, mpsc::Sender<LeaveReason>>,
-    pub(super) closing: watch::Sender<bool>,
+    /// The ways into the sessions that run.
+    pub(super) doors: DashMap<ParticipantSid, Doors>,
+    /// Nobody comes in any more.
+    pub(super) closing: AtomicBool,
     pub(super) open: watch::Sender<usize>,
 }
 
@@ -195,8 +197,8 @@ impl Rooms {
             directory,
             link,
             stats: SessionStats::default(),
-            ends: DashMap::new(),
-            closing: watch::Sender::new(false),
+            doors: DashMap::new(),
+            closing: AtomicBool::new(false),
             open: watch::Sender::new(0),
         }))
     }
@@ -297,13 +299,29 @@ impl Rooms {
     /// Ends a session; its client is told why. False if there is none of that sid in this process.
     pub fn end(&self, participant: &ParticipantSid, reason: LeaveReason) -> bool {
         // One reason is enough: if another waits already, the session ends by that.
-        self.0.ends.get(participant).is_some_and(|end| end.try_send(reason).is_ok() || !end.is_closed())
+        let doors = self.0.doors.get(participant);
+        doors.is_some_and(|doors| doors.end.try_send(reason).is_ok() || !doors.end.is_closed())
+    }
+
+    /// Changes what a participant may do. False if there is none of that sid in this process, or if it has not
+    /// carried out several earlier changes yet.
+    pub fn set_permission(
+        &self,
+        participant: &ParticipantSid,
+        permission: proto::ParticipantPermission,
+    ) -> bool {
+        let order = Order::SetPermission(Box::new(permission));
+        self.0.doors.get(participant).is_some_and(|doors| doors.orders.try_send(order).is_ok())
     }
 
     /// Tells every session that the server goes, lets nobody else in, and returns when all have ended, or after
     /// `wait`; false if some had not by then.
     pub async fn shutdown(&self, wait: Duration) -> bool {
-        self.0.closing.send_replace(true);
+        self.0.closing.store(true, Ordering::SeqCst);
+        for doors in &self.0.doors {
+            // A session that is ending already has its reason.
+            let _full = doors.end.try_send(LeaveReason::ServerShutdown);
+        }
         let mut open = self.0.open.subscribe();
         let all_gone = open.wait_for(|open| *open == 0);
         // Whoever is left after that has a socket that does not move.
@@ -346,7 +364,7 @@ impl Rooms {
         parameters: &JoinParameters,
         grants: &Grants,
     ) -> Result<ParticipantDescription, AdmitError> {
-        if *self.0.closing.borrow() {
+        if self.0.closing.load(Ordering::SeqCst) {
             return Err(AdmitError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending"));
         }
         let mut metadata = &grants.metadata;

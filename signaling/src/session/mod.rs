@@ -17,6 +17,7 @@ mod join;
 mod leaving;
 mod negotiate;
 mod own;
+mod permission;
 mod publish;
 mod request;
 mod roster;
@@ -68,6 +69,8 @@ pub enum Input {
     Timeout,
     /// The signal connection is gone.
     SignalLost,
+    /// The participant may do something else from now on.
+    SetPermission(Box<proto::ParticipantPermission>),
     /// The session is to end: moderation, the room closing, the process ending.
     End(LeaveReason),
     /// The session cannot go on, although its client could: start anew.
@@ -197,6 +200,7 @@ impl Session {
             Input::Sfu(event) => self.on_event(now, event),
             Input::Timeout => {}
             Input::SignalLost => self.on_signal_lost(now),
+            Input::SetPermission(permission) => self.on_permission(now, *permission),
             Input::End(reason) => self.on_end(reason),
             Input::Broken => self.on_broken(),
         }

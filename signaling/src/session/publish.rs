@@ -8,6 +8,7 @@ use livekit_protocol::request_response::{Reason, Request};
 use livekit_protocol::signal_response::Message;
 use sfu_protocol::{Command, MediaKind, PublishedTrack, TrackSid};
 
+use super::permission::may_publish;
 use super::{Discard, Session, track};
 
 /// A track of ours.
@@ -29,9 +30,31 @@ pub(super) struct OwnTracks {
     queued: VecDeque<proto::AddTrackRequest>,
 }
 
+/// What a participant may not publish any more.
+#[derive(Debug)]
+pub(super) struct Forbidden {
+    pub(super) requests: Vec<proto::AddTrackRequest>,
+    pub(super) pending: Vec<TrackSid>,
+    pub(super) published: Vec<TrackSid>,
+}
+
 impl OwnTracks {
     pub(super) fn published_infos(&self) -> Vec<proto::TrackInfo> {
         self.published.iter().map(|track| track.info.clone()).collect()
+    }
+
+    /// Takes out what may not be published any more, but for tracks with media: the media plane says when those end.
+    pub(super) fn take_forbidden(&mut self, allowed: impl Fn(i32) -> bool) -> Forbidden {
+        let sids = |tracks: &[OwnTrack]| -> Vec<TrackSid> {
+            tracks.iter().filter(|track| !allowed(track.info.source)).map(|track| track.sid.clone()).collect()
+        };
+        let (pending, published) = (sids(&self.pending), sids(&self.published));
+        self.pending.retain(|track| allowed(track.info.source));
+        let queued = std::mem::take(&mut self.queued);
+        let (requests, kept): (Vec<_>, Vec<_>) =
+            queued.into_iter().partition(|request| !allowed(request.source));
+        self.queued = kept.into();
+        Forbidden { requests, pending, published }
     }
 
     fn waiting(&self) -> usize {
@@ -91,9 +114,7 @@ impl Session {
             })?;
         let source = proto::TrackSource::try_from(request.source)
             .map_err(|_| (Reason::UnsupportedType, "add_track.source is unknown".to_owned()))?;
-        let rights = self.own.rights();
-        let allowed = &rights.can_publish_sources;
-        if !rights.can_publish || !(allowed.is_empty() || allowed.contains(&(source as i32))) {
+        if !may_publish(&self.own.rights(), source as i32) {
             return Err((Reason::NotAllowed, "not allowed to publish from this source".to_owned()));
         }
         track::check_sizes(request, limits)
@@ -144,12 +165,16 @@ impl Session {
         if visible {
             self.announce();
         }
-        let told = proto::TrackUnpublishedResponse { track_sid: sid.to_string() };
-        self.signal(Message::TrackUnpublished(told));
+        self.tell_unpublished(sid);
         let next = self.tracks.queued.iter().position(|request| request.cid == ended.cid);
         if let Some(request) = next.and_then(|place| self.tracks.queued.remove(place)) {
             self.on_add_track(request);
         }
+    }
+
+    pub(super) fn tell_unpublished(&mut self, sid: &TrackSid) {
+        let told = proto::TrackUnpublishedResponse { track_sid: sid.to_string() };
+        self.signal(Message::TrackUnpublished(told));
     }
 
     pub(super) fn on_track_subscribed(&mut self, sid: &TrackSid) {

@@ -8,6 +8,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,14 +18,13 @@ use futures_util::stream::SplitStream;
 use livekit_protocol as proto;
 use livekit_protocol::signal_response;
 use sfu_protocol::{Command, Event, LeaveReason};
-use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::admit::{Admission, Admitted, TokenIssuer};
 use super::wire::Wire;
 use super::{EndCause, Input, Output, RefreshClaims, Session, SessionStats, leaving};
-pub(super) use seat::Seat;
-use writer::Writer;
+pub(super) use seat::{Doors, Order, Seat};
+use writer::{Driven, Writer};
 
 /// Bounds of one WebSocket.
 #[derive(Debug, Clone)]
@@ -35,9 +35,9 @@ pub struct SocketLimits {
     pub queued_messages: usize,
     /// Bytes that may wait to be written, unless they are one message.
     pub queued_bytes: usize,
-    /// How long one message may take to be written: a client that does not read is given up.
+    /// How long a batch of messages may take to be written: a client that does not read is given up.
     pub write: Duration,
-    /// Between two WebSocket pings.
+    /// How long nothing may be heard of the client until it is asked with a WebSocket ping, and between two of those.
     pub ping: Duration,
     /// How long nothing at all may be heard of the client. It pings every 5 s itself, and a page in the background
     /// still answers our pings.
@@ -80,18 +80,16 @@ pub async fn serve(socket: WebSocket, admitted: Admitted) {
     match admitted.0 {
         Admission::Session(driver) => driver.run(socket).await,
         Admission::StartAnew(rooms) => {
-            let limits = &rooms.0.config.socket;
-            let (sink, stream) = socket.split();
-            let writer = Writer::start(sink, limits);
+            let mut socket = Socket::new(socket, &rooms.0.config.socket);
             let leave = leaving::leave_request(
                 proto::DisconnectReason::StateMismatch,
                 proto::leave_request::Action::Reconnect,
             );
             // Anything else as first message would make the client wait for its time-out.
             let message = Some(signal_response::Message::Leave(leave));
-            writer.send(Wire::default().encode(&proto::SignalResponse { message }));
-            writer.close(leaving::CLOSE_NORMAL);
-            close(writer, stream, limits).await;
+            socket.writer.send(Wire::default().encode(&proto::SignalResponse { message }));
+            socket.writer.close(leaving::CLOSE_NORMAL);
+            socket.close(&rooms.0.config.socket).await;
         }
     }
 }
@@ -118,10 +116,11 @@ enum Wake {
     Event(Option<Event>),
     Frame(Option<Result<Message, axum::Error>>),
     End(LeaveReason),
-    Timer,
-    Ping,
-    Silent,
-    WriterGone,
+    Order(Order),
+    /// Something is due.
+    Alarm,
+    /// What is to be waited for has changed.
+    Again,
 }
 
 impl Driver {
@@ -138,7 +137,8 @@ impl Driver {
             }
             let wake = tokio::select! {
                 event = self.seat.inbox.recv() => Wake::Event(event),
-                reason = end_requested(&mut self.seat.end, &mut self.seat.closing) => Wake::End(reason),
+                Some(reason) = self.seat.end.recv() => Wake::End(reason),
+                Some(order) = self.seat.orders.recv() => Wake::Order(order),
             };
             self.take(wake);
         }
@@ -146,52 +146,54 @@ impl Driver {
 
     async fn run(mut self: Box<Self>, socket: WebSocket) {
         let limits = self.seat.rooms().0.config.socket.clone();
-        let (sink, mut stream) = socket.split();
-        let writer = Writer::start(sink, &limits);
-        self.converse(&writer, &mut stream, &limits).await;
+        let mut socket = Socket::new(socket, &limits);
+        self.converse(&mut socket, &limits).await;
         if self.ended.is_some() {
-            close(writer, stream, &limits).await;
+            socket.close(&limits).await;
         } else {
-            writer.abort();
-            drop(stream);
+            drop(socket);
             self.feed(Input::SignalLost);
             self.linger().await;
         }
     }
 
     /// Until the session ends or the socket is lost.
-    async fn converse(
-        &mut self,
-        writer: &Writer,
-        stream: &mut SplitStream<WebSocket>,
-        limits: &SocketLimits,
-    ) {
-        let mut pings = interval_at(tokio::time::Instant::now() + limits.ping, limits.ping);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = Instant::now();
-        let mut allowance = Allowance::new(heard, limits.rate, limits.burst);
+    async fn converse(&mut self, socket: &mut Socket, limits: &SocketLimits) {
+        let mut watch = Watch::new(Instant::now(), limits);
+        let mut alarm = std::pin::pin!(sleep_until(tokio::time::Instant::now()));
         loop {
-            self.carry_out(Some(writer)).await;
+            self.carry_out(Some(&mut socket.writer)).await;
             if self.ended.is_some() {
                 return;
             }
-            if writer.is_gone() {
-                return self.give_up(writer);
+            if socket.writer.is_gone() {
+                return self.give_up(&socket.writer);
             }
-            match self.wait(writer, stream, &mut pings, heard + limits.idle, &allowance).await {
-                Wake::WriterGone => return self.give_up(writer),
-                Wake::Silent => {
-                    SessionStats::add(&self.seat.stats().silent_clients);
-                    return;
-                }
-                Wake::Ping => writer.send(Message::Ping(bytes::Bytes::new())),
+            let due = watch.next_due(self.session.poll_timeout(), socket.writer.deadline());
+            // To a later moment this costs next to nothing: the timer is moved when its old one comes.
+            if alarm.deadline() != due.into() {
+                alarm.as_mut().reset(due.into());
+            }
+            match self.wait(socket, alarm.as_mut(), watch.may_read()).await {
                 Wake::Frame(None | Some(Err(_)) | Some(Ok(Message::Close(_)))) => return,
+                Wake::Alarm => {
+                    let now = Instant::now();
+                    watch.may_read_at(now);
+                    if watch.is_silent(now) {
+                        SessionStats::add(&self.seat.stats().silent_clients);
+                        return;
+                    }
+                    if watch.is_ping_due(now) {
+                        socket.writer.send(Message::Ping(bytes::Bytes::new()));
+                    }
+                    if socket.writer.deadline().is_some_and(|due| due <= now) {
+                        socket.writer.give_up();
+                    }
+                    self.take(Wake::Alarm);
+                }
                 wake => {
-                    if matches!(wake, Wake::Frame(_)) {
-                        heard = Instant::now();
-                        if allowance.take(heard) {
-                            SessionStats::add(&self.seat.stats().throttled);
-                        }
+                    if matches!(wake, Wake::Frame(_)) && watch.heard(Instant::now()) {
+                        SessionStats::add(&self.seat.stats().throttled);
                     }
                     self.take_frame_or(wake, limits);
                 }
@@ -199,27 +201,18 @@ impl Driver {
         }
     }
 
-    async fn wait(
-        &mut self,
-        writer: &Writer,
-        stream: &mut SplitStream<WebSocket>,
-        pings: &mut Interval,
-        idle: Instant,
-        allowance: &Allowance,
-    ) -> Wake {
-        let next_frame = async {
-            sleep_until(allowance.ready_at().into()).await;
-            stream.next().await
-        };
-        let timer = self.session.poll_timeout();
+    /// Writes what is queued and waits for the next thing to do.
+    async fn wait(&mut self, socket: &mut Socket, alarm: Pin<&mut Sleep>, may_read: bool) -> Wake {
         tokio::select! {
+            // What one input caused leaves before the next is taken. Then the client, whose rate is limited; so
+            // whatever it says counts before its silence does.
+            biased;
+            Driven::Blocked | Driven::Gone = socket.writer.drive() => Wake::Again,
+            Some(reason) = self.seat.end.recv() => Wake::End(reason),
+            Some(order) = self.seat.orders.recv() => Wake::Order(order),
+            frame = socket.stream.next(), if may_read => Wake::Frame(frame),
             event = self.seat.inbox.recv() => Wake::Event(event),
-            reason = end_requested(&mut self.seat.end, &mut self.seat.closing) => Wake::End(reason),
-            frame = next_frame => Wake::Frame(frame),
-            () = until(timer) => Wake::Timer,
-            _ = pings.tick() => Wake::Ping,
-            () = sleep_until(idle.into()) => Wake::Silent,
-            () = writer.gone() => Wake::WriterGone,
+            () = alarm => Wake::Alarm,
         }
     }
 
@@ -233,8 +226,9 @@ impl Driver {
             let timer = self.session.poll_timeout();
             let wake = tokio::select! {
                 event = self.seat.inbox.recv() => Wake::Event(event),
-                reason = end_requested(&mut self.seat.end, &mut self.seat.closing) => Wake::End(reason),
-                () = until(timer) => Wake::Timer,
+                Some(reason) = self.seat.end.recv() => Wake::End(reason),
+                Some(order) = self.seat.orders.recv() => Wake::Order(order),
+                () = until(timer) => Wake::Alarm,
             };
             self.take(wake);
         }
@@ -267,8 +261,14 @@ impl Driver {
                 self.feed(Input::Broken);
             }
             Wake::End(reason) => self.feed(Input::End(reason)),
-            Wake::Timer => self.feed(Input::Timeout),
-            Wake::Frame(_) | Wake::Ping | Wake::Silent | Wake::WriterGone => {}
+            Wake::Order(Order::SetPermission(permission)) => self.feed(Input::SetPermission(permission)),
+            Wake::Alarm => {
+                let now = Instant::now();
+                if self.session.poll_timeout().is_some_and(|due| due <= now) {
+                    self.feed(Input::Timeout);
+                }
+            }
+            Wake::Frame(_) | Wake::Again => {}
         }
     }
 
@@ -293,7 +293,7 @@ impl Driver {
     }
 
     /// Carries out what the session gave. Without a socket, what is for the client is held.
-    async fn carry_out(&mut self, writer: Option<&Writer>) {
+    async fn carry_out(&mut self, mut writer: Option<&mut Writer>) {
         let mut held = std::mem::take(&mut self.held);
         let poisoned = matches!(held.back(), Some(Output::Ended(_)));
         while let Some(output) =
@@ -308,7 +308,7 @@ impl Driver {
                     self.seat.left = true;
                     self.ended = Some(cause);
                 }
-                other => match writer {
+                other => match writer.as_deref_mut() {
                     Some(writer) => self.write(writer, other),
                     None if self.session.is_joined() => self.held.push_back(other),
                     None => {}
@@ -317,7 +317,7 @@ impl Driver {
         }
     }
 
-    fn write(&mut self, writer: &Writer, output: Output) {
+    fn write(&mut self, writer: &mut Writer, output: Output) {
         match output {
             Output::Signal(response) => writer.send(self.wire.encode(&response)),
             Output::RefreshToken(claims) => {
@@ -353,12 +353,25 @@ impl Driver {
     }
 }
 
-/// Writes what is queued, waits for the client's close, and lets the socket go.
-async fn close(writer: Writer, mut stream: SplitStream<WebSocket>, limits: &SocketLimits) {
-    writer.finish().await;
-    let closed = timeout(limits.close, async { while let Some(Ok(_)) = stream.next().await {} });
-    // Whether it answers or not, the socket is let go.
-    drop(closed.await);
+/// A WebSocket, as a session uses it.
+struct Socket {
+    writer: Writer,
+    stream: SplitStream<WebSocket>,
+}
+
+impl Socket {
+    fn new(socket: WebSocket, limits: &SocketLimits) -> Self {
+        let (sink, stream) = socket.split();
+        Self { writer: Writer::new(sink, limits), stream }
+    }
+
+    /// Writes what is queued, waits for the client's close, and lets the socket go.
+    async fn close(mut self, limits: &SocketLimits) {
+        self.writer.finish().await;
+        let closed = timeout(limits.close, async { while let Some(Ok(_)) = self.stream.next().await {} });
+        // Whether it answers or not, the socket is let go.
+        drop(closed.await);
+    }
 }
 
 async fn until(due: Option<Instant>) {
@@ -368,25 +381,65 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-async fn end_requested(
-    end: &mut tokio::sync::mpsc::Receiver<LeaveReason>,
-    closing: &mut watch::Receiver<bool>,
-) -> LeaveReason {
-    tokio::select! {
-        Some(reason) = end.recv() => reason,
-        () = shut_down(closing) => LeaveReason::ServerShutdown,
-    }
-}
-
-async fn shut_down(closing: &mut watch::Receiver<bool>) {
-    if closing.wait_for(|closing| *closing).await.is_err() {
-        // Whoever could say it is gone: nobody will.
-        std::future::pending::<()>().await;
-    }
-}
-
 /// Events taken between two looks at the socket.
 const EVENTS_AT_ONCE: usize = 64;
+
+/// What is to be noticed of a client: that it has something to say too often, or nothing for too long.
+struct Watch {
+    heard: Instant,
+    pinged: Instant,
+    ping: Duration,
+    idle: Duration,
+    allowance: Allowance,
+    /// Until when nothing is read, because too much was.
+    paused: Option<Instant>,
+}
+
+impl Watch {
+    fn new(now: Instant, limits: &SocketLimits) -> Self {
+        let allowance = Allowance::new(now, limits.rate, limits.burst);
+        Self { heard: now, pinged: now, ping: limits.ping, idle: limits.idle, allowance, paused: None }
+    }
+
+    /// A frame has come. True if the next has to wait.
+    fn heard(&mut self, now: Instant) -> bool {
+        self.heard = now;
+        self.paused = self.allowance.take(now).then(|| self.allowance.ready_at());
+        self.paused.is_some()
+    }
+
+    fn may_read(&self) -> bool {
+        self.paused.is_none()
+    }
+
+    fn may_read_at(&mut self, now: Instant) {
+        self.paused = self.paused.filter(|until| *until > now);
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        self.heard + self.idle <= now
+    }
+
+    /// Whether a ping is to be sent now; it is taken as sent.
+    fn is_ping_due(&mut self, now: Instant) -> bool {
+        let due = self.next_ping() <= now;
+        if due {
+            self.pinged = now;
+        }
+        due
+    }
+
+    /// Who is heard of without being asked is not asked.
+    fn next_ping(&self) -> Instant {
+        self.heard.max(self.pinged) + self.ping
+    }
+
+    /// The next moment at which something is to be done.
+    fn next_due(&self, session: Option<Instant>, writer: Option<Instant>) -> Instant {
+        let own = self.next_ping().min(self.heard + self.idle);
+        [session, writer, self.paused].into_iter().flatten().fold(own, Instant::min)
+    }
+}
 
 /// How fast messages are taken from a client: `rate` a second, and `burst` beyond that at once.
 struct Allowance {

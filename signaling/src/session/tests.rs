@@ -3,8 +3,10 @@
 mod ending;
 mod hostile;
 mod joining;
+mod limits;
 mod negotiating;
 mod others;
+mod permission;
 mod publishing;
 mod subscribing;
 

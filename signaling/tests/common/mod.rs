@@ -74,7 +74,7 @@ pub fn server_with_clock(yaml: &str, clock: TestClock) -> Server {
 }
 
 /// Rooms over a media plane that gives everybody a place and does nothing else.
-fn rooms() -> Rooms {
+pub fn rooms() -> Rooms {
     let (commands, mut asked) = mpsc::channel(16);
     let link = Arc::new(Direct::new(commands));
     let media = Arc::clone(&link);
@@ -111,11 +111,15 @@ impl Answer {
 impl Server {
     /// A new connection from an address of its own.
     pub fn connect(&self) -> DuplexStream {
+        self.connect_to(signaling::http::router(self.state.clone()))
+    }
+
+    /// The same to another router.
+    pub fn connect_to(&self, router: axum::Router) -> DuplexStream {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let limits = self.state.socket_limits();
         let remote = IpAddr::from([192, 0, 2, 1]);
         let ticket = Arc::new(limits.gate.enter(remote).expect("a place"));
-        let router = signaling::http::router(self.state.clone());
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(async move {
             let _never_stops = stop;
@@ -126,27 +130,7 @@ impl Server {
 
     /// Sends `head` (request line and fields, without the last empty line) and `body` on a new connection.
     pub async fn ask(&self, head: &str, body: &[u8]) -> Answer {
-        let mut io = self.connect();
-        let mut request = format!("{head}\r\nConnection: close\r\n").replace("\r\n\r\n", "\r\n");
-        if !body.is_empty() {
-            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        request.push_str("\r\n");
-        let (mut read, mut write) = tokio::io::split(&mut io);
-        let send = async {
-            // A server that has seen enough may close before it has read all.
-            let _may_fail = write.write_all(request.as_bytes()).await;
-            let _may_fail = write.write_all(body).await;
-        };
-        let receive = async {
-            let mut bytes = Vec::new();
-            read.read_to_end(&mut bytes).await.expect("an answer");
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
-        let ((), text) = tokio::join!(send, receive);
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        Answer { status, head: head.to_owned(), body: body.to_owned() }
+        exchange(self.connect(), head, body).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -159,4 +143,28 @@ impl Server {
         );
         self.ask(&head, body.as_bytes()).await
     }
+}
+
+/// One request on a connection, and its answer.
+pub async fn exchange(mut io: DuplexStream, head: &str, body: &[u8]) -> Answer {
+    let mut request = format!("{head}\r\nConnection: close\r\n").replace("\r\n\r\n", "\r\n");
+    if !body.is_empty() {
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    request.push_str("\r\n");
+    let (mut read, mut write) = tokio::io::split(&mut io);
+    let send = async {
+        // A server that has seen enough may close before it has read all.
+        let _may_fail = write.write_all(request.as_bytes()).await;
+        let _may_fail = write.write_all(body).await;
+    };
+    let receive = async {
+        let mut bytes = Vec::new();
+        read.read_to_end(&mut bytes).await.expect("an answer");
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let ((), text) = tokio::join!(send, receive);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
 }

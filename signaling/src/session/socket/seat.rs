@@ -1,12 +1,32 @@
 //! A participant's place: what is given back when its session is over, however that comes about.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use livekit_protocol as proto;
 use sfu_protocol::{Command, Event, LeaveReason, ParticipantSid, RoomSid};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::super::{RoomDescription, Rooms, SessionStats};
+
+/// The ways into a session from outside.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    /// Ends it. Apart from the others, so that it is never behind them.
+    pub(crate) end: mpsc::Sender<LeaveReason>,
+    pub(crate) orders: mpsc::Sender<Order>,
+}
+
+/// Something that somebody else wants of a session.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// New rights.
+    SetPermission(Box<proto::ParticipantPermission>),
+}
+
+/// Orders that may wait for a session.
+const ORDERS: usize = 8;
 
 /// A place in a room.
 pub(crate) struct Seat {
@@ -16,7 +36,7 @@ pub(crate) struct Seat {
     pub(crate) participant: ParticipantSid,
     pub(super) inbox: mpsc::Receiver<Event>,
     pub(super) end: mpsc::Receiver<LeaveReason>,
-    pub(super) closing: watch::Receiver<bool>,
+    pub(super) orders: mpsc::Receiver<Order>,
     /// The media plane has no such participant any more, or has been told so.
     pub(super) left: bool,
 }
@@ -25,18 +45,21 @@ impl Seat {
     /// Opens the inbox. The directory has the participant already.
     pub(crate) fn take(rooms: Rooms, room: &RoomDescription, participant: ParticipantSid) -> Self {
         let inbox = rooms.0.link.open(&room.sid, &participant);
-        let (sender, end) = mpsc::channel(1);
-        rooms.0.ends.insert(participant.clone(), sender);
+        let ((end_sender, end), (order_sender, orders)) = (mpsc::channel(1), mpsc::channel(ORDERS));
+        rooms.0.doors.insert(participant.clone(), Doors { end: end_sender, orders: order_sender });
         rooms.0.open.send_modify(|open| *open = open.saturating_add(1));
         SessionStats::add(&rooms.0.stats.open);
-        let closing = rooms.0.closing.subscribe();
+        if rooms.0.closing.load(Ordering::SeqCst) {
+            // The shutdown may have looked before we were there. If it saw us, one reason is enough.
+            rooms.end(&participant, LeaveReason::ServerShutdown);
+        }
         Self {
             room: room.sid.clone(),
             name: room.name.clone(),
             participant,
             inbox,
             end,
-            closing,
+            orders,
             left: false,
             rooms,
         }
@@ -55,8 +78,8 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let rooms = self.rooms.clone();
         rooms.0.link.close(&self.room, &self.participant);
-        rooms.0.ends.remove(&self.participant);
-        rooms.0.stats.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        rooms.0.doors.remove(&self.participant);
+        rooms.0.stats.open.fetch_sub(1, Ordering::Relaxed);
         let (room, name, participant) = (self.room.clone(), self.name.clone(), self.participant.clone());
         let leave = (!self.left)
             .then(|| Command::Leave { participant: participant.clone(), reason: LeaveReason::SignalClosed });

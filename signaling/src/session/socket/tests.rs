@@ -148,7 +148,7 @@ impl Service {
         let mut open = self.rooms.0.open.subscribe();
         timeout(PATIENCE, open.wait_for(|open| *open == 0)).await.expect("sessions end").unwrap();
         assert_eq!(self.rooms.stats().open.load(Ordering::Relaxed), 0);
-        assert!(self.rooms.0.ends.is_empty());
+        assert!(self.rooms.0.doors.is_empty());
         let later = Instant::now() + Duration::from_secs(1000);
         let closed = crate::directory::Directory::sweep(&*self.directory, later).await;
         assert!(closed.iter().all(|room| room.left.is_empty()), "{closed:?}");
@@ -476,6 +476,20 @@ async fn a_session_can_be_ended_from_outside() {
 }
 
 #[tokio::test]
+async fn rights_can_be_changed_from_outside() {
+    let mut service = Service::start(RoomsConfig::default()).await;
+    let (mut client, sid) = service.connect_active().await;
+    let nothing = proto::ParticipantPermission::default();
+    assert!(service.rooms.set_permission(&sid, nothing.clone()));
+    let permissions = sfu_protocol::Permissions { publish: false, subscribe: false, publish_data: false };
+    assert_eq!(service.command().await, Command::SetPermissions { participant: sid, permissions });
+    assert!(matches!(say(&mut client).await, Say::RefreshToken(_)));
+    let Say::Update(update) = say(&mut client).await else { panic!("no update") };
+    assert_eq!(update.participants[0].permission, Some(nothing.clone()));
+    assert!(!service.rooms.set_permission(&ParticipantSid::new("PA_nobody"), nothing));
+}
+
+#[tokio::test]
 async fn everybody_is_told_when_the_media_plane_goes() {
     let mut service = Service::start(RoomsConfig::default()).await;
     let (mut client, _) = service.connect_active().await;
@@ -502,4 +516,38 @@ fn messages_are_taken_in_bursts_and_then_at_an_even_rate() {
     // Silence earns the burst again, not more.
     let later = start + Duration::from_secs(1000);
     assert_eq!((0..100).take_while(|_| !allowance.take(later)).count(), 5);
+}
+
+#[test]
+fn a_client_that_speaks_by_itself_is_never_asked_and_a_silent_one_is_asked_then_given_up() {
+    let start = Instant::now();
+    let limits = SocketLimits::default();
+    let mut watch = Watch::new(start, &limits);
+    let mut now = start;
+    for _ in 0..100 {
+        now += Duration::from_secs(5);
+        assert!(!watch.is_ping_due(now) && !watch.is_silent(now));
+        assert!(!watch.heard(now));
+        assert_eq!(watch.next_due(None, None), now + limits.ping, "nothing else is due");
+    }
+    let (asked, over) = (now + limits.ping, now + limits.idle);
+    assert!(watch.is_ping_due(asked) && !watch.is_ping_due(asked), "once");
+    assert_eq!(watch.next_due(None, None), over);
+    assert!(!watch.is_silent(over - Duration::from_millis(1)) && watch.is_silent(over));
+}
+
+#[test]
+fn the_earliest_of_all_deadlines_counts_and_a_paused_client_is_read_again_in_time() {
+    let start = Instant::now();
+    let limits = SocketLimits { rate: 10, burst: 1, ..SocketLimits::default() };
+    let mut watch = Watch::new(start, &limits);
+    let at = |ms| start + Duration::from_millis(ms);
+    assert_eq!(watch.next_due(Some(at(7)), Some(at(9))), at(7));
+    assert_eq!(watch.next_due(Some(at(9)), Some(at(8))), at(8));
+    while !watch.heard(start) {}
+    assert!(!watch.may_read());
+    let paused = watch.next_due(None, None);
+    assert!(paused > start && paused <= at(200));
+    watch.may_read_at(paused);
+    assert!(watch.may_read());
 }

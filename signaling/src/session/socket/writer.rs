@@ -1,110 +1,280 @@
-//! The writing half of a WebSocket: a bounded queue and a task that empties it.
+//! The writing half of a WebSocket: a bounded queue, emptied by the task that fills it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures_util::SinkExt;
 use futures_util::stream::SplitSink;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use futures_util::{Sink, SinkExt};
 use tokio::time::timeout;
 
 use super::SocketLimits;
 
-/// Queues messages. When the client does not take them in time, or the queue is full, the writer is gone.
-pub(super) struct Writer {
-    queue: mpsc::Sender<Message>,
-    state: Arc<State>,
+/// Queues messages and writes them in batches. When the client does not take a batch in time, or the queue is full,
+/// the writer is gone.
+pub(super) struct Writer<S = SplitSink<WebSocket, Message>> {
+    sink: S,
+    queue: VecDeque<Message>,
+    /// Bytes of what is queued or not flushed.
+    bytes: usize,
+    /// Bytes of those that the sink has taken and not flushed.
+    taken: usize,
+    /// Something was handed to the sink and not flushed.
+    unflushed: bool,
+    /// Since when the batch under way has been waiting for the client.
+    blocked: Option<Instant>,
+    closing: bool,
+    state: State,
+    most_messages: usize,
     most_bytes: usize,
-    task: JoinHandle<()>,
+    patience: Duration,
 }
 
-#[derive(Default)]
-struct State {
-    bytes: AtomicUsize,
-    too_slow: AtomicBool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The close is written: nothing comes after it.
+    Closed,
+    Broken,
+    TooSlow,
 }
 
-impl Writer {
-    pub(super) fn start(sink: SplitSink<WebSocket, Message>, limits: &SocketLimits) -> Self {
-        let (queue, receiver) = mpsc::channel(limits.queued_messages.max(1));
-        let state = Arc::new(State::default());
-        let task = tokio::spawn(write_all(sink, receiver, Arc::clone(&state), limits.write));
-        Self { queue, state, most_bytes: limits.queued_bytes, task }
-    }
+/// Why [`Writer::drive`] stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Driven {
+    /// The client does not take more at the moment: [`Writer::deadline`] has changed.
+    Blocked,
+    /// Nothing can be written any more.
+    Gone,
+}
 
-    /// Queues a message.
-    pub(super) fn send(&self, message: Message) {
-        let size = size(&message);
-        let before = self.state.bytes.fetch_add(size, Ordering::Relaxed);
-        let fits = before == 0 || before.saturating_add(size) <= self.most_bytes;
-        if !fits || matches!(self.queue.try_send(message), Err(mpsc::error::TrySendError::Full(_))) {
-            // A gap would leave the client in a wrong state: it is to come anew instead.
-            self.state.too_slow.store(true, Ordering::Relaxed);
-            self.task.abort();
+impl<S: Sink<Message> + Unpin> Writer<S> {
+    pub(super) fn new(sink: S, limits: &SocketLimits) -> Self {
+        Self {
+            sink,
+            queue: VecDeque::new(),
+            bytes: 0,
+            taken: 0,
+            unflushed: false,
+            blocked: None,
+            closing: false,
+            state: State::Open,
+            most_messages: limits.queued_messages.max(1),
+            most_bytes: limits.queued_bytes,
+            patience: limits.write,
         }
     }
 
+    /// Queues a message.
+    pub(super) fn send(&mut self, message: Message) {
+        if self.is_gone() || self.closing {
+            return;
+        }
+        let size = size(&message);
+        let fits = self.bytes == 0 || self.bytes.saturating_add(size) <= self.most_bytes;
+        if !fits || self.queue.len() >= self.most_messages {
+            // A gap would leave the client in a wrong state: it is to come anew instead.
+            self.state = State::TooSlow;
+            return self.queue.clear();
+        }
+        self.closing = matches!(message, Message::Close(_));
+        self.bytes = self.bytes.saturating_add(size);
+        self.queue.push_back(message);
+    }
+
     /// Queues the close; nothing is written after it.
-    pub(super) fn close(&self, code: u16) {
+    pub(super) fn close(&mut self, code: u16) {
         self.send(Message::Close(Some(CloseFrame { code, reason: "".into() })));
     }
 
     /// Whether nothing can be written any more.
     pub(super) fn is_gone(&self) -> bool {
-        self.queue.is_closed() || self.was_too_slow()
-    }
-
-    /// Resolves when nothing can be written any more.
-    pub(super) async fn gone(&self) {
-        self.queue.closed().await;
+        self.state != State::Open
     }
 
     /// Whether it is gone because the client did not read.
     pub(super) fn was_too_slow(&self) -> bool {
-        self.state.too_slow.load(Ordering::Relaxed)
+        self.state == State::TooSlow
     }
 
-    /// Waits until the queue is written.
-    pub(super) async fn finish(self) {
-        drop(self.queue);
-        // It ends by itself: every message has its time, and the queue is bounded. An abort is an end, too.
-        drop(self.task.await);
+    /// When the client must have taken the batch under way.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.blocked.map(|since| since + self.patience)
     }
 
-    /// Stops writing.
-    pub(super) fn abort(self) {
-        self.task.abort();
+    /// The [`Writer::deadline`] has passed.
+    pub(super) fn give_up(&mut self) {
+        self.state = State::TooSlow;
+    }
+
+    /// Writes what is queued; goes on for as long as there is something to report. May be dropped at any point.
+    pub(super) async fn drive(&mut self) -> Driven {
+        poll_fn(|cx| {
+            while self.has_work() {
+                match self.poll_batch(cx) {
+                    Poll::Ready(()) => {}
+                    Poll::Pending if self.blocked.is_none() => {
+                        self.blocked = Some(Instant::now());
+                        return Poll::Ready(Driven::Blocked);
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if self.is_gone() { Poll::Ready(Driven::Gone) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Writes all that is queued, unless the client does not take it.
+    pub(super) async fn finish(&mut self) {
+        while self.has_work() {
+            if timeout(self.patience, poll_fn(|cx| self.poll_batch(cx))).await.is_err() {
+                self.give_up();
+            }
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.is_gone() && (self.unflushed || !self.queue.is_empty())
+    }
+
+    /// Hands the sink messages of about [`BATCH`] bytes and flushes them: one system call for many small ones.
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let written = ready!(self.poll_batch_written(cx));
+        self.blocked = None;
+        self.unflushed = false;
+        self.bytes = self.bytes.saturating_sub(std::mem::take(&mut self.taken));
+        if written.is_err() {
+            self.state = State::Broken;
+        } else if self.closing && self.queue.is_empty() {
+            self.state = State::Closed;
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_batch_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        while self.taken < BATCH && !self.queue.is_empty() {
+            ready!(self.sink.poll_ready_unpin(cx))?;
+            let Some(message) = self.queue.pop_front() else { break };
+            self.taken = self.taken.saturating_add(size(&message));
+            self.unflushed = true;
+            self.sink.start_send_unpin(message)?;
+        }
+        self.sink.poll_flush_unpin(cx)
     }
 }
 
-async fn write_all(
-    mut sink: SplitSink<WebSocket, Message>,
-    mut queue: mpsc::Receiver<Message>,
-    state: Arc<State>,
-    limit: Duration,
-) {
-    while let Some(message) = queue.recv().await {
-        let size = size(&message);
-        let last = matches!(message, Message::Close(_));
-        match timeout(limit, sink.send(message)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => return state.too_slow.store(true, Ordering::Relaxed),
-        }
-        state.bytes.fetch_sub(size, Ordering::Relaxed);
-        if last {
-            return;
-        }
-    }
-}
+/// Bytes written with one flush, if there are as many.
+const BATCH: usize = 16 * 1024;
 
 fn size(message: &Message) -> usize {
     match message {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
         Message::Close(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use super::*;
+
+    /// A client that takes messages while `open`.
+    #[derive(Default)]
+    struct Client {
+        open: bool,
+        got: Vec<usize>,
+        flushes: Vec<usize>,
+    }
+
+    impl Sink<Message> for Client {
+        type Error = ();
+
+        fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), ()> {
+            self.got.push(size(&message));
+            Ok(())
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+            if !self.open {
+                return Poll::Pending;
+            }
+            let written = self.got.len();
+            self.flushes.push(written);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn writer(open: bool) -> Writer<Client> {
+        let limits = SocketLimits { queued_messages: 4, queued_bytes: 40 * 1024, ..SocketLimits::default() };
+        Writer::new(Client { open, ..Client::default() }, &limits)
+    }
+
+    fn message(size: usize) -> Message {
+        Message::Binary(vec![0; size].into())
+    }
+
+    fn drive(writer: &mut Writer<Client>) -> Poll<Driven> {
+        let future = std::pin::pin!(writer.drive());
+        future.poll(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[test]
+    fn small_messages_are_flushed_together_and_large_ones_one_by_one() {
+        let mut writer = writer(true);
+        for size in [10, 20, 30 * 1024, 5] {
+            writer.send(message(size));
+        }
+        assert_eq!(drive(&mut writer), Poll::Pending);
+        assert_eq!(writer.sink.got, [10, 20, 30 * 1024, 5]);
+        assert_eq!(writer.sink.flushes, [3, 4]);
+        assert!(!writer.is_gone() && writer.bytes == 0);
+        writer.close(1000);
+        writer.send(message(1));
+        assert_eq!(drive(&mut writer), Poll::Ready(Driven::Gone));
+        assert_eq!(writer.sink.got.len(), 5, "nothing after the close");
+        assert!(!writer.was_too_slow());
+    }
+
+    #[test]
+    fn a_client_that_does_not_take_a_batch_has_a_deadline_until_it_does() {
+        let mut writer = writer(false);
+        assert_eq!(drive(&mut writer), Poll::Pending);
+        assert_eq!(writer.deadline(), None);
+        writer.send(message(10));
+        assert_eq!(drive(&mut writer), Poll::Ready(Driven::Blocked));
+        assert!(writer.deadline().is_some());
+        assert_eq!(drive(&mut writer), Poll::Pending, "said once");
+        writer.sink.open = true;
+        assert_eq!(drive(&mut writer), Poll::Pending);
+        assert_eq!(writer.deadline(), None);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_messages_and_by_bytes() {
+        // A single message may be larger than the bound; with it nothing else waits.
+        for (sizes, fits) in [
+            (&[41 * 1024][..], true),
+            (&[41 * 1024, 1], false),
+            (&[39 * 1024, 1024], true),
+            (&[1, 1, 1, 1], true),
+            (&[1, 1, 1, 1, 1], false),
+        ] {
+            let mut writer = writer(false);
+            sizes.iter().for_each(|size| writer.send(message(*size)));
+            assert_eq!(writer.was_too_slow(), !fits, "{sizes:?}");
+        }
     }
 }
