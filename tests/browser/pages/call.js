@@ -127,6 +127,11 @@ window.call = {
     return audio.resume().then(() => audio.state);
   },
 
+  /** Changes options of the next join; the picture and the tone stay. */
+  reconsider(options) {
+    Object.assign(me, options);
+  },
+
   /** Joins and publishes. Times are milliseconds since the call to connect. */
   async join(url, token) {
     remotes.clear();
@@ -162,19 +167,22 @@ window.call = {
     connectStarted = performance.now();
     await room.connect(url, token, { peerConnectionTimeout: 30_000 });
     const connected = performance.now() - connectStarted;
+    if (me.onlyWatches) return { connected };
+    if (me.nameRed) askForRed();
     await Promise.all([
       room.localParticipant.publishTrack(me.media.video.clone(), {
         source: Track.Source.Camera,
         simulcast: true,
         videoCodec: me.codec ?? 'vp8',
+        backupCodec: me.backupCodec ?? false,
         // Blocks need few bits. With the client's own rates a busy machine, whose delays look like a full network, has
         // the browser leave out the upper layers for half a minute.
-        videoEncoding: { maxBitrate: 450_000, maxFramerate: FRAMES_PER_SECOND },
+        videoEncoding: { maxBitrate: me.maxBitrate ?? 450_000, maxFramerate: FRAMES_PER_SECOND },
         videoSimulcastLayers: [new VideoPreset(320, 180, 80_000, FRAMES_PER_SECOND), new VideoPreset(640, 360, 200_000, FRAMES_PER_SECOND)],
         // On a busy machine the encoder would shrink every layer, and a layer could not be told by its width.
         degradationPreference: 'maintain-resolution',
       }),
-      room.localParticipant.publishTrack(me.media.audio.clone(), { source: Track.Source.Microphone, dtx: false }),
+      room.localParticipant.publishTrack(me.media.audio.clone(), { source: Track.Source.Microphone, dtx: false, red: me.red }),
     ]);
     return { connected, published: performance.now() - connectStarted };
   },
@@ -346,6 +354,36 @@ window.call = {
     return layers.sort((a, b) => (a.frameWidth ?? 0) - (b.frameWidth ?? 0));
   },
 
+  /** What runs in both directions, by the codec that the browser says it uses. */
+  async streams() {
+    const found = [];
+    for (const report of await reports()) {
+      for (const entry of report.values()) {
+        if (entry.type !== 'outbound-rtp' && entry.type !== 'inbound-rtp') continue;
+        const { kind, rid, active, scalabilityMode, frameWidth, framesSent, framesDecoded, fecPacketsReceived } = entry;
+        found.push({
+          out: entry.type === 'outbound-rtp',
+          codec: report.get(entry.codecId)?.mimeType,
+          packets: entry.packetsSent ?? entry.packetsReceived,
+          bytes: entry.bytesSent ?? entry.bytesReceived,
+          ...{ kind, rid, active, scalabilityMode, frameWidth, framesSent, framesDecoded, fecPacketsReceived },
+        });
+      }
+    }
+    return found;
+  },
+
+  /** Publishes the camera a second time, in another codec: what the client does when a receiver lacks the first. */
+  async publishSecondCodec(codec) {
+    const { track, options } = room.localParticipant.getTrackPublication(Track.Source.Camera);
+    try {
+      await room.localParticipant.publishAdditionalCodecForTrack(track, codec, options);
+      return 'published';
+    } catch (error) {
+      return error.message;
+    }
+  },
+
   /** Cipher and network path of every connection that is up. */
   async transports() {
     const found = [];
@@ -372,6 +410,16 @@ window.call = {
   connectionCount: () => window.connections.filter((connection) => connection.connectionState === 'connected').length,
   now,
 };
+
+/** Names RED as the codec of the microphone. The client has no option for that; others of its kind do it. */
+function askForRed() {
+  const { client } = room.engine;
+  const send = client.sendAddTrack.bind(client);
+  client.sendAddTrack = (request) => {
+    if (request.source === 2) request.simulcastCodecs = request.constructor.fromJson({ simulcastCodecs: [{ codec: 'red' }] }).simulcastCodecs;
+    return send(request);
+  };
+}
 
 function reports() {
   const alive = window.connections.filter((connection) => connection.connectionState !== 'closed');

@@ -105,6 +105,8 @@ pub struct Client {
     pub channels: BTreeMap<String, ChannelId>,
     /// The time of the last input.
     pub last_input: Instant,
+    /// What is done to a server's answer before the stack reads it.
+    pub edit_answer: Option<fn(&str) -> String>,
     offered: bool,
     pending: Option<SdpPendingOffer>,
     outbox: Vec<(SocketAddr, Vec<u8>)>,
@@ -138,6 +140,7 @@ impl Client {
             disconnected: false,
             channels: BTreeMap::new(),
             last_input: now,
+            edit_answer: None,
             offered: false,
             pending: None,
             outbox: Vec::new(),
@@ -224,6 +227,8 @@ impl Client {
 
     /// Takes the server's answer.
     pub fn answer(&mut self, sdp: &str, mid_to_track: BTreeMap<String, TrackSid>) {
+        let edited = self.edit_answer.map(|edit| edit(sdp));
+        let sdp = edited.as_deref().unwrap_or(sdp);
         let answer = SdpAnswer::from_sdp_string(sdp).expect("the server's answer parses");
         let pending = self.pending.take().expect("an offer was made");
         self.rtc.sdp_api().accept_answer(pending, answer).expect("the server's answer is acceptable");

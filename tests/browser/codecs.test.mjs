@@ -1,0 +1,130 @@
+// Every codec that the published client can send, from one browser through the server to another.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { startBrowser } from './harness/browser.mjs';
+import { progress, TEST_MS, until } from './harness/limits.mjs';
+import { FULL, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
+import { startServer } from './harness/server.mjs';
+
+const options = { timeout: TEST_MS };
+/** A browser sends its upper layers when it trusts the network, which takes it long on a busy machine. */
+const LAYERS_MS = 120_000;
+let server, pages, browser, ada, ben;
+let calls = 0;
+
+before(async () => {
+  server = await startServer();
+  pages = await startPages();
+  browser = await startBrowser();
+  ada = await openPerson(browser, pages, PEOPLE[0]);
+  // Encoding costs most of such a test; one direction shows the codec as well as two do.
+  ben = await openPerson(browser, pages, PEOPLE[1], { onlyWatches: true });
+}, options);
+
+after(async () => {
+  for (const person of [ada, ben]) assert.deepEqual(person?.page.failures, [], `${person?.identity}: uncaught errors`);
+  await browser?.stop();
+  await pages?.stop();
+  await server?.stop();
+}, options);
+
+for (const codec of ['vp9', 'av1']) {
+  test(`${codec} arrives as one scalable stream`, options, async () => {
+    await call({ codec, maxBitrate: 1_500_000 });
+    await assertArrives(codec);
+    const sent = (await video(ada)).map(({ codec: mime, scalabilityMode }) => ({ mime, scalabilityMode }));
+    assert.deepEqual(sent, [{ mime: mimeOf(codec), scalabilityMode: 'L3T3_KEY' }]);
+    // Nothing selects among the spatial layers yet: the whole stream is passed on.
+    await until('the uppermost spatial layer to be decoded', async () => (await ben.call('view')).ada.width === FULL.width, LAYERS_MS);
+    await assertArrives(codec);
+  });
+}
+
+test('h264 arrives in three layers, and another requested size changes the decoded size', options, async () => {
+  await call({ codec: 'h264' });
+  await assertArrives('h264');
+  await until('ada to send three layers', async () => (await ada.call('layers')).filter((layer) => layer.framesSent > 0).length === 3, LAYERS_MS);
+  const sent = (await video(ada)).map((stream) => stream.codec);
+  assert.deepEqual(sent, [mimeOf('h264'), mimeOf('h264'), mimeOf('h264')]);
+  for (const width of [320, 640, FULL.width, 320]) {
+    const { took } = await ben.call('change', 'ada', { width, height: (width * 9) / 16 }, width, 1_000);
+    assert.ok(took !== undefined, `frames ${width} pixels wide come when they are asked for`);
+    progress(`${width} pixels after ${Math.round(took)} ms`);
+  }
+  await assertArrives('h264');
+});
+
+test('a refused second codec leaves the first as it is', options, async () => {
+  await call({ codec: 'vp9', backupCodec: true });
+  await assertArrives('vp9');
+  // The client does not read the refusal; it gives up after ten seconds.
+  const end = await ada.call('publishSecondCodec', 'vp8');
+  progress(`a second codec: ${end}`);
+  assert.notEqual(end, 'published');
+  await assertArrives('vp9');
+  const from = (await ada.events()).length;
+  await ben.call('sendText', 'still there?');
+  await ada.saw('chat', 'ben still there?', from);
+});
+
+test('RED arrives where its publisher asks for it', options, async () => {
+  await call({ nameRed: true, red: false });
+  await assertTone();
+  const plain = await audioBytes(100);
+  await call({ nameRed: true });
+  await assertTone();
+  const doubled = await audioBytes(100);
+  // Chromium's figures name the codec inside RED at both ends. What shows is that every packet carries the one before.
+  progress(`bytes in a packet of sound: ${JSON.stringify({ plain, doubled })}`);
+  for (const end of ['sent', 'received']) assert.ok(doubled[end] > 1.7 * plain[end], `${end}: each packet carries two frames`);
+});
+
+async function call(what) {
+  calls += 1;
+  const room = `codecs-${process.pid}-${calls}`;
+  await Promise.all([ada, ben].map((person) => calls > 1 && person.call('leave')));
+  await ada.call('reconsider', { codec: 'vp8', backupCodec: false, red: undefined, nameRed: false, ...what });
+  await ben.join(server.ws, room);
+  await ada.join(server.ws, room);
+  await ben.meets(['ada']);
+  progress(`ben sees and hears ada: ${JSON.stringify(what)}`);
+}
+
+async function assertArrives(codec) {
+  const earlier = (await ben.call('codes', 'ada', 1)).at(-1);
+  await until("ada's code to advance at ben", async () => {
+    const codes = await ben.call('codes', 'ada', 10);
+    return codes.length >= 8 && codes.at(-1) !== earlier && codes.every((code, i) => i === 0 || code > codes[i - 1]);
+  });
+  await assertTone();
+  assert.deepEqual((await ben.call('view')).ada.senders, [ada.sender]);
+  assert.deepEqual((await video(ben)).map((stream) => stream.codec), [mimeOf(codec)]);
+}
+
+async function assertTone() {
+  await until(`ben to hear ${ada.tone} Hz`, async () => {
+    const { tone } = (await ben.call('view')).ada;
+    return Math.abs(tone.frequency - ada.tone) < 25;
+  });
+}
+
+/** Bytes of an audio packet at both ends, on average over at least so many packets. */
+async function audioBytes(packets) {
+  const average = async (person, out) => {
+    const find = async () => (await person.call('streams')).find((stream) => stream.kind === 'audio' && stream.out === out && stream.packets > packets);
+    const stream = await until(`${packets} packets of sound at ${person.identity}`, find);
+    assert.equal(stream.codec, 'audio/opus');
+    return Math.round(stream.bytes / stream.packets);
+  };
+  return { sent: await average(ada, true), received: await average(ben, false) };
+}
+
+/** The video streams that a person sends (ada) or receives (ben). */
+async function video(person) {
+  return (await person.call('streams')).filter((stream) => stream.kind === 'video' && stream.packets > 0);
+}
+
+function mimeOf(codec) {
+  return `video/${codec.toUpperCase()}`;
+}
