@@ -42,6 +42,21 @@ impl AckedRate {
         }
     }
 
+    /// The message about these bytes was lost; the next one tells of a packet that arrived at `arrival`. They are
+    /// taken to have arrived evenly since what is known before.
+    pub fn on_gap(&mut self, arrival: i64, bytes: u64) {
+        let Some((newest, _)) = self.span else { return };
+        let number = arrival.div_euclid(BUCKET);
+        let gap = number.saturating_sub(newest);
+        if !(1..BUCKETS as i64).contains(&gap) {
+            return;
+        }
+        let each = u16::try_from(bytes / gap as u64).unwrap_or(u16::MAX);
+        for between in newest..number {
+            self.on_packet(between * BUCKET, each);
+        }
+    }
+
     /// Bits per second over the last `millis` before the newest arrival, or over what there is if that is
     /// at least 80 ms.
     pub fn over(&self, millis: i64) -> Option<f64> {

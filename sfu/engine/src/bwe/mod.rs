@@ -224,7 +224,12 @@ impl Estimator {
             let offset = wire.wrapping_sub(feedback.base_sequence);
             (base.plus(u64::from(offset)), clock.extend(ticks as u32).saturating_mul(MICROS_PER_TICK))
         });
-        self.history.resolve(base, end, arrivals, &mut self.results);
+        let unknown = self.history.resolve(base, end, arrivals, &mut self.results);
+        if unknown > 0
+            && let Some(arrival) = self.results.iter().find_map(|result| result.arrival)
+        {
+            self.acked.on_gap(arrival, unknown);
+        }
         self.digest(now);
     }
 

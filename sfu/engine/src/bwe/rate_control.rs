@@ -141,13 +141,17 @@ impl RateControl {
         if self.draining.is_some() && input.now - self.decreased < DRAIN_TIME && acked > self.target() * 0.8 {
             return Step::None;
         }
-        let measured = if input.limited { acked.max(self.rate * LIMITED) } else { acked };
-        if !input.limited {
-            self.capacity.on_sample(acked);
-        }
         self.decreased = input.now;
-        self.draining = Some(input.now);
-        let rate = (measured * BETA).clamp(self.min, self.max);
+        let rate = if input.limited {
+            // The queue is hardly of our making; what will be sent later is probed for first.
+            let share = if input.queue > LONG_QUEUE { LIMITED_LONG } else { LIMITED };
+            (acked * BETA).max(self.rate * share)
+        } else {
+            self.capacity.on_sample(acked);
+            self.draining = Some(input.now);
+            acked * BETA
+        };
+        let rate = rate.clamp(self.min, self.max);
         if rate >= self.rate {
             return Step::None;
         }
@@ -174,7 +178,7 @@ impl RateControl {
 /// Growth per second near the capacity. It depends on the rate alone, not on the round trip, and less than
 /// linearly: flows that share a queue come to share it evenly.
 fn additive(rate: f64) -> f64 {
-    SLOPE * rate.max(10_000.0).sqrt()
+    (SLOPE * rate.sqrt()).max(LEAST_SLOPE)
 }
 
 /// The rate at which the link was seen to be filled, smoothed, and how far single measurements stray.
@@ -205,8 +209,11 @@ impl Capacity {
 
 /// Share of the measured capacity that a decrease leaves.
 const BETA: f64 = 0.85;
-/// While little is sent, one false alarm halves at most.
-const LIMITED: f64 = 0.6;
+/// Share of the rate that one decrease leaves at least while little is sent,
+const LIMITED: f64 = 0.95;
+/// and with a queue longer than this many milliseconds.
+const LIMITED_LONG: f64 = 0.6;
+const LONG_QUEUE: f64 = 150.0;
 /// A queue of this many milliseconds would stop sending; half of it halves the rate, and so on down to
 /// [`LEAST_DRAIN`].
 const DRAIN: f64 = 600.0;
@@ -223,3 +230,5 @@ const PATIENCE: f64 = 0.15;
 const MULTIPLICATIVE: f64 = 0.12;
 /// In bits per second, per second and root of a bit per second: 45 kbit/s per second at 1 Mbit/s.
 const SLOPE: f64 = 45.0;
+/// In bits per second, per second.
+const LEAST_SLOPE: f64 = 25_000.0;

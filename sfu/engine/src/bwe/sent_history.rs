@@ -116,19 +116,18 @@ impl SentHistory {
     }
 
     /// Appends what a message says of the packets from `from` up to, without, `to`: `arrivals` by ascending
-    /// number, everything else lost. Packets are told of as lost once; work is bounded by what was sent.
+    /// number, everything else lost. Packets are told of as lost once; work is bounded by what was sent. Returns
+    /// the bytes before `from` that nothing will be known of, because the message about them was lost.
     pub fn resolve(
         &mut self,
         from: ExtendedSequence,
         to: ExtendedSequence,
         arrivals: impl Iterator<Item = (ExtendedSequence, i64)>,
         results: &mut Vec<PacketResult>,
-    ) {
-        let Some(highest) = self.highest else { return };
+    ) -> u64 {
+        let Some(highest) = self.highest else { return 0 };
         let to = to.0.min(highest.0 + 1);
-        if self.told < from.0 {
-            self.skip(from.0.min(to));
-        }
+        let unknown = if self.told < from.0 { self.skip(from.0.min(to)) } else { 0 };
         for (sequence, arrival) in arrivals {
             if sequence.0 < from.0 || sequence.0 >= to {
                 continue;
@@ -137,6 +136,7 @@ impl SentHistory {
             self.receive(sequence, arrival, results);
         }
         self.lose_until(to, results);
+        unknown
     }
 
     /// One packet arrived, whatever is unknown before it.
@@ -176,7 +176,8 @@ impl SentHistory {
     }
 
     /// The message about these packets was lost: nobody knows what became of them.
-    fn skip(&mut self, end: u64) {
+    fn skip(&mut self, end: u64) -> u64 {
+        let mut unknown = 0;
         let first = self.told.max(end.saturating_sub(self.entries.len() as u64));
         for sequence in first..end {
             let Some(entry) = self.entry_mut(ExtendedSequence(sequence)) else { continue };
@@ -184,9 +185,11 @@ impl SentHistory {
                 entry.state = State::Unknown;
                 let bytes = u64::from(entry.bytes);
                 self.in_flight = self.in_flight.saturating_sub(bytes);
+                unknown += bytes;
             }
         }
         self.told = self.told.max(end);
+        unknown
     }
 
     fn clear(&mut self) {
