@@ -4,16 +4,25 @@
 /// Watches whether the queue empties after we gave way.
 #[derive(Debug)]
 pub(super) struct Contention {
-    /// When the queue was last seen empty, in seconds.
-    emptied: f64,
-    decreases: u32,
+    /// Smoothed share of time in which the queue is empty.
+    empty: f64,
+    updated: f64,
+    episode: Option<Episode>,
     active: bool,
+}
+
+/// Giving way, again and again, since the queue was last mostly empty.
+#[derive(Debug, Clone, Copy)]
+struct Episode {
+    began: f64,
+    rate: f64,
+    decreases: u32,
 }
 
 impl Contention {
     /// Nobody else there.
     pub fn new() -> Self {
-        Self { emptied: 0.0, decreases: 0, active: false }
+        Self { empty: 1.0, updated: 0.0, episode: None, active: false }
     }
 
     /// Whether somebody keeps the queue filled.
@@ -21,22 +30,36 @@ impl Contention {
         self.active
     }
 
-    /// The queue has `millis` now; `decreased`: we have just given way to it.
-    pub fn update(&mut self, now: f64, millis: f64, decreased: bool) {
-        if millis < EMPTY {
-            *self = Self { emptied: now, ..Self::new() };
-            return;
+    /// The queue has `millis` now. `decreased`: what the rate fell from, if we have just given way; `rate`: what
+    /// it is now. `now` in seconds.
+    pub fn update(&mut self, now: f64, millis: f64, decreased: Option<f64>, rate: f64) {
+        let elapsed = (now - self.updated).clamp(0.0, 1.0);
+        self.updated = now;
+        let sample = if millis < EMPTY { 1.0 } else { 0.0 };
+        self.empty += (sample - self.empty) * (elapsed / TIME).min(1.0);
+        if self.empty > MOSTLY_EMPTY {
+            self.active = false;
+            self.episode = None;
         }
-        self.decreases += u32::from(decreased);
-        if self.decreases >= IN_VAIN && now - self.emptied > PATIENCE {
-            self.active = true;
+        if let Some(from) = decreased {
+            let episode = self.episode.get_or_insert(Episode { began: now, rate: from, decreases: 0 });
+            episode.decreases += 1;
+            let in_vain = episode.decreases >= IN_VAIN
+                && now - episode.began > PATIENCE
+                && rate < episode.rate * GIVEN_WAY
+                && self.empty < SELDOM_EMPTY;
+            self.active |= in_vain;
         }
     }
 }
 
 /// In milliseconds.
 const EMPTY: f64 = 15.0;
-/// How often we give way before we conclude that it is in vain.
-const IN_VAIN: u32 = 3;
 /// In seconds.
-const PATIENCE: f64 = 2.0;
+const TIME: f64 = 2.0;
+const MOSTLY_EMPTY: f64 = 0.6;
+const SELDOM_EMPTY: f64 = 0.4;
+/// How often we give way, for how many seconds, and down to which share, before we conclude that it is in vain.
+const IN_VAIN: u32 = 3;
+const PATIENCE: f64 = 2.5;
+const GIVEN_WAY: f64 = 0.6;

@@ -397,7 +397,8 @@ impl Estimator {
         };
         let before = self.rate.rate();
         let step = self.rate.update(&input);
-        self.contention.update(now, queue, step == Step::Decreased);
+        let fell = (step == Step::Decreased).then_some(before);
+        self.contention.update(now, queue, fell, self.rate.rate());
         if step == Step::Decreased {
             self.fell(now, before);
         }
