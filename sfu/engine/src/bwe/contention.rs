@@ -32,7 +32,9 @@ impl Contention {
 
     /// The queue has `millis` now. `decreased`: what the rate fell from, if we have just given way; `rate`: what
     /// it is now. `now` in seconds.
-    pub fn update(&mut self, now: f64, millis: f64, decreased: Option<f64>, rate: f64) {
+    ///
+    /// Returns a rate to go back to when it becomes clear that giving way was in vain.
+    pub fn update(&mut self, now: f64, millis: f64, decreased: Option<f64>, rate: f64) -> Option<f64> {
         let elapsed = (now - self.updated).clamp(0.0, 1.0);
         self.updated = now;
         let sample = if millis < EMPTY { 1.0 } else { 0.0 };
@@ -41,15 +43,20 @@ impl Contention {
             self.active = false;
             self.episode = None;
         }
-        if let Some(from) = decreased {
+        let from = decreased?;
+        {
             let episode = self.episode.get_or_insert(Episode { began: now, rate: from, decreases: 0 });
             episode.decreases += 1;
             let in_vain = episode.decreases >= IN_VAIN
                 && now - episode.began > PATIENCE
                 && rate < episode.rate * GIVEN_WAY
                 && self.empty < SELDOM_EMPTY;
-            self.active |= in_vain;
+            if in_vain && !self.active {
+                self.active = true;
+                return Some(episode.rate * GIVEN_BACK);
+            }
         }
+        None
     }
 }
 
@@ -63,3 +70,4 @@ const SELDOM_EMPTY: f64 = 0.4;
 const IN_VAIN: u32 = 3;
 const PATIENCE: f64 = 2.5;
 const GIVEN_WAY: f64 = 0.6;
+const GIVEN_BACK: f64 = 0.6;

@@ -254,9 +254,8 @@ impl Estimator {
             self.conclude(now, Cause::Silence);
         }
         let queue = self.queue.millis();
-        let calm = queue < CALM + self.queue.jitter_millis()
+        let quiet = queue < CALM + self.queue.jitter_millis()
             && !self.rate.is_draining()
-            && seconds - self.rate.decreased() > CALM_AFTER
             && !self.silence.is_active()
             && !self.contention.is_active();
         let situation = Situation {
@@ -264,7 +263,8 @@ impl Estimator {
             estimate: self.last.estimate.bps() as f64,
             wanted: self.wanted.min(self.config.max_rate).bps().min(MOST) as f64,
             max: self.config.max_rate.bps().min(MOST) as f64,
-            calm,
+            quiet,
+            calm: quiet && seconds - self.rate.decreased() > CALM_AFTER,
             jitter: self.queue.jitter_millis(),
             capacity: self.rate.capacity(),
             before_drop: self.before_drop.map(|(rate, _)| rate),
@@ -348,7 +348,9 @@ impl Estimator {
             self.rate.drain(now);
         }
         let start = self.last.cause == Cause::Start;
-        let fits = outcome.rate > rate || outcome.filled && (start || self.queue.millis() > CONFIRM);
+        let gain = if outcome.filled { FILLED_GAIN } else { 1.0 };
+        let fits = outcome.rate > rate * gain
+            || outcome.filled && outcome.rate < rate && (start || self.queue.millis() > CONFIRM);
         if !fits {
             return None;
         }
@@ -398,7 +400,9 @@ impl Estimator {
         let before = self.rate.rate();
         let step = self.rate.update(&input);
         let fell = (step == Step::Decreased).then_some(before);
-        self.contention.update(now, queue, fell, self.rate.rate());
+        if let Some(back) = self.contention.update(now, queue, fell, self.rate.rate()) {
+            self.rate.set(back);
+        }
         if step == Step::Decreased {
             self.fell(now, before);
         }
@@ -535,8 +539,10 @@ const SILENT_SHARE: f64 = 0.6;
 const MOST_SILENT_STEPS: u32 = 8;
 const AFTER_OUTAGE: f64 = 0.7;
 const SETTLING: f64 = 0.3;
-const CALM_AFTER: f64 = 1.5;
-const PROBE_AFTER_DROP: f64 = 2.0;
+const CALM_AFTER: f64 = 4.0;
+const PROBE_AFTER_DROP: f64 = 3.0;
+/// A burst that filled the link may have taken from others what it got: only much more counts.
+const FILLED_GAIN: f64 = 1.15;
 /// Queues, in milliseconds: with less than this a rising trend is jitter;
 const CONFIRM: f64 = 8.0;
 /// more than this is too much even if it does not grow;

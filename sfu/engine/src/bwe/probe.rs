@@ -51,7 +51,9 @@ pub(super) struct Situation {
     pub estimate: f64,
     pub wanted: f64,
     pub max: f64,
-    /// No queue, no fresh decrease, no growing loss.
+    /// No queue.
+    pub quiet: bool,
+    /// Nor was there one for long.
     pub calm: bool,
     /// In milliseconds.
     pub jitter: f64,
@@ -73,6 +75,8 @@ pub(super) struct ProbeControl {
     interval: f64,
     /// Since when packets of a burst are in the network.
     disturbed_until: f64,
+    /// Something happened that makes a look worth its cost even if there was a queue lately.
+    urgent: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +124,7 @@ impl ProbeControl {
             not_before: 0.0,
             interval: SHORTEST_INTERVAL,
             disturbed_until: 0.0,
+            urgent: false,
         }
     }
 
@@ -147,6 +152,7 @@ impl ProbeControl {
     pub fn hurry(&mut self, now: f64) {
         self.interval = SHORTEST_INTERVAL;
         self.not_before = self.not_before.min(now);
+        self.urgent = true;
     }
 
     /// A burst that should begin now.
@@ -180,9 +186,11 @@ impl ProbeControl {
                 None
             }
             Phase::Steady => {
-                if !situation.calm || situation.estimate >= situation.wanted {
+                let may = situation.calm || self.urgent && situation.quiet;
+                if !may || situation.estimate >= situation.wanted {
                     return None;
                 }
+                self.urgent = false;
                 let known = situation.before_drop.or(situation.capacity);
                 let factor =
                     if known.is_some_and(|known| situation.estimate > known * 0.7) { 1.5 } else { 2.0 };
@@ -358,4 +366,4 @@ const HEADROOM: f64 = 1.25;
 /// A burst that arrives at less of its rate than this has filled the link.
 const FILLED: f64 = 0.9;
 /// Share of a filled link's measured rate to rely on.
-const CAUTION: f64 = 0.9;
+const CAUTION: f64 = 0.85;

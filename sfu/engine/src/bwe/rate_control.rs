@@ -134,7 +134,7 @@ impl RateControl {
             return Step::Decreased;
         };
         let soon = input.now - self.decreased < input.rtt + PATIENCE;
-        if soon && acked > self.rate * 0.5 {
+        if soon && (input.limited || acked > self.rate * 0.5) {
             return Step::None;
         }
         // Less arrives because less is sent; it is the queue from before that drains.
@@ -165,7 +165,13 @@ impl RateControl {
             self.capacity = Capacity::default();
         }
         let near = self.capacity.mean.is_some() || input.contended;
-        let step = if near { additive(self.rate) * elapsed } else { self.rate * MULTIPLICATIVE * elapsed };
+        let calm = (input.now - self.decreased - LONG_CALM).clamp(0.0, 10.0);
+        let calm = if input.contended { 0.0 } else { calm };
+        let step = if near {
+            additive(self.rate) * (1.0 + calm / CALM_GAIN) * elapsed
+        } else {
+            self.rate * MULTIPLICATIVE * elapsed
+        };
         // What is not sent cannot be seen to arrive, so it is no reason to allow more.
         let bound = (acked * 1.5 + 10_000.0).min(input.wanted.max(acked) * 1.3);
         let rate = (self.rate + step).min(bound.max(self.rate)).clamp(self.min, self.max);
@@ -231,4 +237,7 @@ const MULTIPLICATIVE: f64 = 0.12;
 /// In bits per second, per second and root of a bit per second: 45 kbit/s per second at 1 Mbit/s.
 const SLOPE: f64 = 45.0;
 /// In bits per second, per second.
-const LEAST_SLOPE: f64 = 25_000.0;
+const LEAST_SLOPE: f64 = 35_000.0;
+/// In seconds: when so long nothing was in the way the link may have become wider, and growth grows.
+const LONG_CALM: f64 = 3.0;
+const CALM_GAIN: f64 = 2.0;
