@@ -4,6 +4,7 @@
 //! [`media_packet::MediaPacket`] of it, [`shard`] forwards that to every subscriber's [`egress`], which selects,
 //! rewrites, remembers and paces, and writes it protected into the send buffer.
 
+pub mod bwe;
 pub mod egress;
 pub mod handles;
 pub mod ingress;

@@ -1,0 +1,73 @@
+//! Whether flows that go by loss alone keep the queue filled. Giving way to them ends at nothing, so then the queue's
+//! delay must not count.
+
+/// Watches whether the queue empties after we gave way.
+#[derive(Debug)]
+pub(super) struct Contention {
+    /// Smoothed share of time in which the queue is empty.
+    empty: f64,
+    updated: f64,
+    episode: Option<Episode>,
+    active: bool,
+}
+
+/// Giving way, again and again, since the queue was last mostly empty.
+#[derive(Debug, Clone, Copy)]
+struct Episode {
+    began: f64,
+    rate: f64,
+    decreases: u32,
+}
+
+impl Contention {
+    /// Nobody else there.
+    pub fn new() -> Self {
+        Self { empty: 1.0, updated: 0.0, episode: None, active: false }
+    }
+
+    /// Whether somebody keeps the queue filled.
+    pub fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// The queue has `millis` now. `decreased`: what the rate fell from, if we have just given way; `rate`: what
+    /// it is now. `now` in seconds.
+    ///
+    /// Returns a rate to go back to when it becomes clear that giving way was in vain.
+    pub fn update(&mut self, now: f64, millis: f64, decreased: Option<f64>, rate: f64) -> Option<f64> {
+        let elapsed = (now - self.updated).clamp(0.0, 1.0);
+        self.updated = now;
+        let sample = if millis < EMPTY { 1.0 } else { 0.0 };
+        self.empty += (sample - self.empty) * (elapsed / TIME).min(1.0);
+        if self.empty > MOSTLY_EMPTY {
+            self.active = false;
+            self.episode = None;
+        }
+        let from = decreased?;
+        {
+            let episode = self.episode.get_or_insert(Episode { began: now, rate: from, decreases: 0 });
+            episode.decreases += 1;
+            let in_vain = episode.decreases >= IN_VAIN
+                && now - episode.began > PATIENCE
+                && rate < episode.rate * GIVEN_WAY
+                && self.empty < SELDOM_EMPTY;
+            if in_vain && !self.active {
+                self.active = true;
+                return Some(episode.rate * GIVEN_BACK);
+            }
+        }
+        None
+    }
+}
+
+/// In milliseconds.
+const EMPTY: f64 = 15.0;
+/// In seconds.
+const TIME: f64 = 2.0;
+const MOSTLY_EMPTY: f64 = 0.6;
+const SELDOM_EMPTY: f64 = 0.4;
+/// How often we give way, for how many seconds, and down to which share, before we conclude that it is in vain.
+const IN_VAIN: u32 = 3;
+const PATIENCE: f64 = 2.5;
+const GIVEN_WAY: f64 = 0.6;
+const GIVEN_BACK: f64 = 0.6;

@@ -1,0 +1,555 @@
+//! How much the way to one subscriber carries: estimated at the sender, from what the subscriber says arrived and when.
+//!
+//! ```text
+//!  on_sent ──► sent_history ◄── on_feedback, on_congestion_feedback
+//!                   │ PacketResult
+//!      ┌────────┬───┴────┬────────┬────────┐
+//!      ▼        ▼        ▼        ▼        ▼
+//!    acked    delay    queue    loss     probe ──► poll: a burst to send
+//!      │     (trend)     ├► contention     │
+//!      │        └───┬────┘        │        │
+//!      │            ▼             ▼        ▼
+//!      └──────► rate_control ◄── verdict, outcome ──► min(.., REMB, limits) ──► estimate
+//! ```
+//!
+//! `docs/bandwidth.md` says where each box comes from and what was measured.
+
+mod acked;
+mod app_limited;
+mod contention;
+mod delay;
+mod loss;
+mod probe;
+mod queue;
+mod rate_control;
+mod sent_history;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use crate::rtp::rtcp::{DELTA_TICK, TransportFeedback};
+use crate::units::{Bitrate, ExtendedSequence};
+
+use acked::AckedRate;
+use app_limited::AppLimited;
+use contention::Contention;
+use delay::{DelayDetector, Trend};
+use loss::{Evidence, LossControl, Verdict};
+pub use probe::{ClusterId, Probe};
+use probe::{ProbeControl, Situation};
+use queue::QueueDelay;
+use rate_control::{Input, RateControl, Step};
+use sent_history::{PacketResult, SentHistory};
+
+/// What an estimator begins with and stays within.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EstimatorConfig {
+    /// What is sent before anything is known.
+    pub start_rate: Bitrate,
+    /// Never less: sound needs it.
+    pub min_rate: Bitrate,
+    /// Never more.
+    pub max_rate: Bitrate,
+}
+
+impl Default for EstimatorConfig {
+    fn default() -> Self {
+        Self {
+            start_rate: Bitrate::from_kbps(300),
+            min_rate: Bitrate::from_kbps(40),
+            max_rate: Bitrate::from_kbps(20_000),
+        }
+    }
+}
+
+/// Why the estimate is what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Nothing is known yet.
+    Start,
+    /// A burst showed that there is more, or less.
+    Probe,
+    /// Nothing spoke against a little more.
+    Growth,
+    /// A queue grew, or stood too long.
+    Queue,
+    /// The queue has drained.
+    Drained,
+    /// Packets were lost for lack of room.
+    Loss,
+    /// Loss did not fall with the rate, so the rate is not its cause.
+    LossUnrelated,
+    /// Nothing was heard from the subscriber for too long.
+    Silence,
+    /// The subscriber was heard again.
+    Heard,
+    /// The subscriber asked for this much at most.
+    Remb,
+}
+
+/// A change of the estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// When.
+    pub at: Instant,
+    /// Why.
+    pub cause: Cause,
+    /// To what.
+    pub estimate: Bitrate,
+}
+
+/// The bandwidth towards one subscriber.
+#[derive(Debug)]
+pub struct Estimator {
+    config: EstimatorConfig,
+    epoch: Instant,
+    history: SentHistory,
+    /// Of the message being read; kept for its memory.
+    results: Vec<PacketResult>,
+    clock: RemoteClock,
+    acked: AckedRate,
+    delay: DelayDetector,
+    queue: QueueDelay,
+    contention: Contention,
+    loss: LossControl,
+    rate: RateControl,
+    probe: ProbeControl,
+    app: AppLimited,
+    silence: Silence,
+    remb: Option<(Bitrate, Instant)>,
+    rtt: Option<f64>,
+    wanted: Bitrate,
+    before_drop: Option<(f64, f64)>,
+    disturbed_until: f64,
+    last: Change,
+}
+
+impl Estimator {
+    /// Begins at the rate to start with.
+    pub fn new(now: Instant, config: EstimatorConfig) -> Self {
+        let bps = |rate: Bitrate| rate.bps().min(MOST) as f64;
+        let (min, max) = (bps(config.min_rate).max(1000.0), bps(config.max_rate).max(1000.0));
+        let max = max.max(min);
+        let start = bps(config.start_rate).clamp(min, max);
+        Self {
+            config,
+            epoch: now,
+            history: SentHistory::new(),
+            results: Vec::new(),
+            clock: RemoteClock::default(),
+            acked: AckedRate::new(),
+            delay: DelayDetector::new(),
+            queue: QueueDelay::new(),
+            contention: Contention::new(),
+            loss: LossControl::new(),
+            rate: RateControl::new(start, min, max),
+            probe: ProbeControl::new(),
+            app: AppLimited::new(),
+            silence: Silence::default(),
+            remb: None,
+            rtt: None,
+            wanted: config.max_rate,
+            before_drop: None,
+            disturbed_until: 0.0,
+            last: Change { at: now, cause: Cause::Start, estimate: Bitrate::from_bps(start as u64) },
+        }
+    }
+
+    /// What may be sent now, all of it: sound, pictures, repair and padding.
+    pub fn estimate(&self) -> Bitrate {
+        self.last.estimate
+    }
+
+    /// The last change of the estimate.
+    pub fn last_change(&self) -> Change {
+        self.last
+    }
+
+    /// From sending a packet to hearing of it, smoothed.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt.map(Duration::from_secs_f64)
+    }
+
+    /// The share of packets lost, 0 to 1, over about a second.
+    pub fn loss(&self) -> f64 {
+        self.loss.ratio()
+    }
+
+    /// How long packets wait in the network.
+    pub fn queue_delay(&self) -> Duration {
+        Duration::from_secs_f64(self.queue.millis().clamp(0.0, 1e6) / 1000.0)
+    }
+
+    /// Bytes sent that nothing was heard of.
+    pub fn in_flight(&self) -> u64 {
+        self.history.in_flight()
+    }
+
+    /// What would be sent if there was room. Bursts look for it, and no further.
+    pub fn set_wanted(&mut self, now: Instant, wanted: Bitrate) {
+        let more = wanted.bps() > self.wanted.bps().saturating_add(self.wanted.bps() / 10);
+        self.wanted = wanted;
+        if more && wanted > self.last.estimate {
+            let now = self.seconds(now);
+            self.probe.hurry(now);
+        }
+    }
+
+    /// A packet leaves, `bytes` long with its headers. Numbers ascend.
+    pub fn on_sent(
+        &mut self,
+        now: Instant,
+        sequence: ExtendedSequence,
+        bytes: usize,
+        cluster: Option<ClusterId>,
+    ) {
+        let (micros, seconds) = (self.micros(now), self.seconds(now));
+        self.history.insert(sequence, micros, bytes, cluster);
+        self.app.on_sent(seconds, bytes);
+        self.silence.on_sent(seconds);
+        if let Some(cluster) = cluster {
+            self.probe.on_sent(cluster, micros, bytes);
+        }
+    }
+
+    /// Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+    pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback) {
+        let Some(base) = self.history.extend(feedback.base_sequence) else { return };
+        let end = base.plus(u64::from(feedback.status_count));
+        self.results.clear();
+        let clock = &mut self.clock;
+        let arrivals = feedback.arrivals().map(|(wire, ticks)| {
+            let offset = wire.wrapping_sub(feedback.base_sequence);
+            (base.plus(u64::from(offset)), clock.extend(ticks as u32).saturating_mul(MICROS_PER_TICK))
+        });
+        let unknown = self.history.resolve(base, end, arrivals, &mut self.results);
+        if unknown > 0
+            && let Some(arrival) = self.results.iter().find_map(|result| result.arrival)
+        {
+            self.acked.on_gap(arrival, unknown);
+        }
+        self.digest(now);
+    }
+
+    /// What the subscriber itself estimates that it can take (draft-alvestrand-rmcat-remb-03). An upper bound for as
+    /// long as it is fresh; the estimate itself while there is no other feedback.
+    pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
+        self.remb = Some((bitrate, now));
+        if !self.silence.was_heard() {
+            self.rate.set(bitrate.bps().min(MOST) as f64);
+        }
+        self.conclude(now, Cause::Remb);
+    }
+
+    /// Lets time pass. A burst that should be sent from now on.
+    pub fn poll(&mut self, now: Instant) -> Option<Probe> {
+        let seconds = self.seconds(now);
+        if self.remb.is_some_and(|(_, at)| now.saturating_duration_since(at) > REMB_LIFE) {
+            self.remb = None;
+            self.conclude(now, Cause::Growth);
+        }
+        if self.silence.update(seconds, self.rtt.unwrap_or(DEFAULT_RTT)) {
+            self.conclude(now, Cause::Silence);
+        }
+        let queue = self.queue.millis();
+        let quiet = queue < CALM + self.queue.jitter_millis()
+            && !self.rate.is_draining()
+            && !self.silence.is_active()
+            && !self.contention.is_active();
+        let situation = Situation {
+            now: seconds,
+            estimate: self.last.estimate.bps() as f64,
+            wanted: self.wanted.min(self.config.max_rate).bps().min(MOST) as f64,
+            max: self.config.max_rate.bps().min(MOST) as f64,
+            quiet,
+            calm: quiet && seconds - self.rate.decreased() > CALM_AFTER,
+            jitter: self.queue.jitter_millis(),
+            capacity: self.rate.capacity(),
+            before_drop: self.before_drop.map(|(rate, _)| rate),
+        };
+        self.probe.poll(&situation)
+    }
+
+    /// The burst being sent, until it is complete.
+    pub fn active_probe(&self) -> Option<Probe> {
+        self.probe.active()
+    }
+
+    /// When to [`poll`](Self::poll) next if nothing is heard before. It is also to be polled after feedback.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let silence = self.silence.due(self.rtt.unwrap_or(DEFAULT_RTT));
+        let due = silence.map_or(self.probe.due(), |silence| silence.min(self.probe.due()));
+        let remb = self.remb.map(|(_, at)| at + REMB_LIFE);
+        let due = self.epoch + Duration::from_secs_f64(due.clamp(0.0, 1e9));
+        Some(remb.map_or(due, |remb| remb.min(due)))
+    }
+
+    /// Everything that one message said.
+    fn digest(&mut self, now: Instant) {
+        let seconds = self.seconds(now);
+        let mut newest = None;
+        let (mut received, mut lost) = (0_usize, 0_usize);
+        let disturbed = self.is_disturbed(seconds);
+        for result in &self.results {
+            if let Some(cluster) = result.cluster {
+                self.probe.on_result(cluster, result);
+            }
+            let Some(arrival) = result.arrival else {
+                lost += 1;
+                self.loss.on_packet(false);
+                continue;
+            };
+            received += 1;
+            self.acked.on_packet(arrival, result.bytes);
+            if result.late {
+                self.loss.on_late();
+                continue;
+            }
+            self.loss.on_packet(true);
+            self.queue.on_packet(result.sent, arrival);
+            if result.cluster.is_none() {
+                self.delay.on_packet(result.sent, arrival);
+            }
+            newest = newest.max(Some(result.sent));
+        }
+        let Some(newest) = newest else { return };
+        let rtt = (seconds - newest as f64 / 1e6).clamp(0.0, MOST_RTT);
+        let rtt = self.rtt.map_or(rtt, |before| before + (rtt - before) / 8.0);
+        self.rtt = Some(rtt);
+        let mut cause = None;
+        if self.silence.on_heard() {
+            cause = Some(self.after_silence(seconds, received, lost));
+        }
+        while let Some(outcome) = self.probe.outcome(seconds, rtt) {
+            cause = self.on_outcome(seconds, outcome).or(cause);
+        }
+        let decided = self.decide(seconds, rtt, disturbed);
+        self.conclude(now, decided.or(cause).unwrap_or(Cause::Drained));
+    }
+
+    fn after_silence(&mut self, now: f64, received: usize, lost: usize) -> Cause {
+        // What arrives at once after an outage is no measure of anything.
+        self.disturbed_until = now + SETTLING;
+        self.loss.discard(now, self.rtt.unwrap_or(DEFAULT_RTT));
+        if lost * 2 > received {
+            let rate = self.rate.rate();
+            self.before_drop = Some((rate, now));
+            self.rate.set(rate * AFTER_OUTAGE);
+        }
+        self.probe.hurry(now);
+        Cause::Heard
+    }
+
+    fn on_outcome(&mut self, now: f64, outcome: probe::Outcome) -> Option<Cause> {
+        let rate = self.rate.rate();
+        if outcome.filled {
+            self.rate.drain(now);
+        }
+        let start = self.last.cause == Cause::Start;
+        let gain = if outcome.filled { FILLED_GAIN } else { 1.0 };
+        let fits = outcome.rate > rate * gain
+            || outcome.filled && outcome.rate < rate && (start || self.queue.millis() > CONFIRM);
+        if !fits {
+            return None;
+        }
+        self.rate.set(outcome.rate);
+        if outcome.filled {
+            self.rate.on_capacity(outcome.rate);
+        }
+        Some(Cause::Probe)
+    }
+
+    fn is_disturbed(&self, now: f64) -> bool {
+        now < self.disturbed_until || self.probe.disturbs(now)
+    }
+
+    /// What delay and loss say together.
+    fn decide(&mut self, now: f64, rtt: f64, disturbed: bool) -> Option<Cause> {
+        let queue = self.queue.millis();
+        let contended = self.contention.is_active();
+        let trend = match self.delay.trend() {
+            _ if contended => Trend::Steady,
+            _ if disturbed && queue < DISTURBED_LIMIT => Trend::Steady,
+            Trend::Rising if queue > CONFIRM => Trend::Rising,
+            Trend::Steady | Trend::Rising if queue > QUEUE_LIMIT => Trend::Rising,
+            Trend::Falling => Trend::Falling,
+            Trend::Steady | Trend::Rising => Trend::Steady,
+        };
+        let evidence = Evidence {
+            now,
+            rtt,
+            queued: queue > QUEUED || trend == Trend::Rising,
+            contended,
+            rate: self.rate.rate(),
+        };
+        let verdict = self.loss.update(&evidence);
+        let limited = self.app.update(now, self.rate.target());
+        let input = Input {
+            now,
+            trend,
+            queue,
+            acked: self.acked.rate(),
+            rtt,
+            limited,
+            hold: verdict == Verdict::Hold,
+            contended,
+            wanted: self.wanted.bps().min(MOST) as f64,
+        };
+        let before = self.rate.rate();
+        let step = self.rate.update(&input);
+        let fell = (step == Step::Decreased).then_some(before);
+        if let Some(back) = self.contention.update(now, queue, fell, self.rate.rate()) {
+            self.rate.set(back);
+        }
+        if step == Step::Decreased {
+            self.fell(now, before);
+        }
+        let cause = match verdict {
+            Verdict::Reduce(rate) if rate < self.rate.rate() => {
+                self.fell(now, before);
+                self.rate.set(rate);
+                return Some(Cause::Loss);
+            }
+            Verdict::Restore(rate) if rate > self.rate.rate() && step != Step::Decreased => {
+                self.rate.set(rate);
+                return Some(Cause::LossUnrelated);
+            }
+            _ => match step {
+                Step::Increased => Cause::Growth,
+                Step::Decreased => Cause::Queue,
+                Step::None if self.rate.is_draining() => Cause::Queue,
+                Step::None => return None,
+            },
+        };
+        Some(cause)
+    }
+
+    /// Remembers where the estimate stood, to look there again first.
+    fn fell(&mut self, now: f64, from: f64) {
+        let fresh = self.before_drop.is_some_and(|(rate, at)| now - at < 10.0 && rate > from);
+        if !fresh {
+            self.before_drop = Some((from, now));
+        }
+        self.probe.postpone(now + PROBE_AFTER_DROP);
+    }
+
+    fn conclude(&mut self, now: Instant, cause: Cause) {
+        let mut rate = self.rate.target() * self.silence.share();
+        let mut cause = cause;
+        if let Some((remb, _)) = self.remb {
+            let remb = remb.bps().min(MOST) as f64;
+            if remb < rate {
+                (rate, cause) = (remb, Cause::Remb);
+            }
+        }
+        let (min, max) = (self.config.min_rate, self.config.max_rate.max(self.config.min_rate));
+        let estimate = Bitrate::from_bps(rate as u64).clamp(min, max);
+        if estimate != self.last.estimate {
+            self.last = Change { at: now, cause, estimate };
+        }
+    }
+
+    fn micros(&self, now: Instant) -> i64 {
+        i64::try_from(now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn seconds(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.epoch).as_secs_f64()
+    }
+}
+
+/// The receiver's clock, extended past the 32 bits of its ticks.
+#[derive(Debug, Default)]
+struct RemoteClock {
+    last: Option<i64>,
+}
+
+impl RemoteClock {
+    fn extend(&mut self, ticks: u32) -> i64 {
+        let last = self.last.unwrap_or(i64::from(ticks));
+        let distance = ticks.wrapping_sub(last as u32) as i32;
+        let extended = last.saturating_add(i64::from(distance));
+        self.last = Some(extended);
+        extended
+    }
+}
+
+/// Whether the subscriber is heard of while packets go out to it. Times in seconds.
+#[derive(Debug, Default)]
+struct Silence {
+    heard: bool,
+    /// The first packet sent since something was heard.
+    since: Option<f64>,
+    steps: u32,
+}
+
+impl Silence {
+    fn was_heard(&self) -> bool {
+        self.heard
+    }
+
+    fn is_active(&self) -> bool {
+        self.steps > 0
+    }
+
+    fn on_sent(&mut self, now: f64) {
+        self.since.get_or_insert(now);
+    }
+
+    /// True: it was silent before.
+    fn on_heard(&mut self) -> bool {
+        let was_silent = self.is_active();
+        *self = Self { heard: true, since: None, steps: 0 };
+        was_silent
+    }
+
+    /// When the next step is due.
+    fn due(&self, rtt: f64) -> Option<f64> {
+        let since = self.since.filter(|_| self.heard && self.steps < MOST_SILENT_STEPS)?;
+        Some(since + rtt + SILENCE + f64::from(self.steps) * SILENCE_STEP)
+    }
+
+    /// True: less may be sent than before.
+    fn update(&mut self, now: f64, rtt: f64) -> bool {
+        let before = self.steps;
+        while self.due(rtt).is_some_and(|due| due <= now) {
+            self.steps += 1;
+        }
+        self.steps != before
+    }
+
+    /// The share of the rate that may be sent.
+    fn share(&self) -> f64 {
+        SILENT_SHARE.powi(self.steps as i32)
+    }
+}
+
+/// In bits per second; beyond it nothing is told apart.
+const MOST: u64 = 10_000_000_000;
+const MICROS_PER_TICK: i64 = DELTA_TICK.as_micros() as i64;
+/// In seconds.
+const DEFAULT_RTT: f64 = 0.1;
+const MOST_RTT: f64 = 5.0;
+const REMB_LIFE: Duration = Duration::from_secs(10);
+const SILENCE: f64 = 0.5;
+const SILENCE_STEP: f64 = 0.5;
+const SILENT_SHARE: f64 = 0.6;
+const MOST_SILENT_STEPS: u32 = 8;
+const AFTER_OUTAGE: f64 = 0.7;
+const SETTLING: f64 = 0.3;
+const CALM_AFTER: f64 = 4.0;
+const PROBE_AFTER_DROP: f64 = 3.0;
+/// A burst that filled the link may have taken from others what it got: only much more counts.
+const FILLED_GAIN: f64 = 1.15;
+/// Queues, in milliseconds: with less than this a rising trend is jitter;
+const CONFIRM: f64 = 8.0;
+/// more than this is too much even if it does not grow;
+const QUEUE_LIMIT: f64 = 40.0;
+/// the same while a burst of ours may be its cause;
+const DISTURBED_LIMIT: f64 = 150.0;
+/// loss together with this much is congestion;
+const QUEUED: f64 = 20.0;
+/// less than this, and some jitter, is no queue.
+const CALM: f64 = 12.0;

@@ -1,0 +1,369 @@
+//! Probing: short bursts at a higher rate, and what of them arrives how fast. When to send one, what one is, what it
+//! showed.
+
+use std::num::NonZeroU8;
+use std::time::Duration;
+
+use crate::units::{Bitrate, DataSize};
+
+use super::sent_history::PacketResult;
+
+/// Names the packets of one burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClusterId(NonZeroU8);
+
+impl ClusterId {
+    pub(super) fn new(id: u8) -> Option<Self> {
+        NonZeroU8::new(id).map(Self)
+    }
+
+    pub(super) fn get(self) -> u8 {
+        self.0.get()
+    }
+}
+
+/// A burst to be sent: media first, padding for what is missing, all at `rate`, until both minimums are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// To be handed back with every packet of it.
+    pub cluster: ClusterId,
+    /// At which to send.
+    pub rate: Bitrate,
+    /// How much to send at least.
+    pub size: DataSize,
+    /// How many packets to send at least.
+    pub packets: usize,
+}
+
+/// What a burst showed. Rates in bits per second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Outcome {
+    /// What may be relied on.
+    pub rate: f64,
+    /// It arrived slower than it was sent: the link was filled.
+    pub filled: bool,
+}
+
+/// What decides whether to probe. Times in seconds, rates in bits per second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Situation {
+    pub now: f64,
+    pub estimate: f64,
+    pub wanted: f64,
+    pub max: f64,
+    /// No queue.
+    pub quiet: bool,
+    /// Nor was there one for long.
+    pub calm: bool,
+    /// In milliseconds.
+    pub jitter: f64,
+    /// The capacity seen, if any.
+    pub capacity: Option<f64>,
+    /// Where the estimate stood before it fell.
+    pub before_drop: Option<f64>,
+}
+
+/// The bursts.
+#[derive(Debug)]
+pub(super) struct ProbeControl {
+    phase: Phase,
+    active: Option<Cluster>,
+    /// Sent whole; feedback is awaited.
+    waiting: [Option<Cluster>; WAITING],
+    next_id: u8,
+    not_before: f64,
+    interval: f64,
+    /// Since when packets of a burst are in the network.
+    disturbed_until: f64,
+    /// Something happened that makes a look worth its cost even if there was a queue lately.
+    urgent: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// How many of the first bursts were sent.
+    Start(u8),
+    /// The first bursts' results lead to more, twice as fast.
+    Climb,
+    Steady,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cluster {
+    probe: Probe,
+    estimate: f64,
+    asked: f64,
+    first_sent: Option<i64>,
+    last_sent: i64,
+    sent_bytes: u64,
+    sent_packets: usize,
+    received: Received,
+    lost: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Received {
+    packets: usize,
+    bytes: u64,
+    first_sent: i64,
+    last_sent: i64,
+    first_arrival: i64,
+    last_arrival: i64,
+    first_bytes: u64,
+    last_bytes: u64,
+}
+
+impl ProbeControl {
+    /// The first bursts are due at once.
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::Start(0),
+            active: None,
+            waiting: [None; WAITING],
+            next_id: 1,
+            not_before: 0.0,
+            interval: SHORTEST_INTERVAL,
+            disturbed_until: 0.0,
+            urgent: false,
+        }
+    }
+
+    /// The burst being sent.
+    pub fn active(&self) -> Option<Probe> {
+        self.active.map(|cluster| cluster.probe)
+    }
+
+    /// Whether packets of a burst, or the queue they make, disturb what is measured otherwise.
+    pub fn disturbs(&self, now: f64) -> bool {
+        self.active.is_some() || self.waiting.iter().any(Option::is_some) || now < self.disturbed_until
+    }
+
+    /// When a burst could be due, in seconds.
+    pub fn due(&self) -> f64 {
+        self.not_before
+    }
+
+    /// Not before that time, in seconds.
+    pub fn postpone(&mut self, until: f64) {
+        self.not_before = self.not_before.max(until);
+    }
+
+    /// The situation has changed so that earlier failures say nothing: probe soon.
+    pub fn hurry(&mut self, now: f64) {
+        self.interval = SHORTEST_INTERVAL;
+        self.not_before = self.not_before.min(now);
+        self.urgent = true;
+    }
+
+    /// A burst that should begin now.
+    pub fn poll(&mut self, situation: &Situation) -> Option<Probe> {
+        let now = situation.now;
+        if self.active.is_some_and(|active| now - active.asked > PATIENCE) {
+            self.active = None; // whoever should send it does not
+        }
+        if self.active.is_some() || now < self.not_before {
+            return None;
+        }
+        let rate = self.next_rate(situation)?;
+        self.begin(rate.min(situation.max), situation)
+    }
+
+    fn next_rate(&mut self, situation: &Situation) -> Option<f64> {
+        let ceiling = situation.wanted * HEADROOM;
+        match self.phase {
+            Phase::Start(sent) => {
+                let factor = FIRST.get(usize::from(sent))?;
+                self.phase = Phase::Start(sent + 1);
+                if usize::from(sent) + 1 == FIRST.len() {
+                    self.phase = Phase::Climb;
+                    self.not_before = situation.now + FIRST_PATIENCE;
+                }
+                Some(situation.estimate * factor)
+            }
+            Phase::Climb => {
+                // The results did not come, or led no further.
+                self.phase = Phase::Steady;
+                None
+            }
+            Phase::Steady => {
+                let may = situation.calm || self.urgent && situation.quiet;
+                if !may || situation.estimate >= situation.wanted {
+                    return None;
+                }
+                self.urgent = false;
+                let known = situation.before_drop.or(situation.capacity);
+                let factor =
+                    if known.is_some_and(|known| situation.estimate > known * 0.7) { 1.5 } else { 2.0 };
+                self.not_before = situation.now + self.interval;
+                Some((situation.estimate * factor).min(ceiling))
+            }
+        }
+    }
+
+    fn begin(&mut self, rate: f64, situation: &Situation) -> Option<Probe> {
+        if rate <= situation.estimate * 1.05 {
+            return None;
+        }
+        let cluster = ClusterId::new(self.next_id)?;
+        self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+        let time = (SHORTEST + situation.jitter * PER_JITTER).min(LONGEST) / 1000.0;
+        let rate = Bitrate::from_bps(rate as u64);
+        let probe =
+            Probe { cluster, rate, size: rate.over(Duration::from_secs_f64(time)), packets: FEWEST_PACKETS };
+        self.active = Some(Cluster {
+            probe,
+            estimate: situation.estimate,
+            asked: situation.now,
+            first_sent: None,
+            last_sent: 0,
+            sent_bytes: 0,
+            sent_packets: 0,
+            received: Received::default(),
+            lost: 0,
+        });
+        Some(probe)
+    }
+
+    /// A packet of a burst is sent, at `sent` microseconds.
+    pub fn on_sent(&mut self, id: ClusterId, sent: i64, bytes: usize) {
+        let Some(active) = self.active.as_mut().filter(|active| active.probe.cluster == id) else { return };
+        active.first_sent.get_or_insert(sent);
+        active.last_sent = sent;
+        active.sent_bytes = active.sent_bytes.saturating_add(bytes as u64);
+        active.sent_packets += 1;
+        if active.sent_bytes >= active.probe.size.bytes() && active.sent_packets >= active.probe.packets {
+            let finished = self.active.take();
+            self.waiting.rotate_right(1);
+            if let Some(oldest) = self.waiting.first_mut() {
+                *oldest = finished;
+            }
+        }
+    }
+
+    /// What became of a packet of a burst.
+    pub fn on_result(&mut self, id: ClusterId, result: &PacketResult) {
+        let active = self.active.iter_mut();
+        let mut clusters = active.chain(self.waiting.iter_mut().flatten());
+        let Some(cluster) = clusters.find(|cluster| cluster.probe.cluster == id) else { return };
+        match result.arrival {
+            Some(arrival) => cluster.received.on_packet(result.sent, arrival, u64::from(result.bytes)),
+            None => cluster.lost += 1,
+        }
+    }
+
+    /// What the oldest burst that is complete has shown. `rtt` and `now` in seconds.
+    pub fn outcome(&mut self, now: f64, rtt: f64) -> Option<Outcome> {
+        let place = self.waiting.iter().rposition(|cluster| {
+            cluster.is_some_and(|cluster| {
+                let told = cluster.received.packets + cluster.lost >= cluster.sent_packets;
+                told || now - cluster.last_sent as f64 / 1e6 > rtt + LATEST
+            })
+        })?;
+        let cluster = self.waiting.get_mut(place)?.take()?;
+        self.disturbed_until = now + SETTLING;
+        let outcome = cluster.outcome();
+        self.plan(&cluster, outcome, now);
+        outcome
+    }
+
+    /// What comes next, given what this one showed.
+    fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64) {
+        let asked = cluster.probe.rate.bps() as f64;
+        let success = outcome.is_some_and(|outcome| !outcome.filled && outcome.rate > asked * 0.7);
+        match self.phase {
+            Phase::Climb if success => {
+                self.phase = Phase::Steady;
+                self.not_before = now;
+                self.interval = SHORTEST_INTERVAL;
+            }
+            Phase::Climb => {
+                self.phase = Phase::Steady;
+                self.not_before = now + FIRST_PAUSE;
+            }
+            _ if success => {
+                self.interval = SHORTEST_INTERVAL;
+                self.not_before = now;
+            }
+            Phase::Steady => {
+                let gained = outcome.is_some_and(|outcome| outcome.rate > cluster.estimate * 1.15);
+                if gained {
+                    self.interval = SHORTEST_INTERVAL;
+                } else {
+                    self.interval = (self.interval * 1.5).min(LONGEST_INTERVAL);
+                }
+                self.not_before = self.not_before.max(now + self.interval);
+            }
+            Phase::Start(_) => {}
+        }
+    }
+}
+
+impl Cluster {
+    fn outcome(&self) -> Option<Outcome> {
+        let received = &self.received;
+        if received.packets < FEWEST_PACKETS - 1 || received.packets * 10 < self.sent_packets * 6 {
+            return None;
+        }
+        let rate = |bytes: u64, from: i64, to: i64| {
+            let micros = to.saturating_sub(from);
+            (micros > 0).then(|| bytes as f64 * 8e6 / micros as f64)
+        };
+        let sent = rate(
+            received.bytes.saturating_sub(received.last_bytes),
+            received.first_sent,
+            received.last_sent,
+        )?;
+        // All in one tick: faster than can be told.
+        let arrived = rate(
+            received.bytes.saturating_sub(received.first_bytes),
+            received.first_arrival,
+            received.last_arrival,
+        )
+        .unwrap_or(f64::MAX);
+        let filled = arrived < sent * FILLED;
+        let rate = if filled { arrived * CAUTION } else { arrived.min(sent) };
+        Some(Outcome { rate: rate.min(self.probe.rate.bps() as f64 * 1.1), filled })
+    }
+}
+
+impl Received {
+    fn on_packet(&mut self, sent: i64, arrival: i64, bytes: u64) {
+        if self.packets == 0 || arrival < self.first_arrival {
+            (self.first_arrival, self.first_bytes) = (arrival, bytes);
+        }
+        if self.packets == 0 || arrival > self.last_arrival {
+            self.last_arrival = arrival;
+        }
+        if self.packets == 0 || sent < self.first_sent {
+            self.first_sent = sent;
+        }
+        if self.packets == 0 || sent > self.last_sent {
+            (self.last_sent, self.last_bytes) = (sent, bytes);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.packets += 1;
+    }
+}
+
+/// The first bursts, as multiples of the rate to begin with.
+const FIRST: [f64; 2] = [3.0, 6.0];
+const WAITING: usize = 3;
+const FEWEST_PACKETS: usize = 5;
+/// In milliseconds. Jitter needs longer bursts to be averaged out.
+const SHORTEST: f64 = 15.0;
+const LONGEST: f64 = 100.0;
+const PER_JITTER: f64 = 8.0;
+/// In seconds.
+const PATIENCE: f64 = 1.0;
+const LATEST: f64 = 0.5;
+const SETTLING: f64 = 0.1;
+const FIRST_PATIENCE: f64 = 2.0;
+const FIRST_PAUSE: f64 = 2.0;
+const SHORTEST_INTERVAL: f64 = 2.0;
+const LONGEST_INTERVAL: f64 = 6.0;
+/// Of what is wanted: a layer is switched to only with some room left.
+const HEADROOM: f64 = 1.25;
+/// A burst that arrives at less of its rate than this has filled the link.
+const FILLED: f64 = 0.9;
+/// Share of a filled link's measured rate to rely on.
+const CAUTION: f64 = 0.85;

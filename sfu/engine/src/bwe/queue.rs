@@ -1,0 +1,116 @@
+//! How long packets wait in the queue of the narrowest link: one-way delay above the lowest seen.
+
+/// The queue's delay, by packets' send and arrival times. The two clocks need not agree: only differences of
+/// differences count.
+#[derive(Debug)]
+pub(super) struct QueueDelay {
+    /// The lowest one-way delays of the last spans of [`BASE_SPAN`], newest first.
+    base: [i64; BASE_SPANS],
+    base_until: i64,
+    /// The lowest of the current and of the last span of [`SHORT_SPAN`].
+    short: [i64; 2],
+    short_until: i64,
+    /// Smoothed distance of single packets from the lower envelope, in microseconds.
+    jitter: f64,
+}
+
+impl QueueDelay {
+    /// Nothing known.
+    pub fn new() -> Self {
+        Self {
+            base: [NONE; BASE_SPANS],
+            base_until: i64::MIN,
+            short: [NONE; 2],
+            short_until: i64::MIN,
+            jitter: 0.0,
+        }
+    }
+
+    /// A packet sent at `sent` by our clock arrived at `arrival` by the other; microseconds.
+    pub fn on_packet(&mut self, sent: i64, arrival: i64) {
+        let delay = arrival.saturating_sub(sent);
+        if self.lowest() != NONE && delay.saturating_sub(self.lowest()).saturating_abs() > JUMP {
+            *self = Self::new(); // the receiver's clock was set, or it is another receiver
+        }
+        if sent >= self.base_until {
+            self.base.rotate_right(1);
+            if let Some(newest) = self.base.first_mut() {
+                *newest = NONE;
+            }
+            self.base_until = sent.saturating_add(BASE_SPAN);
+        }
+        if let Some(newest) = self.base.first_mut() {
+            *newest = delay.min(*newest);
+        }
+        if sent >= self.short_until {
+            self.short = [NONE, self.short[0]];
+            self.short_until = sent.saturating_add(SHORT_SPAN);
+        }
+        self.short[0] = self.short[0].min(delay);
+        let above = delay.saturating_sub(self.short[0].min(self.short[1])) as f64;
+        self.jitter += (above - self.jitter) * JITTER_GAIN;
+    }
+
+    /// The delay of the queue that stands, in milliseconds: single late packets do not count.
+    pub fn millis(&self) -> f64 {
+        let (short, base) = (self.short[0].min(self.short[1]), self.lowest());
+        if base == NONE || short == NONE { 0.0 } else { short.saturating_sub(base) as f64 / 1000.0 }
+    }
+
+    /// How far single packets stray, in milliseconds.
+    pub fn jitter_millis(&self) -> f64 {
+        self.jitter / 1000.0
+    }
+
+    /// Forgets the lowest delay: the path has changed, or others keep its queue filled.
+    pub fn rebase(&mut self) {
+        self.base = [NONE; BASE_SPANS];
+        if let Some(newest) = self.base.first_mut() {
+            *newest = self.short[0].min(self.short[1]);
+        }
+    }
+
+    fn lowest(&self) -> i64 {
+        self.base.iter().copied().min().unwrap_or(NONE)
+    }
+}
+
+const NONE: i64 = i64::MAX;
+/// In microseconds. All spans together are long enough for the queue to have been empty once, and short enough
+/// for 100 ppm of clock drift to stay at 3 ms.
+const BASE_SPAN: i64 = 5_000_000;
+const BASE_SPANS: usize = 6;
+/// Holds several packets of a picture and of sound.
+const SHORT_SPAN: i64 = 50_000;
+/// A change that no queue explains.
+const JUMP: i64 = 10_000_000;
+const JITTER_GAIN: f64 = 1.0 / 64.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standing_queue_shows_and_single_late_packets_do_not() {
+        let mut queue = QueueDelay::new();
+        for n in 0..200 {
+            let late = if n % 5 == 0 { 40_000 } else { 0 };
+            queue.on_packet(n * 5000, n * 5000 - 77_000_000 + late);
+        }
+        assert!(queue.millis() < 0.1 && queue.jitter_millis() > 3.0);
+        for n in 200..250 {
+            queue.on_packet(n * 5000, n * 5000 - 77_000_000 + 30_000);
+        }
+        assert!((queue.millis() - 30.0).abs() < 0.1, "{}", queue.millis());
+    }
+
+    #[test]
+    fn a_longer_path_is_taken_for_a_queue_only_for_a_while() {
+        let mut queue = QueueDelay::new();
+        queue.on_packet(0, 0);
+        for n in 1..8000 {
+            queue.on_packet(n * 5000, n * 5000 + 50_000);
+        }
+        assert!(queue.millis() < 0.1);
+    }
+}

@@ -1,0 +1,148 @@
+//! The narrowest link of a path: a rate that changes over time, a queue that drops at its tail, loss.
+
+use std::collections::VecDeque;
+
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+use super::network::Packet;
+
+/// How packets are lost behind the queue.
+#[derive(Debug, Clone, Copy)]
+pub enum Loss {
+    None,
+    /// Each packet by itself.
+    Random(f64),
+    /// In bursts of that mean length (Gilbert).
+    Burst {
+        share: f64,
+        mean: f64,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct LinkSpec {
+    /// From when in seconds, how many bits per second. 0: nothing passes.
+    pub rates: Vec<(f64, f64)>,
+    /// In milliseconds at the current rate.
+    pub queue_ms: f64,
+    pub loss: Loss,
+    /// Deviation of a normal distribution cut at three of them, in milliseconds; packets stay in order.
+    pub jitter_ms: f64,
+}
+
+impl LinkSpec {
+    pub fn constant(rate: f64) -> Self {
+        Self { rates: vec![(0.0, rate)], queue_ms: 300.0, loss: Loss::None, jitter_ms: 0.0 }
+    }
+
+    pub fn rate_at(&self, seconds: f64) -> f64 {
+        self.rates.iter().take_while(|(from, _)| *from <= seconds).last().map_or(0.0, |(_, rate)| *rate)
+    }
+
+    /// Mean rate between two times.
+    pub fn mean(&self, from: f64, to: f64) -> f64 {
+        let steps = 200;
+        let sum: f64 =
+            (0..steps).map(|n| self.rate_at(from + (to - from) * (f64::from(n) + 0.5) / 200.0)).sum();
+        sum / f64::from(steps)
+    }
+}
+
+#[derive(Debug)]
+pub struct Link {
+    pub spec: LinkSpec,
+    queue: VecDeque<Packet>,
+    queued_bytes: usize,
+    busy: bool,
+    in_loss: bool,
+    /// Milliseconds when the queue had how many milliseconds.
+    pub delays: Vec<(u32, f32)>,
+}
+
+/// What became of a packet at the queue's tail.
+pub enum Offered {
+    /// Its transmission begins now.
+    Begin,
+    Queued,
+    Dropped(Packet),
+}
+
+impl Link {
+    pub fn new(spec: LinkSpec) -> Self {
+        Self {
+            spec,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            busy: false,
+            in_loss: false,
+            delays: Vec::new(),
+        }
+    }
+
+    pub fn offer(&mut self, now: u64, packet: Packet) -> Offered {
+        let rate = self.spec.rate_at(now as f64 / 1e6);
+        let room = (rate.max(1e5) * self.spec.queue_ms / 8000.0) as usize;
+        if self.queued_bytes + packet.bytes > room.max(3000) {
+            return Offered::Dropped(packet);
+        }
+        self.queued_bytes += packet.bytes;
+        self.delays.push(((now / 1000) as u32, (self.queued_bytes as f64 * 8000.0 / rate.max(1e5)) as f32));
+        self.queue.push_back(packet);
+        if self.busy {
+            return Offered::Queued;
+        }
+        self.busy = true;
+        Offered::Begin
+    }
+
+    /// When the first packet will be through, or when to ask again.
+    pub fn transmission(&self, now: u64) -> u64 {
+        let rate = self.spec.rate_at(now as f64 / 1e6);
+        if rate < 1000.0 {
+            return now + 1000;
+        }
+        let bytes = self.queue.front().map_or(0, |packet| packet.bytes);
+        now + (bytes as f64 * 8e6 / rate) as u64
+    }
+
+    /// The first packet is through, unless the link does not pass anything.
+    pub fn finish(&mut self, now: u64) -> Option<Packet> {
+        if self.spec.rate_at(now as f64 / 1e6) < 1000.0 {
+            return None;
+        }
+        let packet = self.queue.pop_front()?;
+        self.queued_bytes -= packet.bytes;
+        Some(packet)
+    }
+
+    /// Whether another packet is to be transmitted.
+    pub fn goes_on(&mut self) -> bool {
+        self.busy = !self.queue.is_empty();
+        self.busy
+    }
+
+    pub fn loses(&mut self, random: &mut SmallRng) -> bool {
+        match self.spec.loss {
+            Loss::None => false,
+            Loss::Random(share) => random.random_bool(share),
+            Loss::Burst { share, mean } => {
+                let leave = 1.0 / mean;
+                let enter = leave * share / (1.0 - share);
+                self.in_loss =
+                    if self.in_loss { !random.random_bool(leave) } else { random.random_bool(enter) };
+                self.in_loss
+            }
+        }
+    }
+
+    pub fn jitter(&self, random: &mut SmallRng) -> u64 {
+        if self.spec.jitter_ms <= 0.0 {
+            return 0;
+        }
+        // A sum of uniform numbers is normal enough.
+        let normal = (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
+        let millis = self.spec.jitter_ms * (3.0 + f64::from(normal.clamp(-3.0, 3.0)));
+        (millis * 1000.0) as u64
+    }
+}

@@ -1,0 +1,248 @@
+//! A sender whose pictures follow the estimate, paced, and the receiver that reports on it.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+use crate::bwe::{Cause, ClusterId, Estimator, EstimatorConfig};
+use crate::rtp::rtcp::{ReceivedPacket, TransportFeedback};
+use crate::units::{Bitrate, ExtendedSequence, Ssrc};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Audio,
+    Video,
+    Padding,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct MediaSpec {
+    pub most: f64,
+    pub start: f64,
+    /// Pictures stop between these times.
+    pub pause: Option<(f64, f64)>,
+    /// Share of feedback messages lost.
+    pub feedback_loss: f64,
+    /// What a first picture has, in bytes.
+    pub first_picture: usize,
+}
+
+impl Default for MediaSpec {
+    fn default() -> Self {
+        Self { most: 10e6, start: 300e3, pause: None, feedback_loss: 0.0, first_picture: 10_000 }
+    }
+}
+
+#[derive(Debug)]
+pub struct Media {
+    pub spec: MediaSpec,
+    pub estimator: Estimator,
+    epoch: Instant,
+    sequence: ExtendedSequence,
+    frames: u64,
+    video: VecDeque<usize>,
+    queued: usize,
+    audio: VecDeque<usize>,
+    next_send: u64,
+    cluster: Option<ClusterId>,
+    pub receiver: Receiver,
+    pub causes: Vec<(u64, Cause, u64)>,
+}
+
+/// One packet to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing {
+    pub sequence: u64,
+    pub bytes: usize,
+    pub kind: Kind,
+}
+
+impl Media {
+    pub fn new(spec: MediaSpec, epoch: Instant, now: u64, random: &mut SmallRng) -> Self {
+        let config = EstimatorConfig {
+            start_rate: Bitrate::from_bps(spec.start as u64),
+            min_rate: Bitrate::from_kbps(40),
+            max_rate: Bitrate::from_kbps(20_000),
+        };
+        let at = epoch + std::time::Duration::from_micros(now);
+        let mut estimator = Estimator::new(at, config);
+        estimator.set_wanted(at, Bitrate::from_bps(spec.most as u64));
+        Self {
+            spec,
+            estimator,
+            epoch,
+            sequence: ExtendedSequence::first(random.random()),
+            frames: 0,
+            video: VecDeque::new(),
+            queued: 0,
+            audio: VecDeque::new(),
+            next_send: 0,
+            cluster: None,
+            receiver: Receiver::new(random.random_range(0..1 << 22)),
+            causes: Vec::new(),
+        }
+    }
+
+    pub fn at(&self, now: u64) -> Instant {
+        self.epoch + std::time::Duration::from_micros(now)
+    }
+
+    pub fn estimate(&self) -> f64 {
+        self.estimator.estimate().bps() as f64
+    }
+
+    pub fn is_paused(&self, now: u64) -> bool {
+        let seconds = now as f64 / 1e6;
+        self.spec.pause.is_some_and(|(from, to)| from <= seconds && seconds < to)
+    }
+
+    /// A picture is due.
+    pub fn on_frame(&mut self, now: u64, random: &mut SmallRng) {
+        let paused = self.is_paused(now);
+        let wanted = if paused { 60_000.0 } else { self.spec.most };
+        self.estimator.set_wanted(self.at(now), Bitrate::from_bps(wanted as u64));
+        if paused {
+            return;
+        }
+        self.frames += 1;
+        let estimate = self.estimate();
+        // Sound comes first; a frame is skipped rather than queued behind old ones.
+        let budget = (estimate * 0.97 - AUDIO_RATE).clamp(10_000.0, self.spec.most);
+        if self.queued as f64 * 8.0 > estimate * 0.1 && self.frames > 1 {
+            return;
+        }
+        let mut bytes = budget / 30.0 / 8.0 * random.random_range(0.8..1.2);
+        match self.frames % 300 {
+            0 => bytes *= 3.0,
+            1..=10 if self.frames > 10 => bytes *= 0.8,
+            _ => {}
+        }
+        let bytes = if self.frames == 1 { self.spec.first_picture } else { (bytes as usize).max(60) };
+        let count = bytes.div_ceil(1160);
+        for _ in 0..count {
+            let size = bytes / count + 40;
+            self.video.push_back(size);
+            self.queued += size;
+        }
+    }
+
+    pub fn on_audio(&mut self) {
+        self.audio.push_back(120);
+    }
+
+    /// What may leave now, and when to ask again.
+    pub fn send(&mut self, now: u64, out: &mut Vec<Outgoing>) -> u64 {
+        let at = self.at(now);
+        if self.cluster.is_none() {
+            self.cluster = self.estimator.poll(at).map(|probe| probe.cluster);
+            self.note(now);
+            if self.cluster.is_some() {
+                self.next_send = now;
+            }
+        }
+        while let Some(bytes) = self.audio.pop_front() {
+            self.push(now, bytes, Kind::Audio, None, out);
+        }
+        while self.next_send <= now {
+            let probe = self.estimator.active_probe();
+            if probe.is_none() {
+                self.cluster = None;
+            }
+            let (bytes, kind) = match (self.video.pop_front(), probe) {
+                (Some(bytes), _) => {
+                    self.queued -= bytes;
+                    (bytes, Kind::Video)
+                }
+                (None, Some(_)) => (1000, Kind::Padding),
+                (None, None) => break,
+            };
+            let rate = probe.map_or(self.estimate() * 1.5, |probe| probe.rate.bps() as f64);
+            self.next_send =
+                self.next_send.max(now.saturating_sub(5000)) + (bytes as f64 * 8e6 / rate) as u64;
+            self.push(now, bytes, kind, probe.map(|probe| probe.cluster), out);
+        }
+        if self.video.is_empty() && self.cluster.is_none() {
+            now + 5000
+        } else {
+            self.next_send.max(now + 100)
+        }
+    }
+
+    fn push(
+        &mut self,
+        now: u64,
+        bytes: usize,
+        kind: Kind,
+        cluster: Option<ClusterId>,
+        out: &mut Vec<Outgoing>,
+    ) {
+        let sequence = self.sequence;
+        self.sequence = sequence.plus(1);
+        self.estimator.on_sent(self.at(now), sequence, bytes, cluster);
+        out.push(Outgoing { sequence: sequence.0, bytes, kind });
+    }
+
+    pub fn on_feedback(&mut self, now: u64, feedback: &TransportFeedback) {
+        self.estimator.on_feedback(self.at(now), feedback);
+        self.note(now);
+    }
+
+    fn note(&mut self, now: u64) {
+        let change = self.estimator.last_change();
+        let entry = (now, change.cause, change.estimate.bps());
+        if self.causes.last().is_none_or(|last| (last.1, last.2) != (entry.1, entry.2)) {
+            self.causes.push(entry);
+        }
+    }
+}
+
+/// Reports arrivals as libwebrtc does: every 50 ms, by transport-wide number.
+#[derive(Debug)]
+pub struct Receiver {
+    pending: Vec<(u64, u64)>,
+    next: Option<u64>,
+    count: u8,
+    offset: u64,
+}
+
+impl Receiver {
+    fn new(offset: u64) -> Self {
+        Self { pending: Vec::new(), next: None, count: 0, offset }
+    }
+
+    pub fn on_packet(&mut self, now: u64, sequence: u64) {
+        self.pending.push((sequence, now));
+    }
+
+    pub fn feedback(&mut self) -> Option<TransportFeedback> {
+        self.pending.sort_unstable();
+        let (first, _) = *self.pending.first()?;
+        let (last, _) = *self.pending.last()?;
+        let base = self.next.unwrap_or(first).min(first);
+        let ticks = |time: u64| ((time + self.offset * 64_000) / 250) as i64;
+        let (_, earliest) = *self.pending.first()?;
+        let reference = ticks(earliest) / 256;
+        let mut before = reference * 256;
+        let mut received = Vec::with_capacity(self.pending.len());
+        for (sequence, time) in self.pending.drain(..) {
+            let at = ticks(time);
+            received.push(ReceivedPacket { sequence: sequence as u16, delta: (at - before) as i16 });
+            before = at;
+        }
+        self.next = Some(self.next.unwrap_or(0).max(last + 1));
+        self.count = self.count.wrapping_add(1);
+        Some(TransportFeedback {
+            sender: Ssrc(1),
+            media: Ssrc(2),
+            base_sequence: base as u16,
+            status_count: (last + 1 - base) as u16,
+            reference_time: (reference & 0xff_ffff) as u32,
+            feedback_count: self.count,
+            received,
+        })
+    }
+}
+
+pub const AUDIO_RATE: f64 = 48_000.0;

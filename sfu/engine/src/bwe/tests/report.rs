@@ -1,0 +1,80 @@
+//! What was measured, over seeds, against what must be shown.
+
+/// One line of the table: the same quantity under every seed.
+#[derive(Debug)]
+pub struct Line {
+    name: &'static str,
+    bound: Bound,
+    /// With the seed each comes from.
+    values: Vec<(u64, f64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+    /// For information.
+    None,
+}
+
+/// All lines of one case.
+#[derive(Debug, Default)]
+pub struct Report {
+    lines: Vec<Line>,
+    seed: u64,
+}
+
+impl Report {
+    /// What is added from here on was measured under that seed.
+    pub fn seed(&mut self, seed: u64) {
+        self.seed = seed;
+    }
+
+    pub fn add(&mut self, name: &'static str, bound: Bound, value: f64) {
+        let value = (self.seed, value);
+        match self.lines.iter_mut().find(|line| line.name == name) {
+            Some(line) => line.values.push(value),
+            None => self.lines.push(Line { name, bound, values: vec![value] }),
+        }
+    }
+
+    /// Prints the lines as rows of a table; fails if one is out of its bound under any seed.
+    pub fn finish(mut self, case: &str) {
+        let mut wrong = Vec::new();
+        let mut text = String::new();
+        for line in &mut self.lines {
+            let all = line.values.clone();
+            line.values.sort_by(|a, b| a.1.total_cmp(&b.1));
+            let (_, median) = line.values[line.values.len() / 2];
+            let (first, last) = (line.values[0].1, line.values[line.values.len() - 1].1);
+            let (required, worst, met) = match line.bound {
+                Bound::AtLeast(bound) => (format!(">= {bound}"), first, first >= bound),
+                Bound::AtMost(bound) => (format!("<= {bound}"), last, last <= bound),
+                Bound::None => ("-".to_owned(), first, true),
+            };
+            text += &format!("| {case} | {} | {required} | {median:.2} | {worst:.2} |\n", line.name);
+            if !met {
+                wrong.push(format!("{}: {worst:.3}, required {required}; by seed {all:.2?}", line.name));
+            }
+        }
+        print!("\n{text}");
+        assert!(wrong.is_empty(), "{case}: {}", wrong.join("\n"));
+    }
+}
+
+/// 1: all the same; 1/n: one has everything.
+pub fn jain(rates: &[f64]) -> f64 {
+    let sum: f64 = rates.iter().sum();
+    let squares: f64 = rates.iter().map(|rate| rate * rate).sum();
+    if squares == 0.0 { 0.0 } else { sum * sum / (rates.len() as f64 * squares) }
+}
+
+/// The longest time in seconds during which `holds` of every window that begins in it.
+pub fn longest(from: f64, to: f64, holds: impl Fn(f64) -> bool) -> f64 {
+    let (mut longest, mut run) = (0, 0);
+    for step in (from * 10.0) as u32..(to * 10.0) as u32 {
+        run = if holds(f64::from(step) / 10.0) { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    f64::from(longest) / 10.0
+}
