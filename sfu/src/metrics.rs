@@ -251,6 +251,7 @@ const KINDS: [Kind; 5] = [
     ("audio", |v| v.audio),
     ("video", |v| v.video),
     ("retransmitted", |v| v.retransmitted),
+    ("padding", |v| v.padding),
     ("rtcp", |v| v.rtcp),
     ("other", |v| v.other),
 ];

@@ -146,6 +146,8 @@ pub struct Volumes {
     pub video: Volume,
     /// Retransmissions, of either kind.
     pub retransmitted: Volume,
+    /// Padding that probes for bandwidth.
+    pub padding: Volume,
     /// Reports and feedback.
     pub rtcp: Volume,
     /// ICE, DTLS and data channels.

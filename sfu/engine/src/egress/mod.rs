@@ -1,7 +1,9 @@
 //! What one peer receives: select, rewrite, remember, pace, protect.
 
+pub mod bandwidth;
 pub mod layer_select;
 pub mod pacer;
+mod padding;
 pub mod report;
 pub mod retransmit;
 pub mod rewrite;
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 use sfu_protocol::{Layer, MediaKind, TrackSid};
 use slab::Slab;
 
+use crate::bwe::EstimatorConfig;
 use crate::handles::TrackHandle;
 use crate::limits::Limits;
 use crate::media_packet::{LayerInfo, MediaPacket};
@@ -22,6 +25,7 @@ use crate::rtp::extension::ExtensionMap;
 use crate::rtp::rtcp::{self, ReportBlock, SenderInfo};
 use crate::stats::{Drop, Stats};
 use crate::units::{ExtendedSequence, SenderClock, Ssrc};
+use bandwidth::Bandwidth;
 use layer_select::{Select, wanted_layer};
 use pacer::{Pacer, Queued};
 use retransmit::Retransmit;
@@ -41,6 +45,8 @@ pub struct Egress {
     extensions: ExtensionMap,
     /// The number of the next packet in transport-wide feedback.
     transport_sequence: ExtendedSequence,
+    /// Once something is sent about which the subscriber reports.
+    bandwidth: Option<Box<Bandwidth>>,
     next_report: Option<Instant>,
     rtt: Option<Duration>,
     retransmit_per_packet: u8,
@@ -72,6 +78,7 @@ impl Egress {
             pacer: Pacer::new(limits.pacer_packets),
             extensions: ExtensionMap::new(),
             transport_sequence: ExtendedSequence::first(0),
+            bandwidth: None,
             next_report: None,
             rtt: None,
             retransmit_per_packet: limits.retransmit_per_packet,
@@ -91,8 +98,16 @@ impl Egress {
     }
 
     /// A subscription has its media section. Returns its place.
-    pub fn add(&mut self, subscription: Subscription) -> usize {
+    pub fn add(&mut self, now: Instant, subscription: Subscription) -> usize {
+        if subscription.transport_feedback {
+            self.bandwidth.get_or_insert_with(|| Box::new(Bandwidth::new(now, EstimatorConfig::default())));
+        }
         self.subscriptions.insert(subscription)
+    }
+
+    /// The way to the subscriber, if that reports about it.
+    pub fn bandwidth(&mut self) -> Option<&mut Bandwidth> {
+        self.bandwidth.as_deref_mut()
     }
 
     /// A subscription has lost its media section.
@@ -380,7 +395,9 @@ impl Egress {
 
     /// When to poll next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_report
+        let waiting = self.pacer.is_video_next() && !self.pacer.is_empty();
+        let bandwidth = self.bandwidth.as_ref().and_then(|bandwidth| bandwidth.poll_timeout(waiting));
+        [self.next_report, bandwidth].into_iter().flatten().min()
     }
 
     /// Whether packets wait to be written.

@@ -54,6 +54,11 @@ impl Pacer {
         self.audio.front().or_else(|| self.video.front())
     }
 
+    /// Whether the packet to leave next is of video.
+    pub fn is_video_next(&self) -> bool {
+        self.audio.is_empty()
+    }
+
     /// Takes the packet that [`front`](Self::front) showed.
     pub fn pop(&mut self) -> Option<Queued> {
         self.audio.pop_front().or_else(|| self.video.pop_front())

@@ -197,6 +197,11 @@ impl Rewrite {
         source ^ self.last.map_or(0, |last| last.sequence.0 ^ u64::from(last.timestamp))
     }
 
+    /// The timestamp of the newest packet sent.
+    pub fn last_timestamp(&self) -> u32 {
+        self.last.map_or(self.first.1, |last| last.timestamp)
+    }
+
     /// What our timestamps are ahead of those of the encoding that is sent now, in ticks.
     pub fn timestamp_offset(&self) -> Option<u32> {
         self.source.as_ref().map(|source| source.timestamp_offset)

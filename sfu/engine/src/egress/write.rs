@@ -41,12 +41,13 @@ pub struct Run {
     pub segments: usize,
 }
 
-struct Plain {
-    header_len: usize,
-    len: usize,
-    sequence: ExtendedSequence,
+/// A packet written in the clear.
+pub(super) struct Plain {
+    pub(super) header_len: usize,
+    pub(super) len: usize,
+    pub(super) sequence: ExtendedSequence,
     /// It carries a transport-wide number.
-    counted: bool,
+    pub(super) counted: bool,
 }
 
 impl Egress {
@@ -63,6 +64,12 @@ impl Egress {
         let mut run = Run { size: 0, segment: 0, segments: 0 };
         while run.segments < RUN_SEGMENTS {
             let Some(next) = self.pacer.front() else { break };
+            if let Some(bandwidth) = &mut self.bandwidth
+                && self.pacer.is_video_next()
+                && !bandwidth.may_send(now)
+            {
+                break;
+            }
             let Some(subscription) = self.subscriptions.get_mut(next.slot) else {
                 self.pacer.pop();
                 continue;
@@ -88,6 +95,13 @@ impl Egress {
             if plain.counted {
                 self.transport_sequence = number.plus(1);
             }
+            if let Some(bandwidth) = &mut self.bandwidth {
+                if plain.counted {
+                    bandwidth.on_sent(now, number, total);
+                } else {
+                    bandwidth.on_sent_uncounted(total);
+                }
+            }
             subscription.count(next, total, stats);
             // What is sent again, or replayed to a late joiner, was not held up here.
             let delay = now.saturating_duration_since(next.packet.arrival);
@@ -104,8 +118,38 @@ impl Egress {
             }
         }
         if run.segments == 0 {
+            return self.poll_padding(now, transport, buffer, stats);
+        }
+        Some(run)
+    }
+
+    /// Writes a run of padding, if a burst wants it.
+    fn poll_padding(
+        &mut self,
+        now: Instant,
+        transport: &mut Transport,
+        buffer: &mut [u8],
+        stats: &mut Stats,
+    ) -> Option<Run> {
+        let overhead = transport.srtp_overhead();
+        let mut run = Run { size: 0, segment: 0, segments: 0 };
+        while run.segments < RUN_SEGMENTS && self.bandwidth.as_ref()?.wants_padding(now) {
+            let space = buffer.get_mut(run.size..)?;
+            let Some(plain) = self.write_padding(space, overhead) else {
+                self.bandwidth.as_mut()?.cannot_pad();
+                break;
+            };
+            let total = transport.protect_rtp(plain.sequence, space, plain.header_len, plain.len)?;
+            stats.sent.padding.add(total);
+            let number = self.transport_sequence;
+            self.transport_sequence = number.plus(1);
+            self.bandwidth.as_mut()?.on_sent(now, number, total);
+            run = Run { size: run.size + total, segment: total, segments: run.segments + 1 };
+        }
+        if run.segments == 0 {
             return None;
         }
+        self.bandwidth.as_mut()?.on_padded(now);
         Some(run)
     }
 }

@@ -99,19 +99,22 @@ impl Shard {
         let numbered = extensions.id_of(Extension::TransportSequence).is_some();
         let transport_feedback = numbered && section.codecs.iter().any(NegotiatedCodec::transport_cc);
         let limits = &self.config.limits;
-        let slot = peer.egress.add(Subscription::new(NewSubscription {
-            sid: section.track.clone(),
-            publisher: section.publisher,
-            kind: section.kind,
-            demand: demand.unwrap_or_default(),
-            ssrc: section.ssrc,
-            repair: section.rtx_ssrc,
-            payload_types,
-            transport_feedback,
-            first_sequence: self.rng.random(),
-            first_timestamp: self.rng.random(),
-            retransmit_percents: (limits.retransmit_percent, limits.retransmit_hard_percent),
-        }));
+        let slot = peer.egress.add(
+            now,
+            Subscription::new(NewSubscription {
+                sid: section.track.clone(),
+                publisher: section.publisher,
+                kind: section.kind,
+                demand: demand.unwrap_or_default(),
+                ssrc: section.ssrc,
+                repair: section.rtx_ssrc,
+                payload_types,
+                transport_feedback,
+                first_sequence: self.rng.random(),
+                first_timestamp: self.rng.random(),
+                retransmit_percents: (limits.retransmit_percent, limits.retransmit_hard_percent),
+            }),
+        );
         if peer.transport.is_connected() {
             self.attach_by_sid(now, Subscriber { peer: index, slot }, &section.track);
         }

@@ -1,0 +1,192 @@
+//! The way to one subscriber: what it carries, and sending no faster than that.
+//!
+//! A video frame leaves at once as long as the link has kept up (one system call for all of it is what makes
+//! forwarding cheap); what exceeds that is spread. Bursts of padding look for more where more is wanted.
+
+use std::time::{Duration, Instant};
+
+use crate::bwe::{Change, Estimator, EstimatorConfig, Probe};
+use crate::rtp::rtcp::TransportFeedback;
+use crate::units::{Bitrate, ExtendedSequence};
+
+/// Media may leave this much faster than the estimate, so that a key frame does not hold up what follows.
+const PACE: u64 = 2;
+
+/// How much may leave at once: what goes out in this time.
+const BURST: Duration = Duration::from_millis(40);
+
+/// As above, at least: two packets.
+const LEAST_BURST: i64 = 2_400;
+
+/// IP and UDP headers, which the link carries too.
+const DATAGRAM_OVERHEAD: usize = 28;
+
+/// Padding goes out in steps of this at least, or of one packet.
+const PADDING_STEP: Duration = Duration::from_millis(2);
+
+/// The state of one subscriber's link.
+#[derive(Debug)]
+pub struct Bandwidth {
+    estimator: Estimator,
+    /// Bytes that may leave now; below zero, what has left too early.
+    allowance: i64,
+    refilled: Instant,
+    burst: Option<Burst>,
+}
+
+/// A burst being sent.
+#[derive(Debug)]
+struct Burst {
+    probe: Probe,
+    began: Instant,
+    sent: u64,
+    next: Instant,
+}
+
+impl Bandwidth {
+    /// Nothing is known yet.
+    pub fn new(now: Instant, config: EstimatorConfig) -> Self {
+        Self { estimator: Estimator::new(now, config), allowance: LEAST_BURST, refilled: now, burst: None }
+    }
+
+    /// What may be sent.
+    pub fn estimate(&self) -> Bitrate {
+        self.estimator.estimate()
+    }
+
+    /// The last change of the estimate, with its cause.
+    pub fn last_change(&self) -> Change {
+        self.estimator.last_change()
+    }
+
+    /// What would be sent if there was room.
+    pub fn set_wanted(&mut self, now: Instant, wanted: Bitrate) {
+        self.estimator.set_wanted(now, wanted);
+    }
+
+    /// The subscriber says what arrived.
+    pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback) {
+        self.estimator.on_feedback(now, feedback);
+    }
+
+    /// The subscriber says what it takes.
+    pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
+        self.estimator.on_remb(now, bitrate);
+    }
+
+    /// Lets time pass: a burst may begin.
+    pub fn poll(&mut self, now: Instant) {
+        if let Some(probe) = self.estimator.poll(now) {
+            self.burst = Some(Burst { probe, began: now, sent: 0, next: now });
+        }
+    }
+
+    /// Whether media may leave now.
+    pub fn may_send(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.allowance > 0
+    }
+
+    /// A packet of `bytes` left, under this number.
+    pub fn on_sent(&mut self, now: Instant, number: ExtendedSequence, bytes: usize) {
+        let bytes = bytes + DATAGRAM_OVERHEAD;
+        let cluster = self.burst.as_ref().map(|burst| burst.probe.cluster);
+        self.estimator.on_sent(now, number, bytes, cluster);
+        self.allowance -= bytes as i64;
+        if let Some(burst) = &mut self.burst {
+            burst.sent += bytes as u64;
+            if self.estimator.active_probe().is_none() {
+                self.burst = None;
+            }
+        }
+    }
+
+    /// A packet left that has no number: sound.
+    pub fn on_sent_uncounted(&mut self, bytes: usize) {
+        self.allowance -= (bytes + DATAGRAM_OVERHEAD) as i64;
+    }
+
+    /// Whether a packet of padding is due, for the burst to have its rate.
+    pub fn wants_padding(&self, now: Instant) -> bool {
+        self.burst.as_ref().is_some_and(|burst| {
+            let due = burst.probe.rate.over(now.saturating_duration_since(burst.began) + PADDING_STEP);
+            now >= burst.next && burst.sent < due.bytes()
+        })
+    }
+
+    /// All padding that is due has left.
+    pub fn on_padded(&mut self, now: Instant) {
+        if let Some(burst) = &mut self.burst {
+            burst.next = now + PADDING_STEP;
+        }
+    }
+
+    /// There is nothing to pad with: the burst is what media makes of it.
+    pub fn cannot_pad(&mut self) {
+        self.burst = None;
+    }
+
+    /// When to [`poll`](Self::poll), or to send more if something waits.
+    pub fn poll_timeout(&self, waiting: bool) -> Option<Instant> {
+        let ready = waiting.then(|| self.ready_at());
+        let burst = self.burst.as_ref().map(|burst| burst.next);
+        [self.estimator.poll_timeout(), ready, burst].into_iter().flatten().min()
+    }
+
+    fn pace(&self) -> Bitrate {
+        let pace = Bitrate::from_bps(self.estimate().bps().saturating_mul(PACE));
+        self.burst.as_ref().map_or(pace, |burst| pace.max(burst.probe.rate))
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let pace = self.pace();
+        let elapsed = now.saturating_duration_since(self.refilled).min(Duration::from_secs(1));
+        let most = i64::try_from(pace.over(BURST).bytes()).unwrap_or(i64::MAX).max(LEAST_BURST);
+        let gained = i64::try_from(pace.over(elapsed).bytes()).unwrap_or(i64::MAX);
+        if gained > 0 {
+            self.allowance = self.allowance.saturating_add(gained).min(most);
+            self.refilled = now;
+        }
+    }
+
+    /// When the allowance will be above zero.
+    fn ready_at(&self) -> Instant {
+        let missing = u128::from((1 - self.allowance).max(0).unsigned_abs());
+        let micros = missing * 8_000_000 / u128::from(self.pace().bps().max(1));
+        self.refilled + Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX).min(1_000_000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::test_epoch;
+
+    fn bandwidth(now: Instant, kbps: u64) -> Bandwidth {
+        let rate = Bitrate::from_kbps(kbps);
+        Bandwidth::new(now, EstimatorConfig { start_rate: rate, min_rate: rate, max_rate: rate })
+    }
+
+    #[test]
+    fn a_frame_leaves_at_once_and_a_long_burst_at_twice_the_estimate() {
+        let start = test_epoch();
+        let mut link = bandwidth(start, 2_000);
+        let mut now = start + Duration::from_secs(1);
+        let (mut sent, mut at_once) = (0_u64, None);
+        let mut number = ExtendedSequence::first(0);
+        while now < start + Duration::from_secs(2) {
+            while link.may_send(now) {
+                link.on_sent(now, number, 1172);
+                number = number.plus(1);
+                sent += 1200;
+            }
+            at_once.get_or_insert(sent);
+            let next = link.poll_timeout(true).expect("more is to be sent");
+            now = next.max(now + Duration::from_millis(1));
+        }
+        let at_once = at_once.expect("something was sent");
+        assert!((20_000..=22_000).contains(&at_once), "40 ms at 4 Mbit/s, {at_once}");
+        let second = sent - at_once;
+        assert!((480_000..=520_000).contains(&second), "4 Mbit/s, {second}");
+    }
+}
