@@ -5,6 +5,7 @@ pub mod feedback;
 pub mod keyframe;
 pub mod layers;
 pub mod nack;
+pub mod rate;
 pub mod report;
 pub mod stream;
 mod window;
