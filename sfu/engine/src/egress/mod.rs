@@ -1,5 +1,6 @@
 //! What one peer receives: select, rewrite, remember, pace, protect.
 
+pub mod allocate;
 pub mod layer_select;
 pub mod pacer;
 pub mod report;
