@@ -30,6 +30,8 @@ pub struct Bandwidth {
     estimator: Estimator,
     /// Bytes that may leave now; below zero, what has left too early.
     allowance: i64,
+    /// What was decided to be sent, which may be more than is known to pass.
+    allocated: Bitrate,
     refilled: Instant,
     burst: Option<Burst>,
 }
@@ -46,7 +48,13 @@ struct Burst {
 impl Bandwidth {
     /// Nothing is known yet.
     pub fn new(now: Instant, config: EstimatorConfig) -> Self {
-        Self { estimator: Estimator::new(now, config), allowance: LEAST_BURST, refilled: now, burst: None }
+        Self {
+            estimator: Estimator::new(now, config),
+            allowance: LEAST_BURST,
+            allocated: Bitrate::ZERO,
+            refilled: now,
+            burst: None,
+        }
     }
 
     /// What may be sent.
@@ -59,8 +67,9 @@ impl Bandwidth {
         self.estimator.last_change()
     }
 
-    /// What would be sent if there was room.
-    pub fn set_wanted(&mut self, now: Instant, wanted: Bitrate) {
+    /// What is sent by decision, and what would be sent if there was room.
+    pub fn set_wanted(&mut self, now: Instant, allocated: Bitrate, wanted: Bitrate) {
+        self.allocated = allocated;
         self.estimator.set_wanted(now, wanted);
     }
 
@@ -106,6 +115,11 @@ impl Bandwidth {
         self.allowance -= (bytes + DATAGRAM_OVERHEAD) as i64;
     }
 
+    /// Whether a burst is being sent.
+    pub fn is_bursting(&self) -> bool {
+        self.burst.is_some()
+    }
+
     /// Whether a packet of padding is due, for the burst to have its rate.
     pub fn wants_padding(&self, now: Instant) -> bool {
         self.burst.as_ref().is_some_and(|burst| {
@@ -134,7 +148,8 @@ impl Bandwidth {
     }
 
     fn pace(&self) -> Bitrate {
-        let pace = Bitrate::from_bps(self.estimate().bps().saturating_mul(PACE));
+        let rate = self.estimate().max(self.allocated);
+        let pace = Bitrate::from_bps(rate.bps().saturating_mul(PACE));
         self.burst.as_ref().map_or(pace, |burst| pace.max(burst.probe.rate))
     }
 

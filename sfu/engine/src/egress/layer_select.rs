@@ -116,9 +116,9 @@ fn is_nearer(layer: Layer, current: Layer, target: Layer) -> bool {
     if current < target { current < layer && layer <= target } else { target <= layer && layer < current }
 }
 
-/// The layer that serves a wish best: the smallest that covers the tile, or the quality asked for; of those that
-/// flow the nearest below, or else the lowest. `None` when nothing is wanted.
-pub fn wanted_layer(demand: &TrackDemand, layers: &[LayerInfo]) -> Option<Layer> {
+/// The layer that serves a wish best, whether or not it flows: the smallest that covers the tile, or the quality asked
+/// for. `None` when nothing is wanted.
+pub fn ideal_layer(demand: &TrackDemand, layers: &[LayerInfo]) -> Option<Layer> {
     if !demand.enabled || layers.is_empty() {
         return None;
     }
@@ -133,10 +133,7 @@ pub fn wanted_layer(demand: &TrackDemand, layers: &[LayerInfo]) -> Option<Layer>
             LayerQuality::High => top,
         }
     };
-    let active = |place: &usize| layers.get(*place).is_some_and(|layer| layer.active);
-    let below = (0..=ideal).rev().find(active);
-    let choice = below.or_else(|| (ideal..layers.len()).find(active)).unwrap_or(ideal);
-    Some(Layer(choice as u8))
+    Some(Layer(ideal as u8))
 }
 
 /// Compares long sides with long sides: a phone held upright shows the same layer as one held flat.
@@ -232,13 +229,12 @@ mod tests {
             (size(360, 640), all, Some(1)),
             (size(641, 361), all, Some(1)),
             (size(1920, 1080), all, Some(2)),
-            (size(1920, 1080), [true, true, false], Some(1)),
-            (size(200, 112), [false, true, true], Some(1)),
-            (size(640, 360), [false; 3], Some(1)),
+            (size(1920, 1080), [true, true, false], Some(2)),
+            (size(200, 112), [false, true, true], Some(0)),
             (TrackDemand { enabled: false, ..TrackDemand::default() }, all, None),
         ];
         for (demand, active, expected) in table {
-            assert_eq!(wanted_layer(&demand, &layers(active)), expected.map(Layer), "{demand:?} {active:?}");
+            assert_eq!(ideal_layer(&demand, &layers(active)), expected.map(Layer), "{demand:?} {active:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What one peer receives: select, rewrite, remember, pace, protect.
 
+pub mod allocate;
 pub mod bandwidth;
 pub mod layer_select;
 pub mod pacer;
@@ -16,23 +17,31 @@ use std::time::{Duration, Instant};
 use sfu_protocol::{Layer, MediaKind, TrackSid};
 use slab::Slab;
 
-use crate::bwe::EstimatorConfig;
+use crate::bwe::{Cause, EstimatorConfig};
 use crate::handles::TrackHandle;
 use crate::limits::Limits;
-use crate::media_packet::{LayerInfo, MediaPacket};
+use crate::media_packet::MediaPacket;
 use crate::packet_memory::PacketMemory;
 use crate::rtp::extension::ExtensionMap;
 use crate::rtp::rtcp::{self, ReportBlock, SenderInfo};
 use crate::stats::{Drop, Stats};
-use crate::units::{ExtendedSequence, SenderClock, Ssrc};
+use crate::units::{Bitrate, ExtendedSequence, SenderClock, Ssrc};
+use allocate::{Capacity, Decision, Outcome};
 use bandwidth::Bandwidth;
-use layer_select::{Select, wanted_layer};
+use layer_select::Select;
 use pacer::{Pacer, Queued};
 use retransmit::Retransmit;
 use track::{Beginning, Subscription};
 
 /// Time between sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How far bursts look beyond what is wanted: with this much to spare, loss that has other causes than the link's
+/// rate costs nobody a layer.
+const WANTED_PERCENT: u64 = 160;
+
+/// Decisions are made anew this often while reports come: what layers cost changes too.
+const ALLOCATE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Until a round trip is measured.
 const DEFAULT_RTT: Duration = Duration::from_millis(100);
@@ -47,9 +56,20 @@ pub struct Egress {
     transport_sequence: ExtendedSequence,
     /// Once something is sent about which the subscriber reports.
     bandwidth: Option<Box<Bandwidth>>,
+    /// What was last decided by.
+    allocated: Option<Allocated>,
+    /// When a step up becomes possible that was not.
+    allocate_at: Option<Instant>,
     next_report: Option<Instant>,
     rtt: Option<Duration>,
     retransmit_per_packet: u8,
+}
+
+/// A decision about everything.
+#[derive(Debug, Clone, Copy)]
+struct Allocated {
+    at: Instant,
+    estimate: Bitrate,
 }
 
 /// What is known of a track where its packets are handed out.
@@ -79,6 +99,8 @@ impl Egress {
             extensions: ExtensionMap::new(),
             transport_sequence: ExtendedSequence::first(0),
             bandwidth: None,
+            allocated: None,
+            allocate_at: None,
             next_report: None,
             rtt: None,
             retransmit_per_packet: limits.retransmit_per_packet,
@@ -136,21 +158,62 @@ impl Egress {
         self.subscriptions.iter()
     }
 
-    /// Decides which layer a subscription is to get. Whether that needs a key frame is asked for afterwards, by
-    /// [`ask_key_frame`](Self::ask_key_frame): the packet that made the layer eligible often begins one itself.
-    ///
-    /// The seam where bandwidth allocation will stand: until the estimate towards a subscriber exists, each
-    /// gets what it asks for, as if its link had room.
-    pub fn allocate(&mut self, slot: usize, layers: &[LayerInfo], muted: bool, now: Instant) {
-        let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
-        self.next_report.get_or_insert(now + REPORT_INTERVAL);
-        let target = match subscription.kind {
-            // What comes after unmuting begins anew, with a key frame.
-            _ if muted => None,
-            MediaKind::Audio => subscription.demand.enabled.then_some(Layer(0)),
-            MediaKind::Video => wanted_layer(&subscription.demand, layers),
+    /// What the link carries, as far as that is known; while nothing is, at least `blind`. Without reports about it,
+    /// each subscription gets what it asks for.
+    pub fn capacity(&self, blind: Bitrate) -> Capacity {
+        let Some(bandwidth) = &self.bandwidth else {
+            return Capacity { estimate: Bitrate::MAX, probed: Bitrate::MAX };
         };
-        subscription.select.set_target(target);
+        let change = bandwidth.last_change();
+        match change.cause {
+            Cause::Start => Capacity { estimate: change.estimate.max(blind), probed: blind },
+            Cause::Probe => Capacity { estimate: change.estimate, probed: change.estimate },
+            _ => Capacity { estimate: change.estimate, probed: Bitrate::ZERO },
+        }
+    }
+
+    /// Does what was decided about a subscription. Whether that needs a key frame is asked for afterwards, by
+    /// [`ask_key_frame`](Self::ask_key_frame): the packet that made a layer eligible often begins one itself.
+    /// True if something else is to be asked of the publisher than before.
+    pub fn carry_out(&mut self, slot: usize, decision: &Decision, now: Instant) -> bool {
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return false };
+        self.next_report.get_or_insert(now + REPORT_INTERVAL);
+        subscription.standing.apply(decision, now);
+        if subscription.select.target() != decision.target {
+            subscription.select.set_target(decision.target);
+        }
+        subscription.decision = Some(*decision);
+        std::mem::replace(&mut subscription.demanded, decision.demand) != decision.demand
+    }
+
+    /// Everything was decided.
+    pub fn on_allocated(&mut self, now: Instant, outcome: &Outcome) {
+        let Some(bandwidth) = &mut self.bandwidth else { return };
+        let wanted = outcome.wanted.bps().saturating_mul(WANTED_PERCENT) / 100;
+        bandwidth.set_wanted(now, outcome.allocated, Bitrate::from_bps(wanted));
+        self.allocated = Some(Allocated { at: now, estimate: bandwidth.estimate() });
+        self.allocate_at = outcome.next_upgrade_at;
+    }
+
+    /// Whether to decide anew: the link carries something else, or some time has passed.
+    pub fn is_allocation_due(&self, now: Instant) -> bool {
+        let (Some(bandwidth), Some(allocated)) = (&self.bandwidth, &self.allocated) else { return false };
+        let (before, after) = (allocated.estimate.bps(), bandwidth.estimate().bps());
+        before.abs_diff(after) > before / 50
+            || now.saturating_duration_since(allocated.at) >= ALLOCATE_INTERVAL
+            || self.allocate_at.is_some_and(|at| at <= now)
+    }
+
+    /// Lets time pass: a burst may begin. Call it at [`poll_timeout`](Self::poll_timeout) and after reports.
+    pub fn poll_bandwidth(&mut self, now: Instant) {
+        if let Some(bandwidth) = &mut self.bandwidth {
+            bandwidth.poll(now);
+        }
+    }
+
+    /// Whether something waits that only time lets go.
+    pub fn is_waiting(&self) -> bool {
+        !self.pacer.is_empty() || self.bandwidth.as_ref().is_some_and(|bandwidth| bandwidth.is_bursting())
     }
 
     /// The layer whose key frame a subscription has to ask for now.
@@ -161,7 +224,8 @@ impl Egress {
     /// Begins a subscription with what is remembered since the last key frame of its layer or one below, so that
     /// a late joiner sees a picture before the publisher has even heard of it. False if nothing fits.
     pub fn begin(&mut self, slot: usize, source: &PacketSource<'_>, now: Instant, stats: &mut Stats) -> bool {
-        let Some(target) = self.subscriptions.get(slot).and_then(Subscription::wanted) else { return false };
+        let target = self.subscriptions.get(slot).and_then(|subscription| subscription.select.target());
+        let Some(target) = target else { return false };
         let mut lower = (0..=usize::from(target.0)).rev().filter_map(|layer| source.memory.get(layer));
         let Some(first) = lower.find_map(|memory| memory.recent_key_frame(now)) else { return false };
         if let Some(subscription) = self.subscriptions.get_mut(slot) {
@@ -396,8 +460,11 @@ impl Egress {
     /// When to poll next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.pacer.is_video_next() && !self.pacer.is_empty();
-        let bandwidth = self.bandwidth.as_ref().and_then(|bandwidth| bandwidth.poll_timeout(waiting));
-        [self.next_report, bandwidth].into_iter().flatten().min()
+        // With nothing to report about there is nothing to look for.
+        let reported = self.subscriptions.iter().any(|(_, subscription)| subscription.transport_feedback);
+        let bandwidth = self.bandwidth.as_ref().filter(|_| reported);
+        let bandwidth = bandwidth.and_then(|bandwidth| bandwidth.poll_timeout(waiting));
+        [self.next_report, bandwidth, self.allocate_at].into_iter().flatten().min()
     }
 
     /// Whether packets wait to be written.

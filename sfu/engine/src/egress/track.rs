@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::{Layer, MediaKind, ParticipantSid, TrackDemand, TrackSid};
 
+use super::allocate::{Decision, Standing};
 use super::layer_select::LayerSelect;
 use super::report::SenderReports;
 use super::retransmit::{AskedInVain, RetransmitBudget, SentLog};
@@ -52,6 +53,12 @@ pub struct Subscription {
     pub(super) asked: Option<(Layer, Instant)>,
     pub(super) clock_rate: u32,
     pub(super) began: Option<Beginning>,
+    /// What was decided of its layer before.
+    pub standing: Standing,
+    /// The last decision.
+    pub decision: Option<Decision>,
+    /// The layer asked of its publisher.
+    pub(super) demanded: Option<Layer>,
 }
 
 /// The first packets of a subscription came from memory.
@@ -80,6 +87,8 @@ pub struct NewSubscription {
     pub payload_types: Vec<EgressPayload>,
     /// Transport-wide feedback was agreed.
     pub transport_feedback: bool,
+    /// Now.
+    pub began: Instant,
     /// Where its sequence numbers begin.
     pub first_sequence: u16,
     /// Where its timestamps begin.
@@ -123,6 +132,9 @@ impl Subscription {
             asked: None,
             clock_rate,
             began: None,
+            standing: Standing::new(new.began),
+            decision: None,
+            demanded: None,
         }
     }
 
@@ -184,7 +196,7 @@ impl Subscription {
 
     /// The layer wanted from the publisher.
     pub fn wanted(&self) -> Option<Layer> {
-        self.select.target()
+        self.demanded
     }
 
     /// The layer whose key frame has to be asked for now, at most once per [`ASK_AGAIN`].

@@ -3,6 +3,7 @@
 
 pub mod data;
 pub mod demand;
+pub mod rate;
 pub mod roster;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use crate::handles::{ParticipantIndex, PeerIndex};
 use crate::media_packet::{LayerInfo, TrackId};
 use crate::packet_memory::PacketMemory;
 use crate::units::SenderClock;
+use rate::EncodingRate;
 use roster::Roster;
 
 /// A replica of one room.
@@ -47,6 +49,8 @@ pub struct Track {
     pub asked: Option<Layer>,
     /// Recent packets per layer, for retransmission and for late joiners.
     pub memory: Vec<PacketMemory>,
+    /// What its layers cost, as far as they flow here.
+    pub rates: Vec<EncodingRate>,
     /// The publisher's last sender report per layer.
     pub reports: Vec<Option<SenderClock>>,
     /// Whether the publisher was told of its first subscriber.
@@ -70,6 +74,8 @@ pub struct TrackFacts {
     pub layers: Vec<LayerInfo>,
     /// Nothing is forwarded.
     pub muted: bool,
+    /// It shows a screen.
+    pub screen_share: bool,
 }
 
 /// Where a track's packets enter this shard.
@@ -118,6 +124,7 @@ impl Room {
             return place;
         }
         let layers = facts.layers.len().max(1);
+        let rates = vec![EncodingRate::default(); layers];
         let memory = (0..layers).map(|_| PacketMemory::new(facts.kind)).collect();
         let sid = facts.sid.clone();
         let place = self.tracks.insert(Track {
@@ -127,6 +134,7 @@ impl Room {
             routes: Vec::new(),
             asked: None,
             memory,
+            rates,
             reports: vec![None; layers],
             subscribed_told: false,
         });

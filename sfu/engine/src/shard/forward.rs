@@ -15,6 +15,8 @@ use crate::handles::{PeerIndex, TrackHandle};
 use crate::media_packet::MediaPacket;
 use crate::peer::Peer;
 use crate::room::Subscriber;
+use crate::room::rate::Sublayer;
+use crate::units::DataSize;
 
 /// Packets handed out together at most: a large video frame.
 const BATCH: usize = 64;
@@ -25,6 +27,9 @@ pub(super) struct Batch {
     track: Option<TrackHandle>,
     packets: Vec<Arc<MediaPacket>>,
 }
+
+/// What a packet takes beside its payload: IP, UDP, RTP with extensions, and the cipher's tag.
+const HEADERS: usize = 64;
 
 /// Subscribers whose state is fetched together.
 const AHEAD: usize = 16;
@@ -134,6 +139,10 @@ impl Shard {
             }
         }
         for packet in packets {
+            if let Some(rate) = track.rates.get_mut(usize::from(packet.layer.0)) {
+                let size = DataSize::from_bytes((packet.payload.len() + HEADERS) as u64);
+                rate.on_packet(Sublayer::default(), size, packet.timestamp, packet.arrival);
+            }
             if let Some(memory) = track.memory.get_mut(usize::from(packet.layer.0)) {
                 memory.insert(Arc::clone(packet));
             }

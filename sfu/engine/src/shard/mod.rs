@@ -4,6 +4,7 @@
 pub mod fabric;
 pub mod io;
 
+mod allocate;
 mod commands;
 mod contain;
 mod data;
@@ -67,6 +68,7 @@ pub struct Shard {
     /// How many at the front of `touched` have been fetched into the cache.
     fetched: usize,
     batch: forward::Batch,
+    allocation: allocate::Allocation,
     events: VecDeque<Event>,
     fabric: VecDeque<(ShardId, FabricMessage)>,
     /// Messages to itself: a room's home is often the shard that speaks to it.
@@ -94,6 +96,7 @@ impl Shard {
             touched: VecDeque::new(),
             fetched: 0,
             batch: forward::Batch::default(),
+            allocation: allocate::Allocation::default(),
             events: VecDeque::new(),
             fabric: VecDeque::new(),
             loopback: VecDeque::new(),

@@ -214,6 +214,7 @@ impl Shard {
             mime_type: section.mime_type.clone(),
             layers: layers_of(&announced, section),
             muted: announced.muted,
+            screen_share: announced.screen_share,
         };
         let Some(replica) = self.rooms.get_mut(room.0) else { return };
         let handle = TrackHandle { room, track: replica.add_track(facts.clone(), Origin::Here(index)) };

@@ -8,6 +8,7 @@ use sfu_protocol::{EndReason, Event, Layer, Target};
 use super::membership::Ending;
 use super::{FabricMessage, Shard, ShardId};
 use crate::egress::PacketSource;
+use crate::egress::bandwidth::Bandwidth;
 use crate::handles::{PeerIndex, TrackHandle};
 use crate::ingress::Published;
 use crate::room::Origin;
@@ -127,14 +128,24 @@ impl Shard {
                     self.on_key_frame_request(now, index, entry.ssrc);
                 }
             }
-            // Towards subscribers no estimate is made yet, so feedback about it is not asked for; a goodbye
-            // changes nothing that the media section does not.
+            Rtcp::TransportFeedback(feedback) => {
+                self.on_bandwidth(now, index, |bandwidth| bandwidth.on_feedback(now, &feedback));
+            }
+            Rtcp::Remb { bitrate, .. } => {
+                self.on_bandwidth(now, index, |bandwidth| bandwidth.on_remb(now, bitrate));
+            }
+            // A goodbye changes nothing that the media section does not.
             Rtcp::Malformed(_) => self.stats.drop(Drop::BadRtcp),
-            Rtcp::TransportFeedback(_)
-            | Rtcp::Remb { .. }
-            | Rtcp::Goodbye { .. }
-            | Rtcp::SourceDescription
-            | Rtcp::Other { .. } => {}
+            Rtcp::Goodbye { .. } | Rtcp::SourceDescription | Rtcp::Other { .. } => {}
+        }
+    }
+
+    fn on_bandwidth(&mut self, now: Instant, index: PeerIndex, take: impl FnOnce(&mut Bandwidth)) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        if let Some(bandwidth) = peer.egress.bandwidth() {
+            take(bandwidth);
+            bandwidth.poll(now);
+            self.on_estimate(now, index);
         }
     }
 

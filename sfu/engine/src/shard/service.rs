@@ -51,12 +51,14 @@ impl Shard {
             let track = rooms.get(handle.room.0)?.tracks.get(handle.track)?;
             track.reports.get(usize::from(layer.0))?.as_ref()
         };
+        peer.egress.poll_bandwidth(now);
         peer.egress.poll_reports(now, report_of, &mut compound);
         peer.ingress.poll(now, &mut compound, &mut self.stats);
         peer.queue_rtcp(&compound);
         while let Some(silent) = self.peers.get_mut(index.0).and_then(|peer| peer.ingress.poll_silent(now)) {
             self.set_layer_active(now, silent.handle, silent.layer, false);
         }
+        self.on_estimate(now, index);
         self.drain_transport(now, index);
     }
 
@@ -64,8 +66,9 @@ impl Shard {
     pub(super) fn reschedule(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         peer.touched = false;
-        // Media moves no deadline.
-        if std::mem::replace(&mut peer.stirred, Stirred::Media) == Stirred::Media {
+        // Media moves no deadline, unless some of it has to wait.
+        let stirred = std::mem::replace(&mut peer.stirred, Stirred::Media);
+        if stirred == Stirred::Media && !peer.egress.is_waiting() {
             return;
         }
         let Some(deadline) = peer.poll_timeout() else { return };

@@ -53,8 +53,9 @@ impl Shard {
         let Some(slot) = peer.egress.slot_of(track) else { return };
         let Some(subscription) = peer.egress.get_mut(slot) else { return };
         subscription.demand = demand;
+        subscription.standing.on_demand_changed();
         if let Some(handle) = subscription.track {
-            self.allocate(now, handle, Subscriber { peer: index, slot });
+            self.allocate_peer(now, index);
             let peer = self.peers.get_mut(index.0);
             if let Some(layer) = peer.and_then(|peer| peer.egress.ask_key_frame(slot, now)) {
                 self.ask_key_frame(now, handle, layer);
@@ -110,6 +111,7 @@ impl Shard {
                 repair: section.rtx_ssrc,
                 payload_types,
                 transport_feedback,
+                began: now,
                 first_sequence: self.rng.random(),
                 first_timestamp: self.rng.random(),
                 retransmit_percents: (limits.retransmit_percent, limits.retransmit_hard_percent),
@@ -173,7 +175,9 @@ impl Shard {
         subscription.track = Some(handle);
         track.subscribers.push(subscriber);
         self.stats.subscriptions += 1;
-        peer.egress.allocate(subscriber.slot, &track.facts.layers, track.facts.muted, now);
+        self.allocate_peer(now, subscriber.peer);
+        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        let (Some(track), Some(peer)) = (track, self.peers.get_mut(subscriber.peer.0)) else { return };
         if track.facts.kind == MediaKind::Video {
             let source = PacketSource { clocks: &track.reports, memory: &track.memory };
             peer.egress.begin(subscriber.slot, &source, now, &mut self.stats);
@@ -264,19 +268,13 @@ impl Shard {
         let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
         let subscribers = track.map(|track| track.subscribers.clone()).unwrap_or_default();
         for subscriber in subscribers {
-            self.contained_peer(subscriber.peer, |shard| shard.allocate(now, handle, subscriber));
+            self.contained_peer(subscriber.peer, |shard| shard.allocate_peer(now, subscriber.peer));
         }
         self.demand_changed(handle);
     }
 
-    fn allocate(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
-        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
-        let (Some(track), Some(peer)) = (track, self.peers.get_mut(subscriber.peer.0)) else { return };
-        peer.egress.allocate(subscriber.slot, &track.facts.layers, track.facts.muted, now);
-    }
-
     /// Tells a track's origin on another shard what is wanted here, if that changed.
-    fn demand_changed(&mut self, handle: TrackHandle) {
+    pub(super) fn demand_changed(&mut self, handle: TrackHandle) {
         let Some(track) =
             self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
         else {
