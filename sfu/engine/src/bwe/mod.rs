@@ -542,7 +542,7 @@ const SETTLING: f64 = 0.3;
 const CALM_AFTER: f64 = 4.0;
 const PROBE_AFTER_DROP: f64 = 3.0;
 /// A burst that filled the link may have taken from others what it got: only much more counts.
-const FILLED_GAIN: f64 = 1.15;
+const FILLED_GAIN: f64 = 1.4;
 /// Queues, in milliseconds: with less than this a rising trend is jitter;
 const CONFIRM: f64 = 8.0;
 /// more than this is too much even if it does not grow;
