@@ -399,11 +399,12 @@ impl Estimator {
         };
         let before = self.rate.rate();
         let step = self.rate.update(&input);
-        let fell = (step == Step::Decreased).then_some(before);
-        if let Some(back) = self.contention.update(now, queue, fell, self.rate.rate()) {
+        let gave_way = (step == Step::GaveWay).then_some(before);
+        if let Some(back) = self.contention.update(now, queue, gave_way, self.rate.rate()) {
             self.rate.set(back);
         }
-        if step == Step::Decreased {
+        let fell = matches!(step, Step::Decreased | Step::GaveWay);
+        if fell {
             self.fell(now, before);
         }
         let cause = match verdict {
@@ -412,13 +413,13 @@ impl Estimator {
                 self.rate.set(rate);
                 return Some(Cause::Loss);
             }
-            Verdict::Restore(rate) if rate > self.rate.rate() && step != Step::Decreased => {
+            Verdict::Restore(rate) if rate > self.rate.rate() && !fell => {
                 self.rate.set(rate);
                 return Some(Cause::LossUnrelated);
             }
             _ => match step {
                 Step::Increased => Cause::Growth,
-                Step::Decreased => Cause::Queue,
+                Step::Decreased | Step::GaveWay => Cause::Queue,
                 Step::None if self.rate.is_draining() => Cause::Queue,
                 Step::None => return None,
             },
