@@ -55,6 +55,8 @@ pub(super) struct Situation {
     pub quiet: bool,
     /// Nor was there one for long.
     pub calm: bool,
+    /// More is sent than the link was known to carry.
+    pub beyond: bool,
     /// In milliseconds.
     pub jitter: f64,
     /// The capacity seen, if any.

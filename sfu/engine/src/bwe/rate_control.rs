@@ -93,6 +93,11 @@ impl RateControl {
         self.capacity.mean
     }
 
+    /// Whether more than the known capacity is sent, and no queue has come of it.
+    pub fn is_beyond_capacity(&self) -> bool {
+        self.capacity.mean.is_none_or(|mean| self.rate > mean * BEYOND)
+    }
+
     /// Puts the rate where something else than the queue says it is.
     pub fn set(&mut self, rate: f64) {
         self.rate = rate.clamp(self.min, self.max);
@@ -240,6 +245,8 @@ const PATIENCE: f64 = 0.15;
 const MULTIPLICATIVE: f64 = 0.12;
 /// Share of the rate that must arrive for the link to be said to deliver it.
 const DELIVERED: f64 = 0.88;
+/// How much more than the smoothed capacity is surely more.
+const BEYOND: f64 = 1.05;
 /// In bits per second, per second and root of a bit per second: 45 kbit/s per second at 1 Mbit/s.
 const SLOPE: f64 = 45.0;
 /// In bits per second, per second.
