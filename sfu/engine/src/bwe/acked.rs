@@ -81,6 +81,13 @@ impl AckedRate {
         let short = self.over(200)?;
         Some(if short < 0.7 * long { short } else { long })
     }
+
+    /// The same while the link is known to be filled: then the newest is the truest.
+    pub fn filled_rate(&self) -> Option<f64> {
+        let long = self.over(500)?;
+        let short = self.over(240)?;
+        Some(if short < 0.7 * long { self.over(200)? } else { long.max(short) })
+    }
 }
 
 fn index(number: i64) -> usize {

@@ -30,11 +30,11 @@ impl Contention {
         self.active
     }
 
-    /// The queue has `millis` now. `decreased`: what the rate fell from, if we have just given way; `rate`: what
-    /// it is now. `now` in seconds.
+    /// The queue has `millis` now. `gave_way`: what the rate fell from, if it has just fallen although the link
+    /// delivered all that was sent; `rate`: what it is now. `now` in seconds.
     ///
     /// Returns a rate to go back to when it becomes clear that giving way was in vain.
-    pub fn update(&mut self, now: f64, millis: f64, decreased: Option<f64>, rate: f64) -> Option<f64> {
+    pub fn update(&mut self, now: f64, millis: f64, gave_way: Option<f64>, rate: f64) -> Option<f64> {
         let elapsed = (now - self.updated).clamp(0.0, 1.0);
         self.updated = now;
         let sample = if millis < EMPTY { 1.0 } else { 0.0 };
@@ -43,20 +43,18 @@ impl Contention {
             self.active = false;
             self.episode = None;
         }
-        let from = decreased?;
-        {
-            let episode = self.episode.get_or_insert(Episode { began: now, rate: from, decreases: 0 });
-            episode.decreases += 1;
-            let in_vain = episode.decreases >= IN_VAIN
-                && now - episode.began > PATIENCE
-                && rate < episode.rate * GIVEN_WAY
-                && self.empty < SELDOM_EMPTY;
-            if in_vain && !self.active {
-                self.active = true;
-                return Some(episode.rate * GIVEN_BACK);
-            }
+        let from = gave_way?;
+        let episode = self.episode.get_or_insert(Episode { began: now, rate: from, decreases: 0 });
+        episode.decreases += 1;
+        let in_vain = episode.decreases >= IN_VAIN
+            && now - episode.began > PATIENCE
+            && rate < episode.rate * GIVEN_WAY
+            && self.empty < SELDOM_EMPTY;
+        if !in_vain || self.active {
+            return None;
         }
-        None
+        self.active = true;
+        Some((episode.rate * GIVEN_BACK).min(rate * 1.5))
     }
 }
 

@@ -137,7 +137,9 @@ impl LossControl {
         if queued {
             let limit = if evidence.contended { CONTENDED_LIMIT } else { QUEUED_LIMIT };
             return match excess {
-                excess if excess > limit && evidence.contended => Verdict::Reduce(evidence.rate * 0.8),
+                excess if excess > limit && evidence.contended => {
+                    Verdict::Reduce(evidence.rate * CONTENDED_SHARE)
+                }
                 excess if excess > limit => Verdict::Reduce(evidence.rate * (1.0 - 0.5 * excess)),
                 excess if excess > limit / 2.0 => Verdict::Hold,
                 _ => Verdict::Fine,
@@ -174,6 +176,8 @@ const REACTION: f64 = 0.1;
 const FEWEST: u32 = 40;
 const QUEUED_LIMIT: f64 = 0.05;
 const CONTENDED_LIMIT: f64 = 0.01;
+/// What a loss leaves among flows that go by loss.
+const CONTENDED_SHARE: f64 = 0.7;
 const UNQUEUED_LIMIT: f64 = 0.08;
 /// Share of the rate that a trial keeps.
 const TRIAL: f64 = 0.85;

@@ -264,12 +264,19 @@ impl Estimator {
             wanted: self.wanted.min(self.config.max_rate).bps().min(MOST) as f64,
             max: self.config.max_rate.bps().min(MOST) as f64,
             quiet,
-            calm: quiet && seconds - self.rate.decreased() > CALM_AFTER,
+            calm: quiet && self.is_calm(seconds),
+            beyond: self.rate.is_beyond_capacity(),
             jitter: self.queue.jitter_millis(),
             capacity: self.rate.capacity(),
             before_drop: self.before_drop.map(|(rate, _)| rate),
         };
         self.probe.poll(&situation)
+    }
+
+    /// Whether the queue would have grown by now if the link were as narrow as it was.
+    fn is_calm(&self, now: f64) -> bool {
+        let since = now - self.rate.decreased();
+        since > CALM_AFTER || since > SOONEST_CALM && self.rate.is_beyond_capacity()
     }
 
     /// The burst being sent, until it is complete.
@@ -369,10 +376,11 @@ impl Estimator {
     fn decide(&mut self, now: f64, rtt: f64, disturbed: bool) -> Option<Cause> {
         let queue = self.queue.millis();
         let contended = self.contention.is_active();
+        let start = self.rate.capacity().is_none() && now < 2.0;
         let trend = match self.delay.trend() {
             _ if contended => Trend::Steady,
-            _ if disturbed && queue < DISTURBED_LIMIT => Trend::Steady,
-            Trend::Rising if queue > CONFIRM => Trend::Rising,
+            _ if disturbed && queue < if start { START_LIMIT } else { DISTURBED_LIMIT } => Trend::Steady,
+            Trend::Rising if queue > RISING => Trend::Rising,
             Trend::Steady | Trend::Rising if queue > QUEUE_LIMIT => Trend::Rising,
             Trend::Falling => Trend::Falling,
             Trend::Steady | Trend::Rising => Trend::Steady,
@@ -390,7 +398,7 @@ impl Estimator {
             now,
             trend,
             queue,
-            acked: self.acked.rate(),
+            acked: if trend == Trend::Rising { self.acked.filled_rate() } else { self.acked.rate() },
             rtt,
             limited,
             hold: verdict == Verdict::Hold,
@@ -399,11 +407,12 @@ impl Estimator {
         };
         let before = self.rate.rate();
         let step = self.rate.update(&input);
-        let fell = (step == Step::Decreased).then_some(before);
-        if let Some(back) = self.contention.update(now, queue, fell, self.rate.rate()) {
+        let gave_way = (step == Step::GaveWay).then_some(before);
+        if let Some(back) = self.contention.update(now, queue, gave_way, self.rate.rate()) {
             self.rate.set(back);
         }
-        if step == Step::Decreased {
+        let fell = matches!(step, Step::Decreased | Step::GaveWay);
+        if fell {
             self.fell(now, before);
         }
         let cause = match verdict {
@@ -412,13 +421,13 @@ impl Estimator {
                 self.rate.set(rate);
                 return Some(Cause::Loss);
             }
-            Verdict::Restore(rate) if rate > self.rate.rate() && step != Step::Decreased => {
+            Verdict::Restore(rate) if rate > self.rate.rate() && !fell => {
                 self.rate.set(rate);
                 return Some(Cause::LossUnrelated);
             }
             _ => match step {
                 Step::Increased => Cause::Growth,
-                Step::Decreased => Cause::Queue,
+                Step::Decreased | Step::GaveWay => Cause::Queue,
                 Step::None if self.rate.is_draining() => Cause::Queue,
                 Step::None => return None,
             },
@@ -539,16 +548,19 @@ const SILENT_SHARE: f64 = 0.6;
 const MOST_SILENT_STEPS: u32 = 8;
 const AFTER_OUTAGE: f64 = 0.7;
 const SETTLING: f64 = 0.3;
-const CALM_AFTER: f64 = 4.0;
+const CALM_AFTER: f64 = 5.0;
+const SOONEST_CALM: f64 = 1.5;
 const PROBE_AFTER_DROP: f64 = 3.0;
 /// A burst that filled the link may have taken from others what it got: only much more counts.
-const FILLED_GAIN: f64 = 1.15;
+const FILLED_GAIN: f64 = 1.4;
 /// Queues, in milliseconds: with less than this a rising trend is jitter;
 const CONFIRM: f64 = 8.0;
+const RISING: f64 = 20.0;
 /// more than this is too much even if it does not grow;
 const QUEUE_LIMIT: f64 = 40.0;
 /// the same while a burst of ours may be its cause;
-const DISTURBED_LIMIT: f64 = 150.0;
+const DISTURBED_LIMIT: f64 = 80.0;
+const START_LIMIT: f64 = 200.0;
 /// loss together with this much is congestion;
 const QUEUED: f64 = 20.0;
 /// less than this, and some jitter, is no queue.

@@ -55,6 +55,8 @@ pub(super) struct Situation {
     pub quiet: bool,
     /// Nor was there one for long.
     pub calm: bool,
+    /// More is sent than the link was known to carry.
+    pub beyond: bool,
     /// In milliseconds.
     pub jitter: f64,
     /// The capacity seen, if any.
@@ -77,6 +79,8 @@ pub(super) struct ProbeControl {
     disturbed_until: f64,
     /// Something happened that makes a look worth its cost even if there was a queue lately.
     urgent: bool,
+    /// How many times the estimate to try.
+    boldness: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,16 +105,25 @@ struct Cluster {
     lost: usize,
 }
 
+/// What of a burst arrived.
 #[derive(Debug, Clone, Copy, Default)]
 struct Received {
     packets: usize,
-    bytes: u64,
-    first_sent: i64,
-    last_sent: i64,
-    first_arrival: i64,
-    last_arrival: i64,
-    first_bytes: u64,
-    last_bytes: u64,
+    bytes: f64,
+    sent: Regression,
+    arrived: Regression,
+}
+
+/// Bytes against time, as sums for a least-squares line: jitter spoils the first and the last packet of a burst, but
+/// hardly the slope through all of them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Regression {
+    origin: i64,
+    count: f64,
+    time: f64,
+    bytes: f64,
+    time_squared: f64,
+    time_bytes: f64,
 }
 
 impl ProbeControl {
@@ -125,6 +138,7 @@ impl ProbeControl {
             interval: SHORTEST_INTERVAL,
             disturbed_until: 0.0,
             urgent: false,
+            boldness: BOLDEST,
         }
     }
 
@@ -246,7 +260,7 @@ impl ProbeControl {
         let mut clusters = active.chain(self.waiting.iter_mut().flatten());
         let Some(cluster) = clusters.find(|cluster| cluster.probe.cluster == id) else { return };
         match result.arrival {
-            Some(arrival) => cluster.received.on_packet(result.sent, arrival, u64::from(result.bytes)),
+            Some(arrival) => cluster.received.on_packet(result.sent, arrival, f64::from(result.bytes)),
             None => cluster.lost += 1,
         }
     }
@@ -270,6 +284,7 @@ impl ProbeControl {
     fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64) {
         let asked = cluster.probe.rate.bps() as f64;
         let success = outcome.is_some_and(|outcome| !outcome.filled && outcome.rate > asked * 0.7);
+        self.boldness = if success { (self.boldness * 1.3).min(BOLDEST) } else { LEAST_BOLD };
         match self.phase {
             Phase::Climb if success => {
                 self.phase = Phase::Steady;
@@ -304,22 +319,9 @@ impl Cluster {
         if received.packets < FEWEST_PACKETS - 1 || received.packets * 10 < self.sent_packets * 6 {
             return None;
         }
-        let rate = |bytes: u64, from: i64, to: i64| {
-            let micros = to.saturating_sub(from);
-            (micros > 0).then(|| bytes as f64 * 8e6 / micros as f64)
-        };
-        let sent = rate(
-            received.bytes.saturating_sub(received.last_bytes),
-            received.first_sent,
-            received.last_sent,
-        )?;
+        let sent = received.sent.rate()?;
         // All in one tick: faster than can be told.
-        let arrived = rate(
-            received.bytes.saturating_sub(received.first_bytes),
-            received.first_arrival,
-            received.last_arrival,
-        )
-        .unwrap_or(f64::MAX);
+        let arrived = received.arrived.rate().unwrap_or(f64::MAX);
         let filled = arrived < sent * FILLED;
         let rate = if filled { arrived * CAUTION } else { arrived.min(sent) };
         Some(Outcome { rate: rate.min(self.probe.rate.bps() as f64 * 1.1), filled })
@@ -327,21 +329,32 @@ impl Cluster {
 }
 
 impl Received {
-    fn on_packet(&mut self, sent: i64, arrival: i64, bytes: u64) {
-        if self.packets == 0 || arrival < self.first_arrival {
-            (self.first_arrival, self.first_bytes) = (arrival, bytes);
-        }
-        if self.packets == 0 || arrival > self.last_arrival {
-            self.last_arrival = arrival;
-        }
-        if self.packets == 0 || sent < self.first_sent {
-            self.first_sent = sent;
-        }
-        if self.packets == 0 || sent > self.last_sent {
-            (self.last_sent, self.last_bytes) = (sent, bytes);
-        }
-        self.bytes = self.bytes.saturating_add(bytes);
+    fn on_packet(&mut self, sent: i64, arrival: i64, bytes: f64) {
+        self.sent.add(sent, self.bytes);
+        self.arrived.add(arrival, self.bytes);
+        self.bytes += bytes;
         self.packets += 1;
+    }
+}
+
+impl Regression {
+    fn add(&mut self, micros: i64, bytes: f64) {
+        if self.count == 0.0 {
+            self.origin = micros;
+        }
+        let time = micros.saturating_sub(self.origin) as f64 / 1e6;
+        self.count += 1.0;
+        self.time += time;
+        self.bytes += bytes;
+        self.time_squared += time * time;
+        self.time_bytes += time * bytes;
+    }
+
+    /// In bits per second. None: no time passed, or it ran backwards.
+    fn rate(&self) -> Option<f64> {
+        let spread = self.time_squared * self.count - self.time * self.time;
+        let common = self.time_bytes * self.count - self.time * self.bytes;
+        (spread > 1e-9 && common > 0.0).then(|| common / spread * 8.0)
     }
 }
 
@@ -363,6 +376,8 @@ const SHORTEST_INTERVAL: f64 = 2.0;
 const LONGEST_INTERVAL: f64 = 6.0;
 /// Of what is wanted: a layer is switched to only with some room left.
 const HEADROOM: f64 = 1.25;
+const BOLDEST: f64 = 2.0;
+const LEAST_BOLD: f64 = 1.3;
 /// A burst that arrives at less of its rate than this has filled the link.
 const FILLED: f64 = 0.9;
 /// Share of a filled link's measured rate to rely on.

@@ -29,7 +29,10 @@ pub(super) struct Input {
 pub(super) enum Step {
     None,
     Increased,
+    /// The link delivered less than was sent.
     Decreased,
+    /// The link delivered what was sent, but its queue grew.
+    GaveWay,
 }
 
 /// The rate.
@@ -88,6 +91,11 @@ impl RateControl {
     /// The capacity of the link, as far as it was seen filled.
     pub fn capacity(&self) -> Option<f64> {
         self.capacity.mean
+    }
+
+    /// Whether more than the known capacity is sent, and no queue has come of it.
+    pub fn is_beyond_capacity(&self) -> bool {
+        self.capacity.mean.is_none_or(|mean| self.rate > mean * BEYOND)
     }
 
     /// Puts the rate where something else than the queue says it is.
@@ -155,8 +163,9 @@ impl RateControl {
         if rate >= self.rate {
             return Step::None;
         }
+        let delivered = !input.limited && acked > self.rate * DELIVERED;
         self.rate = rate;
-        Step::Decreased
+        if delivered { Step::GaveWay } else { Step::Decreased }
     }
 
     fn increase(&mut self, input: &Input, elapsed: f64) -> Step {
@@ -234,6 +243,10 @@ const DRAIN_TIME: f64 = 1.0;
 const PATIENCE: f64 = 0.15;
 /// Per second.
 const MULTIPLICATIVE: f64 = 0.12;
+/// Share of the rate that must arrive for the link to be said to deliver it.
+const DELIVERED: f64 = 0.88;
+/// How much more than the smoothed capacity is surely more.
+const BEYOND: f64 = 1.05;
 /// In bits per second, per second and root of a bit per second: 45 kbit/s per second at 1 Mbit/s.
 const SLOPE: f64 = 45.0;
 /// In bits per second, per second.
