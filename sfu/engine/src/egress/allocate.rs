@@ -307,10 +307,14 @@ fn climb(step: &Step, ladder: &mut Ladder, budget: &mut Budget) -> Option<Bitrat
         ladder.reason.get_or_insert(short);
         return Some(if step.up { with_headroom(spent.max(granted)) } else { spent });
     }
-    (budget.granted, ladder.granted, ladder.demand) = (granted, step.cost, Some(step.layer));
+    let too_soon = step.up && ladder.blocked_until.is_some();
+    // No room is kept for a layer that stands in: with luck the ideal, which is cheaper, flows by then.
+    if !(too_soon && step.stands_in) {
+        (budget.granted, ladder.granted, ladder.demand) = (granted, step.cost, Some(step.layer));
+    }
     if !step.active {
         ladder.reason.get_or_insert(Reason::LayerInactive);
-    } else if step.up && ladder.blocked_until.is_some() {
+    } else if too_soon {
         ladder.reason.get_or_insert(Reason::Hysteresis);
     } else {
         (budget.spent, ladder.spent, ladder.target) = (spent, step.cost, Some(step.layer));

@@ -4,6 +4,7 @@
 pub mod feedback;
 pub mod keyframe;
 pub mod layers;
+pub mod level;
 pub mod nack;
 pub mod report;
 pub mod stream;
