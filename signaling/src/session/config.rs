@@ -145,6 +145,8 @@ pub struct SessionLimits {
     pub token_refresh: Duration,
     /// How long a change that nobody is waiting for may wait for others to share its announcement.
     pub announce_delay: Duration,
+    /// How long less must be wanted of a track before its publisher is told.
+    pub less_wanted: Duration,
     /// Between two reports of the room's counts.
     pub room_counts: Duration,
     /// How long a participant replaced by its own new session is kept from being shown as gone.
@@ -171,6 +173,7 @@ impl Default for SessionLimits {
             linger: Duration::from_secs(3),
             token_refresh: Duration::from_secs(300),
             announce_delay: Duration::from_millis(500),
+            less_wanted: Duration::from_secs(5),
             room_counts: Duration::from_secs(5),
             replacement: Duration::from_secs(1),
         }

@@ -12,9 +12,11 @@
 
 pub mod admit;
 mod config;
+mod dynacast;
 mod info;
 mod join;
 mod leaving;
+mod measured;
 mod negotiate;
 mod own;
 mod permission;
@@ -50,6 +52,8 @@ pub use socket::SocketLimits;
 pub use stats::SessionStats;
 pub(crate) use track::random_word;
 
+use dynacast::Dynacast;
+use measured::Measured;
 use own::Own;
 use publish::OwnTracks;
 use roster::Roster;
@@ -161,6 +165,8 @@ pub struct Session {
     tracks: OwnTracks,
     roster: Roster,
     subscriptions: Subscriptions,
+    measured: Measured,
+    dynacast: Dynacast,
     timers: Timers,
     rng: SmallRng,
     /// Changes of participants not yet written; they go before whatever is written next.
@@ -178,6 +184,8 @@ impl Session {
             tracks: OwnTracks::default(),
             roster: Roster::default(),
             subscriptions: Subscriptions::new(config.auto_subscribe, config.adaptive_stream),
+            measured: Measured::default(),
+            dynacast: Dynacast::default(),
             timers: Timers::default(),
             rng: SmallRng::seed_from_u64(config.seed),
             updates: Vec::new(),
@@ -207,6 +215,7 @@ impl Session {
         while let Some(timer) = self.timers.expire(now) {
             self.on_timer(now, timer);
         }
+        self.tell_measured();
     }
 
     /// Gives the next output.
@@ -253,6 +262,10 @@ impl Session {
             Event::TrackUnpublished { track, .. } => self.on_track_unpublished(&track),
             Event::TrackSubscribed { track, .. } => self.on_track_subscribed(&track),
             Event::SubscriptionFailed { track, reason, .. } => self.on_subscription_failed(&track, reason),
+            Event::Speakers { speakers, .. } => self.measured.on_speakers(speakers),
+            Event::ConnectionQuality { changes, .. } => self.measured.on_qualities(changes),
+            Event::StreamState { track, paused, .. } => self.on_stream_state(&track, paused),
+            Event::SubscribedQuality { track, codecs, .. } => self.on_subscribed_quality(now, track, codecs),
             Event::Ended { reason, .. } => self.on_media_ended(reason),
         }
     }
@@ -266,6 +279,7 @@ impl Session {
             Timer::Linger => self.on_linger_over(),
             Timer::Departures => self.on_departures_due(now),
             Timer::UnknownTracks => self.on_unknown_tracks_due(now),
+            Timer::LessWanted => self.on_less_wanted_due(now),
         }
     }
 

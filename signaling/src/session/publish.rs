@@ -57,6 +57,10 @@ impl OwnTracks {
         Forbidden { requests, pending, published }
     }
 
+    pub(super) fn knows(&self, sid: &TrackSid) -> bool {
+        self.published.iter().chain(&self.pending).any(|track| track.sid == *sid)
+    }
+
     fn waiting(&self) -> usize {
         self.pending.len().saturating_add(self.queued.len())
     }
@@ -165,6 +169,7 @@ impl Session {
         if visible {
             self.announce();
         }
+        self.dynacast.forget(sid);
         self.tell_unpublished(sid);
         let next = self.tracks.queued.iter().position(|request| request.cid == ended.cid);
         if let Some(request) = next.and_then(|place| self.tracks.queued.remove(place)) {

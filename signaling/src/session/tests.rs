@@ -4,6 +4,7 @@ mod ending;
 mod hostile;
 mod joining;
 mod limits;
+mod measured;
 mod negotiating;
 mod others;
 mod permission;

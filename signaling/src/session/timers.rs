@@ -19,9 +19,11 @@ pub(crate) enum Timer {
     Departures,
     /// A track that was asked for and that nobody publishes is given up.
     UnknownTracks,
+    /// Less of our tracks is wanted, and has been for a while.
+    LessWanted,
 }
 
-const COUNT: usize = 7;
+const COUNT: usize = 8;
 
 /// When each is due.
 #[derive(Debug, Default)]
@@ -36,6 +38,7 @@ impl Timers {
         Timer::Linger,
         Timer::Departures,
         Timer::UnknownTracks,
+        Timer::LessWanted,
     ];
 
     /// Sets `timer`, replacing what it was set to.

@@ -4,9 +4,23 @@ use rand::Rng;
 
 /// What must not change when something is refused: everything but what is waiting to be taken out.
 fn state(session: &Session) -> String {
-    let Session { config: _, phase, own, tracks, roster, subscriptions, timers, rng: _, updates, out: _ } =
-        session;
-    format!("{phase:?} {own:?} {tracks:?} {roster:?} {subscriptions:?} {timers:?} {updates:?}")
+    let Session {
+        config: _,
+        phase,
+        own,
+        tracks,
+        roster,
+        subscriptions,
+        timers,
+        rng: _,
+        updates,
+        out: _,
+        measured,
+        dynacast,
+    } = session;
+    format!(
+        "{phase:?} {own:?} {tracks:?} {roster:?} {subscriptions:?} {timers:?} {updates:?} {measured:?} {dynacast:?}"
+    )
 }
 
 fn word(rng: &mut SmallRng) -> String {
