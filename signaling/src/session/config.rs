@@ -53,7 +53,7 @@ pub struct ServerDescription {
     /// What may be published, most wanted first.
     pub publish_codecs: Vec<PublishCodec>,
     /// Clients may go on with a session after losing the signal connection. False: they are told to start anew
-    /// at once instead of trying.
+    /// at once instead of trying, and whoever tries nevertheless is told so, too.
     pub resume: bool,
 }
 
@@ -66,12 +66,21 @@ impl Default for ServerDescription {
             node_id: "ND_local".to_owned(),
             ice_servers: Vec::new(),
             publish_codecs: PublishCodec::ALL.to_vec(),
-            resume: false,
+            resume: true,
         }
     }
 }
 
 impl ServerDescription {
+    pub(crate) fn client_configuration(&self) -> proto::ClientConfiguration {
+        let resume = if self.resume {
+            proto::ClientConfigSetting::Enabled
+        } else {
+            proto::ClientConfigSetting::Disabled
+        };
+        proto::ClientConfiguration { resume_connection: resume as i32, ..Default::default() }
+    }
+
     pub(crate) fn to_proto(&self) -> proto::ServerInfo {
         proto::ServerInfo {
             edition: proto::server_info::Edition::Standard as i32,
@@ -138,8 +147,11 @@ pub struct SessionLimits {
     pub track_wait: Duration,
     /// From the join response to the primary transport.
     pub connect: Duration,
-    /// How long a participant stays whose signal connection is lost, while its media is up. There is no resume
-    /// yet, so this only spans the client's way to its full reconnect.
+    /// How long a participant stays whose signal connection is lost, while its media is up, so that its client can
+    /// come back and go on.
+    pub resume: Duration,
+    /// The same if it hardly comes back: the page was left, or media is lost, too. It spans the client's way to a
+    /// full reconnect.
     pub linger: Duration,
     /// Between two fresh access tokens.
     pub token_refresh: Duration,
@@ -170,6 +182,7 @@ impl Default for SessionLimits {
             sid: 64,
             track_wait: Duration::from_secs(60),
             connect: Duration::from_secs(60),
+            resume: Duration::from_secs(30),
             linger: Duration::from_secs(3),
             token_refresh: Duration::from_secs(300),
             announce_delay: Duration::from_millis(500),

@@ -177,6 +177,15 @@ impl Session {
         }
     }
 
+    /// The client may have missed what it was told of tracks whose media has not come.
+    pub(super) fn tell_pending_again(&mut self) {
+        let pending = self.tracks.pending.iter();
+        let told: Vec<_> = pending.map(|track| published_response(&track.cid, &track.info)).collect();
+        for message in told {
+            self.signal(message);
+        }
+    }
+
     pub(super) fn tell_unpublished(&mut self, sid: &TrackSid) {
         let told = proto::TrackUnpublishedResponse { track_sid: sid.to_string() };
         self.signal(Message::TrackUnpublished(told));

@@ -60,6 +60,12 @@ impl Subscriptions {
         self.settings.get(track).copied().unwrap_or(TrackDemand { quality, ..TrackDemand::default() })
     }
 
+    /// What is wanted of a track that is received or asked for.
+    pub(super) fn demand_of(&self, track: &TrackSid) -> Option<TrackDemand> {
+        let setting = self.settings.get(track).copied();
+        setting.or_else(|| self.active.get(track).map(|subscription| subscription.demand))
+    }
+
     fn forget(&mut self, track: &TrackSid) {
         self.choices.remove(track);
         self.unknown.remove(track);
@@ -81,7 +87,7 @@ impl Session {
     }
 
     /// Whether a list of tracks is within bounds; the client is told if not, and nothing of it is carried out.
-    fn check_sids(&mut self, field: &str, sids: &[String]) -> bool {
+    pub(super) fn check_sids(&mut self, field: &str, sids: &[String]) -> bool {
         let limits = &self.config.limits;
         let fits = sids.len() <= limits.sids && sids.iter().all(|sid| sid.len() <= limits.sid);
         if !fits {
@@ -149,7 +155,7 @@ impl Session {
         }
     }
 
-    fn set_demand(&mut self, track: &TrackSid, demand: TrackDemand) {
+    pub(super) fn set_demand(&mut self, track: &TrackSid, demand: TrackDemand) {
         let known = self.roster.publisher(track).is_some() || self.subscriptions.unknown.contains_key(track);
         if !known {
             return self.discard(Discard::UnknownTrack);

@@ -9,6 +9,8 @@ mod negotiating;
 mod others;
 mod permission;
 mod publishing;
+mod resuming;
+mod simulating;
 mod subscribing;
 
 use std::collections::BTreeMap;

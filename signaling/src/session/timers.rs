@@ -21,9 +21,11 @@ pub(crate) enum Timer {
     UnknownTracks,
     /// Less of our tracks is wanted, and has been for a while.
     LessWanted,
+    /// A speech that the client asked to be played ends.
+    PlayedSpeaker,
 }
 
-const COUNT: usize = 8;
+const COUNT: usize = 9;
 
 /// When each is due.
 #[derive(Debug, Default)]
@@ -39,6 +41,7 @@ impl Timers {
         Timer::Departures,
         Timer::UnknownTracks,
         Timer::LessWanted,
+        Timer::PlayedSpeaker,
     ];
 
     /// Sets `timer`, replacing what it was set to.

@@ -16,10 +16,12 @@ fn state(session: &Session) -> String {
         updates,
         out: _,
         measured,
+        missed,
+        signal_drop,
         dynacast,
     } = session;
     format!(
-        "{phase:?} {own:?} {tracks:?} {roster:?} {subscriptions:?} {timers:?} {updates:?} {measured:?} {dynacast:?}"
+        "{phase:?} {own:?} {tracks:?} {roster:?} {subscriptions:?} {timers:?} {updates:?} {measured:?} {dynacast:?} {missed:?} {signal_drop:?}"
     )
 }
 
@@ -294,7 +296,6 @@ fn what_is_not_there_yet_is_said_to_those_who_wait_for_it() {
             Some(Reason::NotFound),
             4,
         ),
-        (Ask::SyncState(proto::SyncState::default()), None, 0),
         (Ask::Simulate(proto::SimulateScenario::default()), None, 0),
         (Ask::UpdateDataSubscription(proto::UpdateDataSubscription::default()), None, 0),
     ];
