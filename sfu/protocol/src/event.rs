@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{LeaveReason, MediaKind, ParticipantSid, RoomSid, Target, TrackSid};
+use crate::{LayerQuality, LeaveReason, MediaKind, ParticipantSid, RoomSid, Target, TrackSid};
 
 /// One message to a signaling session, or ([`Event::Roster`]) to all sessions of a room at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,6 +106,42 @@ pub enum Event {
         /// Why.
         reason: SubscriptionFailure,
     },
+    /// Who speaks in a room at this moment, all of them, loudest first. Emitted when that changed, once per room and
+    /// process like [`Event::Roster`]; each session tells its client of those that it receives.
+    Speakers {
+        /// Where.
+        room: RoomSid,
+        /// Everyone who speaks; empty: silence.
+        speakers: Vec<Speaker>,
+    },
+    /// How well participants of a room are connected: those for whom that changed. Emitted once per room and process;
+    /// each session tells its client of itself and of those that it receives. `Lost` makes a publishing client start
+    /// anew after 10 s: never while media flows, is muted or paused.
+    ConnectionQuality {
+        /// Where.
+        room: RoomSid,
+        /// Whose connection changed, and to what.
+        changes: Vec<ParticipantQuality>,
+    },
+    /// A subscription was paused for want of bandwidth, or goes on.
+    StreamState {
+        /// The subscriber.
+        participant: ParticipantSid,
+        /// The track that it receives.
+        track: TrackSid,
+        /// Whether nothing is sent of it.
+        paused: bool,
+    },
+    /// What subscribers want of a published video track at this moment, so that its publisher encodes nothing else.
+    /// The session waits with news of less, for subscribers often come back.
+    SubscribedQuality {
+        /// The publisher.
+        participant: ParticipantSid,
+        /// Its track.
+        track: TrackSid,
+        /// Each codec of the track, the main one first.
+        codecs: Vec<CodecDemand>,
+    },
     /// The participant was ended by the media plane. It is gone already.
     Ended {
         /// Who.
@@ -155,6 +191,48 @@ pub struct PublishedTrack {
     pub mime_type: String,
     /// RIDs, lowest layer first; empty for a single encoding.
     pub rids: Vec<String>,
+}
+
+/// Somebody who speaks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Speaker {
+    /// Who.
+    pub participant: ParticipantSid,
+    /// How loud, above 0 to 1.
+    pub level: f32,
+}
+
+/// How well somebody is connected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ParticipantQuality {
+    /// Who.
+    pub participant: ParticipantSid,
+    /// In one word.
+    pub quality: ConnectionQuality,
+    /// As a mean opinion score, 1 to 5.
+    pub score: f32,
+}
+
+/// A connection in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ConnectionQuality {
+    /// Nothing comes.
+    Lost,
+    /// It can be noticed.
+    Poor,
+    /// It can hardly be noticed.
+    Good,
+    /// Nothing is wrong.
+    Excellent,
+}
+
+/// What is wanted of one codec of a track.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodecDemand {
+    /// `video/vp8`, … lower case, as in [`PublishedTrack::mime_type`].
+    pub mime_type: String,
+    /// The highest quality that anybody wants; `None`: nobody wants any.
+    pub highest: Option<LayerQuality>,
 }
 
 /// Why a description was refused.

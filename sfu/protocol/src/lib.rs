@@ -16,6 +16,7 @@ pub use command::{
     MediaKind, Permissions, SimulcastLayer, Target, TrackDemand,
 };
 pub use event::{
-    EndReason, Event, NegotiationError, PublishedTrack, RosterChange, RosterEntry, SubscriptionFailure,
+    CodecDemand, ConnectionQuality, EndReason, Event, NegotiationError, ParticipantQuality, PublishedTrack,
+    RosterChange, RosterEntry, Speaker, SubscriptionFailure,
 };
 pub use ids::{ParticipantSid, RoomSid, TrackSid};

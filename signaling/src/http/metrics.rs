@@ -117,6 +117,7 @@ fn sessions(stats: &SessionStats) -> Vec<MetricFamily> {
     for (name, help, counter) in [
         ("anytime_sessions_joined_total", "Sessions that got their place.", &stats.joined),
         ("anytime_sessions_refused_total", "Joins refused after the token was found good.", &stats.refused),
+        ("anytime_sessions_resumed_total", "Sessions that went on with a new socket.", &stats.resumed),
         (
             "anytime_sessions_resumes_refused_total",
             "Resumes refused; clients start anew.",

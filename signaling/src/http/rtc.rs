@@ -11,6 +11,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use livekit_protocol::RoomConfiguration;
+use sfu_protocol::ParticipantSid;
 
 use super::bearer;
 use super::join::query::JoinQuery;
@@ -151,7 +152,11 @@ fn session_parameters(parameters: join::JoinParameters) -> session::JoinParamete
         attributes: parameters.attributes,
         add_tracks: parameters.add_track_requests,
         offer: parameters.publisher_offer,
-        resume: parameters.resume.is_some(),
+        resume: parameters.resume.map(|resume| session::Resume {
+            participant: ParticipantSid::new(resume.participant_sid),
+            reason: resume.reason,
+        }),
+        sync_state: parameters.sync_state,
     }
 }
 

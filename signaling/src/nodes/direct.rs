@@ -75,7 +75,9 @@ impl Direct {
     /// Puts an event into the inbox that it belongs to, or into those of a whole room. Never waits.
     pub fn deliver(&self, event: Event) {
         let participant = match &event {
-            Event::Roster { room, .. } => {
+            Event::Roster { room, .. }
+            | Event::Speakers { room, .. }
+            | Event::ConnectionQuality { room, .. } => {
                 let room = room.clone();
                 return self.deliver_to_room(&room, &event);
             }
@@ -89,6 +91,8 @@ impl Direct {
             | Event::TrackUnpublished { participant, .. }
             | Event::TrackSubscribed { participant, .. }
             | Event::SubscriptionFailed { participant, .. }
+            | Event::StreamState { participant, .. }
+            | Event::SubscribedQuality { participant, .. }
             | Event::Ended { participant, .. } => participant.clone(),
         };
         let inbox = self.inboxes.get(&participant).map(|inbox| inbox.clone());
@@ -209,6 +213,9 @@ mod tests {
         assert_eq!(drain(&mut b), [change("RM_hall"), connected("PA_b")]);
         assert_eq!(drain(&mut c), []);
         assert_eq!(link.unclaimed(), 1);
+        let speakers = Event::Speakers { room: hall.clone(), speakers: vec![] };
+        link.deliver(speakers.clone());
+        assert_eq!((drain(&mut a), drain(&mut b)), (vec![speakers.clone()], vec![speakers]));
         link.close(&hall, &ParticipantSid::new("PA_a"));
         link.close(&hall, &ParticipantSid::new("PA_b"));
         link.deliver(change("RM_hall"));

@@ -14,10 +14,10 @@ use rand::Rng;
 use sfu_protocol::{ConnectionMode, EndReason, LeaveReason, ParticipantSid};
 use tokio::sync::watch;
 
-use super::socket::{Doors, Driver, Order, SocketLimits};
+use super::socket::{Doors, Driver, Order, Resumption, SocketLimits};
 use super::{
-    EndCause, ParticipantDescription, RefreshClaims, RoomDescription, ServerDescription, Session,
-    SessionConfig, SessionLimits, SessionStats, WallClock, track,
+    EndCause, ParticipantDescription, RefreshClaims, Resumed, ServerDescription, Session, SessionConfig,
+    SessionLimits, SessionStats, WallClock, track,
 };
 use crate::directory::{Directory, DirectoryError, Entrant, RoomSettings};
 use crate::nodes::Link;
@@ -51,7 +51,18 @@ pub struct JoinParameters {
     /// Its first offer.
     pub offer: Option<proto::SessionDescription>,
     /// It wants to go on with an earlier session.
-    pub resume: bool,
+    pub resume: Option<Resume>,
+    /// What it has of that.
+    pub sync_state: Option<proto::SyncState>,
+}
+
+/// A client's wish to go on with its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// Which.
+    pub participant: ParticipantSid,
+    /// Why it lost it.
+    pub reason: proto::ReconnectReason,
 }
 
 /// Who a client is and what it may do, from its token.
@@ -183,6 +194,8 @@ pub struct Admitted(pub(super) Admission);
 pub(super) enum Admission {
     /// Ready for its socket.
     Session(Box<Driver>),
+    /// It goes on with a session that runs.
+    Resume(Box<Resumption>),
     /// It asked for a session that cannot be resumed.
     StartAnew(Rooms),
 }
@@ -226,9 +239,8 @@ impl Rooms {
         grants: Grants,
     ) -> Result<Admitted, AdmitError> {
         let participant = self.check_join(&parameters, &grants)?;
-        if parameters.resume {
-            SessionStats::add(&self.0.stats.resumes_refused);
-            return Ok(Admitted(Admission::StartAnew(self.clone())));
+        if let Some(resume) = parameters.resume.take() {
+            return Ok(Admitted(self.resume(&resume, parameters, &grants)));
         }
         let now = Instant::now();
         let entrant = Entrant {
@@ -242,7 +254,7 @@ impl Rooms {
         let config = SessionConfig {
             server: Arc::clone(&self.0.server),
             limits: Arc::clone(&self.0.limits),
-            room: room.clone(),
+            room,
             participant,
             mode,
             auto_subscribe: parameters.auto_subscribe,
@@ -253,23 +265,40 @@ impl Rooms {
             clock: WallClock { origin: now, unix_ms: unix_ms() },
             seed: rand::rng().random(),
         };
-        self.open_session(now, room, config, grants.issuer).await
+        self.open_session(now, config, grants.issuer).await
+    }
+
+    /// Finds the session that a client wants to go on with. Whether the session is still there when its socket is,
+    /// the socket finds out.
+    fn resume(&self, resume: &Resume, parameters: JoinParameters, grants: &Grants) -> Admission {
+        let doors = self.0.doors.get(&resume.participant);
+        let orders = doors.filter(|doors| {
+            let theirs = doors.identity == grants.identity && doors.room == grants.room;
+            theirs && self.0.config.server.resume && can_resume(resume, &parameters, doors.mode)
+        });
+        let Some(orders) = orders.map(|doors| doors.orders.clone()) else {
+            SessionStats::add(&self.0.stats.resumes_refused);
+            return Admission::StartAnew(self.clone());
+        };
+        let JoinParameters { client, offer, sync_state, .. } = parameters;
+        let resumed = Resumed { client, offer, sync_state };
+        Admission::Resume(Box::new(Resumption { rooms: self.clone(), orders, resumed }))
     }
 
     async fn open_session(
         &self,
         now: Instant,
-        room: RoomDescription,
         config: SessionConfig,
         issuer: Arc<dyn TokenIssuer>,
     ) -> Result<Admitted, AdmitError> {
-        let seat = super::socket::Seat::take(self.clone(), &room, config.participant.sid.clone());
+        let seat = super::socket::Seat::take(self.clone(), &config);
+        let room = config.room.sid.clone();
         let mut driver = Box::new(Driver::new(Session::new(now, config), seat, issuer));
         let unavailable = |text: &str| AdmitError::new(StatusCode::SERVICE_UNAVAILABLE, text);
         match tokio::time::timeout(self.0.config.join_timeout, driver.until_joined()).await {
             Ok(None) => {
                 SessionStats::add(&self.0.stats.joined);
-                tracing::debug!(room = %room.sid, "session joined");
+                tracing::debug!(room = %room, "session joined");
                 Ok(Admitted(Admission::Session(driver)))
             }
             Ok(Some(EndCause::Media(EndReason::NodeFull))) => {
@@ -421,6 +450,19 @@ fn connection_mode(parameters: &JoinParameters, permission: &proto::ParticipantP
             subscriber_primary: parameters.client.protocol >= PROTOCOL_SUBSCRIBER_PRIMARY
                 && permission.can_subscribe,
         },
+    }
+}
+
+/// Whether a client can go on as it asks. The receiving connection of the two is ours to restart, which the media
+/// plane cannot do: if that failed, or the network changed, only a new session helps.
+pub(super) fn can_resume(resume: &Resume, parameters: &JoinParameters, mode: ConnectionMode) -> bool {
+    use proto::ReconnectReason::{RrSubscriberFailed, RrSwitchCandidate};
+    match mode {
+        ConnectionMode::Single => parameters.mode == SignalMode::Single,
+        ConnectionMode::Dual { .. } => {
+            parameters.mode == SignalMode::Dual
+                && !matches!(resume.reason, RrSubscriberFailed | RrSwitchCandidate)
+        }
     }
 }
 

@@ -53,7 +53,7 @@ pub struct ServerDescription {
     /// What may be published, most wanted first.
     pub publish_codecs: Vec<PublishCodec>,
     /// Clients may go on with a session after losing the signal connection. False: they are told to start anew
-    /// at once instead of trying.
+    /// at once instead of trying, and whoever tries nevertheless is told so, too.
     pub resume: bool,
 }
 
@@ -66,12 +66,21 @@ impl Default for ServerDescription {
             node_id: "ND_local".to_owned(),
             ice_servers: Vec::new(),
             publish_codecs: PublishCodec::ALL.to_vec(),
-            resume: false,
+            resume: true,
         }
     }
 }
 
 impl ServerDescription {
+    pub(crate) fn client_configuration(&self) -> proto::ClientConfiguration {
+        let resume = if self.resume {
+            proto::ClientConfigSetting::Enabled
+        } else {
+            proto::ClientConfigSetting::Disabled
+        };
+        proto::ClientConfiguration { resume_connection: resume as i32, ..Default::default() }
+    }
+
     pub(crate) fn to_proto(&self) -> proto::ServerInfo {
         proto::ServerInfo {
             edition: proto::server_info::Edition::Standard as i32,
@@ -138,13 +147,18 @@ pub struct SessionLimits {
     pub track_wait: Duration,
     /// From the join response to the primary transport.
     pub connect: Duration,
-    /// How long a participant stays whose signal connection is lost, while its media is up. There is no resume
-    /// yet, so this only spans the client's way to its full reconnect.
+    /// How long a participant stays whose signal connection is lost, while its media is up, so that its client can
+    /// come back and go on.
+    pub resume: Duration,
+    /// The same if it hardly comes back: the page was left, or media is lost, too. It spans the client's way to a
+    /// full reconnect.
     pub linger: Duration,
     /// Between two fresh access tokens.
     pub token_refresh: Duration,
     /// How long a change that nobody is waiting for may wait for others to share its announcement.
     pub announce_delay: Duration,
+    /// How long less must be wanted of a track before its publisher is told.
+    pub less_wanted: Duration,
     /// Between two reports of the room's counts.
     pub room_counts: Duration,
     /// How long a participant replaced by its own new session is kept from being shown as gone.
@@ -168,9 +182,11 @@ impl Default for SessionLimits {
             sid: 64,
             track_wait: Duration::from_secs(60),
             connect: Duration::from_secs(60),
+            resume: Duration::from_secs(30),
             linger: Duration::from_secs(3),
             token_refresh: Duration::from_secs(300),
             announce_delay: Duration::from_millis(500),
+            less_wanted: Duration::from_secs(5),
             room_counts: Duration::from_secs(5),
             replacement: Duration::from_secs(1),
         }

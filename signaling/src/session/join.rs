@@ -57,11 +57,6 @@ impl Session {
         let room = self.room_now();
         let server = &self.config.server;
         let permission = self.own.info().permission.clone().unwrap_or_default();
-        let resume = if server.resume {
-            proto::ClientConfigSetting::Enabled
-        } else {
-            proto::ClientConfigSetting::Disabled
-        };
         proto::JoinResponse {
             room: Some(room),
             participant: Some(self.own.info().clone()),
@@ -70,10 +65,7 @@ impl Session {
             ice_servers: server.ice_servers.clone(),
             subscriber_primary: matches!(self.config.mode, ConnectionMode::Dual { subscriber_primary: true }),
             alternative_url: String::new(),
-            client_configuration: Some(proto::ClientConfiguration {
-                resume_connection: resume as i32,
-                ..Default::default()
-            }),
+            client_configuration: Some(server.client_configuration()),
             server_region: server.region.clone(),
             ping_timeout: PING_TIMEOUT_S,
             ping_interval: PING_INTERVAL_S,

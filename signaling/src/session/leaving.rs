@@ -13,6 +13,8 @@ use super::{Output, Phase, Session};
 
 /// The close code after a leave. A bare close, or another code, means "resume" to every client.
 pub(super) const CLOSE_NORMAL: u16 = 1000;
+/// The close code of who leaves a page, and ours when a failure is played.
+pub(super) const CLOSE_GOING_AWAY: u16 = 1001;
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,14 +99,17 @@ impl Session {
         self.finish(EndCause::ConnectTimeout);
     }
 
-    /// The socket is gone. While media is up the participant stays for the time that its client needs to come back
-    /// with a new session, which takes its place; without media it goes at once.
-    pub(super) fn on_signal_lost(&mut self, now: Instant) {
+    /// The socket is gone. While media is up the participant stays for the time that its client needs to come back,
+    /// be it to this session or with a new one that takes its place; without media it goes at once.
+    pub(super) fn on_signal_lost(&mut self, now: Instant, leaving: bool) {
         match self.phase {
             Phase::Joined if self.own.is_active() => {
                 self.phase = Phase::Lingering;
                 self.updates.clear();
-                self.timers.set(Timer::Linger, now + self.config.limits.linger);
+                let limits = &self.config.limits;
+                let comes_back = self.config.server.resume && !leaving;
+                let wait = if comes_back { limits.resume } else { limits.linger };
+                self.timers.set(Timer::Linger, now + wait);
                 self.timers.stop(Timer::RefreshToken);
                 self.timers.stop(Timer::RoomCounts);
             }
@@ -118,15 +123,15 @@ impl Session {
         self.finish(EndCause::Left(LeaveReason::SignalClosed));
     }
 
-    fn send_leave(&mut self, reason: DisconnectReason, action: Action) {
+    pub(super) fn send_leave(&mut self, reason: DisconnectReason, action: Action) {
         self.signal(Message::Leave(leave_request(reason, action)));
     }
 
-    fn leave_room(&mut self, reason: LeaveReason) {
+    pub(super) fn leave_room(&mut self, reason: LeaveReason) {
         self.command(Command::Leave { participant: self.config.participant.sid.clone(), reason });
     }
 
-    fn finish(&mut self, cause: EndCause) {
+    pub(super) fn finish(&mut self, cause: EndCause) {
         self.updates.clear();
         if self.phase == Phase::Joined {
             self.out.push_back(Output::CloseSocket { code: CLOSE_NORMAL });

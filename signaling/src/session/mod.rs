@@ -7,20 +7,24 @@
 //!
 //! The way through it: [`join`] writes the first message, [`publish`] keeps the participant's own tracks,
 //! [`roster`] and [`subscribe`] everybody else's, [`negotiate`] carries descriptions, [`own`] describes the
-//! participant to others, [`leaving`] ends. [`admit`] opens a session before the WebSocket is answered, [`socket`]
+//! participant to others, [`resume`] goes on after a lost connection, [`leaving`] ends. [`admit`] opens a session before the WebSocket is answered, [`socket`]
 //! runs it on one.
 
 pub mod admit;
 mod config;
+mod dynacast;
 mod info;
 mod join;
 mod leaving;
+mod measured;
 mod negotiate;
 mod own;
 mod permission;
 mod publish;
 mod request;
+mod resume;
 mod roster;
+mod simulate;
 pub mod socket;
 mod stats;
 mod subscribe;
@@ -40,19 +44,26 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use sfu_protocol::{Command, ConnectionMode, Event, LeaveReason, Target};
 
-pub use admit::{AdmitError, Admitted, Grants, JoinParameters, Rooms, RoomsConfig, SignalMode, TokenIssuer};
+pub use admit::{
+    AdmitError, Admitted, Grants, JoinParameters, Resume, Rooms, RoomsConfig, SignalMode, TokenIssuer,
+};
 pub use config::{
     ParticipantDescription, PublishCodec, RoomDescription, ServerDescription, SessionConfig, SessionLimits,
     WallClock, client_traits,
 };
 pub use leaving::EndCause;
+pub use resume::Resumed;
 pub use socket::SocketLimits;
 pub use stats::SessionStats;
 pub(crate) use track::random_word;
 
+use dynacast::Dynacast;
+use measured::Measured;
 use own::Own;
 use publish::OwnTracks;
+use resume::Missed;
 use roster::Roster;
+use simulate::SignalDrop;
 use subscribe::Subscriptions;
 use timers::{Timer, Timers};
 
@@ -68,7 +79,12 @@ pub enum Input {
     /// The moment of [`Session::poll_timeout`] has come.
     Timeout,
     /// The signal connection is gone.
-    SignalLost,
+    SignalLost {
+        /// The client said with its close that it is going away (a page left), so it hardly comes back.
+        leaving: bool,
+    },
+    /// The client has a new signal connection and goes on.
+    Resumed(Box<Resumed>),
     /// The participant may do something else from now on.
     SetPermission(Box<proto::ParticipantPermission>),
     /// The session is to end: moderation, the room closing, the process ending.
@@ -161,8 +177,13 @@ pub struct Session {
     tracks: OwnTracks,
     roster: Roster,
     subscriptions: Subscriptions,
+    measured: Measured,
+    dynacast: Dynacast,
     timers: Timers,
     rng: SmallRng,
+    missed: Missed,
+    /// The client asked for its next resume to be cut short.
+    signal_drop: Option<SignalDrop>,
     /// Changes of participants not yet written; they go before whatever is written next.
     updates: Vec<proto::ParticipantInfo>,
     out: VecDeque<Output>,
@@ -178,8 +199,12 @@ impl Session {
             tracks: OwnTracks::default(),
             roster: Roster::default(),
             subscriptions: Subscriptions::new(config.auto_subscribe, config.adaptive_stream),
+            measured: Measured::default(),
+            dynacast: Dynacast::default(),
             timers: Timers::default(),
             rng: SmallRng::seed_from_u64(config.seed),
+            missed: Missed::default(),
+            signal_drop: None,
             updates: Vec::new(),
             out: VecDeque::new(),
             config,
@@ -199,7 +224,8 @@ impl Session {
             Input::Malformed(error) => self.on_malformed(error),
             Input::Sfu(event) => self.on_event(now, event),
             Input::Timeout => {}
-            Input::SignalLost => self.on_signal_lost(now),
+            Input::SignalLost { leaving } => self.on_signal_lost(now, leaving),
+            Input::Resumed(resumed) => self.on_resumed(now, *resumed),
             Input::SetPermission(permission) => self.on_permission(now, *permission),
             Input::End(reason) => self.on_end(reason),
             Input::Broken => self.on_broken(),
@@ -207,6 +233,7 @@ impl Session {
         while let Some(timer) = self.timers.expire(now) {
             self.on_timer(now, timer);
         }
+        self.tell_measured();
     }
 
     /// Gives the next output.
@@ -253,6 +280,10 @@ impl Session {
             Event::TrackUnpublished { track, .. } => self.on_track_unpublished(&track),
             Event::TrackSubscribed { track, .. } => self.on_track_subscribed(&track),
             Event::SubscriptionFailed { track, reason, .. } => self.on_subscription_failed(&track, reason),
+            Event::Speakers { speakers, .. } => self.measured.on_speakers(speakers),
+            Event::ConnectionQuality { changes, .. } => self.on_qualities(now, changes),
+            Event::StreamState { track, paused, .. } => self.on_stream_state(&track, paused),
+            Event::SubscribedQuality { track, codecs, .. } => self.on_subscribed_quality(now, track, codecs),
             Event::Ended { reason, .. } => self.on_media_ended(reason),
         }
     }
@@ -266,6 +297,8 @@ impl Session {
             Timer::Linger => self.on_linger_over(),
             Timer::Departures => self.on_departures_due(now),
             Timer::UnknownTracks => self.on_unknown_tracks_due(now),
+            Timer::LessWanted => self.on_less_wanted_due(now),
+            Timer::PlayedSpeaker => self.play_speaker(false),
         }
     }
 
@@ -307,6 +340,10 @@ impl Session {
     /// Queues a participant update; several between two other messages become one.
     fn update(&mut self, info: proto::ParticipantInfo) {
         if self.phase != Phase::Joined {
+            let gone = info.state() == proto::participant_info::State::Disconnected;
+            if self.phase == Phase::Lingering && gone {
+                self.missed.note_gone(info);
+            }
             return;
         }
         match self.updates.iter_mut().find(|waiting| waiting.sid == info.sid) {

@@ -28,6 +28,7 @@ impl Session {
         if let Err(error) = check_description(&answer, "answer") {
             return self.refuse(Discard::Malformed, Reason::InvalidRequest, error, None);
         }
+        self.missed.note_answer(answer.id);
         let participant = self.config.participant.sid.clone();
         self.command(Command::Answer { participant, id: answer.id, sdp: answer.sdp });
     }
@@ -53,7 +54,9 @@ impl Session {
     /// The media plane offers, for the client's receiving connection.
     pub(super) fn on_offer_made(&mut self, id: u32, sdp: String, mids: BTreeMap<String, TrackSid>) {
         if self.config.mode != ConnectionMode::Single {
-            self.signal(Message::Offer(description("offer", id, sdp, mids)));
+            let offer = description("offer", id, sdp, mids);
+            self.missed.note_offer(&offer);
+            self.signal(Message::Offer(offer));
         }
     }
 

@@ -57,6 +57,10 @@ impl OwnTracks {
         Forbidden { requests, pending, published }
     }
 
+    pub(super) fn knows(&self, sid: &TrackSid) -> bool {
+        self.published.iter().chain(&self.pending).any(|track| track.sid == *sid)
+    }
+
     fn waiting(&self) -> usize {
         self.pending.len().saturating_add(self.queued.len())
     }
@@ -165,10 +169,20 @@ impl Session {
         if visible {
             self.announce();
         }
+        self.dynacast.forget(sid);
         self.tell_unpublished(sid);
         let next = self.tracks.queued.iter().position(|request| request.cid == ended.cid);
         if let Some(request) = next.and_then(|place| self.tracks.queued.remove(place)) {
             self.on_add_track(request);
+        }
+    }
+
+    /// The client may have missed what it was told of tracks whose media has not come.
+    pub(super) fn tell_pending_again(&mut self) {
+        let pending = self.tracks.pending.iter();
+        let told: Vec<_> = pending.map(|track| published_response(&track.cid, &track.info)).collect();
+        for message in told {
+            self.signal(message);
         }
     }
 

@@ -47,6 +47,8 @@ impl Session {
             Ask::UpdateMetadata(update) => self.on_update_metadata(now, update),
             Ask::UpdateAudioTrack(update) => self.on_update_audio_track(update),
             Ask::UpdateVideoTrack(update) => self.on_update_video_track(update),
+            Ask::SyncState(state) => self.on_sync_state(now, state),
+            Ask::Simulate(simulate) => self.on_simulate(now, &simulate),
             ask => self.on_unsupported(ask),
         }
     }

@@ -7,6 +7,7 @@ mod writer;
 mod tests;
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,12 +19,13 @@ use futures_util::stream::SplitStream;
 use livekit_protocol as proto;
 use livekit_protocol::signal_response;
 use sfu_protocol::{Command, Event, LeaveReason};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::admit::{Admission, Admitted, TokenIssuer};
 use super::wire::Wire;
-use super::{EndCause, Input, Output, RefreshClaims, Session, SessionStats, leaving};
-pub(super) use seat::{Doors, Order, Seat};
+use super::{EndCause, Input, Output, RefreshClaims, Resumed, Rooms, Session, SessionStats, leaving};
+pub(super) use seat::{Doors, Order, Seat, Takeover};
 use writer::{Driven, Writer};
 
 /// Bounds of one WebSocket.
@@ -79,17 +81,54 @@ impl SocketLimits {
 pub async fn serve(socket: WebSocket, admitted: Admitted) {
     match admitted.0 {
         Admission::Session(driver) => driver.run(socket).await,
-        Admission::StartAnew(rooms) => {
-            let mut socket = Socket::new(socket, &rooms.0.config.socket);
-            let leave = leaving::leave_request(
-                proto::DisconnectReason::StateMismatch,
-                proto::leave_request::Action::Reconnect,
-            );
-            // Anything else as first message would make the client wait for its time-out.
-            let message = Some(signal_response::Message::Leave(leave));
-            socket.writer.send(Wire::default().encode(&proto::SignalResponse { message }));
-            socket.writer.close(leaving::CLOSE_NORMAL);
-            socket.close(&rooms.0.config.socket).await;
+        Admission::Resume(resumption) => resumption.take_over(socket).await,
+        Admission::StartAnew(rooms) => start_anew(&rooms, socket).await,
+    }
+}
+
+/// Tells a client that there is nothing to go on with.
+async fn start_anew(rooms: &Rooms, socket: WebSocket) {
+    let limits = &rooms.0.config.socket;
+    let mut socket = Socket::new(socket, limits, None);
+    let leave = leaving::leave_request(
+        proto::DisconnectReason::StateMismatch,
+        proto::leave_request::Action::Reconnect,
+    );
+    // Anything else as first message would make the client wait for its time-out.
+    let message = Some(signal_response::Message::Leave(leave));
+    socket.writer.send(Wire::default().encode(&proto::SignalResponse { message }));
+    socket.writer.close(leaving::CLOSE_NORMAL);
+    socket.close(limits).await;
+}
+
+/// A session that waits for a client's new socket.
+pub(super) struct Resumption {
+    pub(super) rooms: Rooms,
+    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) resumed: Resumed,
+}
+
+impl std::fmt::Debug for Resumption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resumption").field("resumed", &self.resumed).finish_non_exhaustive()
+    }
+}
+
+impl Resumption {
+    /// Hands the socket to the session, and returns when that lets it go. A session that has ended meanwhile has
+    /// nothing to go on with.
+    async fn take_over(self, socket: WebSocket) {
+        let (kept, let_go) = oneshot::channel();
+        let order = Order::Resume(Box::new(Takeover { socket, resumed: self.resumed, kept }));
+        match self.orders.send(order).await {
+            Ok(()) => {
+                let Err(oneshot::error::RecvError { .. }) = let_go.await;
+            }
+            Err(mpsc::error::SendError(Order::Resume(takeover))) => {
+                SessionStats::add(&self.rooms.0.stats.resumes_refused);
+                start_anew(&self.rooms, takeover.socket).await;
+            }
+            Err(_) => {}
         }
     }
 }
@@ -109,6 +148,19 @@ impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver").field("session", &self.session).finish_non_exhaustive()
     }
+}
+
+/// How a session and its socket part.
+enum Parting {
+    /// The session is over.
+    Ended,
+    /// The socket is gone.
+    Lost {
+        /// Its client said that it is going away.
+        leaving: bool,
+    },
+    /// The client has another socket.
+    Resumed(Box<Takeover>),
 }
 
 /// What ended a wait.
@@ -146,25 +198,38 @@ impl Driver {
 
     async fn run(mut self: Box<Self>, socket: WebSocket) {
         let limits = self.seat.rooms().0.config.socket.clone();
-        let mut socket = Socket::new(socket, &limits);
-        self.converse(&mut socket, &limits).await;
-        if self.ended.is_some() {
-            socket.close(&limits).await;
-        } else {
-            drop(socket);
-            self.feed(Input::SignalLost);
-            self.linger().await;
+        let mut next = Some(Socket::new(socket, &limits, None));
+        while let Some(mut socket) = next.take() {
+            let takeover = match self.converse(&mut socket, &limits).await {
+                Parting::Ended => return socket.close(&limits).await,
+                Parting::Lost { leaving } => {
+                    drop(socket);
+                    self.feed(Input::SignalLost { leaving });
+                    self.linger().await
+                }
+                // The old socket is gone, though nobody has noticed.
+                Parting::Resumed(takeover) => Some(takeover),
+            };
+            next = takeover.map(|takeover| self.take_over(*takeover, &limits));
         }
     }
 
-    /// Until the session ends or the socket is lost.
-    async fn converse(&mut self, socket: &mut Socket, limits: &SocketLimits) {
+    fn take_over(&mut self, takeover: Takeover, limits: &SocketLimits) -> Socket {
+        let Takeover { socket, resumed, kept } = takeover;
+        SessionStats::add(&self.seat.stats().resumed);
+        self.wire = Wire::default();
+        self.feed(Input::Resumed(Box::new(resumed)));
+        Socket::new(socket, limits, Some(kept))
+    }
+
+    /// Until the session ends or goes on with another socket, or the socket is lost.
+    async fn converse(&mut self, socket: &mut Socket, limits: &SocketLimits) -> Parting {
         let mut watch = Watch::new(Instant::now(), limits);
         let mut alarm = std::pin::pin!(sleep_until(tokio::time::Instant::now()));
         loop {
             self.carry_out(Some(&mut socket.writer)).await;
             if self.ended.is_some() {
-                return;
+                return Parting::Ended;
             }
             if socket.writer.is_gone() {
                 return self.give_up(&socket.writer);
@@ -175,13 +240,18 @@ impl Driver {
                 alarm.as_mut().reset(due.into());
             }
             match self.wait(socket, alarm.as_mut(), watch.may_read()).await {
-                Wake::Frame(None | Some(Err(_)) | Some(Ok(Message::Close(_)))) => return,
+                Wake::Frame(None | Some(Err(_))) => return Parting::Lost { leaving: false },
+                Wake::Frame(Some(Ok(Message::Close(close)))) => {
+                    let leaving = close.is_some_and(|close| close.code == leaving::CLOSE_GOING_AWAY);
+                    return Parting::Lost { leaving };
+                }
+                Wake::Order(Order::Resume(takeover)) => return Parting::Resumed(takeover),
                 Wake::Alarm => {
                     let now = Instant::now();
                     watch.may_read_at(now);
                     if watch.is_silent(now) {
                         SessionStats::add(&self.seat.stats().silent_clients);
-                        return;
+                        return Parting::Lost { leaving: false };
                     }
                     if watch.is_ping_due(now) {
                         socket.writer.send(Message::Ping(bytes::Bytes::new()));
@@ -216,12 +286,13 @@ impl Driver {
         }
     }
 
-    /// The participant without its socket, until its time is over or its next session has taken its place.
-    async fn linger(&mut self) {
+    /// The participant without its socket, until its client is back, its time is over or its next session has taken
+    /// its place.
+    async fn linger(&mut self) -> Option<Box<Takeover>> {
         loop {
             self.carry_out(None).await;
             if self.ended.is_some() {
-                return;
+                return None;
             }
             let timer = self.session.poll_timeout();
             let wake = tokio::select! {
@@ -230,6 +301,9 @@ impl Driver {
                 Some(order) = self.seat.orders.recv() => Wake::Order(order),
                 () = until(timer) => Wake::Alarm,
             };
+            if let Wake::Order(Order::Resume(takeover)) = wake {
+                return Some(takeover);
+            }
             self.take(wake);
         }
     }
@@ -268,7 +342,8 @@ impl Driver {
                     self.feed(Input::Timeout);
                 }
             }
-            Wake::Frame(_) | Wake::Again => {}
+            // Nobody resumes before its join response.
+            Wake::Order(Order::Resume(_)) | Wake::Frame(_) | Wake::Again => {}
         }
     }
 
@@ -346,10 +421,11 @@ impl Driver {
         }
     }
 
-    fn give_up(&self, writer: &Writer) {
+    fn give_up(&self, writer: &Writer) -> Parting {
         if writer.was_too_slow() {
             SessionStats::add(&self.seat.stats().slow_clients);
         }
+        Parting::Lost { leaving: false }
     }
 }
 
@@ -357,12 +433,14 @@ impl Driver {
 struct Socket {
     writer: Writer,
     stream: SplitStream<WebSocket>,
+    /// Tells whoever brought the socket when it is let go.
+    _kept: Option<oneshot::Sender<Infallible>>,
 }
 
 impl Socket {
-    fn new(socket: WebSocket, limits: &SocketLimits) -> Self {
+    fn new(socket: WebSocket, limits: &SocketLimits, kept: Option<oneshot::Sender<Infallible>>) -> Self {
         let (sink, stream) = socket.split();
-        Self { writer: Writer::new(sink, limits), stream }
+        Self { writer: Writer::new(sink, limits), stream, _kept: kept }
     }
 
     /// Writes what is queued, waits for the client's close, and lets the socket go.

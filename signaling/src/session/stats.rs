@@ -13,6 +13,8 @@ pub struct SessionStats {
     pub open: AtomicU64,
     /// Joins refused, for whatever reason.
     pub refused: AtomicU64,
+    /// Sessions that went on with a new socket.
+    pub resumed: AtomicU64,
     /// Resumes refused; their clients start anew.
     pub resumes_refused: AtomicU64,
     /// Sessions ended by a panic that was contained.

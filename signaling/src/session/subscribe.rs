@@ -60,6 +60,12 @@ impl Subscriptions {
         self.settings.get(track).copied().unwrap_or(TrackDemand { quality, ..TrackDemand::default() })
     }
 
+    /// What is wanted of a track that is received or asked for.
+    pub(super) fn demand_of(&self, track: &TrackSid) -> Option<TrackDemand> {
+        let setting = self.settings.get(track).copied();
+        setting.or_else(|| self.active.get(track).map(|subscription| subscription.demand))
+    }
+
     fn forget(&mut self, track: &TrackSid) {
         self.choices.remove(track);
         self.unknown.remove(track);
@@ -81,7 +87,7 @@ impl Session {
     }
 
     /// Whether a list of tracks is within bounds; the client is told if not, and nothing of it is carried out.
-    fn check_sids(&mut self, field: &str, sids: &[String]) -> bool {
+    pub(super) fn check_sids(&mut self, field: &str, sids: &[String]) -> bool {
         let limits = &self.config.limits;
         let fits = sids.len() <= limits.sids && sids.iter().all(|sid| sid.len() <= limits.sid);
         if !fits {
@@ -149,7 +155,7 @@ impl Session {
         }
     }
 
-    fn set_demand(&mut self, track: &TrackSid, demand: TrackDemand) {
+    pub(super) fn set_demand(&mut self, track: &TrackSid, demand: TrackDemand) {
         let known = self.roster.publisher(track).is_some() || self.subscriptions.unknown.contains_key(track);
         if !known {
             return self.discard(Discard::UnknownTrack);
@@ -221,6 +227,7 @@ impl Session {
         }
         let demand = for_kind(self.subscriptions.demand(track, kind), kind);
         self.subscriptions.active.insert(track.clone(), Subscription { kind, demand, failed: false });
+        self.measured.note_change();
         let participant = self.config.participant.sid.clone();
         let (track, publisher) = (track.clone(), publisher.clone());
         self.command(Command::Subscribe { participant, track, publisher, kind, demand });
@@ -228,6 +235,7 @@ impl Session {
 
     fn end_subscription(&mut self, track: &TrackSid) {
         if self.subscriptions.active.remove(track).is_some() {
+            self.measured.note_change();
             let participant = self.config.participant.sid.clone();
             self.command(Command::Unsubscribe { participant, track: track.clone() });
         }
@@ -255,6 +263,29 @@ impl Session {
                 SubscriptionFailure::LimitExceeded => proto::SubscriptionError::SeUnknown,
             },
         );
+    }
+
+    /// A subscription was paused for want of bandwidth, or goes on.
+    pub(super) fn on_stream_state(&mut self, track: &TrackSid, paused: bool) {
+        let publisher = self.roster.publisher(track);
+        let Some(publisher) = publisher.filter(|_| self.subscriptions.active.contains_key(track)) else {
+            return self.discard(Discard::StaleTrackEvent);
+        };
+        let state = if paused { proto::StreamState::Paused } else { proto::StreamState::Active };
+        let info = proto::StreamStateInfo {
+            participant_sid: publisher.to_string(),
+            track_sid: track.to_string(),
+            state: state as i32,
+        };
+        self.signal(Message::StreamStateUpdate(proto::StreamStateUpdate { stream_states: vec![info] }));
+    }
+
+    /// Whether the client receives something of a participant.
+    pub(super) fn receives_from(&self, publisher: &ParticipantSid) -> bool {
+        let active = &self.subscriptions.active;
+        self.roster
+            .get(publisher)
+            .is_some_and(|other| other.tracks.iter().any(|(track, _)| active.contains_key(track)))
     }
 
     fn subscription_error(&mut self, track: &TrackSid, error: proto::SubscriptionError) {

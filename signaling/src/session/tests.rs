@@ -4,10 +4,13 @@ mod ending;
 mod hostile;
 mod joining;
 mod limits;
+mod measured;
 mod negotiating;
 mod others;
 mod permission;
 mod publishing;
+mod resuming;
+mod simulating;
 mod subscribing;
 
 use std::collections::BTreeMap;

@@ -19,9 +19,13 @@ pub(crate) enum Timer {
     Departures,
     /// A track that was asked for and that nobody publishes is given up.
     UnknownTracks,
+    /// Less of our tracks is wanted, and has been for a while.
+    LessWanted,
+    /// A speech that the client asked to be played ends.
+    PlayedSpeaker,
 }
 
-const COUNT: usize = 7;
+const COUNT: usize = 9;
 
 /// When each is due.
 #[derive(Debug, Default)]
@@ -36,6 +40,8 @@ impl Timers {
         Timer::Linger,
         Timer::Departures,
         Timer::UnknownTracks,
+        Timer::LessWanted,
+        Timer::PlayedSpeaker,
     ];
 
     /// Sets `timer`, replacing what it was set to.

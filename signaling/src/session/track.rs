@@ -247,6 +247,15 @@ pub(super) fn layer_quality(quality: VideoQuality) -> Option<LayerQuality> {
     }
 }
 
+/// The same the other way.
+pub(super) fn video_quality(quality: LayerQuality) -> VideoQuality {
+    match quality {
+        LayerQuality::Low => VideoQuality::Low,
+        LayerQuality::Medium => VideoQuality::Medium,
+        LayerQuality::High => VideoQuality::High,
+    }
+}
+
 fn sorted(mut layers: Vec<SimulcastLayer>) -> Vec<SimulcastLayer> {
     layers.sort_by_key(|layer| layer.quality);
     layers

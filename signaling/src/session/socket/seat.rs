@@ -1,14 +1,17 @@
 //! A participant's place: what is given back when its session is over, however that comes about.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use axum::extract::ws::WebSocket;
 use livekit_protocol as proto;
-use sfu_protocol::{Command, Event, LeaveReason, ParticipantSid, RoomSid};
+use sfu_protocol::{Command, ConnectionMode, Event, LeaveReason, ParticipantSid, RoomSid};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::super::{RoomDescription, Rooms, SessionStats};
+use super::super::{Resumed, Rooms, SessionConfig, SessionStats};
 
 /// The ways into a session from outside.
 #[derive(Debug)]
@@ -16,6 +19,10 @@ pub(crate) struct Doors {
     /// Ends it. Apart from the others, so that it is never behind them.
     pub(crate) end: mpsc::Sender<LeaveReason>,
     pub(crate) orders: mpsc::Sender<Order>,
+    /// Whose session it is, in which room and with how many connections.
+    pub(crate) identity: String,
+    pub(crate) room: String,
+    pub(crate) mode: ConnectionMode,
 }
 
 /// Something that somebody else wants of a session.
@@ -23,6 +30,22 @@ pub(crate) struct Doors {
 pub(crate) enum Order {
     /// New rights.
     SetPermission(Box<proto::ParticipantPermission>),
+    /// The client goes on with a new socket.
+    Resume(Box<Takeover>),
+}
+
+/// A client's new socket.
+pub(crate) struct Takeover {
+    pub(super) socket: WebSocket,
+    pub(super) resumed: Resumed,
+    /// Dropped when the socket is let go.
+    pub(super) kept: oneshot::Sender<Infallible>,
+}
+
+impl fmt::Debug for Takeover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Takeover").field("resumed", &self.resumed).finish_non_exhaustive()
+    }
 }
 
 /// Orders that may wait for a session.
@@ -43,10 +66,20 @@ pub(crate) struct Seat {
 
 impl Seat {
     /// Opens the inbox. The directory has the participant already.
-    pub(crate) fn take(rooms: Rooms, room: &RoomDescription, participant: ParticipantSid) -> Self {
+    pub(crate) fn take(rooms: Rooms, config: &SessionConfig) -> Self {
+        let (room, participant) = (&config.room, config.participant.sid.clone());
         let inbox = rooms.0.link.open(&room.sid, &participant);
         let ((end_sender, end), (order_sender, orders)) = (mpsc::channel(1), mpsc::channel(ORDERS));
-        rooms.0.doors.insert(participant.clone(), Doors { end: end_sender, orders: order_sender });
+        rooms.0.doors.insert(
+            participant.clone(),
+            Doors {
+                end: end_sender,
+                orders: order_sender,
+                identity: config.participant.identity.clone(),
+                room: room.name.clone(),
+                mode: config.mode,
+            },
+        );
         rooms.0.open.send_modify(|open| *open = open.saturating_add(1));
         SessionStats::add(&rooms.0.stats.open);
         if rooms.0.closing.load(Ordering::SeqCst) {

@@ -2,6 +2,7 @@
 //! channels. What sessions say and do is tested without any of this.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
@@ -21,7 +22,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::*;
 use crate::directory::MemoryDirectory;
 use crate::nodes::Direct;
-use crate::session::{Grants, JoinParameters, Rooms, RoomsConfig, SignalMode};
+use crate::session::{Grants, JoinParameters, Resume, Rooms, RoomsConfig, SignalMode};
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,7 +67,8 @@ fn parameters() -> JoinParameters {
         attributes: BTreeMap::new(),
         add_tracks: vec![],
         offer: None,
-        resume: false,
+        resume: None,
+        sync_state: None,
     }
 }
 
@@ -77,17 +79,20 @@ struct Service {
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
     url: String,
+    /// What the next client asks for.
+    parameters: Arc<Mutex<JoinParameters>>,
 }
 
 #[derive(Clone)]
 struct App {
     rooms: Rooms,
-    parameters: JoinParameters,
+    parameters: Arc<Mutex<JoinParameters>>,
 }
 
 async fn upgrade(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
     let limits = app.rooms.0.config.socket.clone();
-    match app.rooms.admit(app.parameters, grants("me")).await {
+    let parameters = app.parameters.lock().unwrap().clone();
+    match app.rooms.admit(parameters, grants("me")).await {
         Ok(admitted) => limits.apply(upgrade).on_upgrade(move |socket| serve(socket, admitted)),
         Err(error) => (error.status, error.text).into_response(),
     }
@@ -106,12 +111,13 @@ impl Service {
         tokio::spawn(async move { pump.run(from_plane).await });
         let directory = Arc::new(MemoryDirectory::default());
         let rooms = Rooms::new(config, directory.clone(), link);
-        let app = App { rooms: rooms.clone(), parameters };
+        let parameters = Arc::new(Mutex::new(parameters));
+        let app = App { rooms: rooms.clone(), parameters: Arc::clone(&parameters) };
         let router = Router::new().route("/rtc", get(upgrade)).with_state(app);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/rtc", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { rooms, directory, commands, events, url }
+        Self { rooms, directory, commands, events, url, parameters }
     }
 
     async fn command(&mut self) -> Command {
@@ -141,6 +147,14 @@ impl Service {
         assert!(matches!(self.command().await, Command::Announce { .. }));
         assert!(matches!(say(&mut client).await, Say::Update(_)));
         (client, sid)
+    }
+
+    /// Connects the client of a session again, to go on with it; nothing is read.
+    async fn resume(&self, participant: &ParticipantSid) -> Client {
+        let reason = proto::ReconnectReason::RrSignalDisconnected;
+        let resume = Resume { participant: participant.clone(), reason };
+        *self.parameters.lock().unwrap() = JoinParameters { resume: Some(resume), ..parameters() };
+        connect_async(&self.url).await.unwrap().0
     }
 
     /// Waits until no session is left, and looks whether everything has been given back.
@@ -236,7 +250,11 @@ async fn what_is_queued_is_written_before_the_close() {
 
 #[tokio::test]
 async fn a_resume_is_told_to_start_anew_with_the_first_message() {
-    let parameters = JoinParameters { resume: true, ..parameters() };
+    let resume = Resume {
+        participant: ParticipantSid::new("PA_gone"),
+        reason: proto::ReconnectReason::RrSignalDisconnected,
+    };
+    let parameters = JoinParameters { resume: Some(resume), ..parameters() };
     let service = Service::start_with(RoomsConfig::default(), parameters).await;
     let (mut client, _) = connect_async(&service.url).await.unwrap();
     let Say::Leave(leave) = say(&mut client).await else { panic!("no leave") };
@@ -380,7 +398,7 @@ async fn frames_over_the_limit_are_told_and_far_over_it_cost_the_socket() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_given_up() {
     let mut config = RoomsConfig::default();
-    config.limits.linger = Duration::from_millis(10);
+    config.limits.resume = Duration::from_millis(10);
     config.socket.queued_bytes = 512 * 1024;
     let mut service = Service::start(config).await;
     let (_client, sid) = service.connect_active().await;
@@ -430,7 +448,7 @@ async fn clients_are_pinged_so_that_the_living_are_heard() {
 #[tokio::test]
 async fn a_lost_socket_leaves_the_participant_until_its_next_session_comes() {
     let mut config = RoomsConfig::default();
-    config.limits.linger = PATIENCE;
+    config.limits.resume = PATIENCE;
     let mut service = Service::start(config).await;
     let (client, first) = service.connect_active().await;
     drop(client);
@@ -550,4 +568,84 @@ fn the_earliest_of_all_deadlines_counts_and_a_paused_client_is_read_again_in_tim
     assert!(paused > start && paused <= at(200));
     watch.may_read_at(paused);
     assert!(watch.may_read());
+}
+
+/// Reads what comes first to a client that goes on.
+async fn hear_resumed(client: &mut Client) {
+    assert!(matches!(say(client).await, Say::Reconnect(_)), "the first message");
+    let Say::Update(update) = say(client).await else { panic!("no update") };
+    assert_eq!(update.participants.len(), 1, "itself");
+    assert!(matches!(say(client).await, Say::RoomUpdate(_)));
+    assert!(matches!(say(client).await, Say::RefreshToken(_)));
+}
+
+#[tokio::test]
+async fn a_client_that_lost_its_socket_goes_on_with_another() {
+    let mut service = Service::start(RoomsConfig::default()).await;
+    let (client, sid) = service.connect_active().await;
+    drop(client);
+    let mut client = service.resume(&sid).await;
+    hear_resumed(&mut client).await;
+    ask(&mut client, Ask::Ping(1)).await;
+    assert!(matches!(say(&mut client).await, Say::Pong(_)));
+    // And again, this time before the loss of the old socket is noticed: that is let go.
+    let mut next = service.resume(&sid).await;
+    hear_resumed(&mut next).await;
+    assert!(matches!(timeout(PATIENCE, client.next()).await, Ok(None | Some(Err(_)))));
+    // One session all the time: the media plane has heard nothing.
+    assert!(service.commands.try_recv().is_err());
+    assert_eq!(*service.rooms.0.open.borrow(), 1);
+    assert_eq!(service.rooms.stats().resumed.load(Ordering::Relaxed), 2);
+    ask(&mut next, Ask::Leave(proto::LeaveRequest::default())).await;
+    let leave = Command::Leave { participant: sid.clone(), reason: LeaveReason::ClientInitiated };
+    assert_eq!(service.command().await, leave);
+    assert_eq!(close_code(&mut next).await, 1000);
+    service.all_gone().await;
+    // What has ended cannot be gone on with.
+    let Say::Leave(leave) = say(&mut service.resume(&sid).await).await else { panic!("no leave") };
+    assert_eq!(leave.action(), proto::leave_request::Action::Reconnect);
+}
+
+#[tokio::test]
+async fn nobody_goes_on_with_a_session_of_somebody_else_or_of_another_kind() {
+    let mut service = Service::start(RoomsConfig::default()).await;
+    let (_client, participant) = service.connect_active().await;
+    let wish = |reason, mode| JoinParameters {
+        resume: Some(Resume { participant: participant.clone(), reason }),
+        mode,
+        ..parameters()
+    };
+    let lost = proto::ReconnectReason::RrSignalDisconnected;
+    let other_room = Grants { room: "attic".into(), ..grants("me") };
+    for (parameters, grants) in [
+        (wish(lost, SignalMode::Single), grants("eve")),
+        (wish(lost, SignalMode::Single), other_room),
+        (wish(lost, SignalMode::Dual), grants("me")),
+    ] {
+        let admitted = service.rooms.admit(parameters, grants).await.unwrap();
+        assert!(matches!(admitted.0, Admission::StartAnew(_)));
+    }
+    let admitted = service.rooms.admit(wish(lost, SignalMode::Single), grants("me")).await.unwrap();
+    assert!(matches!(admitted.0, Admission::Resume(_)));
+}
+
+#[test]
+fn a_receiving_connection_that_failed_needs_a_new_session() {
+    use proto::ReconnectReason::{RrPublisherFailed, RrSubscriberFailed, RrSwitchCandidate, RrUnknown};
+    use sfu_protocol::ConnectionMode::{Dual, Single};
+    let two = Dual { subscriber_primary: true };
+    for (reason, mode, possible) in [
+        (RrUnknown, two, true),
+        (RrPublisherFailed, two, true),
+        (RrSubscriberFailed, two, false),
+        (RrSwitchCandidate, two, false),
+        (RrSubscriberFailed, Single, true),
+        (RrSwitchCandidate, Single, true),
+    ] {
+        let signal = if mode == Single { SignalMode::Single } else { SignalMode::Dual };
+        let asked = JoinParameters { mode: signal, ..parameters() };
+        let resume = Resume { participant: ParticipantSid::new("PA_me"), reason };
+        let can = crate::session::admit::can_resume(&resume, &asked, mode);
+        assert_eq!(can, possible, "{reason:?} {mode:?}");
+    }
 }

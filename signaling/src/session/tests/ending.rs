@@ -109,7 +109,7 @@ fn who_does_not_connect_in_a_minute_has_failed_to_join() {
 #[test]
 fn a_lost_signal_leaves_time_for_the_next_session() {
     let mut rig = Rig::active(config(ConnectionMode::Single));
-    assert!(rig.feed(Input::SignalLost).all.is_empty());
+    assert!(rig.feed(Input::SignalLost { leaving: true }).all.is_empty());
     // Nobody to talk to, but subscriptions go on.
     let got = rig.present(&somebody("a", 1, true));
     assert!(got.says().is_empty());
@@ -120,7 +120,7 @@ fn a_lost_signal_leaves_time_for_the_next_session() {
     assert_eq!(got.ended(), Some(EndCause::Left(LeaveReason::SignalClosed)));
 
     let mut rig = Rig::active(config(ConnectionMode::Single));
-    rig.feed(Input::SignalLost);
+    rig.feed(Input::SignalLost { leaving: false });
     let got = rig.sfu(Event::Ended { participant: me(), reason: EndReason::DuplicateIdentity });
     assert_eq!(got.all, [Output::Ended(EndCause::Media(EndReason::DuplicateIdentity))]);
 }
@@ -128,7 +128,7 @@ fn a_lost_signal_leaves_time_for_the_next_session() {
 #[test]
 fn a_lost_signal_before_media_ends_at_once() {
     let mut rig = Rig::joined(config(ConnectionMode::Single));
-    let got = rig.feed(Input::SignalLost);
+    let got = rig.feed(Input::SignalLost { leaving: false });
     assert_eq!(got.commands(), [&left(LeaveReason::SignalClosed)]);
     assert_eq!(got.ended(), Some(EndCause::Left(LeaveReason::SignalClosed)));
 }

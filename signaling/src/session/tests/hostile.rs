@@ -4,9 +4,25 @@ use rand::Rng;
 
 /// What must not change when something is refused: everything but what is waiting to be taken out.
 fn state(session: &Session) -> String {
-    let Session { config: _, phase, own, tracks, roster, subscriptions, timers, rng: _, updates, out: _ } =
-        session;
-    format!("{phase:?} {own:?} {tracks:?} {roster:?} {subscriptions:?} {timers:?} {updates:?}")
+    let Session {
+        config: _,
+        phase,
+        own,
+        tracks,
+        roster,
+        subscriptions,
+        timers,
+        rng: _,
+        updates,
+        out: _,
+        measured,
+        missed,
+        signal_drop,
+        dynacast,
+    } = session;
+    format!(
+        "{phase:?} {own:?} {tracks:?} {roster:?} {subscriptions:?} {timers:?} {updates:?} {measured:?} {dynacast:?} {missed:?} {signal_drop:?}"
+    )
 }
 
 fn word(rng: &mut SmallRng) -> String {
@@ -280,7 +296,6 @@ fn what_is_not_there_yet_is_said_to_those_who_wait_for_it() {
             Some(Reason::NotFound),
             4,
         ),
-        (Ask::SyncState(proto::SyncState::default()), None, 0),
         (Ask::Simulate(proto::SimulateScenario::default()), None, 0),
         (Ask::UpdateDataSubscription(proto::UpdateDataSubscription::default()), None, 0),
     ];

@@ -45,9 +45,8 @@ fn the_join_response_has_all_that_clients_rely_on() {
     let others: Vec<_> = join.other_participants.iter().map(|other| other.sid.as_str()).collect();
     assert_eq!(others, ["PA_a", "PA_b"]);
     assert_eq!(join.other_participants[0].tracks.len(), 2);
-    // There is no resume yet, and clients are told so.
     let resume = join.client_configuration.as_ref().unwrap().resume_connection();
-    assert_eq!(resume, proto::ClientConfigSetting::Disabled);
+    assert_eq!(resume, proto::ClientConfigSetting::Enabled);
 }
 
 #[test]

@@ -1,0 +1,97 @@
+//! What others want of our tracks, told to our client so that it encodes nothing else.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use livekit_protocol as proto;
+use livekit_protocol::signal_response::Message;
+use sfu_protocol::{CodecDemand, LayerQuality, TrackSid};
+
+use super::timers::Timer;
+use super::{Discard, Session, track};
+
+/// What is wanted of our tracks.
+#[derive(Debug, Default)]
+pub(super) struct Dynacast {
+    /// As the client was told.
+    told: BTreeMap<TrackSid, Vec<CodecDemand>>,
+    /// Less than that, and from when on it is to be told.
+    less: BTreeMap<TrackSid, (Instant, Vec<CodecDemand>)>,
+}
+
+impl Dynacast {
+    pub(super) fn forget(&mut self, track: &TrackSid) {
+        self.told.remove(track);
+        self.less.remove(track);
+    }
+}
+
+impl Session {
+    /// More is told at once, less only after a while.
+    pub(super) fn on_subscribed_quality(&mut self, now: Instant, track: TrackSid, codecs: Vec<CodecDemand>) {
+        if !self.tracks.knows(&track) {
+            return self.discard(Discard::StaleTrackEvent);
+        }
+        match self.dynacast.told.get(&track) {
+            Some(told) if *told == codecs => {
+                self.dynacast.less.remove(&track);
+            }
+            Some(told) if is_less(&codecs, told) => {
+                let due = now + self.config.limits.less_wanted;
+                // The wait does not begin anew when it becomes less still.
+                let due = self.dynacast.less.get(&track).map_or(due, |(earlier, _)| *earlier);
+                self.dynacast.less.insert(track, (due, codecs));
+                self.timers.set_earliest(Timer::LessWanted, due);
+            }
+            Some(_) | None => self.tell_wanted(track, codecs),
+        }
+    }
+
+    pub(super) fn on_less_wanted_due(&mut self, now: Instant) {
+        let less = std::mem::take(&mut self.dynacast.less);
+        let (due, waiting): (Vec<_>, Vec<_>) = less.into_iter().partition(|(_, (due, _))| *due <= now);
+        self.dynacast.less = waiting.into_iter().collect();
+        for (track, (_, codecs)) in due {
+            self.tell_wanted(track, codecs);
+        }
+        if let Some(next) = self.dynacast.less.values().map(|(due, _)| *due).min() {
+            self.timers.set(Timer::LessWanted, next);
+        }
+    }
+
+    /// The client may not know any more what it was told.
+    pub(super) fn tell_wanted_again(&mut self) {
+        for (track, codecs) in std::mem::take(&mut self.dynacast.told) {
+            let codecs = self.dynacast.less.remove(&track).map_or(codecs, |(_, less)| less);
+            self.tell_wanted(track, codecs);
+        }
+    }
+
+    fn tell_wanted(&mut self, track: TrackSid, codecs: Vec<CodecDemand>) {
+        let subscribed_codecs: Vec<_> = codecs.iter().map(subscribed_codec).collect();
+        #[expect(deprecated, reason = "older clients read only these")]
+        let update = proto::SubscribedQualityUpdate {
+            track_sid: track.to_string(),
+            subscribed_qualities: subscribed_codecs.first().map(|c| c.qualities.clone()).unwrap_or_default(),
+            subscribed_codecs,
+        };
+        self.dynacast.less.remove(&track);
+        self.dynacast.told.insert(track, codecs);
+        self.signal(Message::SubscribedQualityUpdate(update));
+    }
+}
+
+/// Whether the same codecs are named and none is wanted in a higher quality.
+fn is_less(new: &[CodecDemand], old: &[CodecDemand]) -> bool {
+    new.len() == old.len()
+        && new.iter().zip(old).all(|(new, old)| new.mime_type == old.mime_type && new.highest <= old.highest)
+}
+
+fn subscribed_codec(demand: &CodecDemand) -> proto::SubscribedCodec {
+    let name = demand.mime_type.split_once('/').map_or(demand.mime_type.as_str(), |(_, subtype)| subtype);
+    let qualities = [LayerQuality::Low, LayerQuality::Medium, LayerQuality::High].map(|quality| {
+        let enabled = demand.highest.is_some_and(|highest| quality <= highest);
+        proto::SubscribedQuality { quality: track::video_quality(quality) as i32, enabled }
+    });
+    proto::SubscribedCodec { codec: name.to_ascii_lowercase(), qualities: qualities.to_vec() }
+}

@@ -1,0 +1,133 @@
+//! What the media plane measures of participants: who speaks, and how well each is connected. The client is told of
+//! itself and of those that it receives, and only what has changed for it.
+
+use std::collections::BTreeMap;
+
+use livekit_protocol as proto;
+use livekit_protocol::signal_response::Message;
+use sfu_protocol::{ConnectionQuality, ParticipantQuality, ParticipantSid, Speaker};
+
+use super::{Phase, Session};
+
+/// From this protocol number on a client knows that a connection may be lost.
+const PROTOCOL_QUALITY_LOST: i32 = 11;
+
+/// What is known, and what the client was told.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    /// Everyone who speaks.
+    speakers: BTreeMap<ParticipantSid, f32>,
+    told_speakers: BTreeMap<ParticipantSid, f32>,
+    qualities: BTreeMap<ParticipantSid, Quality>,
+    told_qualities: BTreeMap<ParticipantSid, Quality>,
+    /// Something may be new to the client.
+    changed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Quality {
+    quality: ConnectionQuality,
+    score: f32,
+}
+
+impl Measured {
+    pub(super) fn on_speakers(&mut self, speakers: Vec<Speaker>) {
+        let loud = speakers.into_iter().map(|speaker| (speaker.participant, in_eighths(speaker.level)));
+        self.speakers = loud.filter(|(_, level)| *level > 0.0).collect();
+        self.changed = true;
+    }
+
+    pub(super) fn on_qualities(&mut self, changes: Vec<ParticipantQuality>) {
+        for ParticipantQuality { participant, quality, score } in changes {
+            self.qualities.insert(participant, Quality { quality, score });
+        }
+        self.changed = true;
+    }
+
+    /// The client receives from others than before.
+    pub(super) fn note_change(&mut self) {
+        self.changed = true;
+    }
+
+    /// The client knows nothing any more.
+    pub(super) fn tell_all_again(&mut self) {
+        self.told_speakers.clear();
+        self.told_qualities.clear();
+        self.changed = true;
+    }
+}
+
+impl Session {
+    /// Tells the client what is new to it.
+    pub(super) fn tell_measured(&mut self) {
+        if self.phase != Phase::Joined || !std::mem::take(&mut self.measured.changed) {
+            return;
+        }
+        let mut measured = std::mem::take(&mut self.measured);
+        let me = self.config.participant.sid.clone();
+        measured.qualities.retain(|sid, _| *sid == me || self.roster.get(sid).is_some());
+        let shown = |sid: &ParticipantSid| *sid == me || self.receives_from(sid);
+        let speakers = only(&measured.speakers, &shown);
+        let qualities = only(&measured.qualities, &shown);
+        self.tell_speakers(&measured.told_speakers, &speakers);
+        self.tell_qualities(&measured.told_qualities, &qualities);
+        measured.told_speakers = speakers;
+        measured.told_qualities = qualities;
+        self.measured = measured;
+    }
+
+    fn tell_speakers(&mut self, told: &BTreeMap<ParticipantSid, f32>, now: &BTreeMap<ParticipantSid, f32>) {
+        let info = |sid: &ParticipantSid, level: f32| proto::SpeakerInfo {
+            sid: sid.to_string(),
+            level,
+            active: level > 0.0,
+        };
+        let speaking = now.iter().filter(|(sid, level)| told.get(*sid) != Some(*level));
+        let silent = told.keys().filter(|sid| !now.contains_key(*sid));
+        let speakers: Vec<_> =
+            speaking.map(|(sid, level)| info(sid, *level)).chain(silent.map(|sid| info(sid, 0.0))).collect();
+        if !speakers.is_empty() {
+            self.signal(Message::SpeakersChanged(proto::SpeakersChanged { speakers }));
+        }
+    }
+
+    fn tell_qualities(
+        &mut self,
+        told: &BTreeMap<ParticipantSid, Quality>,
+        now: &BTreeMap<ParticipantSid, Quality>,
+    ) {
+        let knows_lost = self.config.client.protocol >= PROTOCOL_QUALITY_LOST;
+        let changed = now.iter().filter(|(sid, quality)| told.get(*sid) != Some(*quality));
+        let updates: Vec<_> = changed
+            .map(|(sid, quality)| proto::ConnectionQualityInfo {
+                participant_sid: sid.to_string(),
+                quality: on_the_wire(quality.quality, knows_lost) as i32,
+                score: quality.score,
+            })
+            .collect();
+        if !updates.is_empty() {
+            self.signal(Message::ConnectionQuality(proto::ConnectionQualityUpdate { updates }));
+        }
+    }
+}
+
+fn only<T: Copy>(
+    all: &BTreeMap<ParticipantSid, T>,
+    shown: &impl Fn(&ParticipantSid) -> bool,
+) -> BTreeMap<ParticipantSid, T> {
+    all.iter().filter(|(sid, _)| shown(sid)).map(|(sid, value)| (sid.clone(), *value)).collect()
+}
+
+/// Rounded up, so that small changes are no news and whoever speaks is above 0. What is no level is 0.
+fn in_eighths(level: f32) -> f32 {
+    (level.clamp(0.0, 1.0) * 8.0).ceil().max(0.0) / 8.0
+}
+
+fn on_the_wire(quality: ConnectionQuality, knows_lost: bool) -> proto::ConnectionQuality {
+    match quality {
+        ConnectionQuality::Lost if knows_lost => proto::ConnectionQuality::Lost,
+        ConnectionQuality::Lost | ConnectionQuality::Poor => proto::ConnectionQuality::Poor,
+        ConnectionQuality::Good => proto::ConnectionQuality::Good,
+        ConnectionQuality::Excellent => proto::ConnectionQuality::Excellent,
+    }
+}

@@ -1,0 +1,159 @@
+//! Going on with a session after its signal connection was lost: a new socket takes its place.
+
+use std::time::Instant;
+
+use livekit_protocol as proto;
+use livekit_protocol::signal_response::Message;
+use sfu_protocol::{ConnectionQuality, ParticipantQuality, TrackSid};
+
+use super::simulate::SignalDrop;
+use super::timers::Timer;
+use super::{Discard, Output, Phase, Session, leaving};
+
+/// Participants that may go while the client is away. After more than that it starts anew.
+const MISSED: usize = 1024;
+
+/// What a client says when it goes on with its session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resumed {
+    /// What it says of itself now.
+    pub client: proto::ClientInfo,
+    /// Its offer, with fresh ICE credentials, if it came with the request.
+    pub offer: Option<proto::SessionDescription>,
+    /// What it has, if that came with the request.
+    pub sync_state: Option<proto::SyncState>,
+}
+
+/// What a client must hear of when it comes back.
+#[derive(Debug, Default)]
+pub(super) struct Missed {
+    /// Those who went while it was away.
+    gone: Vec<proto::ParticipantInfo>,
+    /// Our last offer for its receiving connection, until it answers.
+    offer: Option<proto::SessionDescription>,
+    /// More than can be told.
+    too_much: bool,
+}
+
+impl Missed {
+    /// Somebody went while nobody was there to be told.
+    pub(super) fn note_gone(&mut self, info: proto::ParticipantInfo) {
+        if self.gone.len() < MISSED {
+            self.gone.push(info);
+        } else {
+            self.too_much = true;
+        }
+    }
+
+    /// We have offered. There is one offer at a time.
+    pub(super) fn note_offer(&mut self, offer: &proto::SessionDescription) {
+        self.offer = Some(offer.clone());
+    }
+
+    /// The client has answered an offer.
+    pub(super) fn note_answer(&mut self, id: u32) {
+        self.offer.take_if(|offer| offer.id == id);
+    }
+}
+
+impl Session {
+    /// The client is back on a new socket: it is told what it needs to go on, then what it missed. Media was there
+    /// all the time, or comes back with the client's next offer.
+    pub(super) fn on_resumed(&mut self, now: Instant, resumed: Resumed) {
+        if self.phase == Phase::Joining {
+            return self.on_broken();
+        }
+        // Somebody is there to be told again.
+        self.phase = Phase::Joined;
+        if self.missed.too_much {
+            return self.on_broken();
+        }
+        self.updates.clear();
+        self.timers.stop(Timer::Linger);
+        self.config.client = resumed.client;
+        let signal_drop = self.signal_drop.take();
+        if signal_drop != Some(SignalDrop::AtOnce) {
+            self.tell_missed(now);
+        }
+        if signal_drop.is_some() {
+            return self.drop_signal(now);
+        }
+        if let Some(state) = resumed.sync_state {
+            self.on_sync_state(now, state);
+        }
+        if let Some(offer) = resumed.offer.filter(|_| self.phase == Phase::Joined) {
+            self.on_offer(offer);
+        }
+    }
+
+    fn tell_missed(&mut self, now: Instant) {
+        let reconnect = proto::ReconnectResponse {
+            ice_servers: self.config.server.ice_servers.clone(),
+            client_configuration: Some(self.config.server.client_configuration()),
+            server_info: Some(self.config.server.to_proto()),
+            // Not counted here. The client then sends again what it keeps, and receivers know what they have.
+            last_message_seq: 0,
+        };
+        self.signal(Message::Reconnect(reconnect));
+        self.updates = std::mem::take(&mut self.missed.gone);
+        self.flush_updates();
+        self.updates = std::iter::once(self.own.info().clone()).chain(self.roster.infos()).collect();
+        self.flush_updates();
+        self.timers.stop(Timer::RoomCounts);
+        let room = self.room_now();
+        self.signal(Message::RoomUpdate(proto::RoomUpdate { room: Some(room) }));
+        self.refresh_token(now);
+        // What was said last may have been lost with the socket.
+        self.tell_pending_again();
+        self.measured.tell_all_again();
+        self.tell_wanted_again();
+        if let Some(offer) = self.missed.offer.clone() {
+            self.signal(Message::Offer(offer));
+        }
+    }
+
+    /// What the client believes to have. If it publishes what is not known here, it must start anew.
+    pub(super) fn on_sync_state(&mut self, now: Instant, state: proto::SyncState) {
+        let published = state.publish_tracks.iter().filter_map(|published| published.track.as_ref());
+        let mut published = published.map(|track| TrackSid::new(track.sid.as_str()));
+        if published.any(|sid| !self.tracks.knows(&sid)) || !state.publish_data_tracks.is_empty() {
+            return self.on_broken();
+        }
+        if self.check_sids("sync_state", &state.track_sids_disabled) {
+            for sid in state.track_sids_disabled {
+                self.switch_off(&TrackSid::new(sid));
+            }
+        }
+        if let Some(wish) = state.subscription {
+            self.on_subscription(now, wish);
+        }
+    }
+
+    /// How well participants are connected. If that is not at all, and our own client has no signal connection
+    /// either, it is not awaited for long.
+    pub(super) fn on_qualities(&mut self, now: Instant, changes: Vec<ParticipantQuality>) {
+        let me = &self.config.participant.sid;
+        let lost = |change: &ParticipantQuality| {
+            change.participant == *me && change.quality == ConnectionQuality::Lost
+        };
+        if self.phase == Phase::Lingering && changes.iter().any(lost) {
+            self.timers.set_earliest(Timer::Linger, now + self.config.limits.linger);
+        }
+        self.measured.on_qualities(changes);
+    }
+
+    /// Lets the signal connection go as if the network had.
+    pub(super) fn drop_signal(&mut self, now: Instant) {
+        self.flush_updates();
+        self.out.push_back(Output::CloseSocket { code: leaving::CLOSE_GOING_AWAY });
+        self.on_signal_lost(now, false);
+    }
+
+    /// Nothing of a track is wanted, whatever else was.
+    fn switch_off(&mut self, track: &TrackSid) {
+        let Some(demand) = self.subscriptions.demand_of(track) else {
+            return self.discard(Discard::UnknownTrack);
+        };
+        self.set_demand(track, sfu_protocol::TrackDemand { enabled: false, ..demand });
+    }
+}

@@ -1,0 +1,204 @@
+//! What the media plane measures, as the client is told it.
+
+use super::*;
+use sfu_protocol::{CodecDemand, ConnectionQuality, LayerQuality, ParticipantQuality, Speaker};
+
+fn speaking(levels: &[(&str, f32)]) -> Event {
+    let speakers =
+        levels.iter().map(|&(name, level)| Speaker { participant: ParticipantSid::new(name), level });
+    Event::Speakers { room: room(), speakers: speakers.collect() }
+}
+
+fn connected(qualities: &[(&str, ConnectionQuality)]) -> Event {
+    let changes = qualities.iter().map(|&(name, quality)| ParticipantQuality {
+        participant: ParticipantSid::new(name),
+        quality,
+        score: 4.5,
+    });
+    Event::ConnectionQuality { room: room(), changes: changes.collect() }
+}
+
+/// Sid, level and whether it speaks.
+fn speakers(got: &Got) -> Vec<(&str, f32, bool)> {
+    let says = got.says().into_iter();
+    says.flat_map(|say| if let Say::SpeakersChanged(changed) = say { &changed.speakers[..] } else { &[] })
+        .map(|speaker| (speaker.sid.as_str(), speaker.level, speaker.active))
+        .collect()
+}
+
+fn qualities(got: &Got) -> Vec<(&str, proto::ConnectionQuality)> {
+    let says = got.says().into_iter();
+    says.flat_map(|say| if let Say::ConnectionQuality(update) = say { &update.updates[..] } else { &[] })
+        .map(|update| (update.participant_sid.as_str(), update.quality()))
+        .collect()
+}
+
+fn choose(rig: &mut Rig, track: &str, subscribe: bool) -> Got {
+    let track_sids = vec![track.to_owned()];
+    rig.ask(Ask::Subscription(proto::UpdateSubscription { track_sids, subscribe, ..Default::default() }))
+}
+
+#[test]
+fn speakers_are_told_by_what_has_changed_for_this_client() {
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    rig.present(&somebody("ann", 1, true));
+    rig.present(&somebody("bob", 1, true));
+    let steps: [(&[(&str, f32)], &[(&str, f32, bool)]); 7] = [
+        (&[("PA_ann", 0.3)], &[("PA_ann", 0.375, true)]),
+        // The same in eighths.
+        (&[("PA_ann", 0.26)], &[]),
+        (&[("PA_me", 0.9), ("PA_ann", 0.01)], &[("PA_ann", 0.125, true), ("PA_me", 1.0, true)]),
+        // Levels that are none, and somebody who is not here.
+        (
+            &[("PA_me", f32::NAN), ("PA_ann", 7.0), ("PA_nobody", 0.5)],
+            &[("PA_ann", 1.0, true), ("PA_me", 0.0, false)],
+        ),
+        (&[("PA_bob", 0.5)], &[("PA_bob", 0.5, true), ("PA_ann", 0.0, false)]),
+        (&[], &[("PA_bob", 0.0, false)]),
+        (&[], &[]),
+    ];
+    for (levels, told) in steps {
+        let got = rig.sfu(speaking(levels));
+        assert_eq!(speakers(&got), told, "{levels:?}");
+        assert!(got.says().len() <= 1 && got.commands().is_empty());
+    }
+}
+
+#[test]
+fn only_those_who_are_received_are_told_of_and_at_once_when_they_are() {
+    let mut rig = Rig::active(SessionConfig { auto_subscribe: false, ..config(ConnectionMode::Single) });
+    rig.present(&somebody("ann", 1, true));
+    assert_eq!(speakers(&rig.sfu(speaking(&[("PA_ann", 1.0)]))), []);
+    assert_eq!(qualities(&rig.sfu(connected(&[("PA_ann", ConnectionQuality::Good)]))), []);
+    let got = choose(&mut rig, "TR_AMann", true);
+    assert_eq!(speakers(&got), [("PA_ann", 1.0, true)]);
+    assert_eq!(qualities(&got), [("PA_ann", proto::ConnectionQuality::Good)]);
+    assert_eq!(choose(&mut rig, "TR_VCann", true).says().len(), 0, "no news with the second track");
+    choose(&mut rig, "TR_VCann", false);
+    let got = choose(&mut rig, "TR_AMann", false);
+    assert_eq!(speakers(&got), [("PA_ann", 0.0, false)]);
+    assert_eq!(qualities(&choose(&mut rig, "TR_AMann", true)).len(), 1, "told again");
+    // Who has gone is not remembered.
+    rig.gone(&somebody("ann", 1, true), LeaveReason::ClientInitiated);
+    rig.present(&somebody("ann", 1, true));
+    assert_eq!(qualities(&choose(&mut rig, "TR_AMann", true)), []);
+}
+
+#[test]
+fn connections_are_told_in_words_that_the_client_knows() {
+    use proto::ConnectionQuality as Told;
+    for (protocol, lost) in [(10, Told::Poor), (11, Told::Lost)] {
+        let mut config = config(ConnectionMode::Single);
+        config.client.protocol = protocol;
+        let mut rig = Rig::active(config);
+        for (quality, told) in [
+            (ConnectionQuality::Excellent, Told::Excellent),
+            (ConnectionQuality::Good, Told::Good),
+            (ConnectionQuality::Poor, Told::Poor),
+            (ConnectionQuality::Lost, lost),
+        ] {
+            let event = connected(&[("PA_me", quality), ("PA_stranger", quality)]);
+            assert_eq!(qualities(&rig.sfu(event.clone())), [("PA_me", told)]);
+            assert_eq!(rig.sfu(event), Got::default());
+        }
+    }
+}
+
+#[test]
+fn a_paused_stream_is_told_with_its_publisher() {
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    rig.present(&somebody("ann", 1, true));
+    let state =
+        |track: &str, paused| Event::StreamState { participant: me(), track: TrackSid::new(track), paused };
+    for (paused, told) in [(true, proto::StreamState::Paused), (false, proto::StreamState::Active)] {
+        let got = rig.sfu(state("TR_VCann", paused));
+        let [Say::StreamStateUpdate(update)] = got.says()[..] else { panic!("{got:?}") };
+        let [info] = &update.stream_states[..] else { panic!("{update:?}") };
+        assert_eq!((info.participant_sid.as_str(), info.track_sid.as_str()), ("PA_ann", "TR_VCann"));
+        assert_eq!(info.state(), told);
+    }
+    let stale = [Output::Discarded(Discard::StaleTrackEvent)];
+    assert_eq!(rig.sfu(state("TR_VCnobody", true)).all, stale);
+    choose(&mut rig, "TR_VCann", false);
+    assert_eq!(rig.sfu(state("TR_VCann", true)).all, stale, "not received any more");
+}
+
+/// What the client was told of a track: each codec with what is switched on.
+fn wanted(got: &Got) -> Vec<Vec<(&str, [bool; 3])>> {
+    let says = got.says().into_iter();
+    let updates =
+        says.filter_map(|say| if let Say::SubscribedQualityUpdate(u) = say { Some(u) } else { None });
+    updates
+        .map(|update| {
+            let codecs = &update.subscribed_codecs;
+            #[expect(deprecated, reason = "older clients read only these")]
+            let old = &update.subscribed_qualities;
+            assert_eq!(Some(old), codecs.first().map(|codec| &codec.qualities));
+            codecs.iter().map(|codec| (codec.codec.as_str(), switched(codec))).collect()
+        })
+        .collect()
+}
+
+fn switched(codec: &proto::SubscribedCodec) -> [bool; 3] {
+    use proto::VideoQuality::{High, Low, Medium};
+    [Low, Medium, High].map(|quality| {
+        codec.qualities.iter().find(|q| q.quality() == quality).expect("each quality is there").enabled
+    })
+}
+
+#[test]
+fn more_is_wanted_at_once_and_less_after_a_while() {
+    use LayerQuality::{High, Low, Medium};
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    let track = rig.publish("c", proto::TrackType::Video, proto::TrackSource::Camera);
+    let want = |rig: &mut Rig, highest: Option<LayerQuality>| {
+        let codecs = vec![CodecDemand { mime_type: "video/VP8".into(), highest }];
+        rig.sfu(Event::SubscribedQuality { participant: me(), track: track.clone(), codecs })
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!(
+        wanted(&want(&mut rig, None)),
+        [[("vp8", [false, false, false])]],
+        "the first is told at once"
+    );
+    assert_eq!(wanted(&want(&mut rig, Some(Low))), [[("vp8", [true, false, false])]]);
+    assert_eq!(wanted(&want(&mut rig, Some(High))), [[("vp8", [true, true, true])]]);
+    assert!(wanted(&want(&mut rig, Some(High))).is_empty());
+    // Less, and more again before its time.
+    assert!(wanted(&want(&mut rig, Some(Low))).is_empty());
+    assert!(wanted(&rig.pass(second * 4)).is_empty());
+    want(&mut rig, Some(High));
+    assert!(wanted(&rig.pass(second * 60)).is_empty());
+    // Less, then less still: the wait does not begin anew.
+    want(&mut rig, Some(Medium));
+    rig.pass(second * 3);
+    want(&mut rig, None);
+    assert_eq!(wanted(&rig.pass(second * 2)), [[("vp8", [false, false, false])]]);
+    assert_eq!(wanted(&want(&mut rig, Some(Medium))), [[("vp8", [true, true, false])]]);
+    // A track that has ended is forgotten, and what waits with it.
+    want(&mut rig, None);
+    rig.sfu(Event::TrackUnpublished { participant: me(), track: track.clone() });
+    assert!(wanted(&rig.pass(second * 60)).is_empty());
+    assert_eq!(want(&mut rig, Some(High)).discards(), [Discard::StaleTrackEvent]);
+}
+
+#[test]
+fn a_second_codec_that_is_wanted_is_news_at_once() {
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    let track = rig.publish("c", proto::TrackType::Video, proto::TrackSource::Camera);
+    let demand = |mime: &str, highest| CodecDemand { mime_type: mime.into(), highest };
+    let mut want = |codecs: Vec<CodecDemand>| {
+        let event = Event::SubscribedQuality { participant: me(), track: track.clone(), codecs };
+        let got = rig.sfu(event);
+        wanted(&got).concat().iter().map(|(codec, on)| ((*codec).to_owned(), *on)).collect::<Vec<_>>()
+    };
+    let high = Some(LayerQuality::High);
+    assert_eq!(want(vec![demand("video/av1", high)]), [("av1".to_owned(), [true; 3])]);
+    let both = want(vec![demand("video/av1", None), demand("video/vp8", high)]);
+    assert_eq!(both, [("av1".to_owned(), [false; 3]), ("vp8".to_owned(), [true; 3])]);
+    assert_eq!(
+        want(vec![demand("video/av1", high), demand("video/vp8", None)]).len(),
+        2,
+        "one more, one less"
+    );
+}

@@ -1,0 +1,185 @@
+//! A client that lost its signal connection and goes on with a new one.
+
+use super::*;
+use proto::leave_request::Action;
+use sfu_protocol::{CodecDemand, ConnectionQuality, LayerQuality, ParticipantQuality, Speaker};
+
+fn resumed() -> Resumed {
+    Resumed {
+        client: proto::ClientInfo { protocol: 17, ..Default::default() },
+        offer: None,
+        sync_state: None,
+    }
+}
+
+fn resume(rig: &mut Rig) -> Got {
+    rig.feed(Input::Resumed(Box::new(resumed())))
+}
+
+fn lost(rig: &mut Rig) -> Got {
+    rig.feed(Input::SignalLost { leaving: false })
+}
+
+/// The kinds of messages, in order.
+fn kinds(got: &Got) -> Vec<&'static str> {
+    got.says()
+        .into_iter()
+        .map(|say| match say {
+            Say::Reconnect(_) => "reconnect",
+            Say::Update(_) => "update",
+            Say::RoomUpdate(_) => "room",
+            Say::TrackPublished(_) => "published",
+            Say::SpeakersChanged(_) => "speakers",
+            Say::SubscribedQualityUpdate(_) => "quality",
+            Say::Offer(_) => "offer",
+            Say::Answer(_) => "answer",
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn the_first_message_says_that_it_goes_on_and_then_comes_everything_that_is() {
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    for name in ["ann", "bob"] {
+        rig.present(&somebody(name, 1, true));
+    }
+    lost(&mut rig);
+    // While it is away one goes, one comes, one changes.
+    rig.gone(&somebody("ann", 1, true), LeaveReason::ClientInitiated);
+    rig.present(&somebody("eve", 1, false));
+    assert!(rig.present(&somebody("bob", 2, false)).says().is_empty());
+    let got = resume(&mut rig);
+    assert_eq!(kinds(&got), ["reconnect", "update", "update", "room"]);
+    let Say::Reconnect(reconnect) = got.says()[0] else { panic!("{got:?}") };
+    assert!(reconnect.server_info.is_some());
+    let configuration = reconnect.client_configuration.as_ref().unwrap();
+    assert_eq!(configuration.resume_connection(), proto::ClientConfigSetting::Enabled);
+    let told: Vec<_> =
+        got.updates().iter().map(|info| (info.sid.as_str(), info.state(), info.version)).collect();
+    use proto::participant_info::State::{Active, Disconnected};
+    let me = got.updates()[1].version;
+    assert_eq!(
+        told,
+        [("PA_ann", Disconnected, 2), ("PA_me", Active, me), ("PA_bob", Active, 2), ("PA_eve", Active, 1)]
+    );
+    assert!(got.refresh().is_some() && got.commands().is_empty());
+    // It goes on as ever, and stays.
+    assert_eq!(rig.ask(Ask::Ping(1)).says().len(), 1);
+    assert_eq!(rig.pass(Duration::from_secs(60)).ended(), None);
+}
+
+#[test]
+fn what_may_have_been_lost_is_said_again() {
+    let mut rig = Rig::active(config(DUAL));
+    rig.present(&somebody("ann", 1, true));
+    let camera = rig.publish("c", proto::TrackType::Video, proto::TrackSource::Camera);
+    rig.ask(Ask::AddTrack(add_track("m", proto::TrackType::Audio, proto::TrackSource::Microphone)));
+    let codecs = vec![CodecDemand { mime_type: "video/vp8".into(), highest: Some(LayerQuality::Low) }];
+    rig.sfu(Event::SubscribedQuality { participant: me(), track: camera, codecs });
+    let speakers = vec![Speaker { participant: ParticipantSid::new("PA_ann"), level: 0.5 }];
+    rig.sfu(Event::Speakers { room: room(), speakers });
+    let offered =
+        |id| Event::Offer { participant: me(), id, sdp: "v=0".into(), mid_to_track: BTreeMap::new() };
+    rig.sfu(offered(7));
+    lost(&mut rig);
+    let got = resume(&mut rig);
+    assert_eq!(kinds(&got), ["reconnect", "update", "room", "published", "quality", "offer", "speakers"]);
+    assert_eq!(got.published()[0].0, "m", "only what waits for its media");
+    assert!(got.says().iter().any(|say| matches!(say, Say::Offer(offer) if offer.id == 7)));
+    // Once more without the socket being lost first (nobody had noticed); the offer is answered now.
+    rig.ask(Ask::Answer(proto::SessionDescription {
+        r#type: "answer".into(),
+        sdp: "v=0".into(),
+        id: 7,
+        ..Default::default()
+    }));
+    assert_eq!(kinds(&resume(&mut rig)), ["reconnect", "update", "room", "published", "quality", "speakers"]);
+    // An offer made while the client is away reaches it, too.
+    lost(&mut rig);
+    assert!(rig.sfu(offered(8)).says().is_empty());
+    assert!(kinds(&resume(&mut rig)).contains(&"offer"));
+}
+
+#[test]
+fn an_offer_and_the_client_s_state_may_come_with_the_request() {
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    rig.present(&somebody("ann", 1, true));
+    lost(&mut rig);
+    let sync_state = proto::SyncState { track_sids_disabled: vec!["TR_VCann".into()], ..Default::default() };
+    let resumed = Resumed { offer: Some(offer(9)), sync_state: Some(sync_state), ..resumed() };
+    let got = rig.feed(Input::Resumed(Box::new(resumed)));
+    let [Command::SetDemand { track, demand, .. }, Command::Offer { id: 9, .. }] = got.commands()[..] else {
+        panic!("{got:?}")
+    };
+    assert_eq!((track.as_str(), demand.enabled), ("TR_VCann", false));
+}
+
+#[test]
+fn how_long_a_client_is_awaited_depends_on_how_it_went() {
+    let quality = |quality| Event::ConnectionQuality {
+        room: room(),
+        changes: vec![ParticipantQuality { participant: me(), quality, score: 1.0 }],
+    };
+    let seconds = |rig: &mut Rig| {
+        (1..100).find(|_| rig.pass(Duration::from_secs(1)).ended().is_some()).expect("it ends")
+    };
+    for (leaving, resumable, media_lost, expected) in
+        [(false, true, false, 30), (true, true, false, 3), (false, false, false, 3), (false, true, true, 3)]
+    {
+        let mut config = config(ConnectionMode::Single);
+        config.server = Arc::new(ServerDescription { resume: resumable, ..ServerDescription::default() });
+        let mut rig = Rig::active(config);
+        rig.feed(Input::SignalLost { leaving });
+        rig.sfu(quality(ConnectionQuality::Poor));
+        if media_lost {
+            rig.sfu(quality(ConnectionQuality::Lost));
+        }
+        assert_eq!(seconds(&mut rig), expected, "{leaving} {resumable} {media_lost}");
+    }
+}
+
+#[test]
+fn a_client_that_missed_too_much_starts_anew() {
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    lost(&mut rig);
+    for number in 0..1025 {
+        let name = format!("n{number}");
+        rig.present(&somebody(&name, 1, false));
+        rig.gone(&somebody(&name, 1, false), LeaveReason::ClientInitiated);
+    }
+    let got = resume(&mut rig);
+    assert_eq!(got.ended(), Some(EndCause::Broken));
+    assert_eq!(got.leave().unwrap().action(), Action::Reconnect);
+    assert_eq!(got.says().len(), 1, "nothing else");
+}
+
+#[test]
+fn the_client_s_state_is_taken_as_far_as_it_agrees() {
+    let published = |sid: &TrackSid| proto::TrackPublishedResponse {
+        cid: "c".into(),
+        track: Some(proto::TrackInfo { sid: sid.to_string(), ..Default::default() }),
+    };
+    let with = |publish_tracks| proto::SyncState { publish_tracks, ..Default::default() };
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    rig.present(&somebody("ann", 1, true));
+    let camera = rig.publish("c", proto::TrackType::Video, proto::TrackSource::Camera);
+    let waiting =
+        rig.ask(Ask::AddTrack(add_track("m", proto::TrackType::Audio, proto::TrackSource::Microphone)));
+    let waiting = TrackSid::new(waiting.published()[0].1.sid.as_str());
+    let same = with(vec![published(&camera), published(&waiting)]);
+    assert_eq!(rig.ask(Ask::SyncState(same)), Got::default());
+    let subscription =
+        proto::UpdateSubscription { track_sids: vec!["TR_AMann".into()], ..Default::default() };
+    let state = proto::SyncState { subscription: Some(subscription), ..Default::default() };
+    assert_eq!(unsubscribed(&rig.ask(Ask::SyncState(state))), ["TR_AMann"], "an exception to auto-subscribe");
+    let state = proto::SyncState { track_sids_disabled: vec!["TR_nobody".into()], ..Default::default() };
+    assert_eq!(rig.ask(Ask::SyncState(state)).discards(), [Discard::UnknownTrack]);
+    let many = vec!["x".to_owned(); 5000];
+    let state = proto::SyncState { track_sids_disabled: many, ..Default::default() };
+    assert_eq!(rig.ask(Ask::SyncState(state)).refusals()[0].0, Reason::LimitExceeded);
+    // A track that is not known here can only be published anew.
+    let got = rig.ask(Ask::SyncState(with(vec![published(&TrackSid::new("TR_VCother"))])));
+    assert_eq!(got.leave().unwrap().action(), Action::Reconnect);
+    assert_eq!(got.ended(), Some(EndCause::Broken));
+}
