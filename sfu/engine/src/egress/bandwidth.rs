@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bwe::{Change, Estimator, EstimatorConfig, Probe};
+use crate::bwe::{Cause, Change, Estimator, EstimatorConfig, Probe};
 use crate::rtp::rtcp::TransportFeedback;
 use crate::units::{Bitrate, ExtendedSequence};
 
@@ -33,6 +33,8 @@ pub struct Bandwidth {
     /// What was decided to be sent, which may be more than is known to pass.
     allocated: Bitrate,
     refilled: Instant,
+    /// Something was found out about the link. Growth from the rate to start with is not.
+    measured: bool,
     burst: Option<Burst>,
 }
 
@@ -53,6 +55,7 @@ impl Bandwidth {
             allowance: LEAST_BURST,
             allocated: Bitrate::ZERO,
             refilled: now,
+            measured: false,
             burst: None,
         }
     }
@@ -60,6 +63,16 @@ impl Bandwidth {
     /// What may be sent.
     pub fn estimate(&self) -> Bitrate {
         self.estimator.estimate()
+    }
+
+    /// Whether the estimate says something about the link.
+    pub fn is_measured(&self) -> bool {
+        self.measured
+    }
+
+    fn note(&mut self) {
+        self.measured |=
+            !matches!(self.last_change().cause, Cause::Start | Cause::Growth | Cause::Drained | Cause::Heard);
     }
 
     /// The last change of the estimate, with its cause.
@@ -76,11 +89,13 @@ impl Bandwidth {
     /// The subscriber says what arrived.
     pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback) {
         self.estimator.on_feedback(now, feedback);
+        self.note();
     }
 
     /// The subscriber says what it takes.
     pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
         self.estimator.on_remb(now, bitrate);
+        self.note();
     }
 
     /// Lets time pass: a burst may begin.

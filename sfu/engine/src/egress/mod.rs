@@ -166,7 +166,7 @@ impl Egress {
         };
         let change = bandwidth.last_change();
         match change.cause {
-            Cause::Start => Capacity { estimate: change.estimate.max(blind), probed: blind },
+            _ if !bandwidth.is_measured() => Capacity { estimate: change.estimate.max(blind), probed: blind },
             Cause::Probe => Capacity { estimate: change.estimate, probed: change.estimate },
             _ => Capacity { estimate: change.estimate, probed: Bitrate::ZERO },
         }
