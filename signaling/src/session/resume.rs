@@ -132,7 +132,7 @@ impl Session {
     /// How well participants are connected. If that is not at all, and our own client has no signal connection
     /// either, it is not awaited for long.
     pub(super) fn on_qualities(&mut self, now: Instant, changes: Vec<ParticipantQuality>) {
-        let me = &self.config.participant.sid;
+        let me = &self.config.sid;
         let lost = |change: &ParticipantQuality| {
             change.participant == *me && change.quality == ConnectionQuality::Lost
         };

@@ -165,7 +165,7 @@ impl Session {
         let demand = for_kind(demand, subscription.kind);
         if subscription.demand != demand {
             subscription.demand = demand;
-            let participant = self.config.participant.sid.clone();
+            let participant = self.config.sid.clone();
             self.command(Command::SetDemand { participant, track: track.clone(), demand });
         }
     }
@@ -228,7 +228,7 @@ impl Session {
         let demand = for_kind(self.subscriptions.demand(track, kind), kind);
         self.subscriptions.active.insert(track.clone(), Subscription { kind, demand, failed: false });
         self.measured.note_change();
-        let participant = self.config.participant.sid.clone();
+        let participant = self.config.sid.clone();
         let (track, publisher) = (track.clone(), publisher.clone());
         self.command(Command::Subscribe { participant, track, publisher, kind, demand });
     }
@@ -236,7 +236,7 @@ impl Session {
     fn end_subscription(&mut self, track: &TrackSid) {
         if self.subscriptions.active.remove(track).is_some() {
             self.measured.note_change();
-            let participant = self.config.participant.sid.clone();
+            let participant = self.config.sid.clone();
             self.command(Command::Unsubscribe { participant, track: track.clone() });
         }
     }
@@ -305,7 +305,7 @@ impl Session {
             .track_permissions
             .iter()
             .filter(|grant| {
-                grant.participant_identity == me.identity || grant.participant_sid == me.sid.as_str()
+                grant.participant_identity == me.identity || grant.participant_sid == self.config.sid.as_str()
             })
             .any(|grant| grant.all_tracks || grant.track_sids.iter().any(|sid| sid == track.as_str()))
     }
