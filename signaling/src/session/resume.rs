@@ -105,6 +105,7 @@ impl Session {
         self.refresh_token(now);
         // What was said last may have been lost with the socket.
         self.tell_pending_again();
+        self.tell_permissions_again();
         self.measured.tell_all_again();
         self.tell_wanted_again();
         if let Some(offer) = self.missed.offer.clone() {

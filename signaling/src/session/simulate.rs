@@ -52,7 +52,7 @@ impl Session {
             }
             Some(Scenario::SwitchCandidateProtocol(_)) => self.cannot_play("ICE over TCP or TLS"),
             Some(Scenario::SubscriberBandwidth(_)) => {
-                self.cannot_play("a limit of the subscriber's bandwidth")
+                self.cannot_play("a limit of the subscriber's bandwidth");
             }
             None => self.discard(Discard::UnsupportedRequest),
         }

@@ -233,6 +233,24 @@ impl Session {
         self.command(Command::Subscribe { participant, track, publisher, kind, demand });
     }
 
+    /// Says again of everyone who chooses its subscribers whether we are among them.
+    pub(super) fn tell_permissions_again(&mut self) {
+        let mut updates = Vec::new();
+        for publisher in self.roster.sids() {
+            let Some(other) = self.roster.get(&publisher).filter(|other| other.permission.is_some()) else {
+                continue;
+            };
+            updates.extend(other.tracks.iter().map(|(track, _)| proto::SubscriptionPermissionUpdate {
+                participant_sid: publisher.to_string(),
+                track_sid: track.to_string(),
+                allowed: self.may_receive(other, track),
+            }));
+        }
+        for update in updates {
+            self.signal(Message::SubscriptionPermissionUpdate(update));
+        }
+    }
+
     fn end_subscription(&mut self, track: &TrackSid) {
         if self.subscriptions.active.remove(track).is_some() {
             self.measured.note_change();
