@@ -167,13 +167,15 @@ fn session_grants(app: &AppState, grants: Grants) -> Result<session::Grants, Ref
         .map_err(|error| Refusal::from(TokenError::BadClaims(format!("roomConfig: {error}"))))?;
     Ok(session::Grants {
         room: grants.room().to_owned(),
-        identity: grants.identity.clone(),
-        name: grants.name.clone(),
-        metadata: grants.metadata.clone(),
-        attributes: grants.attributes.clone(),
-        kind: grants.kind,
-        kind_details: grants.kind_details.clone(),
-        permission: grants.permission(),
+        participant: session::ParticipantDescription {
+            identity: grants.identity.clone(),
+            name: grants.name.clone(),
+            metadata: grants.metadata.clone(),
+            attributes: grants.attributes.clone(),
+            kind: grants.kind,
+            kind_details: grants.kind_details.clone(),
+            permission: grants.permission(),
+        },
         room_config,
         issuer: Arc::new(Refresher { app: app.clone(), grants }),
     })

@@ -70,20 +70,8 @@ pub struct Resume {
 pub struct Grants {
     /// The room that the token is for.
     pub room: String,
-    /// Who, unique in the room.
-    pub identity: String,
-    /// Shown to others.
-    pub name: String,
-    /// The app's own text about it.
-    pub metadata: String,
-    /// The app's own keys and values about it.
-    pub attributes: BTreeMap<String, String>,
-    /// Person, agent, …
-    pub kind: proto::participant_info::Kind,
-    /// More about the kind.
-    pub kind_details: Vec<proto::participant_info::KindDetail>,
-    /// Its rights.
-    pub permission: proto::ParticipantPermission,
+    /// Who comes, and what it may do.
+    pub participant: ParticipantDescription,
     /// How the room is to be if it is opened by this join.
     pub room_config: Option<proto::RoomConfiguration>,
     /// Makes fresh tokens with the same grants.
@@ -92,7 +80,10 @@ pub struct Grants {
 
 impl fmt::Debug for Grants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grants").field("room", &self.room).field("identity", &self.identity).finish()
+        f.debug_struct("Grants")
+            .field("room", &self.room)
+            .field("identity", &self.participant.identity)
+            .finish()
     }
 }
 
@@ -243,8 +234,13 @@ impl Rooms {
             return Ok(Admitted(self.resume(&resume, parameters, &grants)));
         }
         let now = Instant::now();
+        let sid = ParticipantSid::new(format!(
+            "{}{}",
+            ParticipantSid::PREFIX,
+            track::random_word(&mut rand::rng())
+        ));
         let entrant = Entrant {
-            participant: participant.sid.clone(),
+            participant: sid.clone(),
             identity: participant.identity.clone(),
             counted: super::join::is_counted_kind(participant.kind),
         };
@@ -255,6 +251,7 @@ impl Rooms {
             server: Arc::clone(&self.0.server),
             limits: Arc::clone(&self.0.limits),
             room,
+            sid,
             participant,
             mode,
             auto_subscribe: parameters.auto_subscribe,
@@ -273,7 +270,7 @@ impl Rooms {
     fn resume(&self, resume: &Resume, parameters: JoinParameters, grants: &Grants) -> Admission {
         let doors = self.0.doors.get(&resume.participant);
         let orders = doors.filter(|doors| {
-            let theirs = doors.identity == grants.identity && doors.room == grants.room;
+            let theirs = doors.identity == grants.participant.identity && doors.room == grants.room;
             theirs && self.0.config.server.resume && can_resume(resume, &parameters, doors.mode)
         });
         let Some(orders) = orders.map(|doors| doors.orders.clone()) else {
@@ -396,47 +393,33 @@ impl Rooms {
         if self.0.closing.load(Ordering::SeqCst) {
             return Err(AdmitError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending"));
         }
-        let mut metadata = &grants.metadata;
-        let mut attributes = grants.attributes.clone();
-        if grants.permission.can_update_metadata {
+        let mut who = grants.participant.clone();
+        if who.permission.can_update_metadata {
             if !parameters.metadata.is_empty() {
-                metadata = &parameters.metadata;
+                who.metadata.clone_from(&parameters.metadata);
             }
             let given = parameters.attributes.iter().filter(|(_, value)| !value.is_empty());
-            attributes.extend(given.map(|(key, value)| (key.clone(), value.clone())));
+            who.attributes.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         }
         let limits = &self.0.limits;
-        let empty = [("identity", &grants.identity), ("room", &grants.room)];
+        let empty = [("identity", &who.identity), ("room", &grants.room)];
         if let Some((field, _)) = empty.into_iter().find(|(_, value)| value.is_empty()) {
             return Err(AdmitError::new(StatusCode::BAD_REQUEST, format!("`{field}` is empty")));
         }
         let room_metadata = grants.room_config.as_ref().map_or(0, |room| room.metadata.len());
         let sizes = [
-            ("identity", grants.identity.len(), limits.name),
+            ("identity", who.identity.len(), limits.name),
             ("room", grants.room.len(), limits.name),
-            ("name", grants.name.len(), limits.name),
-            ("metadata", metadata.len(), limits.metadata),
-            ("attributes", SessionLimits::attribute_bytes(&attributes), limits.attributes),
+            ("name", who.name.len(), limits.name),
+            ("metadata", who.metadata.len(), limits.metadata),
+            ("attributes", SessionLimits::attribute_bytes(&who.attributes), limits.attributes),
             ("roomConfig.metadata", room_metadata, limits.metadata),
         ];
         if let Some((field, size, limit)) = sizes.into_iter().find(|(_, size, limit)| size > limit) {
             let text = format!("`{field}` is {size} bytes long, at most {limit} are accepted");
             return Err(AdmitError::new(StatusCode::BAD_REQUEST, text));
         }
-        Ok(ParticipantDescription {
-            sid: ParticipantSid::new(format!(
-                "{}{}",
-                ParticipantSid::PREFIX,
-                track::random_word(&mut rand::rng())
-            )),
-            identity: grants.identity.clone(),
-            name: grants.name.clone(),
-            metadata: metadata.clone(),
-            attributes,
-            kind: grants.kind,
-            kind_details: grants.kind_details.clone(),
-            permission: grants.permission.clone(),
-        })
+        Ok(who)
     }
 }
 

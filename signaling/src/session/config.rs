@@ -17,6 +17,8 @@ pub struct SessionConfig {
     pub limits: Arc<SessionLimits>,
     /// The room it joins.
     pub room: RoomDescription,
+    /// This session's sid.
+    pub sid: ParticipantSid,
     /// Who joins, and what it may do.
     pub participant: ParticipantDescription,
     /// What the client says of itself.
@@ -228,8 +230,6 @@ pub struct RoomDescription {
 /// Who joins, and what it may do.
 #[derive(Debug, Clone)]
 pub struct ParticipantDescription {
-    /// This session's sid.
-    pub sid: ParticipantSid,
     /// Who, unique in the room.
     pub identity: String,
     /// Shown to others.

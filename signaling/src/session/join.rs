@@ -21,7 +21,7 @@ impl Session {
         let permission = &self.own.info().permission.clone().unwrap_or_default();
         Command::Join(Box::new(Join {
             room: self.config.room.sid.clone(),
-            participant: self.config.participant.sid.clone(),
+            participant: self.config.sid.clone(),
             identity: self.config.participant.identity.clone(),
             hidden: permission.hidden,
             permissions: media_permissions(permission),

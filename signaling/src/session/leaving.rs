@@ -128,7 +128,7 @@ impl Session {
     }
 
     pub(super) fn leave_room(&mut self, reason: LeaveReason) {
-        self.command(Command::Leave { participant: self.config.participant.sid.clone(), reason });
+        self.command(Command::Leave { participant: self.config.sid.clone(), reason });
     }
 
     pub(super) fn finish(&mut self, cause: EndCause) {

@@ -64,7 +64,7 @@ impl Session {
             return;
         }
         let mut measured = std::mem::take(&mut self.measured);
-        let me = self.config.participant.sid.clone();
+        let me = self.config.sid.clone();
         measured.qualities.retain(|sid, _| *sid == me || self.roster.get(sid).is_some());
         let shown = |sid: &ParticipantSid| *sid == me || self.receives_from(sid);
         let speakers = only(&measured.speakers, &shown);

@@ -16,7 +16,7 @@ impl Session {
         if let Err(error) = check_description(&offer, "offer") {
             return self.refuse(Discard::Malformed, Reason::InvalidRequest, error, None);
         }
-        let participant = self.config.participant.sid.clone();
+        let participant = self.config.sid.clone();
         self.command(Command::Offer { participant, id: offer.id, sdp: offer.sdp });
     }
 
@@ -29,7 +29,7 @@ impl Session {
             return self.refuse(Discard::Malformed, Reason::InvalidRequest, error, None);
         }
         self.missed.note_answer(answer.id);
-        let participant = self.config.participant.sid.clone();
+        let participant = self.config.sid.clone();
         self.command(Command::Answer { participant, id: answer.id, sdp: answer.sdp });
     }
 

@@ -19,7 +19,7 @@ impl Own {
     pub(super) fn new(config: &SessionConfig, now_ms: i64) -> Self {
         let who = &config.participant;
         let info = proto::ParticipantInfo {
-            sid: who.sid.to_string(),
+            sid: config.sid.to_string(),
             identity: who.identity.clone(),
             state: State::Joining as i32,
             metadata: who.metadata.clone(),
@@ -80,7 +80,7 @@ impl Session {
         own.is_publisher |= !tracks.is_empty();
         own.tracks = tracks;
         let info = info::encode(self.own.info(), self.own.permission.as_ref());
-        self.command(Command::Announce { participant: self.config.participant.sid.clone(), info });
+        self.command(Command::Announce { participant: self.config.sid.clone(), info });
         self.update(self.own.info().clone());
     }
 }

@@ -18,7 +18,7 @@ impl Session {
         if permission == before {
             return;
         }
-        let participant = self.config.participant.sid.clone();
+        let participant = self.config.sid.clone();
         let permissions = media_permissions(&permission);
         self.own.change().permission = Some(permission);
         // Before what follows from it, so that the media plane agrees.
@@ -41,7 +41,7 @@ impl Session {
             self.tell_unpublished(track);
         }
         for track in forbidden.pending.into_iter().chain(forbidden.published) {
-            let participant = self.config.participant.sid.clone();
+            let participant = self.config.sid.clone();
             self.command(Command::RemoveTrack { participant, track });
         }
     }

@@ -102,7 +102,7 @@ impl Session {
         let info = track::track_info(&sid, &request, &self.config.server.publish_codecs);
         self.signal(published_response(&request.cid, &info));
         let announced = track::add_track(sid.clone(), kind, &info, &request);
-        let participant = self.config.participant.sid.clone();
+        let participant = self.config.sid.clone();
         self.command(Command::AddTrack { participant, track: Box::new(announced) });
         self.tracks.pending.push(OwnTrack { sid, cid: request.cid, info });
     }
@@ -208,7 +208,7 @@ impl Session {
         }
         track.info.muted = muted;
         let track = track.sid.clone();
-        let participant = self.config.participant.sid.clone();
+        let participant = self.config.sid.clone();
         self.command(Command::SetMuted { participant, track, muted });
         if visible {
             self.announce();

@@ -105,6 +105,7 @@ impl Session {
         self.refresh_token(now);
         // What was said last may have been lost with the socket.
         self.tell_pending_again();
+        self.tell_permissions_again();
         self.measured.tell_all_again();
         self.tell_wanted_again();
         if let Some(offer) = self.missed.offer.clone() {
@@ -132,7 +133,7 @@ impl Session {
     /// How well participants are connected. If that is not at all, and our own client has no signal connection
     /// either, it is not awaited for long.
     pub(super) fn on_qualities(&mut self, now: Instant, changes: Vec<ParticipantQuality>) {
-        let me = &self.config.participant.sid;
+        let me = &self.config.sid;
         let lost = |change: &ParticipantQuality| {
             change.participant == *me && change.quality == ConnectionQuality::Lost
         };

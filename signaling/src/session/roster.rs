@@ -242,7 +242,7 @@ impl Session {
 
     /// Decodes somebody's information; `None` for ourselves and for other sessions of our identity.
     fn decode_other(&mut self, entry: &RosterEntry) -> Option<Described> {
-        if entry.participant == self.config.participant.sid {
+        if entry.participant == self.config.sid {
             return None;
         }
         match info::decode(&entry.info) {

@@ -52,7 +52,7 @@ impl Session {
             }
             Some(Scenario::SwitchCandidateProtocol(_)) => self.cannot_play("ICE over TCP or TLS"),
             Some(Scenario::SubscriberBandwidth(_)) => {
-                self.cannot_play("a limit of the subscriber's bandwidth")
+                self.cannot_play("a limit of the subscriber's bandwidth");
             }
             None => self.discard(Discard::UnsupportedRequest),
         }
@@ -60,7 +60,7 @@ impl Session {
 
     /// The speech is over, or begins.
     pub(super) fn play_speaker(&mut self, active: bool) {
-        let sid = self.config.participant.sid.to_string();
+        let sid = self.config.sid.to_string();
         let speakers = vec![proto::SpeakerInfo { sid, level: if active { 0.75 } else { 0.0 }, active }];
         self.signal(Message::SpeakersChanged(proto::SpeakersChanged { speakers }));
     }

@@ -165,7 +165,7 @@ impl Session {
         let demand = for_kind(demand, subscription.kind);
         if subscription.demand != demand {
             subscription.demand = demand;
-            let participant = self.config.participant.sid.clone();
+            let participant = self.config.sid.clone();
             self.command(Command::SetDemand { participant, track: track.clone(), demand });
         }
     }
@@ -228,15 +228,33 @@ impl Session {
         let demand = for_kind(self.subscriptions.demand(track, kind), kind);
         self.subscriptions.active.insert(track.clone(), Subscription { kind, demand, failed: false });
         self.measured.note_change();
-        let participant = self.config.participant.sid.clone();
+        let participant = self.config.sid.clone();
         let (track, publisher) = (track.clone(), publisher.clone());
         self.command(Command::Subscribe { participant, track, publisher, kind, demand });
+    }
+
+    /// Says again of everyone who chooses its subscribers whether we are among them.
+    pub(super) fn tell_permissions_again(&mut self) {
+        let mut updates = Vec::new();
+        for publisher in self.roster.sids() {
+            let Some(other) = self.roster.get(&publisher).filter(|other| other.permission.is_some()) else {
+                continue;
+            };
+            updates.extend(other.tracks.iter().map(|(track, _)| proto::SubscriptionPermissionUpdate {
+                participant_sid: publisher.to_string(),
+                track_sid: track.to_string(),
+                allowed: self.may_receive(other, track),
+            }));
+        }
+        for update in updates {
+            self.signal(Message::SubscriptionPermissionUpdate(update));
+        }
     }
 
     fn end_subscription(&mut self, track: &TrackSid) {
         if self.subscriptions.active.remove(track).is_some() {
             self.measured.note_change();
-            let participant = self.config.participant.sid.clone();
+            let participant = self.config.sid.clone();
             self.command(Command::Unsubscribe { participant, track: track.clone() });
         }
     }
@@ -305,7 +323,7 @@ impl Session {
             .track_permissions
             .iter()
             .filter(|grant| {
-                grant.participant_identity == me.identity || grant.participant_sid == me.sid.as_str()
+                grant.participant_identity == me.identity || grant.participant_sid == self.config.sid.as_str()
             })
             .any(|grant| grant.all_tracks || grant.track_sids.iter().any(|sid| sid == track.as_str()))
     }

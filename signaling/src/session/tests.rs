@@ -62,8 +62,8 @@ fn config(mode: ConnectionMode) -> SessionConfig {
             departure_timeout_s: 20,
             max_participants: 0,
         },
+        sid: me(),
         participant: ParticipantDescription {
-            sid: me(),
             identity: "me".into(),
             name: "Me".into(),
             metadata: "my metadata".into(),

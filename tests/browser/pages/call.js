@@ -157,6 +157,8 @@ window.call = {
         remotes.delete(who.identity);
       })
       .on(RoomEvent.Reconnecting, () => note('reconnecting'))
+      .on(RoomEvent.SignalReconnecting, () => note('resuming'))
+      .on(RoomEvent.Reconnected, () => note('reconnected'))
       .on(RoomEvent.Disconnected, (reason) => note('disconnected', reason))
       .on(RoomEvent.DataReceived, (payload, who, kind, topic) =>
         note('data', `${who?.identity} ${topic} ${new TextDecoder().decode(payload)}`),
@@ -330,6 +332,19 @@ window.call = {
   screen(identity) {
     const video = remote(identity).screen;
     return video?.isConnected && video.videoWidth > 0 ? { width: video.videoWidth, height: video.videoHeight } : undefined;
+  },
+
+  /** What the published client can play to itself, such as `signal-reconnect`. */
+  simulate(scenario) {
+    return room.simulateScenario(scenario);
+  },
+
+  state() {
+    return room.state;
+  },
+
+  sid() {
+    return room.localParticipant.sid;
   },
 
   sendText(text) {

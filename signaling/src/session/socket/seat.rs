@@ -67,7 +67,7 @@ pub(crate) struct Seat {
 impl Seat {
     /// Opens the inbox. The directory has the participant already.
     pub(crate) fn take(rooms: Rooms, config: &SessionConfig) -> Self {
-        let (room, participant) = (&config.room, config.participant.sid.clone());
+        let (room, participant) = (&config.room, config.sid.clone());
         let inbox = rooms.0.link.open(&room.sid, &participant);
         let ((end_sender, end), (order_sender, orders)) = (mpsc::channel(1), mpsc::channel(ORDERS));
         rooms.0.doors.insert(

@@ -22,7 +22,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::*;
 use crate::directory::MemoryDirectory;
 use crate::nodes::Direct;
-use crate::session::{Grants, JoinParameters, Resume, Rooms, RoomsConfig, SignalMode};
+use crate::session::{
+    Grants, JoinParameters, ParticipantDescription, Resume, Rooms, RoomsConfig, SignalMode,
+};
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,16 +43,18 @@ impl TokenIssuer for CountingIssuer {
 fn grants(identity: &str) -> Grants {
     Grants {
         room: "hall".into(),
-        identity: identity.into(),
-        name: "Somebody".into(),
-        metadata: String::new(),
-        attributes: BTreeMap::new(),
-        kind: proto::participant_info::Kind::Standard,
-        kind_details: vec![],
-        permission: proto::ParticipantPermission {
-            can_subscribe: true,
-            can_publish: true,
-            ..Default::default()
+        participant: ParticipantDescription {
+            identity: identity.into(),
+            name: "Somebody".into(),
+            metadata: String::new(),
+            attributes: BTreeMap::new(),
+            kind: proto::participant_info::Kind::Standard,
+            kind_details: vec![],
+            permission: proto::ParticipantPermission {
+                can_subscribe: true,
+                can_publish: true,
+                ..Default::default()
+            },
         },
         room_config: None,
         issuer: Arc::new(CountingIssuer),
@@ -318,13 +322,17 @@ async fn joins_beyond_the_limits_name_the_field() {
         grants
     };
     let cases = [
-        (with(|g| g.identity = "i".repeat(257)), 400, "`identity`"),
-        (with(|g| g.identity.clear()), 400, "`identity`"),
+        (with(|g| g.participant.identity = "i".repeat(257)), 400, "`identity`"),
+        (with(|g| g.participant.identity.clear()), 400, "`identity`"),
         (with(|g| g.room = "r".repeat(257)), 400, "`room`"),
         (with(|g| g.room.clear()), 400, "`room`"),
-        (with(|g| g.name = "n".repeat(257)), 400, "`name`"),
-        (with(|g| g.metadata = "m".repeat(65_537)), 400, "`metadata`"),
-        (with(|g| drop(g.attributes.insert("k".repeat(65_537), String::new()))), 400, "`attributes`"),
+        (with(|g| g.participant.name = "n".repeat(257)), 400, "`name`"),
+        (with(|g| g.participant.metadata = "m".repeat(65_537)), 400, "`metadata`"),
+        (
+            with(|g| drop(g.participant.attributes.insert("k".repeat(65_537), String::new()))),
+            400,
+            "`attributes`",
+        ),
         (grants("me"), 404, "requested room does not exist"),
     ];
     for (grants, status, text) in cases {
@@ -346,9 +354,9 @@ async fn metadata_of_the_request_counts_only_with_the_right_to_it() {
         };
         let mut service = Service::start(RoomsConfig::default()).await;
         let mut grants = grants("me");
-        grants.metadata = "token's".into();
-        grants.attributes = BTreeMap::from([("a".into(), "t".into()), ("b".into(), "t".into())]);
-        grants.permission.can_update_metadata = allowed;
+        grants.participant.metadata = "token's".into();
+        grants.participant.attributes = BTreeMap::from([("a".into(), "t".into()), ("b".into(), "t".into())]);
+        grants.participant.permission.can_update_metadata = allowed;
         let rooms = service.rooms.clone();
         let admitting = tokio::spawn(async move { rooms.admit(given, grants).await });
         let Command::Join(join) = service.command().await else { panic!("no join") };

@@ -43,7 +43,8 @@ fn speakers_are_told_by_what_has_changed_for_this_client() {
     let mut rig = Rig::active(config(ConnectionMode::Single));
     rig.present(&somebody("ann", 1, true));
     rig.present(&somebody("bob", 1, true));
-    let steps: [(&[(&str, f32)], &[(&str, f32, bool)]); 7] = [
+    type Step<'a> = (&'a [(&'a str, f32)], &'a [(&'a str, f32, bool)]);
+    let steps: [Step<'_>; 7] = [
         (&[("PA_ann", 0.3)], &[("PA_ann", 0.375, true)]),
         // The same in eighths.
         (&[("PA_ann", 0.26)], &[]),

@@ -102,6 +102,33 @@ fn what_may_have_been_lost_is_said_again() {
 }
 
 #[test]
+fn who_may_be_received_is_said_again_where_publishers_choose() {
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    let choosing = |rig: &mut Rig, name: &str, version: u32, all_participants: bool| {
+        let permission = proto::SubscriptionPermission { all_participants, track_permissions: vec![] };
+        let participant = ParticipantSid::new(format!("PA_{name}"));
+        let info = info::encode(&somebody(name, version, true), Some(&permission));
+        let change = RosterChange::Present(RosterEntry { participant, info });
+        rig.sfu(Event::Roster { room: room(), change })
+    };
+    rig.present(&somebody("ann", 1, true));
+    choosing(&mut rig, "bob", 1, false);
+    lost(&mut rig);
+    choosing(&mut rig, "bob", 2, true);
+    choosing(&mut rig, "eve", 1, false);
+    let got = resume(&mut rig);
+    let told: Vec<_> = got
+        .says()
+        .into_iter()
+        .filter_map(|say| match say {
+            Say::SubscriptionPermissionUpdate(update) => Some((update.track_sid.as_str(), update.allowed)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [("TR_AMbob", true), ("TR_VCbob", true), ("TR_AMeve", false), ("TR_VCeve", false)]);
+}
+
+#[test]
 fn an_offer_and_the_client_s_state_may_come_with_the_request() {
     let mut rig = Rig::active(config(ConnectionMode::Single));
     rig.present(&somebody("ann", 1, true));

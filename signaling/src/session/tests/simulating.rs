@@ -55,7 +55,7 @@ fn ends_are_played_with_what_the_client_is_to_do_next() {
         ),
     ] {
         let mut rig = Rig::active(config(ConnectionMode::Single));
-        let got = simulate(&mut rig, scenario.clone());
+        let got = simulate(&mut rig, scenario);
         assert_eq!(got.leave().map(|leave| (leave.reason(), leave.action())), leave, "{scenario:?}");
         assert!(matches!(got.commands()[..], [Command::Leave { .. }]), "{scenario:?}");
         assert_eq!(close_code(&got), Some(code), "{scenario:?}");
