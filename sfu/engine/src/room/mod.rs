@@ -4,6 +4,7 @@
 pub mod data;
 pub mod demand;
 pub mod roster;
+pub mod speaker;
 
 use std::collections::HashMap;
 
