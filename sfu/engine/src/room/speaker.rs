@@ -323,7 +323,7 @@ impl Loudest {
 
     /// Whether a track's packets are sent.
     pub fn is_chosen(&self, track: usize) -> bool {
-        self.chosen.contains(&track)
+        matches!(self.tracks.get(track), Some(Some(sound)) if sound.chosen)
     }
 
     /// Another number of tracks from now on, at least one.
@@ -418,7 +418,8 @@ impl Sound {
 }
 
 fn fallen(time: Duration) -> u32 {
-    u32::try_from(time.as_millis() * FALL_PER_SECOND / 1000).unwrap_or(u32::MAX)
+    // In a minute everything has fallen to nothing.
+    time.as_millis().min(60_000) as u32 * FALL_PER_SECOND / 1000
 }
 
 /// How often voices are looked at while anybody is heard.
@@ -440,7 +441,7 @@ const ONSET: u32 = 15 * 256;
 /// 5 dB. Averages of equal talkers wander by less.
 const CLEARLY_LOUDER: u32 = 5 * 256;
 /// 30 dB. In a pause for breath a talker loses less than an onset needs.
-const FALL_PER_SECOND: u128 = 30 * 256;
+const FALL_PER_SECOND: u32 = 30 * 256;
 const AVERAGE_MS: i64 = 2500;
 /// Longer than what is usually between two packets, lost ones included.
 const GAP: Duration = Duration::from_millis(100);

@@ -289,17 +289,17 @@ fn more_than_there_is_room_for_are_sent_by_loudness_and_do_not_swap_all_the_time
     // Twelve speak at once, four of them louder by 6 dB than the rest.
     let (mut sent, mut begun) = ([0; 12], 0);
     for n in 0..1500 {
-        for track in 0..12 {
+        for (track, sent) in sent.iter_mut().enumerate() {
             let louder = if track % 3 == 0 { 6 } else { 0 };
             let level = talker(n + track as u64 * 29) - louder + rng.random_range(0..2);
             let heard = loudest.on_packet(track, Some(level), start + ms(20 * n));
-            sent[track] += u32::from(heard != Heard::Skip);
+            *sent += u32::from(heard != Heard::Skip);
             begun += u32::from(heard == Heard::Begin);
         }
     }
     assert_eq!(sent.iter().sum::<u32>() / 1500, 4, "always four: {sent:?}");
-    for track in 0..12 {
-        assert!(track % 3 == 0 && sent[track] > 1000 || sent[track] < 500, "{sent:?}");
+    for (track, sent) in sent.into_iter().enumerate() {
+        assert!(track % 3 == 0 && sent > 1000 || sent < 500, "{track}: {sent}");
     }
     assert!(begun < 30 * 8, "{begun} changes in 30 s");
 }
