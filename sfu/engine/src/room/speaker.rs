@@ -190,7 +190,11 @@ impl<K: Clone + Ord + Hash> Speakers<K> {
             (Some(_), _) => Some(now),
         };
         match since {
-            Some(since) if now.saturating_duration_since(since) < self.config.challenge => {
+            // Whoever only threw in a word is silent by then.
+            Some(since)
+                if now.saturating_duration_since(since) < self.config.challenge
+                    || louder.state != VoiceState::Speaking =>
+            {
                 self.challenger = Some((who.clone(), since));
             }
             _ => {
