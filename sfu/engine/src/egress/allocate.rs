@@ -245,8 +245,6 @@ struct Ladder {
     blocked_until: Option<Instant>,
     /// What stands in the way of the next step.
     reason: Option<Reason>,
-    /// No further step is tried.
-    ended: bool,
 }
 
 impl Ladder {
@@ -258,7 +256,6 @@ impl Ladder {
             granted: Bitrate::ZERO,
             blocked_until: candidate.standing.blocked_until(now),
             reason: None,
-            ended: false,
         }
     }
 }
@@ -294,15 +291,11 @@ impl Budget {
 
 /// Tries one step. Returns the estimate that it would take, if it does not fit.
 fn climb(step: &Step, ladder: &mut Ladder, budget: &mut Budget) -> Option<Bitrate> {
-    if ladder.ended {
-        return None;
-    }
     let spent = plus(minus(budget.spent, ladder.spent), step.cost);
     let granted = plus(minus(budget.granted, ladder.granted), step.cost);
     let fits = if step.up { spent.max(granted) <= budget.up } else { spent <= budget.hold };
     if !fits {
-        // What is cheaper than a layer that stands in can still be asked for.
-        ladder.ended = !step.stands_in;
+        // The next step is tried all the same: a still picture can cost less in a higher layer.
         let short = if spent > budget.hold { Reason::NoBandwidth } else { Reason::NoHeadroom };
         ladder.reason.get_or_insert(short);
         return Some(if step.up { with_headroom(spent.max(granted)) } else { spent });
@@ -369,8 +362,7 @@ fn decide(candidate: &Candidate<'_>, ladder: &Ladder) -> Decision {
         };
     }
     let is_ideal = ladder.target.is_some_and(|layer| usize::from(layer.0) == existing(ideal, candidate));
-    let otherwise = if is_ideal { Reason::Ideal } else { Reason::LayerInactive };
-    let reason = ladder.reason.unwrap_or(otherwise);
+    let reason = if is_ideal { Reason::Ideal } else { ladder.reason.unwrap_or(Reason::LayerInactive) };
     let paused = ladder.target.is_none() && reason != Reason::LayerInactive;
     Decision { target: ladder.target, demand: ladder.demand, paused, reason }
 }

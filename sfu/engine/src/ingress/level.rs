@@ -181,6 +181,9 @@ mod tests {
     use super::*;
     use crate::units::test_epoch;
 
+    /// What the n-th packet states.
+    type Trace = fn(u64) -> u8;
+
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
@@ -226,7 +229,7 @@ mod tests {
     #[test]
     fn what_counts_as_speaking() {
         // (level of the n-th packet, speaking within two seconds, and after twenty)
-        let table: [(fn(u64) -> u8, bool, bool); 10] = [
+        let table: [(Trace, bool, bool); 10] = [
             (speech, true, true),
             (|n| speech(n) | 0x80, true, true),
             (|n| if speech(n) < 60 { 30 } else { 65 }, true, true),

@@ -5,6 +5,7 @@ pub mod data;
 pub mod demand;
 pub mod rate;
 pub mod roster;
+pub mod speaker;
 
 use std::collections::HashMap;
 

@@ -174,7 +174,7 @@ impl EncodingRate {
 }
 
 fn bucket_of(elapsed: Duration) -> u64 {
-    u64::try_from(elapsed.as_micros() / BUCKET.as_micros()).unwrap_or(u64::MAX)
+    elapsed.as_secs() * PER_SECOND + u64::from(elapsed.subsec_millis() / BUCKET.subsec_millis())
 }
 
 fn place_of(number: u64) -> usize {

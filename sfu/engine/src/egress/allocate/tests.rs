@@ -186,6 +186,9 @@ fn layers_that_do_not_flow_are_asked_for_and_not_sent() {
         ([l(100), l(400), i(0)], Some(1), 2, 500, Some(1), Some(2), LayerInactive),
         ([l(100), i(400), l(1500)], Some(0), 2, 5000, Some(2), Some(2), Ideal),
         ([l(100), i(400), l(1500)], Some(0), 1, 5000, Some(0), Some(1), LayerInactive),
+        // A higher layer costs less than the one below it.
+        ([l(100), l(900), l(500)], Some(0), 2, 600, Some(2), Some(2), Ideal),
+        ([l(100), l(900), l(500)], Some(0), 2, 400, Some(0), Some(0), NoBandwidth),
         // Nothing up to the ideal flows: what does stands in, if it fits, and the ideal is asked for.
         ([i(100), i(400), l(1500)], None, 1, 5000, Some(2), Some(1), LayerInactive),
         ([i(100), i(400), l(1500)], None, 1, 1000, None, Some(1), NoBandwidth),
