@@ -206,8 +206,8 @@ impl ProbeControl {
                 }
                 self.urgent = false;
                 let known = situation.before_drop.or(situation.capacity);
-                let factor =
-                    if known.is_some_and(|known| situation.estimate > known * 0.7) { 1.5 } else { 2.0 };
+                let near = known.is_some_and(|known| situation.estimate > known * 0.7);
+                let factor = if near && !situation.beyond { self.boldness.min(1.5) } else { self.boldness };
                 self.not_before = situation.now + self.interval;
                 Some((situation.estimate * factor).min(ceiling))
             }
@@ -297,7 +297,7 @@ impl ProbeControl {
             }
             _ if success => {
                 self.interval = SHORTEST_INTERVAL;
-                self.not_before = now;
+                self.not_before = now + NEXT;
             }
             Phase::Steady => {
                 let gained = outcome.is_some_and(|outcome| outcome.rate > cluster.estimate * 1.15);
@@ -376,8 +376,10 @@ const SHORTEST_INTERVAL: f64 = 2.0;
 const LONGEST_INTERVAL: f64 = 6.0;
 /// Of what is wanted: a layer is switched to only with some room left.
 const HEADROOM: f64 = 1.25;
+/// Between two successes. Others that share the link get their turn.
+const NEXT: f64 = 0.0;
 const BOLDEST: f64 = 2.0;
-const LEAST_BOLD: f64 = 1.3;
+const LEAST_BOLD: f64 = 1.5;
 /// A burst that arrives at less of its rate than this has filled the link.
 const FILLED: f64 = 0.9;
 /// Share of a filled link's measured rate to rely on.
