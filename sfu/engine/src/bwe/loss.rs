@@ -21,7 +21,6 @@ pub(super) struct LossControl {
     /// The share of packets that is lost whatever the rate.
     inherent: f64,
     trial: Option<Trial>,
-    last: f64,
     smoothed: f64,
     /// Packets sent before the last change say nothing about it, in seconds.
     quiet_until: f64,
@@ -34,12 +33,44 @@ struct Trial {
     loss: f64,
 }
 
+/// Packets since the last judgement.
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
     began: Option<f64>,
+    /// Of the message being read: whether there was a queue is only known behind it.
+    pending: Count,
+    /// While a queue stood, and while none did.
+    queued: Count,
+    free: Count,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
     received: u32,
     lost: u32,
-    queued: bool,
+}
+
+impl Count {
+    fn total(self) -> u32 {
+        self.received.saturating_add(self.lost)
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            received: self.received.saturating_add(other.received),
+            lost: self.lost.saturating_add(other.lost),
+        }
+    }
+
+    fn ratio(self) -> f64 {
+        f64::from(self.lost) / f64::from(self.total().max(1))
+    }
+
+    /// The standard deviation of the ratio, were each packet lost by itself.
+    fn noise(self) -> f64 {
+        let ratio = self.ratio();
+        (ratio * (1.0 - ratio) / f64::from(self.total().max(1))).sqrt()
+    }
 }
 
 /// What goes into a judgement. Times in seconds, rates in bits per second.
@@ -57,14 +88,7 @@ pub(super) struct Evidence {
 impl LossControl {
     /// Nothing known.
     pub fn new() -> Self {
-        Self {
-            window: Window::default(),
-            inherent: 0.0,
-            trial: None,
-            last: 0.0,
-            smoothed: 0.0,
-            quiet_until: 0.0,
-        }
+        Self { window: Window::default(), inherent: 0.0, trial: None, smoothed: 0.0, quiet_until: 0.0 }
     }
 
     /// The share of packets lost, 0 to 1, over about a second.
@@ -79,17 +103,21 @@ impl LossControl {
 
     /// One packet arrived, or did not.
     pub fn on_packet(&mut self, received: bool) {
-        if received {
-            self.window.received += 1;
-        } else {
-            self.window.lost += 1;
-        }
+        let count = &mut self.window.pending;
+        let side = if received { &mut count.received } else { &mut count.lost };
+        *side = side.saturating_add(1);
     }
 
     /// A packet counted as lost arrived after all.
     pub fn on_late(&mut self) {
-        self.window.lost = self.window.lost.saturating_sub(1);
-        self.window.received += 1;
+        let window = &mut self.window;
+        for count in [&mut window.pending, &mut window.queued, &mut window.free] {
+            if count.lost > 0 {
+                count.lost -= 1;
+                count.received = count.received.saturating_add(1);
+                return;
+            }
+        }
     }
 
     /// Forgets the current window: nothing got through, which is no matter of rates.
@@ -106,18 +134,18 @@ impl LossControl {
             return Verdict::Fine;
         }
         let began = *self.window.began.get_or_insert(now);
-        self.window.queued |= evidence.queued;
-        let packets = self.window.received + self.window.lost;
-        let long_enough = now - began >= WINDOW && packets >= FEWEST || now - began >= LONGEST && packets > 0;
-        if !long_enough {
+        let pending = std::mem::take(&mut self.window.pending);
+        let side = if evidence.queued { &mut self.window.queued } else { &mut self.window.free };
+        *side = side.plus(pending);
+        let all = self.window.queued.plus(self.window.free);
+        let elapsed = now - began;
+        if elapsed < WINDOW || all.total() < FEWEST && (elapsed < LONGEST || all.total() == 0) {
             return Verdict::Fine;
         }
         let window = std::mem::take(&mut self.window);
         self.window.began = Some(now);
-        let loss = f64::from(window.lost) / f64::from(packets);
-        self.last = loss;
-        self.smoothed += (loss - self.smoothed) * 0.5;
-        let verdict = self.judge(loss, window.queued, evidence);
+        self.smoothed += (all.ratio() - self.smoothed) * 0.5;
+        let verdict = self.judge(&window, evidence);
         if matches!(verdict, Verdict::Reduce(_) | Verdict::Restore(_)) {
             self.quiet_until = now + evidence.rtt + REACTION;
             self.window = Window::default();
@@ -125,38 +153,43 @@ impl LossControl {
         verdict
     }
 
-    fn judge(&mut self, loss: f64, queued: bool, evidence: &Evidence) -> Verdict {
+    fn judge(&mut self, window: &Window, evidence: &Evidence) -> Verdict {
         if let Some(trial) = self.trial.take() {
-            return self.conclude(trial, loss, queued, evidence);
+            return self.conclude(trial, window, evidence);
         }
-        if loss < self.inherent || !queued {
-            let gain = if loss < self.inherent { 0.2 } else { 0.03 };
+        if window.free.total() >= FEWEST / 2 {
+            let loss = window.free.ratio();
+            let gain = if loss < self.inherent { 0.1 } else { 0.05 };
             self.inherent += (loss - self.inherent) * gain;
+            if loss - self.inherent > UNQUEUED_LIMIT + window.free.noise() {
+                self.trial = Some(Trial { rate: evidence.rate, loss });
+                return Verdict::Reduce(evidence.rate * TRIAL);
+            }
         }
-        let excess = (loss - self.inherent).max(0.0);
-        if queued {
-            let limit = if evidence.contended { CONTENDED_LIMIT } else { QUEUED_LIMIT };
-            return match excess {
-                excess if excess > limit && evidence.contended => {
-                    Verdict::Reduce(evidence.rate * CONTENDED_SHARE)
-                }
-                excess if excess > limit => Verdict::Reduce(evidence.rate * (1.0 - 0.5 * excess)),
-                excess if excess > limit / 2.0 => Verdict::Hold,
-                _ => Verdict::Fine,
-            };
+        if window.queued.total() < FEWEST / 4 {
+            return Verdict::Fine;
         }
-        if excess > UNQUEUED_LIMIT {
-            self.trial = Some(Trial { rate: evidence.rate, loss });
-            return Verdict::Reduce(evidence.rate * TRIAL);
+        // What the path loses by itself it also loses while a queue stands, more or less.
+        let noise = if self.inherent > QUEUED_LIMIT / 2.0 { 1.5 * window.queued.noise() } else { 0.0 };
+        let excess = (window.queued.ratio() - self.inherent - noise).max(0.0);
+        let limit = if evidence.contended { CONTENDED_LIMIT } else { QUEUED_LIMIT };
+        match excess {
+            excess if excess > limit && evidence.contended => {
+                Verdict::Reduce(evidence.rate * CONTENDED_SHARE)
+            }
+            excess if excess > limit => Verdict::Reduce(evidence.rate * (1.0 - 0.5 * excess)),
+            excess if excess > limit / 2.0 => Verdict::Hold,
+            _ => Verdict::Fine,
         }
-        Verdict::Fine
     }
 
     /// Were the link too narrow, it would now lose what exceeds the same capacity as before.
-    fn conclude(&mut self, trial: Trial, loss: f64, queued: bool, evidence: &Evidence) -> Verdict {
+    fn conclude(&mut self, trial: Trial, window: &Window, evidence: &Evidence) -> Verdict {
+        let all = window.queued.plus(window.free);
+        let loss = all.ratio();
         let passed = (1.0 - (trial.loss - self.inherent)) * trial.rate;
         let expected = self.inherent + (1.0 - passed / evidence.rate.max(1.0)).max(0.0);
-        if queued || loss < (trial.loss + expected) / 2.0 {
+        if loss + all.noise() < (trial.loss + expected) / 2.0 {
             return if loss > self.inherent + QUEUED_LIMIT {
                 Verdict::Reduce((passed * 0.95).min(evidence.rate))
             } else {

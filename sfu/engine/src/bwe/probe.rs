@@ -112,6 +112,8 @@ struct Received {
     bytes: f64,
     sent: Regression,
     arrived: Regression,
+    /// The lowest one-way delays of its two halves.
+    least: [Option<i64>; 2],
 }
 
 /// Bytes against time, as sums for a least-squares line: jitter spoils the first and the last packet of a burst, but
@@ -119,6 +121,7 @@ struct Received {
 #[derive(Debug, Clone, Copy, Default)]
 struct Regression {
     origin: i64,
+    last: i64,
     count: f64,
     time: f64,
     bytes: f64,
@@ -206,8 +209,8 @@ impl ProbeControl {
                 }
                 self.urgent = false;
                 let known = situation.before_drop.or(situation.capacity);
-                let factor =
-                    if known.is_some_and(|known| situation.estimate > known * 0.7) { 1.5 } else { 2.0 };
+                let near = known.is_some_and(|known| situation.estimate > known * 0.7);
+                let factor = if near && !situation.beyond { self.boldness.min(1.5) } else { self.boldness };
                 self.not_before = situation.now + self.interval;
                 Some((situation.estimate * factor).min(ceiling))
             }
@@ -260,7 +263,10 @@ impl ProbeControl {
         let mut clusters = active.chain(self.waiting.iter_mut().flatten());
         let Some(cluster) = clusters.find(|cluster| cluster.probe.cluster == id) else { return };
         match result.arrival {
-            Some(arrival) => cluster.received.on_packet(result.sent, arrival, f64::from(result.bytes)),
+            Some(arrival) => {
+                let half = cluster.is_second_half(result.sent);
+                cluster.received.on_packet(result.sent, arrival, f64::from(result.bytes), half);
+            }
             None => cluster.lost += 1,
         }
     }
@@ -297,7 +303,7 @@ impl ProbeControl {
             }
             _ if success => {
                 self.interval = SHORTEST_INTERVAL;
-                self.not_before = now;
+                self.not_before = now + NEXT;
             }
             Phase::Steady => {
                 let gained = outcome.is_some_and(|outcome| outcome.rate > cluster.estimate * 1.15);
@@ -314,6 +320,12 @@ impl ProbeControl {
 }
 
 impl Cluster {
+    fn is_second_half(&self, sent: i64) -> bool {
+        let length = self.probe.size.bytes() as f64 * 8e6 / self.probe.rate.bps().max(1) as f64;
+        let first = self.first_sent.unwrap_or(sent);
+        sent.saturating_sub(first) as f64 > length / 2.0
+    }
+
     fn outcome(&self) -> Option<Outcome> {
         let received = &self.received;
         if received.packets < FEWEST_PACKETS - 1 || received.packets * 10 < self.sent_packets * 6 {
@@ -322,14 +334,18 @@ impl Cluster {
         let sent = received.sent.rate()?;
         // All in one tick: faster than can be told.
         let arrived = received.arrived.rate().unwrap_or(f64::MAX);
-        let filled = arrived < sent * FILLED;
-        let rate = if filled { arrived * CAUTION } else { arrived.min(sent) };
+        let filled = arrived < sent * FILLED && received.waited(sent / arrived - 1.0);
+        let rate = if filled { arrived * CAUTION } else { sent };
         Some(Outcome { rate: rate.min(self.probe.rate.bps() as f64 * 1.1), filled })
     }
 }
 
 impl Received {
-    fn on_packet(&mut self, sent: i64, arrival: i64, bytes: f64) {
+    fn on_packet(&mut self, sent: i64, arrival: i64, bytes: f64, second_half: bool) {
+        let delay = arrival.saturating_sub(sent);
+        if let Some(least) = self.least.get_mut(usize::from(second_half)) {
+            *least = Some(least.map_or(delay, |least| least.min(delay)));
+        }
         self.sent.add(sent, self.bytes);
         self.arrived.add(arrival, self.bytes);
         self.bytes += bytes;
@@ -337,11 +353,27 @@ impl Received {
     }
 }
 
+impl Received {
+    /// Whether packets came to wait for each other as they must have if they arrived slower than they were sent
+    /// by that share. Jitter alone makes a rate look lower, but hardly lifts the lowest delays.
+    fn waited(&self, slower: f64) -> bool {
+        let [Some(first), Some(second)] = self.least else { return true };
+        let (grown, length) = (second.saturating_sub(first) as f64, self.sent.length() as f64);
+        grown > (slower * length * EVIDENT).max(LEAST_EVIDENT)
+    }
+}
+
 impl Regression {
+    /// From the first to the last, in microseconds.
+    fn length(&self) -> i64 {
+        self.last.saturating_sub(self.origin)
+    }
+
     fn add(&mut self, micros: i64, bytes: f64) {
         if self.count == 0.0 {
             self.origin = micros;
         }
+        self.last = micros;
         let time = micros.saturating_sub(self.origin) as f64 / 1e6;
         self.count += 1.0;
         self.time += time;
@@ -376,9 +408,14 @@ const SHORTEST_INTERVAL: f64 = 2.0;
 const LONGEST_INTERVAL: f64 = 6.0;
 /// Of what is wanted: a layer is switched to only with some room left.
 const HEADROOM: f64 = 1.25;
+/// Between two successes. Others that share the link get their turn.
+const NEXT: f64 = 0.0;
 const BOLDEST: f64 = 2.0;
-const LEAST_BOLD: f64 = 1.3;
+const LEAST_BOLD: f64 = 1.5;
 /// A burst that arrives at less of its rate than this has filled the link.
 const FILLED: f64 = 0.9;
+/// Share of the wait that a rate tells of that must be seen, and how many microseconds at least.
+const EVIDENT: f64 = 0.25;
+const LEAST_EVIDENT: f64 = 4_000.0;
 /// Share of a filled link's measured rate to rely on.
 const CAUTION: f64 = 0.85;

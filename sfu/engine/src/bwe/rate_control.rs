@@ -193,7 +193,7 @@ impl RateControl {
 /// Growth per second near the capacity. It depends on the rate alone, not on the round trip, and less than
 /// linearly: flows that share a queue come to share it evenly.
 fn additive(rate: f64) -> f64 {
-    (SLOPE * rate.sqrt()).max(LEAST_SLOPE)
+    (SLOPE * rate).clamp(LEAST_SLOPE, MOST_SLOPE)
 }
 
 /// The rate at which the link was seen to be filled, smoothed, and how far single measurements stray.
@@ -248,9 +248,10 @@ const DELIVERED: f64 = 0.88;
 /// How much more than the smoothed capacity is surely more.
 const BEYOND: f64 = 1.05;
 /// In bits per second, per second and root of a bit per second: 45 kbit/s per second at 1 Mbit/s.
-const SLOPE: f64 = 45.0;
+const SLOPE: f64 = 0.1;
+const MOST_SLOPE: f64 = 60_000.0;
 /// In bits per second, per second.
-const LEAST_SLOPE: f64 = 35_000.0;
+const LEAST_SLOPE: f64 = 45_000.0;
 /// In seconds: when so long nothing was in the way the link may have become wider, and growth grows.
 const LONG_CALM: f64 = 3.0;
 const CALM_GAIN: f64 = 2.0;
