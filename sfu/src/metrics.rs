@@ -247,7 +247,7 @@ fn labelled(labels: &[(&str, &str)]) -> Metric {
 /// The `kind` label and what it counts.
 type Kind = (&'static str, fn(&Volumes) -> Volume);
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     ("audio", |v| v.audio),
     ("video", |v| v.video),
     ("retransmitted", |v| v.retransmitted),

@@ -65,6 +65,15 @@ pub struct Egress {
     retransmit_per_packet: u8,
 }
 
+/// What a decision changes outside the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CarriedOut {
+    /// Something else is to be asked of the publisher than before.
+    pub demand: bool,
+    /// It is paused from now on for want of bandwidth, or no longer.
+    pub paused: Option<bool>,
+}
+
 /// A decision about everything.
 #[derive(Debug, Clone, Copy)]
 struct Allocated {
@@ -174,16 +183,19 @@ impl Egress {
 
     /// Does what was decided about a subscription. Whether that needs a key frame is asked for afterwards, by
     /// [`ask_key_frame`](Self::ask_key_frame): the packet that made a layer eligible often begins one itself.
-    /// True if something else is to be asked of the publisher than before.
-    pub fn carry_out(&mut self, slot: usize, decision: &Decision, now: Instant) -> bool {
-        let Some(subscription) = self.subscriptions.get_mut(slot) else { return false };
+    pub fn carry_out(&mut self, slot: usize, decision: &Decision, now: Instant) -> CarriedOut {
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return CarriedOut::default() };
         self.next_report.get_or_insert(now + REPORT_INTERVAL);
         subscription.standing.apply(decision, now);
         if subscription.select.target() != decision.target {
             subscription.select.set_target(decision.target);
         }
-        subscription.decision = Some(*decision);
-        std::mem::replace(&mut subscription.demanded, decision.demand) != decision.demand
+        let before = subscription.decision.replace(*decision);
+        let was_paused = before.is_some_and(|before| before.paused);
+        CarriedOut {
+            demand: std::mem::replace(&mut subscription.demanded, decision.demand) != decision.demand,
+            paused: (decision.paused != was_paused).then_some(decision.paused),
+        }
     }
 
     /// Everything was decided.

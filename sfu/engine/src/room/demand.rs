@@ -1,13 +1,23 @@
 //! Demand: the highest layer of a track that anyone behind a hop wants. It flows up, towards the publisher,
 //! and is merged at every hop.
 
-use sfu_protocol::Layer;
+use sfu_protocol::{Layer, LayerQuality};
 
 use super::{Route, Track};
 
 /// The highest of the layers that subscribers here want, `None` if nobody wants anything.
 pub fn merge(wanted: impl Iterator<Item = Option<Layer>>) -> Option<Layer> {
     wanted.flatten().max()
+}
+
+/// How the protocol calls a layer of so many: the highest is the best there is, whatever its place.
+pub fn quality(layer: Layer, layers: usize) -> LayerQuality {
+    match layer.0 {
+        place if usize::from(place) + 1 >= layers => LayerQuality::High,
+        0 => LayerQuality::Low,
+        1 => LayerQuality::Medium,
+        _ => LayerQuality::High,
+    }
 }
 
 /// Notes what another shard wants of a track that originates here.

@@ -46,7 +46,7 @@ pub struct Track {
     pub subscribers: Vec<Subscriber>,
     /// Which other shards receive it (only where it originates), with the highest layer wanted there.
     pub routes: Vec<Route>,
-    /// The highest layer that was asked of its origin (only where it does not originate).
+    /// The highest layer that was asked of its publisher, or of its origin on another shard.
     pub asked: Option<Layer>,
     /// Recent packets per layer, for retransmission and for late joiners.
     pub memory: Vec<PacketMemory>,

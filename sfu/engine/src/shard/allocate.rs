@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use sfu_protocol::{Layer, MediaKind};
+use sfu_protocol::{Event, Layer, MediaKind, TrackSid};
 use smallvec::SmallVec;
 
 use super::Shard;
@@ -78,14 +78,27 @@ impl Shard {
         let outcome = allocate(capacity, &candidates, now, scratch, decisions);
         drop(candidates);
         let mut changed: SmallVec<[TrackHandle; 8]> = SmallVec::new();
+        let mut paused_now: Vec<(TrackSid, bool)> = Vec::new();
         for (entry, decision) in entries.iter().zip(allocation.decisions.iter()) {
-            if peer.egress.carry_out(entry.slot, decision, now) {
+            let carried_out = peer.egress.carry_out(entry.slot, decision, now);
+            if carried_out.demand {
                 changed.push(entry.handle);
             }
+            if let (Some(paused), Some(subscription)) = (carried_out.paused, peer.egress.get(entry.slot)) {
+                paused_now.push((subscription.sid.clone(), paused));
+            }
         }
+        let participant = peer.participant;
         peer.egress.on_allocated(now, &outcome);
         for handle in changed {
             self.demand_changed(handle);
+        }
+        let Some(participant) = self.participants.get(participant.0).map(|entry| entry.sid.clone()) else {
+            return;
+        };
+        for (track, paused) in paused_now {
+            let participant = participant.clone();
+            self.events.push_back(Event::StreamState { participant, track, paused });
         }
     }
 

@@ -25,9 +25,11 @@ impl Shard {
                 }
             }
             FabricMessage::Demand { track, from, highest } => {
+                let Some(handle) = self.tracks.get(&track).copied() else { return };
                 if let Some(track) = self.track_by_id(track) {
                     demand::set_route(track, from.0, highest);
                 }
+                self.demand_changed(handle);
             }
             FabricMessage::KeyFrame { track, layer } => {
                 if let Some(handle) = self.tracks.get(&track).copied() {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use rand::Rng;
-use sfu_protocol::{Event, Layer, MediaKind, SubscriptionFailure, TrackDemand, TrackSid};
+use sfu_protocol::{CodecDemand, Event, Layer, MediaKind, SubscriptionFailure, TrackDemand, TrackSid};
 
 use super::negotiate::extension_map;
 use super::participant::Wish;
@@ -273,24 +273,38 @@ impl Shard {
         self.demand_changed(handle);
     }
 
-    /// Tells a track's origin on another shard what is wanted here, if that changed.
+    /// Tells where a track comes from what is wanted of it, if that changed: its publisher, or its origin on another
+    /// shard.
     pub(super) fn demand_changed(&mut self, handle: TrackHandle) {
         let Some(track) =
             self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
         else {
             return;
         };
-        let Origin::Shard(origin) = track.origin else { return };
         let peers = &self.peers;
-        let wanted = track
+        let here = track
             .subscribers
             .iter()
             .map(|known| peers.get(known.peer.0)?.egress.get(known.slot).and_then(Subscription::wanted));
-        let highest = demand::merge(wanted);
-        if track.asked != highest {
-            track.asked = highest;
-            let message = FabricMessage::Demand { track: track.facts.id, from: self.config.id, highest };
-            self.send_fabric(ShardId(origin), message);
+        let elsewhere = track.routes.iter().map(|route| Some(route.highest));
+        let highest = demand::merge(here.chain(elsewhere));
+        if track.asked == highest {
+            return;
+        }
+        track.asked = highest;
+        let facts = &track.facts;
+        match track.origin {
+            Origin::Shard(origin) => {
+                let message = FabricMessage::Demand { track: facts.id, from: self.config.id, highest };
+                self.send_fabric(ShardId(origin), message);
+            }
+            Origin::Here(_) if facts.kind == MediaKind::Video => {
+                let highest = highest.map(|layer| demand::quality(layer, facts.layers.len()));
+                let codecs = vec![CodecDemand { mime_type: facts.mime_type.clone(), highest }];
+                let (participant, track) = (facts.publisher.clone(), facts.sid.clone());
+                self.events.push_back(Event::SubscribedQuality { participant, track, codecs });
+            }
+            Origin::Here(_) => {}
         }
     }
 
