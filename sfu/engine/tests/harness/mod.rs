@@ -360,7 +360,7 @@ impl World {
         for (destination, data) in self.clients[client].take_outbox() {
             let shard =
                 (0..self.shards.len()).find(|shard| server_address(*shard) == destination).unwrap_or(shard);
-            for delay in self.links[client].0.carry(&mut self.rng) {
+            for delay in self.links[client].0.carry(&mut self.rng, self.now, data.len()) {
                 self.schedule(delay, Delivery::ToShard { shard, source, data: data.clone() });
             }
         }
@@ -409,7 +409,7 @@ impl World {
         let Some(client) = self.clients.iter().position(|client| client.address == destination) else {
             return;
         };
-        for delay in self.links[client].1.carry(&mut self.rng) {
+        for delay in self.links[client].1.carry(&mut self.rng, self.now, data.len()) {
             let source = server_address(shard);
             self.schedule(delay, Delivery::ToClient { client, source, data: data.to_vec() });
         }

@@ -1,6 +1,7 @@
-//! A seeded network: delay, jitter, loss, duplication, reordering. One [`Path`] per direction of a client's link.
+//! A seeded network: delay, loss, duplication, reordering, a rate with a queue before it. One [`Path`] per direction of
+//! a client's link.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -18,6 +19,12 @@ pub struct Path {
     pub reorder: f64,
     /// How long a datagram that is held back takes in addition.
     pub hold: Duration,
+    /// Bits per second that fit through, 0 any number.
+    pub rate_bps: u64,
+    /// What would wait longer than that for its turn is lost.
+    pub queue: Duration,
+    /// When what waits has gone through.
+    free: Option<Instant>,
 }
 
 impl Path {
@@ -26,16 +33,38 @@ impl Path {
         Self { delay, ..Self::default() }
     }
 
-    /// When the copies of one datagram arrive: none if it is lost, two if it is duplicated.
-    pub fn carry(&self, rng: &mut SmallRng) -> Vec<Duration> {
+    /// A path of a rate, with a queue of 250 ms before it.
+    pub fn with_rate(delay: Duration, rate_kbps: u64) -> Self {
+        let queue = Duration::from_millis(250);
+        Self { delay, rate_bps: rate_kbps * 1000, queue, ..Self::default() }
+    }
+
+    /// After how long the copies of one datagram arrive: none if it is lost, two if it is duplicated.
+    pub fn carry(&mut self, rng: &mut SmallRng, now: Instant, bytes: usize) -> Vec<Duration> {
         if rng.random_bool(self.loss) {
             return Vec::new();
         }
+        let Some(waited) = self.wait(now, bytes) else { return Vec::new() };
         let held = if rng.random_bool(self.reorder) { self.hold } else { Duration::ZERO };
-        let arrival = self.delay + held;
+        let arrival = waited + self.delay + held;
         if rng.random_bool(self.duplicate) {
             return vec![arrival, arrival + Duration::from_micros(50)];
         }
         vec![arrival]
+    }
+
+    /// Until a datagram has gone through, `None` if the queue is full.
+    fn wait(&mut self, now: Instant, bytes: usize) -> Option<Duration> {
+        if self.rate_bps == 0 {
+            return Some(Duration::ZERO);
+        }
+        let begins = self.free.map_or(now, |free| free.max(now));
+        if begins - now > self.queue {
+            return None;
+        }
+        // IP and UDP headers fill the link, too.
+        let ends = begins + Duration::from_micros((bytes as u64 + 28) * 8_000_000 / self.rate_bps);
+        self.free = Some(ends);
+        Some(ends - now)
     }
 }

@@ -1,0 +1,128 @@
+//! What a subscriber gets over a link that does not carry everything.
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::World;
+use harness::network::Path;
+use sfu_protocol::{Event, TrackSid};
+
+/// Bytes of an ordinary frame: 0.12, 0.48 and 1.7 Mbit/s at 30 frames a second.
+const LAYERS: [(&str, usize); 3] = [("q", 500), ("h", 2000), ("f", 7000)];
+const HALF_RTT: Duration = Duration::from_millis(25);
+
+/// A publisher of three layers that has run for a while, and somebody who joins over that link.
+fn joined(seed: u64, link: Path) -> (World, usize, TrackSid, usize) {
+    let mut world = World::new(seed, 1);
+    let ana = world.join("ana", 0, HALF_RTT);
+    let video = world.publish_video(ana, &LAYERS);
+    world.run(Duration::from_secs(5));
+    let ben = world.join("ben", 0, HALF_RTT);
+    world.links[ben].1 = link;
+    world.connect(ben);
+    assert!(world.run_until(Duration::from_secs(3), |world| world.clients[ben].connected.is_some()));
+    (world, ben, video, ana)
+}
+
+/// The layers of the frames that came in the last while.
+fn layers_lately(world: &World, client: usize, video: &TrackSid, while_: Duration) -> Vec<u8> {
+    let from = world.now - while_;
+    let frames = world.clients[client].frames_of(video);
+    frames.iter().filter(|frame| frame.at >= from).map(|frame| frame.layer).collect()
+}
+
+#[test]
+fn an_open_link_has_a_picture_at_once_and_the_top_layer_soon() {
+    for seed in 0..10 {
+        let (mut world, ben, video, _) = joined(seed, Path::with_rate(HALF_RTT, 10_000));
+        let connected = world.clients[ben].connected.expect("connected");
+        world.run(Duration::from_secs(5));
+        let frames = world.clients[ben].frames_of(&video);
+        let first = frames.first().expect("a picture").at - connected;
+        let top = frames.iter().find(|frame| frame.layer == 2).map(|frame| frame.at - connected);
+        println!("first picture {first:?}, top layer {top:?}");
+        assert!(first <= Duration::from_millis(400), "{first:?}");
+        assert!(top.is_some_and(|top| top <= Duration::from_secs(1)), "{top:?}");
+        assert!(frames.iter().all(|frame| frame.intact), "nothing was lost by the climb");
+    }
+}
+
+#[test]
+fn a_narrow_link_has_a_picture_as_soon_and_is_not_flooded() {
+    for seed in 0..10 {
+        let (mut world, ben, video, _) = joined(seed, Path::with_rate(HALF_RTT, 600));
+        let connected = world.clients[ben].connected.expect("connected");
+        world.run(Duration::from_secs(10));
+        let frames = world.clients[ben].frames_of(&video);
+        let first = frames.first().expect("a picture").at - connected;
+        assert!(first <= Duration::from_millis(400), "{first:?}");
+        let gaps = frames.windows(2).map(|pair| pair[1].at - pair[0].at);
+        let longest = gaps.max().expect("frames");
+        println!("first picture {first:?}, longest gap {longest:?}");
+        assert!(longest <= Duration::from_millis(500), "{longest:?}");
+        let lately = layers_lately(&world, ben, &video, Duration::from_secs(3));
+        assert!(lately.len() > 80 && lately.iter().all(|layer| *layer <= 1), "{lately:?}");
+    }
+}
+
+#[test]
+fn a_link_that_narrows_gets_less_and_more_again_when_it_widens() {
+    for seed in 0..5 {
+        let (mut world, ben, video, _) = joined(seed, Path::with_rate(HALF_RTT, 3_000));
+        world.run(Duration::from_secs(15));
+        let before = layers_lately(&world, ben, &video, Duration::from_secs(1));
+        assert!(before.iter().all(|layer| *layer == 2), "{before:?}");
+        world.links[ben].1 = Path::with_rate(HALF_RTT, 400);
+        world.run(Duration::from_secs(6));
+        let narrow = layers_lately(&world, ben, &video, Duration::from_secs(2));
+        assert!(narrow.len() > 50 && narrow.iter().all(|layer| *layer == 0), "{narrow:?}");
+        world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
+        let top = |world: &World| layers_lately(world, ben, &video, Duration::from_millis(50)).contains(&2);
+        let from = world.now;
+        assert!(world.run_until(Duration::from_secs(15), top), "the top layer again");
+        println!("top layer again after {:?}", world.now - from);
+    }
+}
+
+#[test]
+fn a_link_too_narrow_for_any_picture_keeps_the_sound_and_says_so() {
+    let mut world = World::new(3, 1);
+    let ana = world.join("ana", 0, HALF_RTT);
+    let video = world.publish_video(ana, &[("", 4000)]);
+    let audio = world.publish_audio(ana);
+    world.run(Duration::from_secs(3));
+    let ben = world.join("ben", 0, HALF_RTT);
+    world.links[ben].1 = Path::with_rate(HALF_RTT, 250);
+    world.connect(ben);
+    world.run(Duration::from_secs(20));
+    let paused = world
+        .events
+        .iter()
+        .any(|(_, event)| matches!(event, Event::StreamState { track, paused: true, .. } if *track == video));
+    assert!(paused, "the subscriber is told");
+    let from = world.now - Duration::from_secs(5);
+    let heard = world.clients[ben].frames_of(&audio).iter().filter(|frame| frame.at >= from).count();
+    assert!(heard > 245, "{heard} of 250 packets of sound");
+}
+
+#[test]
+fn a_publisher_is_told_what_is_wanted() {
+    let (mut world, ben, video, _) = joined(7, Path::with_rate(HALF_RTT, 10_000));
+    world.run(Duration::from_secs(5));
+    let wanted = |world: &World| {
+        let told = world.events.iter().rev().find_map(|(_, event)| match event {
+            Event::SubscribedQuality { track, codecs, .. } if *track == video => Some(codecs[0].highest),
+            _ => None,
+        });
+        told.expect("told")
+    };
+    assert_eq!(wanted(&world), Some(sfu_protocol::LayerQuality::High));
+    let small = sfu_protocol::TrackDemand { width: 300, height: 170, ..Default::default() };
+    world.set_demand(ben, &video, small);
+    world.run(Duration::from_millis(500));
+    assert_eq!(wanted(&world), Some(sfu_protocol::LayerQuality::Low));
+    world.leave(ben);
+    world.run(Duration::from_millis(500));
+    assert_eq!(wanted(&world), None);
+}
