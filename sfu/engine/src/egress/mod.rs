@@ -130,10 +130,19 @@ impl Egress {
 
     /// A subscription has its media section. Returns its place.
     pub fn add(&mut self, now: Instant, subscription: Subscription) -> usize {
-        if subscription.transport_feedback {
+        if subscription.transport_feedback || subscription.remb {
             self.bandwidth.get_or_insert_with(|| Box::new(Bandwidth::new(now, EstimatorConfig::default())));
         }
         self.subscriptions.insert(subscription)
+    }
+
+    /// The subscriber says what it takes. Browsers say so, and far too little, even where they report what arrives: it
+    /// counts only where nothing better was agreed.
+    pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
+        let reported = self.subscriptions.iter().any(|(_, subscription)| subscription.transport_feedback);
+        if let Some(bandwidth) = self.bandwidth.as_mut().filter(|_| !reported) {
+            bandwidth.on_remb(now, bitrate);
+        }
     }
 
     /// The way to the subscriber, if that reports about it.

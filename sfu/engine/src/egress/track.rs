@@ -43,6 +43,8 @@ pub struct Subscription {
     pub(super) payload_types: Vec<EgressPayload>,
     /// The subscriber says which packets arrived, and when.
     pub(super) transport_feedback: bool,
+    /// The subscriber says how much it takes.
+    pub(super) remb: bool,
     pub(super) select: LayerSelect,
     pub(super) rewrite: Rewrite,
     pub(super) sent: SentLog,
@@ -87,6 +89,8 @@ pub struct NewSubscription {
     pub payload_types: Vec<EgressPayload>,
     /// Transport-wide feedback was agreed.
     pub transport_feedback: bool,
+    /// The receiver's own estimate was agreed.
+    pub remb: bool,
     /// Now.
     pub began: Instant,
     /// Where its sequence numbers begin.
@@ -122,6 +126,7 @@ impl Subscription {
             repair: new.repair,
             payload_types: new.payload_types,
             transport_feedback: new.transport_feedback,
+            remb: new.remb,
             select: LayerSelect::new(new.kind),
             rewrite: Rewrite::new(new.first_sequence, new.first_timestamp),
             sent: SentLog::default(),

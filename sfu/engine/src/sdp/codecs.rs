@@ -51,6 +51,11 @@ impl NegotiatedCodec {
         self.feedback.contains(&"nack")
     }
 
+    /// Whether the receiver's own estimate (`goog-remb`) was agreed.
+    pub fn remb(&self) -> bool {
+        self.feedback.contains(&"goog-remb")
+    }
+
     /// Whether `transport-cc` was agreed.
     pub fn transport_cc(&self) -> bool {
         self.feedback.contains(&"transport-cc")

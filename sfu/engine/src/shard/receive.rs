@@ -132,7 +132,10 @@ impl Shard {
                 self.on_bandwidth(now, index, |bandwidth| bandwidth.on_feedback(now, &feedback));
             }
             Rtcp::Remb { bitrate, .. } => {
-                self.on_bandwidth(now, index, |bandwidth| bandwidth.on_remb(now, bitrate));
+                if let Some(peer) = self.peers.get_mut(index.0) {
+                    peer.egress.on_remb(now, bitrate);
+                    self.on_estimate(now, index);
+                }
             }
             // A goodbye changes nothing that the media section does not.
             Rtcp::Malformed(_) => self.stats.drop(Drop::BadRtcp),

@@ -111,6 +111,7 @@ impl Shard {
                 repair: section.rtx_ssrc,
                 payload_types,
                 transport_feedback,
+                remb: section.codecs.iter().any(NegotiatedCodec::remb),
                 began: now,
                 first_sequence: self.rng.random(),
                 first_timestamp: self.rng.random(),
