@@ -254,7 +254,7 @@ impl Estimator {
             self.conclude(now, Cause::Silence);
         }
         let queue = self.queue.millis();
-        let quiet = queue < CALM + self.queue.jitter_millis()
+        let quiet = queue < CALM
             && !self.rate.is_draining()
             && !self.silence.is_active()
             && !self.contention.is_active();
@@ -555,13 +555,13 @@ const PROBE_AFTER_DROP: f64 = 3.0;
 const FILLED_GAIN: f64 = 1.4;
 /// Queues, in milliseconds: with less than this a rising trend is jitter;
 const CONFIRM: f64 = 8.0;
-const RISING: f64 = 20.0;
+const RISING: f64 = 15.0;
 /// more than this is too much even if it does not grow;
-const QUEUE_LIMIT: f64 = 40.0;
+const QUEUE_LIMIT: f64 = 35.0;
 /// the same while a burst of ours may be its cause;
 const DISTURBED_LIMIT: f64 = 80.0;
 const START_LIMIT: f64 = 200.0;
 /// loss together with this much is congestion;
 const QUEUED: f64 = 20.0;
 /// less than this, and some jitter, is no queue.
-const CALM: f64 = 12.0;
+const CALM: f64 = 15.0;
