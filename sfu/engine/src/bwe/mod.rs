@@ -253,8 +253,7 @@ impl Estimator {
         if self.silence.update(seconds, self.rtt.unwrap_or(DEFAULT_RTT)) {
             self.conclude(now, Cause::Silence);
         }
-        let queue = self.queue.millis();
-        let quiet = queue < CALM
+        let quiet = self.queue.sure_millis() < CALM
             && !self.rate.is_draining()
             && !self.silence.is_active()
             && !self.contention.is_active();
@@ -267,6 +266,7 @@ impl Estimator {
             calm: quiet && self.is_calm(seconds),
             beyond: self.rate.is_beyond_capacity(),
             jitter: self.queue.jitter_millis(),
+            loss: self.loss.ratio(),
             capacity: self.rate.capacity(),
             before_drop: self.before_drop.map(|(rate, _)| rate),
         };
@@ -329,7 +329,7 @@ impl Estimator {
         if self.silence.on_heard() {
             cause = Some(self.after_silence(seconds, received, lost));
         }
-        while let Some(outcome) = self.probe.outcome(seconds, rtt) {
+        while let Some(outcome) = self.probe.outcome(seconds, rtt, self.loss.inherent()) {
             cause = self.on_outcome(seconds, outcome).or(cause);
         }
         let decided = self.decide(seconds, rtt, disturbed);
@@ -408,7 +408,8 @@ impl Estimator {
         let before = self.rate.rate();
         let step = self.rate.update(&input);
         let gave_way = (step == Step::GaveWay).then_some(before);
-        if let Some(back) = self.contention.update(now, queue, gave_way, self.rate.rate()) {
+        if let Some(back) = self.contention.update(now, self.queue.sure_millis(), gave_way, self.rate.rate())
+        {
             self.rate.set(back);
         }
         let fell = matches!(step, Step::Decreased | Step::GaveWay);
@@ -555,13 +556,13 @@ const PROBE_AFTER_DROP: f64 = 3.0;
 const FILLED_GAIN: f64 = 1.4;
 /// Queues, in milliseconds: with less than this a rising trend is jitter;
 const CONFIRM: f64 = 8.0;
-const RISING: f64 = 15.0;
+const RISING: f64 = 20.0;
 /// more than this is too much even if it does not grow;
-const QUEUE_LIMIT: f64 = 35.0;
+const QUEUE_LIMIT: f64 = 40.0;
 /// the same while a burst of ours may be its cause;
 const DISTURBED_LIMIT: f64 = 80.0;
 const START_LIMIT: f64 = 200.0;
 /// loss together with this much is congestion;
 const QUEUED: f64 = 20.0;
 /// less than this, and some jitter, is no queue.
-const CALM: f64 = 15.0;
+const CALM: f64 = 12.0;

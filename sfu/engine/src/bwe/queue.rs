@@ -53,15 +53,16 @@ impl QueueDelay {
         self.jitter += (above - self.jitter) * gain;
     }
 
-    /// The delay of the queue that stands, in milliseconds: single late packets do not count. The lowest of few
-    /// packets is above the lowest of many by about the jitter, so that much is no queue.
+    /// The delay of the queue that stands, in milliseconds: single late packets do not count.
     pub fn millis(&self) -> f64 {
         let (short, base) = (self.short[0].min(self.short[1]), self.lowest());
-        if base == NONE || short == NONE {
-            return 0.0;
-        }
-        let above = short.saturating_sub(base) as f64 / 1000.0;
-        (above - (self.jitter_millis() * ALLOWED).min(MOST_ALLOWED)).max(0.0)
+        if base == NONE || short == NONE { 0.0 } else { short.saturating_sub(base) as f64 / 1000.0 }
+    }
+
+    /// The same, less the jitter: the lowest of few packets is above the lowest of many by about that much. For
+    /// telling whether there is no queue at all.
+    pub fn sure_millis(&self) -> f64 {
+        (self.millis() - self.jitter_millis().min(MOST_ALLOWED)).max(0.0)
     }
 
     /// How far single packets stray, in milliseconds.
@@ -92,8 +93,7 @@ const SHORT_SPAN: i64 = 50_000;
 /// A change that no queue explains.
 const JUMP: i64 = 10_000_000;
 const JITTER_GAIN: f64 = 1.0 / 128.0;
-/// Share of the jitter that is taken off, and how many milliseconds at most.
-const ALLOWED: f64 = 1.0;
+/// How many milliseconds of jitter are taken off at most.
 const MOST_ALLOWED: f64 = 15.0;
 
 #[cfg(test)]

@@ -11,4 +11,4 @@ mod trace;
 
 use std::ops::RangeInclusive;
 
-const SEEDS: RangeInclusive<u64> = 1..=30;
+const SEEDS: RangeInclusive<u64> = 1..=10;
