@@ -253,8 +253,7 @@ impl Estimator {
         if self.silence.update(seconds, self.rtt.unwrap_or(DEFAULT_RTT)) {
             self.conclude(now, Cause::Silence);
         }
-        let queue = self.queue.millis();
-        let quiet = queue < CALM + self.queue.jitter_millis()
+        let quiet = self.queue.sure_millis() < CALM
             && !self.rate.is_draining()
             && !self.silence.is_active()
             && !self.contention.is_active();
@@ -267,6 +266,7 @@ impl Estimator {
             calm: quiet && self.is_calm(seconds),
             beyond: self.rate.is_beyond_capacity(),
             jitter: self.queue.jitter_millis(),
+            loss: self.loss.ratio(),
             capacity: self.rate.capacity(),
             before_drop: self.before_drop.map(|(rate, _)| rate),
         };
@@ -329,7 +329,7 @@ impl Estimator {
         if self.silence.on_heard() {
             cause = Some(self.after_silence(seconds, received, lost));
         }
-        while let Some(outcome) = self.probe.outcome(seconds, rtt) {
+        while let Some(outcome) = self.probe.outcome(seconds, rtt, self.loss.inherent()) {
             cause = self.on_outcome(seconds, outcome).or(cause);
         }
         let decided = self.decide(seconds, rtt, disturbed);
@@ -408,7 +408,8 @@ impl Estimator {
         let before = self.rate.rate();
         let step = self.rate.update(&input);
         let gave_way = (step == Step::GaveWay).then_some(before);
-        if let Some(back) = self.contention.update(now, queue, gave_way, self.rate.rate()) {
+        if let Some(back) = self.contention.update(now, self.queue.sure_millis(), gave_way, self.rate.rate())
+        {
             self.rate.set(back);
         }
         let fell = matches!(step, Step::Decreased | Step::GaveWay);

@@ -59,6 +59,8 @@ pub(super) struct Situation {
     pub beyond: bool,
     /// In milliseconds.
     pub jitter: f64,
+    /// The share of packets lost lately.
+    pub loss: f64,
     /// The capacity seen, if any.
     pub capacity: Option<f64>,
     /// Where the estimate stood before it fell.
@@ -225,8 +227,8 @@ impl ProbeControl {
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
         let time = (SHORTEST + situation.jitter * PER_JITTER).min(LONGEST) / 1000.0;
         let rate = Bitrate::from_bps(rate as u64);
-        let probe =
-            Probe { cluster, rate, size: rate.over(Duration::from_secs_f64(time)), packets: FEWEST_PACKETS };
+        let packets = (FEWEST_PACKETS as f64 / (1.0 - situation.loss.clamp(0.0, 0.5))).ceil() as usize;
+        let probe = Probe { cluster, rate, size: rate.over(Duration::from_secs_f64(time)), packets };
         self.active = Some(Cluster {
             probe,
             estimate: situation.estimate,
@@ -271,8 +273,9 @@ impl ProbeControl {
         }
     }
 
-    /// What the oldest burst that is complete has shown. `rtt` and `now` in seconds.
-    pub fn outcome(&mut self, now: f64, rtt: f64) -> Option<Outcome> {
+    /// What the oldest burst that is complete has shown. `rtt` and `now` in seconds; `inherent`: the share of
+    /// packets that the path loses whatever is sent.
+    pub fn outcome(&mut self, now: f64, rtt: f64, inherent: f64) -> Option<Outcome> {
         let place = self.waiting.iter().rposition(|cluster| {
             cluster.is_some_and(|cluster| {
                 let told = cluster.received.packets + cluster.lost >= cluster.sent_packets;
@@ -281,13 +284,22 @@ impl ProbeControl {
         })?;
         let cluster = self.waiting.get_mut(place)?.take()?;
         self.disturbed_until = now + SETTLING;
-        let outcome = cluster.outcome();
-        self.plan(&cluster, outcome, now);
+        let outcome = cluster.outcome(inherent);
+        self.plan(&cluster, outcome, now, inherent);
         outcome
     }
 
     /// What comes next, given what this one showed.
-    fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64) {
+    fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64, inherent: f64) {
+        if outcome.is_none() {
+            // Too little of it arrived to tell.
+            if self.phase == Phase::Climb {
+                self.phase = Phase::Steady;
+            }
+            self.urgent = inherent > LOSSY;
+            self.not_before = now + if self.urgent { AGAIN } else { self.interval };
+            return;
+        }
         let asked = cluster.probe.rate.bps() as f64;
         let success = outcome.is_some_and(|outcome| !outcome.filled && outcome.rate > asked * 0.7);
         self.boldness = if success { (self.boldness * 1.3).min(BOLDEST) } else { LEAST_BOLD };
@@ -326,16 +338,20 @@ impl Cluster {
         sent.saturating_sub(first) as f64 > length / 2.0
     }
 
-    fn outcome(&self) -> Option<Outcome> {
+    fn outcome(&self, inherent: f64) -> Option<Outcome> {
         let received = &self.received;
-        if received.packets < FEWEST_PACKETS - 1 || received.packets * 10 < self.sent_packets * 6 {
+        if received.packets < FEWEST_PACKETS - 1 || received.packets * 2 < self.sent_packets {
             return None;
         }
         let sent = received.sent.rate()?;
         // All in one tick: faster than can be told.
         let arrived = received.arrived.rate().unwrap_or(f64::MAX);
         let filled = arrived < sent * FILLED && received.waited(sent / arrived - 1.0);
-        let rate = if filled { arrived * CAUTION } else { sent };
+        // What was lost for other reasons than lack of room has passed the narrowest link, or would have.
+        let loss = 1.0 - received.packets as f64 / self.sent_packets.max(1) as f64;
+        let chance = if inherent > LOSSY { UNRELATED } else { 0.0 };
+        let passed = if loss <= inherent + chance { 1.0 - loss } else { 1.0 };
+        let rate = if filled { arrived * CAUTION } else { sent / passed.max(0.5) };
         Some(Outcome { rate: rate.min(self.probe.rate.bps() as f64 * 1.1), filled })
     }
 }
@@ -409,6 +425,7 @@ const LONGEST_INTERVAL: f64 = 6.0;
 /// Of what is wanted: a layer is switched to only with some room left.
 const HEADROOM: f64 = 1.25;
 /// Between two successes. Others that share the link get their turn.
+const AGAIN: f64 = 0.5;
 const NEXT: f64 = 0.0;
 const BOLDEST: f64 = 2.0;
 const LEAST_BOLD: f64 = 1.5;
@@ -417,5 +434,9 @@ const FILLED: f64 = 0.9;
 /// Share of the wait that a rate tells of that must be seen, and how many microseconds at least.
 const EVIDENT: f64 = 0.25;
 const LEAST_EVIDENT: f64 = 4_000.0;
+/// A burst may lose this much more than what the path loses by itself, by chance.
+const UNRELATED: f64 = 0.15;
+/// A path that loses more than this does so by itself.
+const LOSSY: f64 = 0.02;
 /// Share of a filled link's measured rate to rely on.
 const CAUTION: f64 = 0.85;

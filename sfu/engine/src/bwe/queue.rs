@@ -48,13 +48,21 @@ impl QueueDelay {
         }
         self.short[0] = self.short[0].min(delay);
         let above = delay.saturating_sub(self.short[0].min(self.short[1])) as f64;
-        self.jitter += (above - self.jitter) * JITTER_GAIN;
+        // A queue that grows within a span looks like jitter: up slowly, down faster.
+        let gain = if above > self.jitter { JITTER_GAIN } else { 3.0 * JITTER_GAIN };
+        self.jitter += (above - self.jitter) * gain;
     }
 
     /// The delay of the queue that stands, in milliseconds: single late packets do not count.
     pub fn millis(&self) -> f64 {
         let (short, base) = (self.short[0].min(self.short[1]), self.lowest());
         if base == NONE || short == NONE { 0.0 } else { short.saturating_sub(base) as f64 / 1000.0 }
+    }
+
+    /// The same, less the jitter: the lowest of few packets is above the lowest of many by about that much. For
+    /// telling whether there is no queue at all.
+    pub fn sure_millis(&self) -> f64 {
+        (self.millis() - self.jitter_millis().min(MOST_ALLOWED)).max(0.0)
     }
 
     /// How far single packets stray, in milliseconds.
@@ -84,7 +92,9 @@ const BASE_SPANS: usize = 6;
 const SHORT_SPAN: i64 = 50_000;
 /// A change that no queue explains.
 const JUMP: i64 = 10_000_000;
-const JITTER_GAIN: f64 = 1.0 / 64.0;
+const JITTER_GAIN: f64 = 1.0 / 128.0;
+/// How many milliseconds of jitter are taken off at most.
+const MOST_ALLOWED: f64 = 15.0;
 
 #[cfg(test)]
 mod tests {

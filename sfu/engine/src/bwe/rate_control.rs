@@ -47,6 +47,7 @@ pub(super) struct RateControl {
     queue: f64,
     updated: f64,
     decreased: f64,
+    jumped: f64,
 }
 
 impl RateControl {
@@ -61,6 +62,7 @@ impl RateControl {
             queue: 0.0,
             updated: 0.0,
             decreased: -10.0,
+            jumped: -10.0,
         }
     }
 
@@ -101,6 +103,7 @@ impl RateControl {
     /// Puts the rate where something else than the queue says it is.
     pub fn set(&mut self, rate: f64) {
         self.rate = rate.clamp(self.min, self.max);
+        self.jumped = self.updated;
         if self.capacity.is_below(self.rate) {
             self.capacity = Capacity::default();
         }
@@ -174,7 +177,7 @@ impl RateControl {
             self.capacity = Capacity::default();
         }
         let near = self.capacity.mean.is_some() || input.contended;
-        let calm = (input.now - self.decreased - LONG_CALM).clamp(0.0, 10.0);
+        let calm = (input.now - self.decreased.max(self.jumped) - LONG_CALM).clamp(0.0, 10.0);
         let calm = if input.contended { 0.0 } else { calm };
         let step = if near {
             additive(self.rate) * (1.0 + calm / CALM_GAIN) * elapsed
@@ -242,7 +245,7 @@ const DRAIN_TIME: f64 = 1.0;
 /// Time beyond the round trip in which a decrease shows.
 const PATIENCE: f64 = 0.15;
 /// Per second.
-const MULTIPLICATIVE: f64 = 0.12;
+const MULTIPLICATIVE: f64 = 0.08;
 /// Share of the rate that must arrive for the link to be said to deliver it.
 const DELIVERED: f64 = 0.88;
 /// How much more than the smoothed capacity is surely more.
