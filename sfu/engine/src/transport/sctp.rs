@@ -52,14 +52,32 @@ pub enum DataError {
 
 /// Something that the owner has to know.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum SctpEvent {
-    Open { channel: ChannelId, label: String },
-    Message { channel: ChannelId, binary: bool, payload: Bytes },
-    Closed { channel: ChannelId },
+pub enum SctpEvent {
+    /// Both ends know of a channel.
+    Open {
+        /// Which.
+        channel: ChannelId,
+        /// Its label, which may be empty.
+        label: String,
+    },
+    /// A whole message.
+    Message {
+        /// On which channel.
+        channel: ChannelId,
+        /// As bytes, not as text.
+        binary: bool,
+        /// What it says.
+        payload: Bytes,
+    },
+    /// A channel is gone.
+    Closed {
+        /// Which.
+        channel: ChannelId,
+    },
 }
 
 /// Associations and channels of one peer.
-pub(super) struct Sctp {
+pub struct Sctp {
     role: DtlsRole,
     endpoint: Endpoint,
     /// More than one only before one is established.
@@ -80,7 +98,8 @@ pub(super) struct Sctp {
 }
 
 impl Sctp {
-    pub(super) fn new(role: DtlsRole, limits: &Limits) -> Self {
+    /// Nothing is there until DTLS is. A server waits, a client begins at [`start`](Self::start).
+    pub fn new(role: DtlsRole, limits: &Limits) -> Self {
         let server = ServerConfig::new(transport_config(limits));
         let mut endpoint = EndpointConfig::new();
         endpoint.max_payload_size(max_payload_size_for_mtu(MTU));
@@ -104,7 +123,7 @@ impl Sctp {
     }
 
     /// DTLS is there. A client begins.
-    pub(super) fn start(&mut self, now: Instant, limits: &Limits) {
+    pub fn start(&mut self, now: Instant, limits: &Limits) {
         if matches!(self.role, DtlsRole::Client) && self.associations.is_empty() {
             let config = ClientConfig::new(transport_config(limits));
             // It fails for a bad address only, and this one is good.
@@ -116,7 +135,7 @@ impl Sctp {
     }
 
     /// A packet out of DTLS. An error if it, or a message in it, was discarded.
-    pub(super) fn handle(&mut self, now: Instant, packet: Bytes) -> Result<(), Drop> {
+    pub fn handle(&mut self, now: Instant, packet: Bytes) -> Result<(), Drop> {
         self.contain(|sctp| sctp.handle_packet(now, packet)).unwrap_or(Err(Drop::BadData))
     }
 
@@ -169,7 +188,7 @@ impl Sctp {
 
     /// Opens a channel, in-band, as soon as the association is there. [`SctpEvent::Open`] tells when the peer
     /// knows of it.
-    pub(super) fn open(
+    pub fn open(
         &mut self,
         now: Instant,
         label: &str,
@@ -193,7 +212,7 @@ impl Sctp {
     }
 
     /// Sends a message on an open channel.
-    pub(super) fn send(
+    pub fn send(
         &mut self,
         now: Instant,
         channel: ChannelId,
@@ -226,25 +245,29 @@ impl Sctp {
     }
 
     /// User data that waits to be sent or acknowledged, in bytes.
-    pub(super) fn buffered(&mut self) -> usize {
+    pub fn buffered(&mut self) -> usize {
         let Some((_, association)) = self.associations.first_mut() else { return 0 };
         let streams = self.channels.iter().filter_map(|channel| channel.stream);
         streams.filter_map(|stream| association.stream(stream).ok()?.buffered_amount().ok()).sum()
     }
 
-    pub(super) fn poll_transmit(&mut self) -> Option<Bytes> {
+    /// The next SCTP packet, to be sent through DTLS.
+    pub fn poll_transmit(&mut self) -> Option<Bytes> {
         self.out.pop_front()
     }
 
-    pub(super) fn poll_event(&mut self) -> Option<SctpEvent> {
+    /// What happened.
+    pub fn poll_event(&mut self) -> Option<SctpEvent> {
         self.events.pop_front()
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
         self.associations.iter().filter_map(|(_, association)| association.poll_timeout()).min()
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
             self.contain(|sctp| {
                 for (_, association) in &mut sctp.associations {

@@ -86,6 +86,11 @@ impl Handshake {
         else {
             return Ok(None);
         };
+        if !asks_for_cookie(&request.body) {
+            // rtc-dtls would give up the handshake.
+            self.inbox.suspect(self.next);
+            return Err(Verdict::Ignored);
+        }
         if self.cookies >= MAX_COOKIES {
             return Err(Verdict::Ignored);
         }
@@ -129,6 +134,14 @@ impl Handshake {
         self.flight = Flight::new(now, std::iter::from_fn(|| self.engine.transmit()).collect());
         out.extend(self.flight.datagrams().iter().cloned());
     }
+}
+
+/// Whether a HelloVerifyRequest says what it may: DTLS 1.0 or 1.2, a cookie, nothing else (RFC 6347 section
+/// 4.2.1).
+fn asks_for_cookie(body: &[u8]) -> bool {
+    let mut fields = Reader(body);
+    let version = fields.number(2);
+    matches!(version, Some(0xfeff | 0xfefd)) && fields.field(1).is_some() && fields.0.is_empty()
 }
 
 /// The random bytes of either hello.

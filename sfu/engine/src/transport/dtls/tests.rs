@@ -259,6 +259,23 @@ fn forged_records_during_the_handshake_have_no_effect_on_the_client() {
 }
 
 #[test]
+fn a_malformed_request_for_a_cookie_does_not_end_the_clients_handshake() {
+    let bodies: [&[u8]; 5] = [&[], &[0xfe, 0xff], &[0xfe, 0xff, 2, 1], &[0xfe, 0xff, 1, 1, 1], &[3, 3, 1, 1]];
+    for body in bodies {
+        let mut message = vec![record::HELLO_VERIFY_REQUEST, 0, 0, body.len() as u8, 0, 0, 0, 0, 0];
+        message.extend([0, 0, body.len() as u8]);
+        message.extend_from_slice(body);
+        let mut forged = Vec::new();
+        record::write_plain(&mut forged, HANDSHAKE, 0, &message);
+        let mut pair = pair(SrtpOffer::AeadOnly);
+        assert_eq!(pair.client.handle(pair.now, &forged), Err(Drop::BadDtls), "{body:?}");
+        pair.run(&mut |_, datagram| vec![datagram.to_vec()]);
+        assert!(pair.is_connected(), "{body:?}");
+        pair.assert_alive();
+    }
+}
+
+#[test]
 fn forged_records_after_the_handshake_are_counted_and_have_no_effect() {
     let mut rng = SmallRng::seed_from_u64(3);
     let mut pair = pair(SrtpOffer::AeadOnly);
