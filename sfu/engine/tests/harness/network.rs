@@ -24,7 +24,7 @@ pub struct Path {
     /// What would wait longer than that for its turn is lost.
     pub queue: Duration,
     /// When what waits has gone through.
-    free: Option<Instant>,
+    pub free: Option<Instant>,
 }
 
 impl Path {
