@@ -100,7 +100,7 @@ impl Client {
                 ..ConnectionSettings::default()
             }),
             add_track_requests: publisher.iter().map(|_| add_track()).collect(),
-            publisher_offer: Some(description(offer.to_sdp_string(), 1)),
+            publisher_offer: Some(description(without_reports(&offer.to_sdp_string()), 1)),
             ..JoinRequest::default()
         };
         let client = Self {
@@ -301,7 +301,7 @@ impl Client {
         let Some((offer, pending)) = changes.apply() else { return Ok(()) };
         self.offers += 1;
         self.pending = Some(pending);
-        let offer = description(offer.to_sdp_string(), self.offers);
+        let offer = description(without_reports(&offer.to_sdp_string()), self.offers);
         if let Some(signal) = &self.signal {
             // A closed connection is reported by its task.
             let _ = signal.send(signal_request::Message::Offer(offer));
@@ -393,3 +393,13 @@ pub const SAMPLE: u64 = 100;
 const MAX_RUN: usize = 60_000;
 /// A stack that wants nothing is looked at that often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+
+/// An offer without transport-wide feedback and estimates of the receiver's: these clients count most packets and hand
+/// only a sample to their stack, which therefore could not report.
+fn without_reports(offer: &str) -> String {
+    let reports = |line: &&str| {
+        let names = ["transport-wide-cc", "transport-cc", "goog-remb"];
+        !names.iter().any(|name| line.contains(name))
+    };
+    offer.lines().filter(reports).map(|line| format!("{line}\r\n")).collect()
+}

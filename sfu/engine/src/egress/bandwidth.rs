@@ -21,6 +21,9 @@ const LEAST_BURST: i64 = 2_400;
 /// IP and UDP headers, which the link carries too.
 const DATAGRAM_OVERHEAD: usize = 28;
 
+/// A subscriber that was sent something and reports nothing for this long never will.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Padding goes out in steps of this at least, or of one packet.
 const PADDING_STEP: Duration = Duration::from_millis(2);
 
@@ -35,7 +38,20 @@ pub struct Bandwidth {
     refilled: Instant,
     /// Something was found out about the link. Growth from the rate to start with is not.
     measured: bool,
+    /// When the first packet left about which nothing was heard; `None` once something was.
+    unheard: Unheard,
     burst: Option<Burst>,
+}
+
+/// Whether the subscriber does what it agreed to, and reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unheard {
+    /// Nothing was sent yet.
+    Unsent,
+    /// It was sent something since, and has not said a word.
+    Since(Instant),
+    /// It reports.
+    Heard,
 }
 
 /// A burst being sent.
@@ -56,6 +72,7 @@ impl Bandwidth {
             allocated: Bitrate::ZERO,
             refilled: now,
             measured: false,
+            unheard: Unheard::Unsent,
             burst: None,
         }
     }
@@ -70,7 +87,13 @@ impl Bandwidth {
         self.measured
     }
 
+    /// Whether the subscriber agreed to report and never does: then nothing can be known.
+    pub fn is_mute(&self, now: Instant) -> bool {
+        matches!(self.unheard, Unheard::Since(since) if now.saturating_duration_since(since) > PATIENCE)
+    }
+
     fn note(&mut self) {
+        self.unheard = Unheard::Heard;
         self.measured |=
             !matches!(self.last_change().cause, Cause::Start | Cause::Growth | Cause::Drained | Cause::Heard);
     }
@@ -114,6 +137,9 @@ impl Bandwidth {
     /// A packet of `bytes` left, under this number.
     pub fn on_sent(&mut self, now: Instant, number: ExtendedSequence, bytes: usize) {
         let bytes = bytes + DATAGRAM_OVERHEAD;
+        if self.unheard == Unheard::Unsent {
+            self.unheard = Unheard::Since(now);
+        }
         let cluster = self.burst.as_ref().map(|burst| burst.probe.cluster);
         self.estimator.on_sent(now, number, bytes, cluster);
         self.allowance -= bytes as i64;

@@ -178,8 +178,8 @@ impl Egress {
 
     /// What the link carries, as far as that is known; while nothing is, at least `blind`. Without reports about it,
     /// each subscription gets what it asks for.
-    pub fn capacity(&self, blind: Bitrate) -> Capacity {
-        let Some(bandwidth) = &self.bandwidth else {
+    pub fn capacity(&self, blind: Bitrate, now: Instant) -> Capacity {
+        let Some(bandwidth) = self.bandwidth.as_ref().filter(|bandwidth| !bandwidth.is_mute(now)) else {
             return Capacity { estimate: Bitrate::MAX, probed: Bitrate::MAX };
         };
         let change = bandwidth.last_change();

@@ -73,7 +73,7 @@ impl Shard {
                 })
             })
             .collect();
-        let capacity = peer.egress.capacity(lowest(&candidates).min(BLIND));
+        let capacity = peer.egress.capacity(lowest(&candidates).min(BLIND), now);
         let (scratch, decisions) = (&mut allocation.scratch, &mut allocation.decisions);
         let outcome = allocate(capacity, &candidates, now, scratch, decisions);
         drop(candidates);
