@@ -16,6 +16,7 @@
 
 mod acked;
 mod app_limited;
+mod ccfb;
 mod contention;
 mod delay;
 mod loss;
@@ -30,10 +31,12 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use crate::rtp::rtcp::{DELTA_TICK, TransportFeedback};
-use crate::units::{Bitrate, ExtendedSequence};
+use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 
 use acked::AckedRate;
 use app_limited::AppLimited;
+use ccfb::StreamIndex;
+pub use ccfb::{CongestionFeedback, CongestionFeedbackError, PacketReport};
 use contention::Contention;
 use delay::{DelayDetector, Trend};
 use loss::{Evidence, LossControl, Verdict};
@@ -106,6 +109,8 @@ pub struct Estimator {
     config: EstimatorConfig,
     epoch: Instant,
     history: SentHistory,
+    /// For subscribers that report by source and RTP sequence number.
+    streams: StreamIndex,
     /// Of the message being read; kept for its memory.
     results: Vec<PacketResult>,
     clock: RemoteClock,
@@ -137,6 +142,7 @@ impl Estimator {
             config,
             epoch: now,
             history: SentHistory::new(),
+            streams: StreamIndex::new(),
             results: Vec::new(),
             clock: RemoteClock::default(),
             acked: AckedRate::new(),
@@ -230,6 +236,33 @@ impl Estimator {
         {
             self.acked.on_gap(arrival, unknown);
         }
+        self.digest(now);
+    }
+
+    /// Besides [`on_sent`](Self::on_sent), for subscribers that send congestion control feedback: which source and
+    /// RTP sequence number the packet has.
+    pub fn on_sent_stream(&mut self, ssrc: Ssrc, rtp_sequence: u16, sequence: ExtendedSequence) {
+        self.streams.insert(ssrc, rtp_sequence, sequence);
+    }
+
+    /// Congestion control feedback (RFC 8888).
+    pub fn on_congestion_feedback(&mut self, now: Instant, feedback: &CongestionFeedback<'_>) {
+        self.results.clear();
+        let written = self.clock.extend(feedback.timestamp());
+        for report in feedback.packets().take(MOST_REPORTS) {
+            let Some(sequence) = self.streams.find(report.ssrc, report.sequence) else { continue };
+            match report.age {
+                Some(age) => {
+                    let units = written.saturating_sub(i64::from(age) * 64);
+                    let arrival = units.saturating_mul(15_625) / 1024;
+                    self.history.receive(sequence, arrival, &mut self.results);
+                }
+                // Arrived, but nobody knows when: no measure of anything.
+                None if report.received => self.history.dismiss(sequence),
+                None => self.history.lose(sequence, &mut self.results),
+            }
+        }
+        self.results.sort_unstable_by_key(|result| result.sent);
         self.digest(now);
     }
 
@@ -538,6 +571,8 @@ impl Silence {
 
 /// In bits per second; beyond it nothing is told apart.
 const MOST: u64 = 10_000_000_000;
+/// Packets that one message is read for at most.
+const MOST_REPORTS: usize = 8192;
 const MICROS_PER_TICK: i64 = DELTA_TICK.as_micros() as i64;
 /// In seconds.
 const DEFAULT_RTT: f64 = 0.1;
@@ -549,7 +584,7 @@ const SILENT_SHARE: f64 = 0.6;
 const MOST_SILENT_STEPS: u32 = 8;
 const AFTER_OUTAGE: f64 = 0.7;
 const SETTLING: f64 = 0.3;
-const CALM_AFTER: f64 = 5.0;
+const CALM_AFTER: f64 = 6.0;
 const SOONEST_CALM: f64 = 1.5;
 const PROBE_AFTER_DROP: f64 = 3.0;
 /// A burst that filled the link may have taken from others what it got: only much more counts.
@@ -560,7 +595,7 @@ const RISING: f64 = 20.0;
 /// more than this is too much even if it does not grow;
 const QUEUE_LIMIT: f64 = 40.0;
 /// the same while a burst of ours may be its cause;
-const DISTURBED_LIMIT: f64 = 80.0;
+const DISTURBED_LIMIT: f64 = 70.0;
 const START_LIMIT: f64 = 200.0;
 /// loss together with this much is congestion;
 const QUEUED: f64 = 20.0;
