@@ -24,9 +24,7 @@ mod probe;
 mod queue;
 mod rate_control;
 mod sent_history;
-
-#[cfg(test)]
-mod tests;
+mod silence;
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +42,8 @@ pub use probe::{ClusterId, Probe};
 use probe::{ProbeControl, Situation};
 use queue::QueueDelay;
 use rate_control::{Input, RateControl, Step};
-use sent_history::{PacketResult, SentHistory};
+use sent_history::{PacketResult, RemoteClock, SentHistory};
+use silence::Silence;
 
 /// What an estimator begins with and stays within.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -503,72 +502,6 @@ impl Estimator {
     }
 }
 
-/// The receiver's clock, extended past the 32 bits of its ticks.
-#[derive(Debug, Default)]
-struct RemoteClock {
-    last: Option<i64>,
-}
-
-impl RemoteClock {
-    fn extend(&mut self, ticks: u32) -> i64 {
-        let last = self.last.unwrap_or(i64::from(ticks));
-        let distance = ticks.wrapping_sub(last as u32) as i32;
-        let extended = last.saturating_add(i64::from(distance));
-        self.last = Some(extended);
-        extended
-    }
-}
-
-/// Whether the subscriber is heard of while packets go out to it. Times in seconds.
-#[derive(Debug, Default)]
-struct Silence {
-    heard: bool,
-    /// The first packet sent since something was heard.
-    since: Option<f64>,
-    steps: u32,
-}
-
-impl Silence {
-    fn was_heard(&self) -> bool {
-        self.heard
-    }
-
-    fn is_active(&self) -> bool {
-        self.steps > 0
-    }
-
-    fn on_sent(&mut self, now: f64) {
-        self.since.get_or_insert(now);
-    }
-
-    /// True: it was silent before.
-    fn on_heard(&mut self) -> bool {
-        let was_silent = self.is_active();
-        *self = Self { heard: true, since: None, steps: 0 };
-        was_silent
-    }
-
-    /// When the next step is due.
-    fn due(&self, rtt: f64) -> Option<f64> {
-        let since = self.since.filter(|_| self.heard && self.steps < MOST_SILENT_STEPS)?;
-        Some(since + rtt + SILENCE + f64::from(self.steps) * SILENCE_STEP)
-    }
-
-    /// True: less may be sent than before.
-    fn update(&mut self, now: f64, rtt: f64) -> bool {
-        let before = self.steps;
-        while self.due(rtt).is_some_and(|due| due <= now) {
-            self.steps += 1;
-        }
-        self.steps != before
-    }
-
-    /// The share of the rate that may be sent.
-    fn share(&self) -> f64 {
-        SILENT_SHARE.powi(self.steps as i32)
-    }
-}
-
 /// In bits per second; beyond it nothing is told apart.
 const MOST: u64 = 10_000_000_000;
 /// Packets that one message is read for at most.
@@ -578,10 +511,6 @@ const MICROS_PER_TICK: i64 = DELTA_TICK.as_micros() as i64;
 const DEFAULT_RTT: f64 = 0.1;
 const MOST_RTT: f64 = 5.0;
 const REMB_LIFE: Duration = Duration::from_secs(10);
-const SILENCE: f64 = 0.5;
-const SILENCE_STEP: f64 = 0.5;
-const SILENT_SHARE: f64 = 0.6;
-const MOST_SILENT_STEPS: u32 = 8;
 const AFTER_OUTAGE: f64 = 0.7;
 const SETTLING: f64 = 0.3;
 const CALM_AFTER: f64 = 6.0;
@@ -601,3 +530,6 @@ const START_LIMIT: f64 = 200.0;
 const QUEUED: f64 = 20.0;
 /// less than this, and some jitter, is no queue.
 const CALM: f64 = 12.0;
+
+#[cfg(test)]
+mod tests;

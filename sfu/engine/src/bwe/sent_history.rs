@@ -239,6 +239,23 @@ impl Entry {
     }
 }
 
+/// The receiver's clock, extended past the 32 bits of its ticks.
+#[derive(Debug, Default)]
+pub(super) struct RemoteClock {
+    last: Option<i64>,
+}
+
+impl RemoteClock {
+    /// The extended value nearest to the last one.
+    pub fn extend(&mut self, ticks: u32) -> i64 {
+        let last = self.last.unwrap_or(i64::from(ticks));
+        let distance = ticks.wrapping_sub(last as u32) as i32;
+        let extended = last.saturating_add(i64::from(distance));
+        self.last = Some(extended);
+        extended
+    }
+}
+
 /// Entries to begin with: a second of one video at 1 Mbit/s. A power of two, as is [`MOST`].
 const FEWEST: usize = 256;
 /// Entries at most: two seconds at 40 Mbit/s.
