@@ -127,6 +127,8 @@ pub struct Estimator {
     wanted: Bitrate,
     before_drop: Option<(f64, f64)>,
     disturbed_until: f64,
+    /// When it was last polled, in seconds.
+    polled: Option<f64>,
     last: Change,
 }
 
@@ -158,6 +160,7 @@ impl Estimator {
             wanted: config.max_rate,
             before_drop: None,
             disturbed_until: 0.0,
+            polled: None,
             last: Change { at: now, cause: Cause::Start, estimate: Bitrate::from_bps(start as u64) },
         }
     }
@@ -278,7 +281,8 @@ impl Estimator {
     /// Lets time pass. A burst that should be sent from now on.
     pub fn poll(&mut self, now: Instant) -> Option<Probe> {
         let seconds = self.seconds(now);
-        if self.remb.is_some_and(|(_, at)| now.saturating_duration_since(at) > REMB_LIFE) {
+        self.polled = Some(seconds);
+        if self.remb.is_some_and(|(_, at)| now.saturating_duration_since(at) >= REMB_LIFE) {
             self.remb = None;
             self.conclude(now, Cause::Growth);
         }
@@ -316,13 +320,14 @@ impl Estimator {
         self.probe.active()
     }
 
-    /// When to [`poll`](Self::poll) next if nothing is heard before. It is also to be polled after feedback.
+    /// When to [`poll`](Self::poll) next if nothing is heard before. It is also to be polled after feedback and
+    /// after [`set_wanted`](Self::set_wanted): a burst that waits for the queue to empty waits for those.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let silence = self.silence.due(self.rtt.unwrap_or(DEFAULT_RTT));
-        let due = silence.map_or(self.probe.due(), |silence| silence.min(self.probe.due()));
+        let probe = Some(self.probe.due()).filter(|due| self.polled.is_none_or(|polled| *due > polled));
+        let at = |seconds: f64| self.epoch + Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
         let remb = self.remb.map(|(_, at)| at + REMB_LIFE);
-        let due = self.epoch + Duration::from_secs_f64(due.clamp(0.0, 1e9));
-        Some(remb.map_or(due, |remb| remb.min(due)))
+        [silence.map(at), probe.map(at), remb].into_iter().flatten().min()
     }
 
     /// Everything that one message said.

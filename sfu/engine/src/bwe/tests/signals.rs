@@ -56,3 +56,18 @@ fn a_client_that_was_never_heard_keeps_the_first_rate() {
     assert_eq!(estimator.estimate(), EstimatorConfig::default().start_rate);
     assert!(estimator.rtt().is_none());
 }
+
+#[test]
+fn the_next_time_to_poll_is_never_one_that_has_passed() {
+    let mut now = test_epoch();
+    let mut estimator = Estimator::new(now, EstimatorConfig::default());
+    estimator.on_remb(now, Bitrate::from_kbps(500));
+    for n in 0..2000 {
+        estimator.poll(now);
+        if estimator.active_probe().is_none() || n > 2 {
+            let next = estimator.poll_timeout();
+            assert!(next.is_none_or(|next| next > now), "round {n}");
+        }
+        now += Duration::from_millis(7);
+    }
+}
