@@ -69,3 +69,39 @@ const IN_VAIN: u32 = 3;
 const PATIENCE: f64 = 2.5;
 const GIVEN_WAY: f64 = 0.6;
 const GIVEN_BACK: f64 = 0.6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn giving_way_three_times_to_a_queue_that_stays_is_in_vain_until_it_empties() {
+        let mut contention = Contention::new();
+        let (mut now, mut rate) = (0.0, 1e6);
+        for n in 0..60 {
+            now += 0.1;
+            let from = (n % 10 == 9).then_some(rate);
+            rate = if from.is_some() { rate * 0.8 } else { rate };
+            contention.update(now, 100.0, from, rate);
+        }
+        assert!(contention.is_active());
+        for _ in 0..30 {
+            now += 0.1;
+            contention.update(now, 1.0, None, rate);
+        }
+        assert!(!contention.is_active());
+    }
+
+    #[test]
+    fn a_queue_that_empties_between_is_no_contention() {
+        let mut contention = Contention::new();
+        let (mut now, mut rate) = (0.0, 1e6);
+        for n in 0..100 {
+            now += 0.1;
+            let from = (n % 10 == 9).then_some(rate);
+            rate = if from.is_some() { rate * 0.8 } else { rate };
+            contention.update(now, if n % 10 > 7 { 50.0 } else { 2.0 }, from, rate);
+        }
+        assert!(!contention.is_active());
+    }
+}

@@ -221,3 +221,35 @@ const GAIN: f64 = 4.0;
 /// In milliseconds.
 const SUSTAINED: f64 = 10.0;
 const SPIKE: f64 = 15.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packets every 10 ms, each `more` microseconds later than the one before it was.
+    fn feed(detector: &mut DelayDetector, from: i64, count: i64, late: &mut i64, more: i64) {
+        for n in from..from + count {
+            *late += more;
+            detector.on_packet(n * 10_000, n * 10_000 + *late);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_grows_rises_and_one_that_drains_falls() {
+        let (mut detector, mut late) = (DelayDetector::new(), 0);
+        feed(&mut detector, 0, 100, &mut late, 0);
+        assert_eq!(detector.trend(), Trend::Steady);
+        feed(&mut detector, 100, 40, &mut late, 2000);
+        assert_eq!(detector.trend(), Trend::Rising);
+        feed(&mut detector, 140, 40, &mut late, -1500);
+        assert_eq!(detector.trend(), Trend::Falling);
+    }
+
+    #[test]
+    fn a_pause_forgets_what_was_before_it() {
+        let (mut detector, mut late) = (DelayDetector::new(), 0);
+        feed(&mut detector, 0, 100, &mut late, 2000);
+        feed(&mut detector, 1000, 3, &mut late, 0);
+        assert_eq!(detector.trend(), Trend::Steady);
+    }
+}

@@ -215,3 +215,50 @@ const UNQUEUED_LIMIT: f64 = 0.08;
 /// Share of the rate that a trial keeps.
 const TRIAL: f64 = 0.85;
 const MOST_INHERENT: f64 = 0.5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half a second of packets of which one in `every` is lost, then the verdict.
+    fn half_second(loss: &mut LossControl, now: &mut f64, every: u32, queued: bool, rate: f64) -> Verdict {
+        let mut last = Verdict::Fine;
+        for _ in 0..12 {
+            *now += 0.05;
+            (0..20).for_each(|n| loss.on_packet(n % every != 0));
+            let evidence = Evidence { now: *now, rtt: 0.05, queued, contended: false, rate };
+            last = loss.update(&evidence);
+            if last != Verdict::Fine {
+                break;
+            }
+        }
+        last
+    }
+
+    #[test]
+    fn loss_that_does_not_fall_with_the_rate_is_given_back() {
+        let (mut loss, mut now) = (LossControl::new(), 0.0);
+        assert_eq!(half_second(&mut loss, &mut now, 5, false, 1e6), Verdict::Reduce(0.85e6));
+        now += 0.2;
+        half_second(&mut loss, &mut now, 5, false, 0.85e6);
+        assert!(loss.inherent() > 0.15, "{}", loss.inherent());
+        assert_eq!(half_second(&mut loss, &mut now, 5, false, 1e6), Verdict::Fine);
+    }
+
+    #[test]
+    fn loss_with_a_queue_is_congestion_at_once() {
+        let (mut loss, mut now) = (LossControl::new(), 0.0);
+        let Verdict::Reduce(rate) = half_second(&mut loss, &mut now, 5, true, 1e6) else {
+            panic!("a fifth is lost")
+        };
+        assert!((rate - 0.9e6).abs() < 1e3, "{rate}");
+    }
+
+    #[test]
+    fn loss_that_ends_when_less_is_sent_keeps_the_lower_rate() {
+        let (mut loss, mut now) = (LossControl::new(), 0.0);
+        assert_eq!(half_second(&mut loss, &mut now, 5, false, 1e6), Verdict::Reduce(0.85e6));
+        now += 0.2;
+        assert_eq!(half_second(&mut loss, &mut now, u32::MAX, false, 0.85e6), Verdict::Fine);
+    }
+}

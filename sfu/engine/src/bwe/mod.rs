@@ -16,6 +16,7 @@
 
 mod acked;
 mod app_limited;
+mod ccfb;
 mod contention;
 mod delay;
 mod loss;
@@ -23,17 +24,17 @@ mod probe;
 mod queue;
 mod rate_control;
 mod sent_history;
-
-#[cfg(test)]
-mod tests;
+mod silence;
 
 use std::time::{Duration, Instant};
 
 use crate::rtp::rtcp::{DELTA_TICK, TransportFeedback};
-use crate::units::{Bitrate, ExtendedSequence};
+use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 
 use acked::AckedRate;
 use app_limited::AppLimited;
+use ccfb::StreamIndex;
+pub use ccfb::{CongestionFeedback, CongestionFeedbackError, PacketReport};
 use contention::Contention;
 use delay::{DelayDetector, Trend};
 use loss::{Evidence, LossControl, Verdict};
@@ -41,7 +42,8 @@ pub use probe::{ClusterId, Probe};
 use probe::{ProbeControl, Situation};
 use queue::QueueDelay;
 use rate_control::{Input, RateControl, Step};
-use sent_history::{PacketResult, SentHistory};
+use sent_history::{PacketResult, RemoteClock, SentHistory};
+use silence::Silence;
 
 /// What an estimator begins with and stays within.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,8 @@ pub struct Estimator {
     config: EstimatorConfig,
     epoch: Instant,
     history: SentHistory,
+    /// For subscribers that report by source and RTP sequence number.
+    streams: StreamIndex,
     /// Of the message being read; kept for its memory.
     results: Vec<PacketResult>,
     clock: RemoteClock,
@@ -123,6 +127,8 @@ pub struct Estimator {
     wanted: Bitrate,
     before_drop: Option<(f64, f64)>,
     disturbed_until: f64,
+    /// When it was last polled, in seconds.
+    polled: Option<f64>,
     last: Change,
 }
 
@@ -137,6 +143,7 @@ impl Estimator {
             config,
             epoch: now,
             history: SentHistory::new(),
+            streams: StreamIndex::new(),
             results: Vec::new(),
             clock: RemoteClock::default(),
             acked: AckedRate::new(),
@@ -153,6 +160,7 @@ impl Estimator {
             wanted: config.max_rate,
             before_drop: None,
             disturbed_until: 0.0,
+            polled: None,
             last: Change { at: now, cause: Cause::Start, estimate: Bitrate::from_bps(start as u64) },
         }
     }
@@ -233,6 +241,33 @@ impl Estimator {
         self.digest(now);
     }
 
+    /// Besides [`on_sent`](Self::on_sent), for subscribers that send congestion control feedback: which source and
+    /// RTP sequence number the packet has.
+    pub fn on_sent_stream(&mut self, ssrc: Ssrc, rtp_sequence: u16, sequence: ExtendedSequence) {
+        self.streams.insert(ssrc, rtp_sequence, sequence);
+    }
+
+    /// Congestion control feedback (RFC 8888).
+    pub fn on_congestion_feedback(&mut self, now: Instant, feedback: &CongestionFeedback<'_>) {
+        self.results.clear();
+        let written = self.clock.extend(feedback.timestamp());
+        for report in feedback.packets().take(MOST_REPORTS) {
+            let Some(sequence) = self.streams.find(report.ssrc, report.sequence) else { continue };
+            match report.age {
+                Some(age) => {
+                    let units = written.saturating_sub(i64::from(age) * 64);
+                    let arrival = units.saturating_mul(15_625) / 1024;
+                    self.history.receive(sequence, arrival, &mut self.results);
+                }
+                // Arrived, but nobody knows when: no measure of anything.
+                None if report.received => self.history.dismiss(sequence),
+                None => self.history.lose(sequence, &mut self.results),
+            }
+        }
+        self.results.sort_unstable_by_key(|result| result.sent);
+        self.digest(now);
+    }
+
     /// What the subscriber itself estimates that it can take (draft-alvestrand-rmcat-remb-03). An upper bound for as
     /// long as it is fresh; the estimate itself while there is no other feedback.
     pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
@@ -246,7 +281,8 @@ impl Estimator {
     /// Lets time pass. A burst that should be sent from now on.
     pub fn poll(&mut self, now: Instant) -> Option<Probe> {
         let seconds = self.seconds(now);
-        if self.remb.is_some_and(|(_, at)| now.saturating_duration_since(at) > REMB_LIFE) {
+        self.polled = Some(seconds);
+        if self.remb.is_some_and(|(_, at)| now.saturating_duration_since(at) >= REMB_LIFE) {
             self.remb = None;
             self.conclude(now, Cause::Growth);
         }
@@ -284,13 +320,14 @@ impl Estimator {
         self.probe.active()
     }
 
-    /// When to [`poll`](Self::poll) next if nothing is heard before. It is also to be polled after feedback.
+    /// When to [`poll`](Self::poll) next if nothing is heard before. It is also to be polled after feedback and
+    /// after [`set_wanted`](Self::set_wanted): a burst that waits for the queue to empty waits for those.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let silence = self.silence.due(self.rtt.unwrap_or(DEFAULT_RTT));
-        let due = silence.map_or(self.probe.due(), |silence| silence.min(self.probe.due()));
+        let probe = Some(self.probe.due()).filter(|due| self.polled.is_none_or(|polled| *due > polled));
+        let at = |seconds: f64| self.epoch + Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
         let remb = self.remb.map(|(_, at)| at + REMB_LIFE);
-        let due = self.epoch + Duration::from_secs_f64(due.clamp(0.0, 1e9));
-        Some(remb.map_or(due, |remb| remb.min(due)))
+        [silence.map(at), probe.map(at), remb].into_iter().flatten().min()
     }
 
     /// Everything that one message said.
@@ -470,86 +507,18 @@ impl Estimator {
     }
 }
 
-/// The receiver's clock, extended past the 32 bits of its ticks.
-#[derive(Debug, Default)]
-struct RemoteClock {
-    last: Option<i64>,
-}
-
-impl RemoteClock {
-    fn extend(&mut self, ticks: u32) -> i64 {
-        let last = self.last.unwrap_or(i64::from(ticks));
-        let distance = ticks.wrapping_sub(last as u32) as i32;
-        let extended = last.saturating_add(i64::from(distance));
-        self.last = Some(extended);
-        extended
-    }
-}
-
-/// Whether the subscriber is heard of while packets go out to it. Times in seconds.
-#[derive(Debug, Default)]
-struct Silence {
-    heard: bool,
-    /// The first packet sent since something was heard.
-    since: Option<f64>,
-    steps: u32,
-}
-
-impl Silence {
-    fn was_heard(&self) -> bool {
-        self.heard
-    }
-
-    fn is_active(&self) -> bool {
-        self.steps > 0
-    }
-
-    fn on_sent(&mut self, now: f64) {
-        self.since.get_or_insert(now);
-    }
-
-    /// True: it was silent before.
-    fn on_heard(&mut self) -> bool {
-        let was_silent = self.is_active();
-        *self = Self { heard: true, since: None, steps: 0 };
-        was_silent
-    }
-
-    /// When the next step is due.
-    fn due(&self, rtt: f64) -> Option<f64> {
-        let since = self.since.filter(|_| self.heard && self.steps < MOST_SILENT_STEPS)?;
-        Some(since + rtt + SILENCE + f64::from(self.steps) * SILENCE_STEP)
-    }
-
-    /// True: less may be sent than before.
-    fn update(&mut self, now: f64, rtt: f64) -> bool {
-        let before = self.steps;
-        while self.due(rtt).is_some_and(|due| due <= now) {
-            self.steps += 1;
-        }
-        self.steps != before
-    }
-
-    /// The share of the rate that may be sent.
-    fn share(&self) -> f64 {
-        SILENT_SHARE.powi(self.steps as i32)
-    }
-}
-
 /// In bits per second; beyond it nothing is told apart.
 const MOST: u64 = 10_000_000_000;
+/// Packets that one message is read for at most.
+const MOST_REPORTS: usize = 8192;
 const MICROS_PER_TICK: i64 = DELTA_TICK.as_micros() as i64;
 /// In seconds.
 const DEFAULT_RTT: f64 = 0.1;
 const MOST_RTT: f64 = 5.0;
 const REMB_LIFE: Duration = Duration::from_secs(10);
-const SILENCE: f64 = 0.5;
-const SILENCE_STEP: f64 = 0.5;
-const SILENT_SHARE: f64 = 0.6;
-const MOST_SILENT_STEPS: u32 = 8;
 const AFTER_OUTAGE: f64 = 0.7;
 const SETTLING: f64 = 0.3;
-const CALM_AFTER: f64 = 5.0;
+const CALM_AFTER: f64 = 6.0;
 const SOONEST_CALM: f64 = 1.5;
 const PROBE_AFTER_DROP: f64 = 3.0;
 /// A burst that filled the link may have taken from others what it got: only much more counts.
@@ -560,9 +529,12 @@ const RISING: f64 = 20.0;
 /// more than this is too much even if it does not grow;
 const QUEUE_LIMIT: f64 = 40.0;
 /// the same while a burst of ours may be its cause;
-const DISTURBED_LIMIT: f64 = 80.0;
+const DISTURBED_LIMIT: f64 = 70.0;
 const START_LIMIT: f64 = 200.0;
 /// loss together with this much is congestion;
 const QUEUED: f64 = 20.0;
 /// less than this, and some jitter, is no queue.
 const CALM: f64 = 12.0;
+
+#[cfg(test)]
+mod tests;

@@ -440,3 +440,64 @@ const UNRELATED: f64 = 0.15;
 const LOSSY: f64 = 0.02;
 /// Share of a filled link's measured rate to rely on.
 const CAUTION: f64 = 0.85;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn situation(now: f64) -> Situation {
+        Situation {
+            now,
+            estimate: 3e5,
+            wanted: 3e6,
+            max: 1e7,
+            quiet: true,
+            calm: true,
+            beyond: false,
+            jitter: 0.0,
+            loss: 0.0,
+            capacity: None,
+            before_drop: None,
+        }
+    }
+
+    /// Sends the burst that is due and reports it over a link of `link` bits per second.
+    fn burst(control: &mut ProbeControl, link: f64) -> Option<Outcome> {
+        let probe = control.poll(&situation(0.0))?;
+        let (mut sent, mut free) = (1000.0, 0.0_f64);
+        let mut results = Vec::new();
+        while control.active().is_some() {
+            control.on_sent(probe.cluster, sent as i64, 1000);
+            free = free.max(sent) + 8e9 / link;
+            let arrival = Some(free as i64 - 5_000_000);
+            results.push(PacketResult {
+                sent: sent as i64,
+                bytes: 1000,
+                cluster: Some(probe.cluster),
+                arrival,
+                late: false,
+            });
+            sent += 8e9 / probe.rate.bps() as f64;
+        }
+        results.iter().for_each(|result| control.on_result(probe.cluster, result));
+        control.outcome(0.1, 0.05, 0.0)
+    }
+
+    #[test]
+    fn a_wide_link_shows_the_rate_of_the_burst_and_a_narrow_one_its_own() {
+        let outcome = burst(&mut ProbeControl::new(), 1e7).expect("all arrived");
+        assert!(!outcome.filled && (outcome.rate - 9e5).abs() < 1e4, "{outcome:?}");
+        let outcome = burst(&mut ProbeControl::new(), 4e5).expect("all arrived");
+        assert!(outcome.filled && (outcome.rate - 0.85 * 4e5).abs() < 1e4, "{outcome:?}");
+    }
+
+    #[test]
+    fn nothing_is_probed_for_that_nobody_wants() {
+        let mut control = ProbeControl::new();
+        control.phase = Phase::Steady;
+        assert_eq!(control.poll(&Situation { wanted: 2e5, ..situation(9.0) }), None);
+        assert_eq!(control.poll(&Situation { calm: false, ..situation(9.0) }), None);
+        let probe = control.poll(&situation(9.0)).expect("more is wanted");
+        assert_eq!(probe.rate, Bitrate::from_kbps(600));
+    }
+}

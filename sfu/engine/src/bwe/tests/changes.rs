@@ -3,12 +3,12 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::SEEDS;
 use super::link::Loss;
 use super::media::MediaSpec;
 use super::network::{FlowSpec, Network, Scenario};
 use super::report::Bound::{AtLeast, AtMost, None};
 use super::report::{Report, longest};
+use super::seeds;
 
 fn scenario(seed: u64, seconds: f64, rates: &[(f64, f64)], spec: MediaSpec) -> Scenario {
     let mut scenario = Scenario::new(seconds, rates);
@@ -25,7 +25,7 @@ fn three_layers() -> MediaSpec {
 #[test]
 fn open_link_permits_the_top_layer_within_600_ms() {
     let mut report = Report::default();
-    for seed in SEEDS {
+    for seed in seeds() {
         report.seed(seed);
         let network = Network::run(scenario(seed, 10.0, &[(0.0, 10e6)], three_layers()));
         let causes = &network.media(0).expect("media").causes;
@@ -45,7 +45,7 @@ fn open_link_permits_the_top_layer_within_600_ms() {
 #[test]
 fn narrow_link_is_not_flooded_while_it_is_found_out() {
     let mut report = Report::default();
-    for seed in SEEDS {
+    for seed in seeds() {
         report.seed(seed);
         let network = Network::run(scenario(seed, 20.0, &[(0.0, 600e3)], three_layers()));
         let seen = &network.seen[0];
@@ -64,7 +64,7 @@ fn narrow_link_is_not_flooded_while_it_is_found_out() {
 fn drop_and_return() {
     let rates = [(0.0, 2e6), (20.0, 0.3e6), (40.0, 2e6)];
     let mut report = Report::default();
-    for seed in SEEDS {
+    for seed in seeds() {
         report.seed(seed);
         let network = Network::run(scenario(seed, 80.0, &rates, MediaSpec::default()));
         let seen = &network.seen[0];
@@ -81,15 +81,12 @@ fn drop_and_return() {
 
 fn with_loss(case: &str, loss: Loss, least: f64) {
     let mut report = Report::default();
-    for seed in SEEDS {
+    for seed in seeds() {
         report.seed(seed);
         let clean = Network::run(scenario(seed, 60.0, &[(0.0, 3e6)], MediaSpec::default()));
         let mut lossy = scenario(seed, 60.0, &[(0.0, 3e6)], MediaSpec::default());
         lossy.there.loss = loss;
         let lossy = Network::run(lossy);
-        if std::env::var("TRACE").is_ok_and(|t| t == seed.to_string()) {
-            super::trace::trace(&lossy, 60, Some(0));
-        }
         let mean = |network: &Network| {
             (100..600).map(|n| network.seen[0].estimate_at(f64::from(n) / 10.0)).sum::<f64>() / 500.0
         };
@@ -122,7 +119,7 @@ fn ten_percent_bursty_loss() {
 #[test]
 fn outage() {
     let mut report = Report::default();
-    for seed in SEEDS {
+    for seed in seeds() {
         report.seed(seed);
         let rates = [(0.0, 3e6), (20.0, 0.0), (23.0, 3e6)];
         let network = Network::run(scenario(seed, 60.0, &rates, MediaSpec::default()));
@@ -140,7 +137,7 @@ fn outage() {
 #[test]
 fn feedback_lost() {
     let mut report = Report::default();
-    for seed in SEEDS {
+    for seed in seeds() {
         report.seed(seed);
         let spec = MediaSpec { feedback_loss: 0.3, ..MediaSpec::default() };
         let network = Network::run(scenario(seed, 60.0, &[(0.0, 2e6), (30.0, 1e6)], spec));
@@ -155,7 +152,7 @@ fn feedback_lost() {
 #[test]
 fn random_walk() {
     let mut report = Report::default();
-    for seed in SEEDS {
+    for seed in seeds() {
         report.seed(seed);
         let mut random = SmallRng::seed_from_u64(seed * 77);
         let mut rate: f64 = random.random_range(5e5..3e6);

@@ -1,12 +1,12 @@
 //! A sender whose pictures follow the estimate, paced, and the receiver that reports on it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use crate::bwe::{Cause, ClusterId, Estimator, EstimatorConfig};
+use crate::bwe::{Cause, ClusterId, CongestionFeedback, Estimator, EstimatorConfig};
 use crate::rtp::rtcp::{ReceivedPacket, TransportFeedback};
 use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 
@@ -25,13 +25,22 @@ pub struct MediaSpec {
     pub pause: Option<(f64, f64)>,
     /// Share of feedback messages lost.
     pub feedback_loss: f64,
+    /// Feedback in that form, not transport-wide.
+    pub rfc8888: bool,
     /// What a first picture has, in bytes.
     pub first_picture: usize,
 }
 
 impl Default for MediaSpec {
     fn default() -> Self {
-        Self { most: 10e6, start: 300e3, pause: None, feedback_loss: 0.0, first_picture: 10_000 }
+        Self {
+            most: 10e6,
+            start: 300e3,
+            pause: None,
+            feedback_loss: 0.0,
+            rfc8888: false,
+            first_picture: 10_000,
+        }
     }
 }
 
@@ -181,11 +190,20 @@ impl Media {
         let sequence = self.sequence;
         self.sequence = sequence.plus(1);
         self.estimator.on_sent(self.at(now), sequence, bytes, cluster);
+        if self.spec.rfc8888 {
+            self.estimator.on_sent_stream(Ssrc(7), sequence.wire(), sequence);
+        }
         out.push(Outgoing { sequence: sequence.0, bytes, kind });
     }
 
     pub fn on_feedback(&mut self, now: u64, feedback: &TransportFeedback) {
-        self.estimator.on_feedback(self.at(now), feedback);
+        if self.spec.rfc8888 {
+            let body = as_rfc8888(feedback);
+            let feedback = CongestionFeedback::parse(&body).expect("well-formed");
+            self.estimator.on_congestion_feedback(self.at(now), &feedback);
+        } else {
+            self.estimator.on_feedback(self.at(now), feedback);
+        }
         self.note(now);
     }
 
@@ -196,6 +214,25 @@ impl Media {
             self.causes.push(entry);
         }
     }
+}
+
+/// The same told in the other form.
+fn as_rfc8888(feedback: &TransportFeedback) -> Vec<u8> {
+    let last = feedback.arrivals().map(|(_, ticks)| ticks).max().unwrap_or(0);
+    let arrivals: BTreeMap<u16, i64> = feedback.arrivals().collect();
+    let mut body = vec![0, 0, 0, 1];
+    body.extend(7_u32.to_be_bytes());
+    body.extend(feedback.base_sequence.to_be_bytes());
+    body.extend(feedback.status_count.to_be_bytes());
+    for n in 0..feedback.status_count {
+        let arrival = arrivals.get(&feedback.base_sequence.wrapping_add(n));
+        // Ticks of 250 us as 1/1024 s.
+        let metric = arrival.map_or(0, |ticks| 0x8000 | ((last - ticks) * 1024 / 4000).min(8189) as u16);
+        body.extend(metric.to_be_bytes());
+    }
+    body.resize(body.len().next_multiple_of(4), 0);
+    body.extend(((last * 65_536 / 4000) as u32).to_be_bytes());
+    body
 }
 
 /// Reports arrivals as libwebrtc does: every 50 ms, by transport-wide number.

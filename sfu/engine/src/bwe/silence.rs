@@ -1,0 +1,60 @@
+//! When nothing is heard from a subscriber, less and less is sent to it.
+
+/// Whether the subscriber is heard of while packets go out to it. Times in seconds.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    heard: bool,
+    /// The first packet sent since something was heard.
+    since: Option<f64>,
+    steps: u32,
+}
+
+impl Silence {
+    /// Whether anything ever was heard.
+    pub fn was_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// Whether it has been silent for too long.
+    pub fn is_active(&self) -> bool {
+        self.steps > 0
+    }
+
+    /// A packet is sent.
+    pub fn on_sent(&mut self, now: f64) {
+        self.since.get_or_insert(now);
+    }
+
+    /// Something is heard. True: it was silent before.
+    pub fn on_heard(&mut self) -> bool {
+        let was_silent = self.is_active();
+        *self = Self { heard: true, since: None, steps: 0 };
+        was_silent
+    }
+
+    /// When the next step is due.
+    pub fn due(&self, rtt: f64) -> Option<f64> {
+        let since = self.since.filter(|_| self.heard && self.steps < MOST_SILENT_STEPS)?;
+        Some(since + rtt + SILENCE + f64::from(self.steps) * SILENCE_STEP)
+    }
+
+    /// Lets time pass. True: less may be sent than before.
+    pub fn update(&mut self, now: f64, rtt: f64) -> bool {
+        let before = self.steps;
+        while self.due(rtt).is_some_and(|due| due <= now) {
+            self.steps += 1;
+        }
+        self.steps != before
+    }
+
+    /// The share of the rate that may be sent.
+    pub fn share(&self) -> f64 {
+        SILENT_SHARE.powi(self.steps as i32)
+    }
+}
+
+/// In seconds.
+const SILENCE: f64 = 0.5;
+const SILENCE_STEP: f64 = 0.5;
+const SILENT_SHARE: f64 = 0.6;
+const MOST_SILENT_STEPS: u32 = 8;
