@@ -3,7 +3,7 @@
 source "$(dirname "$0")/lib.sh"
 
 step "building, optimized"
-cargo build --release --package signaling --bin anytime --package loadtest
+cargo build --release --package signaling --package loadtest --bin anytime --bin loadtest
 
 step "inside the engine"
 cargo bench --package sfu-engine
