@@ -126,3 +126,23 @@ fn a_publisher_is_told_what_is_wanted() {
     world.run(Duration::from_millis(500));
     assert_eq!(wanted(&world), None);
 }
+
+#[test]
+fn a_client_that_knows_no_reports_gets_what_it_asks_for() {
+    // The second kind agrees to say what it takes (REMB) and, having received nothing yet, has not said so.
+    for without in
+        [&["transport-wide-cc", "transport-cc", "goog-remb"][..], &["transport-wide-cc", "transport-cc"]]
+    {
+        let mut world = World::new(8, 1);
+        let ana = world.join("ana", 0, HALF_RTT);
+        // 2.5 Mbit/s: more than is sent blindly.
+        let video = world.publish_video(ana, &[("", 10_400)]);
+        world.run(Duration::from_secs(2));
+        let ben = world.join("ben", 0, HALF_RTT);
+        world.clients[ben].offers_without = without;
+        world.connect(ben);
+        world.run(Duration::from_secs(6));
+        let lately = layers_lately(&world, ben, &video, Duration::from_secs(3));
+        assert!(lately.len() > 85, "{} frames of 90, {without:?}", lately.len());
+    }
+}

@@ -38,7 +38,6 @@ pub struct Bandwidth {
     refilled: Instant,
     /// Something was found out about the link. Growth from the rate to start with is not.
     measured: bool,
-    /// When the first packet left about which nothing was heard; `None` once something was.
     unheard: Unheard,
     burst: Option<Burst>,
 }
@@ -195,6 +194,10 @@ impl Bandwidth {
     }
 
     fn refill(&mut self, now: Instant) {
+        // All packets of one flush ask at the same moment.
+        if now <= self.refilled {
+            return;
+        }
         let pace = self.pace();
         let elapsed = now.saturating_duration_since(self.refilled).min(Duration::from_secs(1));
         let most = i64::try_from(pace.over(BURST).bytes()).unwrap_or(i64::MAX).max(LEAST_BURST);

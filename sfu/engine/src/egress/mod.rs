@@ -136,10 +136,15 @@ impl Egress {
         self.subscriptions.insert(subscription)
     }
 
+    /// Whether the subscriber agreed to report what arrives.
+    fn is_reported(&self) -> bool {
+        self.subscriptions.iter().any(|(_, subscription)| subscription.transport_feedback)
+    }
+
     /// The subscriber says what it takes. Browsers say so, and far too little, even where they report what arrives: it
     /// counts only where nothing better was agreed.
     pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
-        let reported = self.subscriptions.iter().any(|(_, subscription)| subscription.transport_feedback);
+        let reported = self.is_reported();
         if let Some(bandwidth) = self.bandwidth.as_mut().filter(|_| !reported) {
             bandwidth.on_remb(now, bitrate);
         }
@@ -179,7 +184,11 @@ impl Egress {
     /// What the link carries, as far as that is known; while nothing is, at least `blind`. Without reports about it,
     /// each subscription gets what it asks for.
     pub fn capacity(&self, blind: Bitrate, now: Instant) -> Capacity {
-        let Some(bandwidth) = self.bandwidth.as_ref().filter(|bandwidth| !bandwidth.is_mute(now)) else {
+        // A receiver's own estimate comes only after it has received something: nothing may wait for it.
+        let known = |bandwidth: &&Box<Bandwidth>| {
+            !bandwidth.is_mute(now) && (bandwidth.is_measured() || self.is_reported())
+        };
+        let Some(bandwidth) = self.bandwidth.as_ref().filter(known) else {
             return Capacity { estimate: Bitrate::MAX, probed: Bitrate::MAX };
         };
         let change = bandwidth.last_change();
@@ -481,9 +490,12 @@ impl Egress {
     /// When to poll next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.pacer.is_video_next() && !self.pacer.is_empty();
-        // With nothing to report about there is nothing to look for.
-        let reported = self.subscriptions.iter().any(|(_, subscription)| subscription.transport_feedback);
-        let bandwidth = self.bandwidth.as_ref().filter(|_| reported);
+        // With nothing to send there is nothing to look for.
+        let paced = self
+            .subscriptions
+            .iter()
+            .any(|(_, subscription)| subscription.transport_feedback || subscription.remb);
+        let bandwidth = self.bandwidth.as_ref().filter(|_| paced);
         let bandwidth = bandwidth.and_then(|bandwidth| bandwidth.poll_timeout(waiting));
         [self.next_report, bandwidth, self.allocate_at].into_iter().flatten().min()
     }

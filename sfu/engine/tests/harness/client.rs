@@ -83,6 +83,8 @@ pub struct Client {
     pub appears_from: SocketAddr,
     /// Which shard holds it.
     pub shard: usize,
+    /// What it leaves out of its offers: an `a=` line that contains one of these.
+    pub offers_without: &'static [&'static str],
     /// Its stack.
     pub rtc: Rtc,
     /// When its stack wants to be called.
@@ -129,6 +131,7 @@ impl Client {
             address,
             appears_from: address,
             shard,
+            offers_without: &[],
             rtc,
             timeout: now,
             publishers: Vec::new(),
@@ -208,7 +211,9 @@ impl Client {
                 paused: false,
             });
         }
-        offer.to_sdp_string()
+        let without = self.offers_without;
+        let kept = |line: &&str| !without.iter().any(|part| line.contains(part));
+        offer.to_sdp_string().lines().filter(kept).map(|line| format!("{line}\r\n")).collect()
     }
 
     /// Offers an ICE restart.
