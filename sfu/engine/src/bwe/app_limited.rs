@@ -34,8 +34,12 @@ impl AppLimited {
     }
 
     fn decay(&mut self, now: f64) {
-        let elapsed = (now - self.updated).max(0.0);
-        self.updated = now.max(self.updated);
+        let elapsed = now - self.updated;
+        // What leaves together leaves at one moment: once for all of it.
+        if elapsed <= 0.0 {
+            return;
+        }
+        self.updated = now;
         self.sent *= (-elapsed / TIME).exp();
     }
 }
