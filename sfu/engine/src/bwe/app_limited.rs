@@ -14,6 +14,11 @@ impl AppLimited {
         Self { sent: 0.0, updated: 0.0, limited: false }
     }
 
+    /// Reads a little of it; see [`Estimator::touch`](super::Estimator::touch).
+    pub fn touch(&self) -> usize {
+        self.updated.to_bits() as usize
+    }
+
     /// A packet is sent; `now` in seconds.
     pub fn on_sent(&mut self, now: f64, bytes: usize) {
         self.decay(now);

@@ -20,6 +20,11 @@ impl Silence {
         self.steps > 0
     }
 
+    /// Reads a little of it; see [`Estimator::touch`](super::Estimator::touch).
+    pub fn touch(&self) -> usize {
+        usize::from(self.heard)
+    }
+
     /// A packet is sent.
     pub fn on_sent(&mut self, now: f64) {
         self.since.get_or_insert(now);

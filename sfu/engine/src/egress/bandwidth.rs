@@ -127,6 +127,11 @@ impl Bandwidth {
         }
     }
 
+    /// Reads a little of everything that sending looks at, so that it is in the cache by then.
+    pub fn touch(&self) -> usize {
+        self.allowance as usize ^ usize::from(self.burst.is_some()) ^ self.estimator.touch()
+    }
+
     /// Whether media may leave now.
     pub fn may_send(&mut self, now: Instant) -> bool {
         self.refill(now);

@@ -231,7 +231,8 @@ impl Egress {
 
     /// The same of what waits to be written.
     pub fn touch_queue(&self) -> usize {
-        self.pacer.front().map_or(0, |queued| queued.slot)
+        let link = self.bandwidth.as_ref().map_or(0, |bandwidth| bandwidth.touch());
+        self.pacer.front().map_or(0, |queued| queued.slot) ^ link
     }
 
     /// A packet of a track that a subscription receives. Straight to the pacer, or nowhere. If an encoding
