@@ -1,13 +1,14 @@
 //! Who gets which layer of what: brings what one subscriber's link carries together with what its tracks cost now,
 //! and carries out what `egress/allocate.rs` decides.
 
+use std::ops::Range;
 use std::time::Instant;
 
-use sfu_protocol::{Event, Layer, MediaKind, TrackSid};
+use sfu_protocol::{Event, Layer, MediaKind};
 use smallvec::SmallVec;
 
 use super::Shard;
-use crate::egress::allocate::{Candidate, Decision, LayerCost, Scratch, allocate};
+use crate::egress::allocate::{Candidate, Decision, LayerCost, Scratch, Standing, allocate};
 use crate::egress::layer_select::ideal_layer;
 use crate::egress::track::Subscription;
 use crate::handles::{PeerIndex, TrackHandle};
@@ -30,75 +31,76 @@ pub(super) struct Allocation {
 struct Entry {
     slot: usize,
     handle: TrackHandle,
-    /// Of its costs among all.
-    first: usize,
+    /// Of its layers, among all costs.
+    costs: Range<usize>,
     ideal: Option<Layer>,
     kind: MediaKind,
     muted: bool,
     screen_share: bool,
+    priority: u32,
+    standing: Standing,
 }
 
 impl Shard {
     /// Decides anew for everything that a peer receives.
     pub(super) fn allocate_peer(&mut self, now: Instant, index: PeerIndex) {
-        let (rooms, allocation) = (&self.rooms, &mut self.allocation);
-        let Some(peer) = self.peers.get_mut(index.0) else { return };
-        allocation.costs.clear();
+        let mut allocation = std::mem::take(&mut self.allocation);
+        let entries = self.decide(now, index, &mut allocation);
+        self.enact(now, index, &entries, &allocation.decisions);
+        self.allocation = allocation;
+    }
+
+    fn decide(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        allocation: &mut Allocation,
+    ) -> SmallVec<[Entry; 8]> {
+        let Allocation { costs, scratch, decisions } = allocation;
         let mut entries: SmallVec<[Entry; 8]> = SmallVec::new();
+        costs.clear();
+        decisions.clear();
+        let Some(peer) = self.peers.get_mut(index.0) else { return entries };
         for (slot, subscription) in peer.egress.iter() {
             let Some(handle) = subscription.track else { continue };
-            let track = rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+            let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
             let Some(track) = track else { continue };
-            entries.push(entry(slot, handle, subscription, track, allocation.costs.len()));
-            allocation.costs.extend((0..track.facts.layers.len()).map(|place| cost(track, place, now)));
+            let first = costs.len();
+            costs.extend((0..track.facts.layers.len()).map(|place| cost(track, place, now)));
+            entries.push(entry(slot, handle, subscription, track, first..costs.len()));
         }
-        let costs = |place: usize| {
-            let end = entries.get(place + 1).map_or(allocation.costs.len(), |next| next.first);
-            entries.get(place).and_then(|entry| allocation.costs.get(entry.first..end)).unwrap_or_default()
-        };
         let candidates: SmallVec<[Candidate<'_>; 8]> = entries
             .iter()
-            .enumerate()
-            .filter_map(|(place, entry)| {
-                let subscription = peer.egress.get(entry.slot)?;
-                Some(Candidate {
-                    kind: entry.kind,
-                    muted: entry.muted,
-                    screen_share: entry.screen_share,
-                    speaker: false,
-                    priority: subscription.demand.priority,
-                    ideal: entry.ideal,
-                    layers: costs(place),
-                    standing: subscription.standing,
-                })
+            .map(|entry| Candidate {
+                kind: entry.kind,
+                muted: entry.muted,
+                screen_share: entry.screen_share,
+                speaker: false,
+                priority: entry.priority,
+                ideal: entry.ideal,
+                layers: costs.get(entry.costs.clone()).unwrap_or_default(),
+                standing: entry.standing,
             })
             .collect();
         let capacity = peer.egress.capacity(lowest(&candidates).min(BLIND), now);
-        let (scratch, decisions) = (&mut allocation.scratch, &mut allocation.decisions);
         let outcome = allocate(capacity, &candidates, now, scratch, decisions);
-        drop(candidates);
-        let mut changed: SmallVec<[TrackHandle; 8]> = SmallVec::new();
-        let mut paused_now: Vec<(TrackSid, bool)> = Vec::new();
-        for (entry, decision) in entries.iter().zip(allocation.decisions.iter()) {
-            let carried_out = peer.egress.carry_out(entry.slot, decision, now);
-            if carried_out.demand {
-                changed.push(entry.handle);
-            }
-            if let (Some(paused), Some(subscription)) = (carried_out.paused, peer.egress.get(entry.slot)) {
-                paused_now.push((subscription.sid.clone(), paused));
-            }
-        }
-        let participant = peer.participant;
         peer.egress.on_allocated(now, &outcome);
-        for handle in changed {
-            self.demand_changed(handle);
-        }
-        let Some(participant) = self.participants.get(participant.0).map(|entry| entry.sid.clone()) else {
-            return;
-        };
-        for (track, paused) in paused_now {
-            let participant = participant.clone();
-            self.events.push_back(Event::StreamState { participant, track, paused });
+        entries
+    }
+
+    fn enact(&mut self, now: Instant, index: PeerIndex, entries: &[Entry], decisions: &[Decision]) {
+        for (entry, decision) in entries.iter().zip(decisions) {
+            let Some(peer) = self.peers.get_mut(index.0) else { return };
+            let carried_out = peer.egress.carry_out(entry.slot, decision, now);
+            if let (Some(paused), Some(subscription)) = (carried_out.paused, peer.egress.get(entry.slot))
+                && let Some(participant) = self.participants.get(peer.participant.0)
+            {
+                let (participant, track) = (participant.sid.clone(), subscription.sid.clone());
+                self.events.push_back(Event::StreamState { participant, track, paused });
+            }
+            if carried_out.demand {
+                self.demand_changed(entry.handle);
+            }
         }
     }
 
@@ -115,15 +117,23 @@ fn entry(
     handle: TrackHandle,
     subscription: &Subscription,
     track: &Track,
-    first: usize,
+    costs: Range<usize>,
 ) -> Entry {
     let facts = &track.facts;
-    let ideal = match facts.kind {
-        MediaKind::Audio => subscription.demand.enabled.then_some(Layer(0)),
-        MediaKind::Video => ideal_layer(&subscription.demand, &facts.layers),
-    };
-    let (kind, muted, screen_share) = (facts.kind, facts.muted, facts.screen_share);
-    Entry { slot, handle, first, ideal, kind, muted, screen_share }
+    Entry {
+        slot,
+        handle,
+        costs,
+        ideal: match facts.kind {
+            MediaKind::Audio => subscription.demand.enabled.then_some(Layer(0)),
+            MediaKind::Video => ideal_layer(&subscription.demand, &facts.layers),
+        },
+        kind: facts.kind,
+        muted: facts.muted,
+        screen_share: facts.screen_share,
+        priority: subscription.demand.priority,
+        standing: subscription.standing,
+    }
 }
 
 /// What a layer costs: as measured, or as layers of its size usually do.
