@@ -36,10 +36,10 @@ impl Egress {
     /// each subscription gets what it asks for.
     pub fn capacity(&self, blind: Bitrate, now: Instant) -> Capacity {
         // A receiver's own estimate comes only after it has received something: nothing may wait for it.
-        let known = |bandwidth: &&Box<Bandwidth>| {
+        let known = |bandwidth: &&Bandwidth| {
             !bandwidth.is_mute(now) && (bandwidth.is_measured() || self.is_reported())
         };
-        let Some(bandwidth) = self.bandwidth.as_ref().filter(known) else {
+        let Some(bandwidth) = self.bandwidth.as_deref().filter(known) else {
             return Capacity { estimate: Bitrate::MAX, probed: Bitrate::MAX };
         };
         let change = bandwidth.last_change();
