@@ -16,7 +16,6 @@
 
 mod acked;
 mod app_limited;
-mod ccfb;
 mod contention;
 mod delay;
 mod loss;
@@ -25,16 +24,15 @@ mod queue;
 mod rate_control;
 mod sent_history;
 mod silence;
+mod stream_index;
 
 use std::time::{Duration, Instant};
 
-use crate::rtp::rtcp::{DELTA_TICK, TransportFeedback};
+use crate::rtp::rtcp::{CongestionFeedback, DELTA_TICK, TransportFeedback};
 use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 
 use acked::AckedRate;
 use app_limited::AppLimited;
-use ccfb::StreamIndex;
-pub use ccfb::{CongestionFeedback, CongestionFeedbackError, PacketReport};
 use contention::Contention;
 use delay::{DelayDetector, Trend};
 use loss::{Evidence, LossControl, Verdict};
@@ -44,6 +42,7 @@ use queue::QueueDelay;
 use rate_control::{Input, RateControl, Step};
 use sent_history::{PacketResult, RemoteClock, SentHistory};
 use silence::Silence;
+use stream_index::StreamIndex;
 
 /// What an estimator begins with and stays within.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,9 +252,9 @@ impl Estimator {
     }
 
     /// Congestion control feedback (RFC 8888).
-    pub fn on_congestion_feedback(&mut self, now: Instant, feedback: &CongestionFeedback<'_>) {
+    pub fn on_congestion_feedback(&mut self, now: Instant, feedback: &CongestionFeedback) {
         self.results.clear();
-        let written = self.clock.extend(feedback.timestamp());
+        let written = self.clock.extend(feedback.timestamp);
         for report in feedback.packets().take(MOST_REPORTS) {
             let Some(sequence) = self.streams.find(report.ssrc, report.sequence) else { continue };
             match report.age {

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use crate::bwe::{Cause, Change, Estimator, EstimatorConfig, Probe};
-use crate::rtp::rtcp::TransportFeedback;
-use crate::units::{Bitrate, ExtendedSequence};
+use crate::rtp::rtcp::{CongestionFeedback, TransportFeedback};
+use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 
 /// Media may leave this much faster than the estimate, so that a key frame does not hold up what follows.
 const PACE: u64 = 2;
@@ -114,6 +114,12 @@ impl Bandwidth {
         self.note();
     }
 
+    /// The subscriber says what arrived, by source and number.
+    pub fn on_congestion_feedback(&mut self, now: Instant, feedback: &CongestionFeedback) {
+        self.estimator.on_congestion_feedback(now, feedback);
+        self.note();
+    }
+
     /// The subscriber says what it takes.
     pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
         self.estimator.on_remb(now, bitrate);
@@ -153,6 +159,12 @@ impl Bandwidth {
                 self.burst = None;
             }
         }
+    }
+
+    /// Besides [`on_sent`](Self::on_sent), for a subscriber that reports by source and RTP sequence number: which packet
+    /// has that number.
+    pub fn on_sent_stream(&mut self, ssrc: Ssrc, sequence: u16, number: ExtendedSequence) {
+        self.estimator.on_sent_stream(ssrc, sequence, number);
     }
 
     /// A packet left that has no number: sound.

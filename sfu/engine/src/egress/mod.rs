@@ -32,7 +32,7 @@ use carry_out::Allocated;
 use layer_select::Select;
 use pacer::{Pacer, Queued};
 use retransmit::Retransmit;
-use track::{Beginning, Subscription};
+use track::{Beginning, Reporting, Subscription};
 
 /// Time between sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -108,7 +108,7 @@ impl Egress {
 
     /// A subscription has its media section. Returns its place.
     pub fn add(&mut self, now: Instant, subscription: Subscription) -> usize {
-        if subscription.transport_feedback || subscription.remb {
+        if subscription.reporting != Reporting::None {
             self.bandwidth.get_or_insert_with(|| Box::new(Bandwidth::new(now, EstimatorConfig::default())));
         }
         self.subscriptions.insert(subscription)
@@ -116,7 +116,7 @@ impl Egress {
 
     /// Whether the subscriber agreed to report what arrives.
     fn is_reported(&self) -> bool {
-        self.subscriptions.iter().any(|(_, subscription)| subscription.transport_feedback)
+        self.subscriptions.iter().any(|(_, subscription)| subscription.reporting.is_per_packet())
     }
 
     /// The subscriber says what it takes. Browsers say so, and far too little, even where they report what arrives: it
@@ -417,10 +417,8 @@ impl Egress {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.pacer.is_video_next() && !self.pacer.is_empty();
         // With nothing to send there is nothing to look for.
-        let paced = self
-            .subscriptions
-            .iter()
-            .any(|(_, subscription)| subscription.transport_feedback || subscription.remb);
+        let paced =
+            self.subscriptions.iter().any(|(_, subscription)| subscription.reporting != Reporting::None);
         let bandwidth = self.bandwidth.as_ref().filter(|_| paced);
         let bandwidth = bandwidth.and_then(|bandwidth| bandwidth.poll_timeout(waiting));
         [self.next_report, bandwidth, self.allocate_at].into_iter().flatten().min()

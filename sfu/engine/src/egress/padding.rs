@@ -1,7 +1,7 @@
 //! Packets that carry nothing: what a burst is made of when there is less media than it takes.
 
 use super::Egress;
-use super::track::Subscription;
+use super::track::{Reporting, Subscription};
 use super::write::Plain;
 use crate::media_packet::EndToEndExtensions;
 use crate::rtp::extension::{ExtensionMap, OutgoingHeader, write_header};
@@ -25,7 +25,7 @@ impl Egress {
 impl Subscription {
     fn padding_source(&self) -> Option<(Ssrc, PayloadType)> {
         let payload_type = self.payload_types.first()?.repair?;
-        self.repair.filter(|_| self.transport_feedback).map(|ssrc| (ssrc, payload_type))
+        self.repair.filter(|_| self.reporting.is_per_packet()).map(|ssrc| (ssrc, payload_type))
     }
 
     fn write_padding(
@@ -43,7 +43,7 @@ impl Subscription {
             sequence: sequence.wire(),
             timestamp: self.rewrite.last_timestamp(),
             ssrc,
-            transport_sequence: Some(number.wire()),
+            transport_sequence: (self.reporting == Reporting::TransportWide).then_some(number.wire()),
             extensions: &EndToEndExtensions::default(),
         };
         let header_len = write_header(space, &header, extensions)?;
@@ -53,6 +53,6 @@ impl Subscription {
         whole[len - 1] = PADDING as u8;
         whole[0] |= 0x20;
         self.repair_sequence = sequence;
-        Some(Plain { header_len, len, sequence, counted: true })
+        Some(Plain { header_len, len, ssrc, sequence, counted: Some(self.reporting) })
     }
 }

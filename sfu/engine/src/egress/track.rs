@@ -41,10 +41,8 @@ pub struct Subscription {
     /// Our source for retransmissions.
     pub repair: Option<Ssrc>,
     pub(super) payload_types: Vec<EgressPayload>,
-    /// The subscriber says which packets arrived, and when.
-    pub(super) transport_feedback: bool,
-    /// The subscriber says how much it takes.
-    pub(super) remb: bool,
+    /// How the subscriber tells what its link carries.
+    pub(super) reporting: Reporting,
     pub(super) select: LayerSelect,
     pub(super) rewrite: Rewrite,
     pub(super) sent: SentLog,
@@ -61,6 +59,26 @@ pub struct Subscription {
     pub decision: Option<Decision>,
     /// The layer asked of its publisher.
     pub(super) demanded: Option<Layer>,
+}
+
+/// How a subscriber tells what its link carries, as agreed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reporting {
+    /// Not at all.
+    None,
+    /// It says how much it takes (REMB).
+    Estimate,
+    /// It says when each packet arrived, by a number that is common to all streams.
+    TransportWide,
+    /// It says when each packet arrived, by source and RTP sequence number (RFC 8888).
+    ByStream,
+}
+
+impl Reporting {
+    /// Whether the subscriber says of each packet when it arrived.
+    pub fn is_per_packet(self) -> bool {
+        matches!(self, Self::TransportWide | Self::ByStream)
+    }
 }
 
 /// The first packets of a subscription came from memory.
@@ -87,10 +105,8 @@ pub struct NewSubscription {
     pub repair: Option<Ssrc>,
     /// Payload types that the subscriber takes.
     pub payload_types: Vec<EgressPayload>,
-    /// Transport-wide feedback was agreed.
-    pub transport_feedback: bool,
-    /// The receiver's own estimate was agreed.
-    pub remb: bool,
+    /// How the subscriber tells what its link carries.
+    pub reporting: Reporting,
     /// Now.
     pub began: Instant,
     /// Where its sequence numbers begin.
@@ -125,8 +141,7 @@ impl Subscription {
             ssrc: new.ssrc,
             repair: new.repair,
             payload_types: new.payload_types,
-            transport_feedback: new.transport_feedback,
-            remb: new.remb,
+            reporting: new.reporting,
             select: LayerSelect::new(new.kind),
             rewrite: Rewrite::new(new.first_sequence, new.first_timestamp),
             sent: SentLog::default(),

@@ -6,13 +6,13 @@ use sfu_protocol::MediaKind;
 
 use super::Egress;
 use super::pacer::Queued;
-use super::track::Subscription;
+use super::track::{Reporting, Subscription};
 use crate::rtp::codec::vp8;
 use crate::rtp::extension::{ExtensionMap, OutgoingHeader, write_header};
 use crate::rtp::rtx;
 use crate::stats::{Drop, Stats};
 use crate::transport::Transport;
-use crate::units::ExtendedSequence;
+use crate::units::{ExtendedSequence, Ssrc};
 
 /// Most datagrams in one run: what the kernel takes in one GSO send.
 const RUN_SEGMENTS: usize = 64;
@@ -45,9 +45,10 @@ pub struct Run {
 pub(super) struct Plain {
     pub(super) header_len: usize,
     pub(super) len: usize,
+    pub(super) ssrc: Ssrc,
     pub(super) sequence: ExtendedSequence,
-    /// It carries a transport-wide number.
-    pub(super) counted: bool,
+    /// How the subscriber will report it, if it does.
+    pub(super) counted: Option<Reporting>,
 }
 
 impl Egress {
@@ -92,16 +93,6 @@ impl Egress {
                 self.pacer.pop();
                 continue;
             };
-            if plain.counted {
-                self.transport_sequence = number.plus(1);
-            }
-            if let Some(bandwidth) = &mut self.bandwidth {
-                if plain.counted {
-                    bandwidth.on_sent(now, number, total);
-                } else {
-                    bandwidth.on_sent_uncounted(total);
-                }
-            }
             subscription.count(next, total, stats);
             // What is sent again, or replayed to a late joiner, was not held up here.
             let delay = now.saturating_duration_since(next.packet.arrival);
@@ -109,6 +100,7 @@ impl Egress {
                 stats.forwarding_delay.add(delay, 1);
             }
             self.pacer.pop();
+            self.count_sent(now, &plain, total);
             run.size += total;
             run.segments += 1;
             if run.segment == 0 {
@@ -121,6 +113,24 @@ impl Egress {
             return self.poll_padding(now, transport, buffer, stats);
         }
         Some(run)
+    }
+
+    /// A packet of that many bytes leaves.
+    fn count_sent(&mut self, now: Instant, plain: &Plain, bytes: usize) {
+        let number = self.transport_sequence;
+        if plain.counted.is_some() {
+            self.transport_sequence = number.plus(1);
+        }
+        let Some(bandwidth) = &mut self.bandwidth else { return };
+        match plain.counted {
+            Some(reporting) => {
+                bandwidth.on_sent(now, number, bytes);
+                if reporting == Reporting::ByStream {
+                    bandwidth.on_sent_stream(plain.ssrc, plain.sequence.wire(), number);
+                }
+            }
+            None => bandwidth.on_sent_uncounted(bytes),
+        }
     }
 
     /// Writes a run of padding, if a burst wants it.
@@ -141,9 +151,7 @@ impl Egress {
             };
             let total = transport.protect_rtp(plain.sequence, space, plain.header_len, plain.len)?;
             stats.sent.padding.add(total);
-            let number = self.transport_sequence;
-            self.transport_sequence = number.plus(1);
-            self.bandwidth.as_mut()?.on_sent(now, number, total);
+            self.count_sent(now, &plain, total);
             run = Run { size: run.size + total, segment: total, segments: run.segments + 1 };
         }
         if run.segments == 0 {
@@ -183,13 +191,14 @@ impl Subscription {
         // Without a source of its own for retransmissions the same numbers go out twice, and then the bytes have
         // to be the same too: an AES-GCM nonce must never see two headers or two plain texts.
         let once = self.repair.is_some() && payload.repair.is_some();
+        let counted = Some(self.reporting).filter(|reporting| once && reporting.is_per_packet());
         let header = OutgoingHeader {
             marker: packet.marker,
             payload_type,
             sequence: sequence.wire(),
             timestamp: rewritten.timestamp,
             ssrc,
-            transport_sequence: (once && self.transport_feedback).then_some(transport.wire()),
+            transport_sequence: (counted == Some(Reporting::TransportWide)).then_some(transport.wire()),
             extensions: &packet.extensions,
         };
         let Some(header_len) = write_header(space, &header, extensions) else { return Written::OtherSize };
@@ -226,7 +235,7 @@ impl Subscription {
         if repaired {
             self.repair_sequence = sequence;
         }
-        Written::Fits(Plain { header_len, len, sequence, counted: header.transport_sequence.is_some() })
+        Written::Fits(Plain { header_len, len, ssrc, sequence, counted })
     }
 
     fn count(&mut self, queued: &Queued, bytes: usize, stats: &mut Stats) {

@@ -56,6 +56,11 @@ impl NegotiatedCodec {
         self.feedback.contains(&"goog-remb")
     }
 
+    /// Whether congestion control feedback (RFC 8888 section 6) was agreed.
+    pub fn congestion_feedback(&self) -> bool {
+        self.feedback.contains(&CONGESTION_FEEDBACK)
+    }
+
     /// Whether `transport-cc` was agreed.
     pub fn transport_cc(&self) -> bool {
         self.feedback.contains(&"transport-cc")
@@ -229,10 +234,15 @@ fn codec_of(offered: &CodecParameters, kind: SectionKind) -> Option<Codec> {
     (*of == media && *clock_rate == offered.clock_rate && usable).then_some(codec)
 }
 
-/// What both know. The receiver's own estimate (REMB) is for those that cannot say what arrived when.
+/// What both know. Of the ways to tell what arrived one is enough, and transport-wide feedback is the tersest; the
+/// receiver's own estimate (REMB) is for those that cannot tell.
 fn common_feedback(ours: &[&'static str], offered: &CodecParameters) -> Vec<&'static str> {
     let offers = |value: &str| offered.feedback.iter().any(|theirs| theirs == value);
-    let wanted = |value: &str| value != "goog-remb" || !offers("transport-cc");
+    let wanted = |value: &str| match value {
+        "goog-remb" => !offers("transport-cc") && !offers(CONGESTION_FEEDBACK),
+        CONGESTION_FEEDBACK => !offers("transport-cc"),
+        _ => true,
+    };
     ours.iter().copied().filter(|value| offers(value) && wanted(value)).collect()
 }
 
@@ -278,7 +288,11 @@ const OPUS_FMTP: &str = "minptime=10;useinbandfec=1";
 
 const PUBLISHED_VIDEO_FEEDBACK: &[&str] = &["nack", "nack pli", "ccm fir", "transport-cc"];
 const PUBLISHED_AUDIO_FEEDBACK: &[&str] = &["nack", "transport-cc"];
-const SENT_VIDEO_FEEDBACK: &[&str] = &["nack", "nack pli", "ccm fir", "goog-remb", "transport-cc"];
+const SENT_VIDEO_FEEDBACK: &[&str] =
+    &["nack", "nack pli", "ccm fir", "goog-remb", "transport-cc", CONGESTION_FEEDBACK];
+
+/// RFC 8888 section 6.
+const CONGESTION_FEEDBACK: &str = "ack ccfb";
 const SENT_AUDIO_FEEDBACK: &[&str] = &["nack"];
 
 const KNOWN: &[(&str, Codec, (MediaKind, u32))] = &[

@@ -131,6 +131,9 @@ impl Shard {
             Rtcp::TransportFeedback(feedback) => {
                 self.on_bandwidth(now, index, |bandwidth| bandwidth.on_feedback(now, &feedback));
             }
+            Rtcp::CongestionFeedback(feedback) => {
+                self.on_bandwidth(now, index, |bandwidth| bandwidth.on_congestion_feedback(now, &feedback));
+            }
             Rtcp::Remb { bitrate, .. } => {
                 if let Some(peer) = self.peers.get_mut(index.0) {
                     peer.egress.on_remb(now, bitrate);

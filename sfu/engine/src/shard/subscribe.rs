@@ -9,7 +9,7 @@ use super::negotiate::extension_map;
 use super::participant::Wish;
 use super::{FabricMessage, Shard, ShardId};
 use crate::egress::PacketSource;
-use crate::egress::track::{EgressPayload, NewSubscription, Subscription};
+use crate::egress::track::{EgressPayload, NewSubscription, Reporting, Subscription};
 use crate::handles::{ParticipantIndex, PeerIndex, TrackHandle};
 use crate::room::{Origin, Subscriber, demand};
 use crate::rtp::extension::Extension;
@@ -98,7 +98,16 @@ impl Shard {
         }
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let numbered = extensions.id_of(Extension::TransportSequence).is_some();
-        let transport_feedback = numbered && section.codecs.iter().any(NegotiatedCodec::transport_cc);
+        let agreed = |feedback: fn(&NegotiatedCodec) -> bool| section.codecs.iter().any(feedback);
+        let reporting = if numbered && agreed(NegotiatedCodec::transport_cc) {
+            Reporting::TransportWide
+        } else if agreed(NegotiatedCodec::congestion_feedback) {
+            Reporting::ByStream
+        } else if agreed(NegotiatedCodec::remb) {
+            Reporting::Estimate
+        } else {
+            Reporting::None
+        };
         let limits = &self.config.limits;
         let slot = peer.egress.add(
             now,
@@ -110,8 +119,7 @@ impl Shard {
                 ssrc: section.ssrc,
                 repair: section.rtx_ssrc,
                 payload_types,
-                transport_feedback,
-                remb: section.codecs.iter().any(NegotiatedCodec::remb),
+                reporting,
                 began: now,
                 first_sequence: self.rng.random(),
                 first_timestamp: self.rng.random(),

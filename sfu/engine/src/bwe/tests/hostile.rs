@@ -5,7 +5,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 
-use crate::bwe::{CongestionFeedback, Estimator, EstimatorConfig};
+use super::read_congestion_feedback;
+use crate::bwe::{Estimator, EstimatorConfig};
 use crate::rtp::rtcp::{ReceivedPacket, TransportFeedback};
 use crate::units::{Bitrate, ExtendedSequence, Ssrc, test_epoch};
 
@@ -94,7 +95,7 @@ fn any_feedback_in_any_order_leaves_the_estimate_within_its_bounds() {
                 8 => {
                     let body = any_congestion_feedback(&mut random, sequence.wire(), honest);
                     bytes += body.len();
-                    if let Ok(feedback) = CongestionFeedback::parse(&body) {
+                    if let Some(feedback) = read_congestion_feedback(&body) {
                         estimator.on_congestion_feedback(now, &feedback);
                     }
                 }

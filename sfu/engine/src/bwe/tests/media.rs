@@ -6,7 +6,8 @@ use std::time::Instant;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use crate::bwe::{Cause, ClusterId, CongestionFeedback, Estimator, EstimatorConfig};
+use super::read_congestion_feedback;
+use crate::bwe::{Cause, ClusterId, Estimator, EstimatorConfig};
 use crate::rtp::rtcp::{ReceivedPacket, TransportFeedback};
 use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 
@@ -199,7 +200,7 @@ impl Media {
     pub fn on_feedback(&mut self, now: u64, feedback: &TransportFeedback) {
         if self.spec.rfc8888 {
             let body = as_rfc8888(feedback);
-            let feedback = CongestionFeedback::parse(&body).expect("well-formed");
+            let feedback = read_congestion_feedback(&body).expect("well-formed");
             self.estimator.on_congestion_feedback(self.at(now), &feedback);
         } else {
             self.estimator.on_feedback(self.at(now), feedback);

@@ -12,9 +12,23 @@ mod tcp;
 
 use std::ops::RangeInclusive;
 
+use crate::rtp::rtcp::{self, CongestionFeedback, Rtcp};
+
 /// Which seeds each case runs under. `BWE_SEEDS=10` in the environment for the tables; fewer in every run, because
 /// unoptimised code is slow.
 fn seeds() -> RangeInclusive<u64> {
     let count = std::env::var("BWE_SEEDS").ok().and_then(|count| count.parse().ok());
     1..=count.unwrap_or(2)
+}
+
+/// A message of congestion control feedback (RFC 8888) with that body, as it would come out of SRTP.
+fn read_congestion_feedback(body: &[u8]) -> Option<CongestionFeedback> {
+    let words = u16::try_from(body.len() / 4).ok()?;
+    let mut packet = vec![0x80 | 11, 205];
+    packet.extend(words.to_be_bytes());
+    packet.extend(body.iter().take(usize::from(words) * 4));
+    match rtcp::parse(&packet).ok()?.pop()? {
+        Rtcp::CongestionFeedback(feedback) => Some(feedback),
+        _ => None,
+    }
 }

@@ -2,6 +2,7 @@
 //! rather than by `rtc-rtcp`, which loses the whole compound to one malformed part, boxes every part, and whose
 //! transport feedback grows with what a few bytes claim; it serves as the other side in tests.
 
+mod congestion_feedback;
 mod parse;
 mod transport_feedback;
 mod write;
@@ -9,6 +10,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use congestion_feedback::{CongestionFeedback, PacketReport};
 pub use parse::{MOST_PARTS, parse};
 pub use transport_feedback::{
     DELTA_TICK, FeedbackBuilder, ReceivedPacket, TransportFeedback, write_transport_feedback,
@@ -73,6 +75,8 @@ pub enum Rtcp {
     },
     /// When packets arrived, by their transport-wide number.
     TransportFeedback(TransportFeedback),
+    /// When packets arrived, by source and number (RFC 8888).
+    CongestionFeedback(CongestionFeedback),
     /// What a receiver estimates it can take (draft-alvestrand-rmcat-remb-03).
     Remb {
         /// Who says so.
@@ -163,6 +167,7 @@ const GOODBYE: u8 = 203;
 const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
 const FORMAT_NACK: u8 = 1;
+const FORMAT_CONGESTION: u8 = 11;
 const FORMAT_TRANSPORT_WIDE: u8 = 15;
 const FORMAT_PLI: u8 = 1;
 const FORMAT_FIR: u8 = 4;

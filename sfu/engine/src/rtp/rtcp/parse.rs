@@ -3,9 +3,9 @@
 use smallvec::SmallVec;
 
 use super::{
-    FORMAT_APPLICATION, FORMAT_FIR, FORMAT_NACK, FORMAT_PLI, FORMAT_TRANSPORT_WIDE, FirEntry, GOODBYE,
-    PAYLOAD_FEEDBACK, RECEIVER_REPORT, ReportBlock, ReportBlocks, Rtcp, RtcpError, SENDER_REPORT,
-    SOURCE_DESCRIPTION, TRANSPORT_FEEDBACK, TransportFeedback, VERSION,
+    CongestionFeedback, FORMAT_APPLICATION, FORMAT_CONGESTION, FORMAT_FIR, FORMAT_NACK, FORMAT_PLI,
+    FORMAT_TRANSPORT_WIDE, FirEntry, GOODBYE, PAYLOAD_FEEDBACK, RECEIVER_REPORT, ReportBlock, ReportBlocks,
+    Rtcp, RtcpError, SENDER_REPORT, SOURCE_DESCRIPTION, TRANSPORT_FEEDBACK, TransportFeedback, VERSION,
 };
 use crate::rtp::reader::Reader;
 use crate::units::{Bitrate, Ssrc};
@@ -80,6 +80,9 @@ fn read_body(part: &Part<'_>, body: &[u8]) -> Result<Rtcp, RtcpError> {
         (TRANSPORT_FEEDBACK, FORMAT_NACK) => nack(&mut reader),
         (TRANSPORT_FEEDBACK, FORMAT_TRANSPORT_WIDE) => {
             TransportFeedback::read(&mut reader).map(Rtcp::TransportFeedback)
+        }
+        (TRANSPORT_FEEDBACK, FORMAT_CONGESTION) => {
+            CongestionFeedback::read(&mut reader).map(Rtcp::CongestionFeedback)
         }
         (PAYLOAD_FEEDBACK, FORMAT_PLI) => {
             let sender = ssrc(&mut reader, "PLI sender SSRC")?;

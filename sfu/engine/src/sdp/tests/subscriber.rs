@@ -193,3 +193,20 @@ fn firefox_gets_no_red() {
     let other = make(&mut Connection::new(Role::Subscriber), &[wanted("TR_A1", AUDIO)]).unwrap();
     assert!(other.sdp.contains("red/48000"));
 }
+
+#[test]
+fn one_way_to_report_is_chosen_the_tersest_that_the_client_has() {
+    let without = |words: &[&str]| {
+        let mut connection = Connection::new(Role::Subscriber);
+        let offer = make(&mut connection, &[wanted("TR_V0", VIDEO)]).unwrap();
+        let kept = |line: &&str| words.iter().all(|word| !line.ends_with(word));
+        let answer: String = mirror(&offer).lines().filter(kept).map(|line| format!("{line}\r\n")).collect();
+        let outcome = connection.negotiation.apply_answer(offer.id, &answer).unwrap().unwrap();
+        let codec = outcome.bound[0].codecs[0].clone();
+        (codec.transport_cc(), codec.congestion_feedback(), codec.remb())
+    };
+    assert_eq!(without(&[]), (true, false, false));
+    assert_eq!(without(&[" transport-cc"]), (false, true, false));
+    assert_eq!(without(&[" transport-cc", " ack ccfb"]), (false, false, true));
+    assert_eq!(without(&[" transport-cc", " ack ccfb", " goog-remb"]), (false, false, false));
+}
