@@ -4,6 +4,7 @@ source "$(dirname "$0")/lib.sh"
 
 step "cargo fmt --check"
 cargo fmt --all --check
+cargo fmt --manifest-path sfu/engine/fuzz/Cargo.toml --check
 
 step "file lengths"
 scripts/file-lengths.sh

@@ -13,6 +13,7 @@ fuzz_target!(|data: &[u8]| {
             Rtcp::SenderReport { reports, .. } | Rtcp::ReceiverReport { reports, .. } => {
                 assert!(reports.len() <= 31);
             }
+            Rtcp::CongestionFeedback(feedback) => assert!(feedback.packets().count() <= data.len()),
             _ => {}
         }
     }

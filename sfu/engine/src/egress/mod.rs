@@ -6,6 +6,7 @@ mod carry_out;
 pub mod layer_select;
 pub mod pacer;
 mod padding;
+mod repairs;
 pub mod report;
 pub mod retransmit;
 pub mod rewrite;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::{Layer, MediaKind, TrackSid};
 use slab::Slab;
+use smallvec::SmallVec;
 
 use crate::bwe::EstimatorConfig;
 use crate::handles::TrackHandle;
@@ -24,13 +26,14 @@ use crate::limits::Limits;
 use crate::media_packet::MediaPacket;
 use crate::packet_memory::PacketMemory;
 use crate::rtp::extension::ExtensionMap;
-use crate::rtp::rtcp::{self, ReportBlock, SenderInfo};
+use crate::rtp::rtcp::{self, ReportBlock, SenderInfo, TransportFeedback};
 use crate::stats::{Drop, Stats};
 use crate::units::{Bitrate, ExtendedSequence, SenderClock, Ssrc};
 use bandwidth::Bandwidth;
 use carry_out::Allocated;
 use layer_select::Select;
 use pacer::{Pacer, Queued};
+use repairs::Repairs;
 use retransmit::Retransmit;
 use track::{Beginning, Reporting, Subscription};
 
@@ -48,6 +51,7 @@ pub struct Egress {
     extensions: ExtensionMap,
     /// The number of the next packet in transport-wide feedback.
     transport_sequence: ExtendedSequence,
+    repairs: Repairs,
     /// Once something is sent about which the subscriber reports.
     bandwidth: Option<Box<Bandwidth>>,
     /// What was last decided by.
@@ -85,6 +89,7 @@ impl Egress {
             pacer: Pacer::new(limits.pacer_packets),
             extensions: ExtensionMap::new(),
             transport_sequence: ExtendedSequence::first(0),
+            repairs: Repairs::default(),
             bandwidth: None,
             allocated: None,
             allocate_at: None,
@@ -136,6 +141,7 @@ impl Egress {
     /// A subscription has lost its media section.
     pub fn remove(&mut self, slot: usize) -> Option<Subscription> {
         self.pacer.remove(slot);
+        self.repairs.remove(slot);
         self.subscriptions.try_remove(slot)
     }
 
@@ -367,6 +373,11 @@ impl Egress {
                 subscription.sent.mark_resent(*wire, now);
             }
         }
+    }
+
+    /// The subscriber reports what arrived: the retransmissions that did not, by the places of their subscriptions.
+    pub fn lost_again(&mut self, feedback: &TransportFeedback) -> SmallVec<[(usize, u16); 8]> {
+        self.repairs.on_feedback(feedback)
     }
 
     /// A receiver report's block about one of our sources.

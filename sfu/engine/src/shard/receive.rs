@@ -12,7 +12,7 @@ use crate::egress::bandwidth::Bandwidth;
 use crate::handles::{PeerIndex, TrackHandle};
 use crate::ingress::Published;
 use crate::room::Origin;
-use crate::rtp::rtcp::{self, Rtcp};
+use crate::rtp::rtcp::{self, Rtcp, TransportFeedback};
 use crate::stats::Drop;
 use crate::transport::demux::{Protocol, protocol};
 use crate::transport::ice::peek_local_ufrag;
@@ -130,6 +130,7 @@ impl Shard {
             }
             Rtcp::TransportFeedback(feedback) => {
                 self.on_bandwidth(now, index, |bandwidth| bandwidth.on_feedback(now, &feedback));
+                self.repair_again(now, index, &feedback);
             }
             Rtcp::CongestionFeedback(feedback) => {
                 self.on_bandwidth(now, index, |bandwidth| bandwidth.on_congestion_feedback(now, &feedback));
@@ -192,6 +193,20 @@ impl Shard {
         let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
         if let Some(track) = track {
             peer.egress.on_nack(slot, lost, &track.memory, now, &mut self.stats);
+        }
+    }
+
+    /// Sends again what was sent again and, as the subscriber reports, lost again.
+    fn repair_again(&mut self, now: Instant, index: PeerIndex, feedback: &TransportFeedback) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        for (slot, sequence) in peer.egress.lost_again(feedback) {
+            let handle = peer.egress.get(slot).and_then(|subscription| subscription.track);
+            let track = handle.and_then(|handle| {
+                self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track))
+            });
+            if let Some(track) = track {
+                peer.egress.on_nack(slot, &[sequence], &track.memory, now, &mut self.stats);
+            }
         }
     }
 

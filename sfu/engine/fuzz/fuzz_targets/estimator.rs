@@ -1,0 +1,95 @@
+//! The estimator of one subscriber's link: packets sent and reports about them in any order and of any content, time in
+//! any steps. The estimate stays within its bounds, bursts stay small, and deadlines lie ahead.
+#![no_main]
+
+use std::time::{Duration, Instant};
+
+use libfuzzer_sys::fuzz_target;
+use sfu_engine::bwe::{Estimator, EstimatorConfig};
+use sfu_engine::rtp::rtcp::{self, Rtcp};
+use sfu_engine::units::{Bitrate, ExtendedSequence, Ssrc};
+use sfu_engine_fuzz::Script;
+
+/// Sent at most: what a probe asks for is far less.
+const MOST_BURST_BYTES: u64 = 1_000_000;
+
+fuzz_target!(|data: &[u8]| {
+    let mut script = Script(data);
+    let config = EstimatorConfig {
+        start_rate: Bitrate::from_kbps(300),
+        min_rate: Bitrate::from_kbps(40),
+        max_rate: Bitrate::from_kbps(20_000),
+    };
+    let mut now = Instant::now();
+    let mut estimator = Estimator::new(now, config);
+    let mut sequence = ExtendedSequence::first(script.short());
+    while !script.is_over() {
+        step(&mut script, &mut estimator, &mut now, &mut sequence);
+        if let Some(probe) = estimator.poll(now) {
+            assert!(probe.rate <= config.max_rate && probe.size.bytes() < MOST_BURST_BYTES, "{probe:?}");
+        }
+        let estimate = estimator.estimate();
+        assert!(config.min_rate <= estimate && estimate <= config.max_rate, "{estimate:?}");
+        assert!((0.0..=1.0).contains(&estimator.loss()), "{}", estimator.loss());
+    }
+});
+
+fn step(
+    script: &mut Script<'_>,
+    estimator: &mut Estimator,
+    now: &mut Instant,
+    sequence: &mut ExtendedSequence,
+) {
+    match script.byte() % 8 {
+        // Numbers ascend; the caller's own counter sees to that. Some are given to nothing.
+        0..=2 => {
+            for _ in 0..=script.byte() % 32 {
+                let cluster = estimator.active_probe().map(|probe| probe.cluster);
+                let bytes = usize::from(script.short() % 1500);
+                *sequence = sequence.plus(1 + u64::from(script.byte() / 250));
+                estimator.on_sent(*now, *sequence, bytes, cluster);
+                estimator.on_sent_stream(Ssrc(u32::from(script.byte() % 3)), sequence.wire(), *sequence);
+            }
+        }
+        3 => report(estimator, *now, 15, script.bytes(), None),
+        // About what was sent, at times that are anything.
+        4 => report(
+            estimator,
+            *now,
+            15,
+            script.bytes(),
+            Some(sequence.wire().wrapping_sub(script.byte().into())),
+        ),
+        5 => report(estimator, *now, 11, script.bytes(), None),
+        6 => match script.coin() {
+            true => estimator
+                .set_wanted(*now, Bitrate::from_bps(u64::from(script.word()) << (script.byte() % 40))),
+            false => {
+                estimator.on_remb(*now, Bitrate::from_bps(u64::from(script.word()) << (script.byte() % 40)))
+            }
+        },
+        _ => {
+            *now += match script.coin() {
+                true => Duration::from_micros(script.short().into()),
+                false => Duration::from_millis(script.short().into()),
+            }
+        }
+    }
+}
+
+/// An RTCP part of type 205 and that format, as it would come out of SRTP.
+fn report(estimator: &mut Estimator, now: Instant, format: u8, body: &[u8], base: Option<u16>) {
+    let words = body.len() / 4;
+    let mut packet = vec![0x80 | format, 205, (words >> 8) as u8, words as u8];
+    packet.extend_from_slice(&body[..words * 4]);
+    if let (Some(base), Some(place)) = (base, packet.get_mut(12..14)) {
+        place.copy_from_slice(&base.to_be_bytes());
+    }
+    for part in rtcp::parse(&packet).into_iter().flatten() {
+        match part {
+            Rtcp::TransportFeedback(feedback) => estimator.on_feedback(now, &feedback),
+            Rtcp::CongestionFeedback(feedback) => estimator.on_congestion_feedback(now, &feedback),
+            _ => {}
+        }
+    }
+}
