@@ -181,7 +181,7 @@ impl Subscription {
     /// The subscriber cannot decode: the layer whose key frame it needs, at most once per [`ASK_AGAIN`] however
     /// often it says so.
     pub fn on_picture_loss(&mut self, now: Instant) -> Option<Layer> {
-        let layer = self.select.current().or_else(|| self.select.target())?;
+        let layer = self.select.stream().or_else(|| self.select.target_stream())?;
         self.ask(layer, now)
     }
 

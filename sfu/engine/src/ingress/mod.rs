@@ -2,6 +2,7 @@
 //! needs.
 
 pub mod feedback;
+pub mod frames;
 pub mod keyframe;
 pub mod layers;
 pub mod level;
@@ -18,7 +19,7 @@ use sfu_protocol::{Layer, MediaKind, TrackSid};
 use crate::handles::TrackHandle;
 use crate::limits::Limits;
 use crate::media_packet::{EndToEndExtensions, MediaPacket, TrackId};
-use crate::rtp::codec::{self, Codec, PayloadFacts};
+use crate::rtp::codec::{self, Codec, PayloadFacts, dependency_descriptor};
 use crate::rtp::extension::{ExtensionMap, HeaderExtensions, read};
 use crate::rtp::packet::{RtpHeader, payload};
 use crate::rtp::rtcp::{self, ReportBlock};
@@ -290,12 +291,16 @@ impl Ingress {
         if !received.new {
             return Err(Drop::Replayed);
         }
+        let mut facts = facts_of(codec, body, extensions, track.encrypted);
+        if !body.is_empty() {
+            stream.frames.read(codec, &mut facts, extensions.dependency_descriptor, track.encrypted);
+        }
         if track.muted && !body.is_empty() {
             // What follows must not look like a loss: the numbers close over a muted packet as over padding.
             stats.drop(Drop::NotForwarded);
             body = &[];
+            facts = PayloadFacts::default();
         }
-        let facts = facts_of(codec, body, extensions, track.encrypted);
         if facts.starts_key_frame() {
             stream.on_key_frame();
         }
@@ -458,7 +463,11 @@ fn facts_of(codec: Codec, body: &[u8], extensions: &HeaderExtensions<'_>, encryp
     if body.is_empty() || (encrypted && codec.kind() == MediaKind::Audio) {
         return PayloadFacts::default();
     }
-    codec::facts(codec, body, extensions.dependency_descriptor).unwrap_or_default()
+    let descriptor = extensions.dependency_descriptor;
+    codec::facts(codec, body, descriptor).unwrap_or_else(|_| PayloadFacts {
+        dependency: descriptor.and_then(|descriptor| dependency_descriptor::peek(descriptor).ok()),
+        ..PayloadFacts::default()
+    })
 }
 
 fn end_to_end(extensions: &HeaderExtensions<'_>) -> EndToEndExtensions {

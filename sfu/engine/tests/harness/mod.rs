@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod network;
+pub mod scalable;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

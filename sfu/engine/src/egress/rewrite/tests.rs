@@ -52,7 +52,7 @@ fn numbers_go_on_over_a_switch_and_wrap() {
         assert_eq!(after.sequence.0, before.sequence.0 + 1);
         let ticks = after.timestamp.wrapping_sub(before.timestamp);
         assert!((2_990..=3_010).contains(&ticks), "{ticks} ticks");
-        let (before, after) = (before.vp8.expect("VP8"), after.vp8.expect("VP8"));
+        let (before, after) = (before.ids.expect("VP8"), after.ids.expect("VP8"));
         assert_eq!(after.picture_id, (before.picture_id + 1) & 0x7fff);
         assert_eq!(after.tl0_picture_index, before.tl0_picture_index.wrapping_add(1));
     }
@@ -284,7 +284,7 @@ fn a_clean_stream_counts_on_through_switches_pauses_of_layers_and_padding() {
             let (old, new) = (before.rewritten.unwrap(), after.rewritten.unwrap());
             assert_eq!(new.sequence.0, old.sequence.0 + 1, "seed {seed}: {before:?} {after:?}");
             let same_picture = before.frame == after.frame && before.part == after.part;
-            let (old_ids, new_ids) = (old.vp8.unwrap(), new.vp8.unwrap());
+            let (old_ids, new_ids) = (old.ids.unwrap(), new.ids.unwrap());
             let pictures = new_ids.picture_id.wrapping_sub(old_ids.picture_id) & ids;
             assert_eq!(pictures, u16::from(!same_picture), "seed {seed}: {before:?} {after:?}");
             let base = new_ids.tl0_picture_index.wrapping_sub(old_ids.tl0_picture_index);
@@ -359,7 +359,7 @@ fn a_bad_link_leaves_holes_for_what_is_lost_and_nothing_else() {
             let ticks = new.timestamp.wrapping_sub(old.timestamp) as i32;
             let same_picture = before.part == after.part && before.frame == after.frame;
             assert!(ticks > 0 || same_picture && ticks == 0, "seed {seed}: {ticks} {before:?} {after:?}");
-            let (old, new) = (old.vp8.unwrap(), new.vp8.unwrap());
+            let (old, new) = (old.ids.unwrap(), new.ids.unwrap());
             let ids = if scenario.long_ids { 0x7fff } else { 0x7f };
             let pictures = new.picture_id.wrapping_sub(old.picture_id) & ids;
             let most = if before.part == after.part { after.frame - before.frame } else { 1 };
