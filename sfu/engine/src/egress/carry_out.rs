@@ -57,7 +57,10 @@ impl Egress {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return CarriedOut::default() };
         self.next_report.get_or_insert(now + REPORT_INTERVAL);
         subscription.standing.apply(decision, now);
-        let target = decision.target.map(Target::whole);
+        let target = decision.target.map(|layer| match decision.temporal {
+            Some(temporal) => Target { layer, temporal },
+            None => Target::whole(layer),
+        });
         if subscription.select.target() != target {
             subscription.select.aim(target);
         }

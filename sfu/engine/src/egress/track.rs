@@ -45,7 +45,8 @@ pub struct Subscription {
     pub(super) transport_feedback: bool,
     /// The subscriber says how much it takes.
     pub(super) remb: bool,
-    pub(super) select: LayerSelect,
+    /// What is sent of it.
+    pub select: LayerSelect,
     pub(super) rewrite: Rewrite,
     pub(super) sent: SentLog,
     pub(super) budget: RetransmitBudget,

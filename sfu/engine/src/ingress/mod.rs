@@ -81,8 +81,8 @@ pub struct NewTrack {
     pub rids: Vec<String>,
     /// Sources with their repair sources, lowest layer first, where the description names them.
     pub ssrcs: Vec<(Ssrc, Option<Ssrc>)>,
-    /// How many layers there are.
-    pub layers: usize,
+    /// In how many streams it comes.
+    pub streams: usize,
     /// Payload types of the section.
     pub payload_types: Vec<PayloadBinding>,
     /// Header extensions of the section.
@@ -155,7 +155,7 @@ impl Ingress {
     /// A track has its media section.
     pub fn add_track(&mut self, new: NewTrack) {
         let clock_rate = new.payload_types.first().map_or(90_000, |binding| binding.codec.clock_rate());
-        let mut streams: Vec<Stream> = (0..new.layers.max(1))
+        let mut streams: Vec<Stream> = (0..new.streams.max(1))
             .map(|layer| Stream::new(Layer(layer as u8), new.kind, clock_rate, new.nack, &self.limits))
             .collect();
         let track = self.tracks.len();
