@@ -55,6 +55,24 @@ for (const codec of ['vp9', 'av1']) {
   });
 }
 
+for (const codec of ['vp9', 'av1']) {
+  test(`${codec} arrives in three encodings, and another requested size changes the decoded size`, options, async () => {
+    const encodings = [['q', 4, 100_000], ['h', 2, 300_000], ['f', 1, 900_000]].map(([rid, scaleResolutionDownBy, maxBitrate]) => ({
+      ...{ rid, scaleResolutionDownBy, maxBitrate, scalabilityMode: 'L1T3' },
+    }));
+    await call({ codec, encodings });
+    await assertArrives(codec);
+    await until('ada to send three layers', async () => (await ada.call('layers')).filter((layer) => layer.framesSent > 0).length === 3, LAYERS_MS);
+    for (const width of [FULL.width / 4, FULL.width / 2, FULL.width, FULL.width / 4]) {
+      const { took, gap, stall } = await ben.call('change', 'ada', { width, height: (width * 9) / 16 }, width, 1_000);
+      assert.ok(took !== undefined, `frames ${width} pixels wide come when they are asked for`);
+      progress(`${width} pixels after ${Math.round(took)} ms, longest gap ${Math.round(gap)} ms, page stood still ${Math.round(stall)} ms`);
+      assert.ok(gap < FREEZE_MS + stall, `no freeze on the way to ${width} pixels: ${gap} ms`);
+    }
+    await assertArrives(codec);
+  });
+}
+
 test('h264 arrives in three layers, and another requested size changes the decoded size', options, async () => {
   await call({ codec: 'h264' });
   await assertArrives('h264');
@@ -98,7 +116,7 @@ async function call(what) {
   calls += 1;
   const room = `codecs-${process.pid}-${calls}`;
   await Promise.all([ada, ben].map((person) => calls > 1 && person.call('leave')));
-  await ada.call('reconsider', { codec: 'vp8', backupCodec: false, red: undefined, nameRed: false, ...what });
+  await ada.call('reconsider', { codec: 'vp8', backupCodec: false, encodings: null, red: undefined, nameRed: false, ...what });
   await ben.join(server.ws, room);
   await ada.join(server.ws, room);
   await ben.meets(['ada']);

@@ -3,7 +3,7 @@
 use crate::rtp::codec::frame::{FARTHEST, OperatingPoint, References};
 
 /// The latest frames. One of which no packet has come yet is neither sent nor left out: it may be on its way again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct History {
     /// The newest frame.
     newest: u32,
@@ -28,12 +28,6 @@ pub(super) enum Seen {
     LeftOut,
     /// Older than others, and its first packet to come. What was to be sent in its time.
     Late(Option<OperatingPoint>),
-}
-
-impl Default for History {
-    fn default() -> Self {
-        Self { newest: 0, sent: 0, left_out: 0, changed: 0, before: None }
-    }
 }
 
 impl History {

@@ -7,7 +7,7 @@ use sfu_protocol::Layer;
 
 use super::*;
 use crate::media_packet::test_packet;
-use crate::rtp::codec::Vp8Picture;
+use crate::rtp::codec::{DependencyFacts, Vp8Picture, Vp9Picture};
 use crate::units::{ExtendedTimestamp, NtpTime, test_epoch};
 
 fn start() -> Instant {
@@ -378,4 +378,30 @@ fn a_new_start_of_the_publishers_numbers_is_no_hole() {
     let far = rewrite.forward(&packet(0, 20_000, frame_time(start, 1))).expect("sent");
     assert_eq!((far.sequence.wire(), far.timestamp), (11, 2999));
     assert!(rewrite.forward(&packet(0, 1, frame_time(start, 2))).is_none());
+}
+
+#[test]
+fn frame_numbers_and_vp9_ids_go_on_over_a_switch_and_keep_the_holes_of_what_was_left_out() {
+    let start = start();
+    let scalable = |layer: u8, number: u16, picture: u16| {
+        let mut packet = test_packet(u64::from(number), start);
+        packet.layer = Layer(layer);
+        packet.facts.vp9 =
+            Some(Vp9Picture { picture_id: Some(picture), long_picture_id: true, ..Vp9Picture::default() });
+        packet.facts.dependency = Some(DependencyFacts { frame_number: number, ..DependencyFacts::default() });
+        packet
+    };
+    let mut rewrite = Rewrite::new(0, 0);
+    let ids = |rewritten: Option<Rewritten>| {
+        let ids = rewritten.and_then(|rewritten| rewritten.ids).expect("it has ids");
+        (ids.frame_number, ids.picture_id)
+    };
+    rewrite.switch(&scalable(0, 65_534, 32_766), &[]);
+    assert_eq!(ids(rewrite.forward(&scalable(0, 65_534, 32_766))), (65_534, 32_766), "as published");
+    rewrite.skip(&scalable(0, 65_535, 32_767));
+    assert_eq!(ids(rewrite.forward(&scalable(0, 0, 0))), (0, 0), "references are counted in them");
+    rewrite.switch(&scalable(2, 500, 90), &[]);
+    assert_eq!(ids(rewrite.forward(&scalable(2, 500, 90))), (1, 1));
+    rewrite.skip(&scalable(2, 501, 91));
+    assert_eq!(ids(rewrite.forward(&scalable(2, 502, 92))), (3, 3));
 }

@@ -58,7 +58,7 @@ impl OperatingPoints {
     /// The highest temporal layer, up to `most`, with which a spatial layer is among them.
     pub fn highest_temporal(self, spatial: u8, most: u8) -> Option<u8> {
         let row = self.0 >> (8 * u32::from(spatial.min(MOST_SPATIAL))) & 0xff;
-        let row = row & (2 << most.min(MOST_TEMPORAL)) - 1;
+        let row = row & ((2 << most.min(MOST_TEMPORAL)) - 1);
         // Below 8.
         row.checked_ilog2().map(|temporal| temporal as u8)
     }
