@@ -384,11 +384,13 @@ fn a_new_start_of_the_publishers_numbers_is_no_hole() {
 fn frame_numbers_and_vp9_ids_go_on_over_a_switch_and_keep_the_holes_of_what_was_left_out() {
     let start = start();
     let scalable = |layer: u8, number: u16, picture: u16| {
-        let mut packet = test_packet(u64::from(number), start);
+        // Numbers of frames and packets need not agree.
+        let mut packet = test_packet(u64::from(number.wrapping_add(1000)), start);
         packet.layer = Layer(layer);
         packet.facts.vp9 =
             Some(Vp9Picture { picture_id: Some(picture), long_picture_id: true, ..Vp9Picture::default() });
-        packet.facts.dependency = Some(DependencyFacts { frame_number: number, ..DependencyFacts::default() });
+        packet.facts.dependency =
+            Some(DependencyFacts { frame_number: number, ..DependencyFacts::default() });
         packet
     };
     let mut rewrite = Rewrite::new(0, 0);

@@ -1,3 +1,6 @@
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
 use super::*;
 use crate::rtp::codec::frame::OperatingPoint;
 use crate::rtp::codec::{self, frame::FrameFacts};
@@ -65,4 +68,25 @@ fn a_stream_that_goes_on_from_another_source_leaves_all_before_behind() {
     assert!(dependency(&mut reader, &[0xfe, 0, 1], true).frame.is_none(), "its structure is to come");
     let after = dependency(&mut reader, &L1T2, true).frame.unwrap();
     assert!(after.number.wrapping_sub(before.number) > 1 << 16);
+}
+
+#[test]
+fn whatever_descriptors_say_they_are_read_without_harm() {
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut reader = FrameReader::default();
+    for round in 0..60_000_u32 {
+        let mut bytes: Vec<u8> = (0..rng.random_range(1..40)).map(|_| rng.random()).collect();
+        if round % 3 == 0 {
+            // One that begins as it should.
+            bytes.splice(0..bytes.len().min(8), L1T2[..bytes.len().min(8)].iter().copied());
+        }
+        let codec = [Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::H264][(round / 500) as usize % 4];
+        let descriptor = rng.random_bool(0.5).then_some(&bytes[..]);
+        let opaque = rng.random_bool(0.5);
+        let Ok(mut facts) = codec::facts(codec, &bytes, descriptor) else { continue };
+        reader.read(codec, &mut facts, descriptor, opaque);
+        if round % 1000 == 0 {
+            reader.begin_source();
+        }
+    }
 }
