@@ -10,6 +10,8 @@ import { startServer } from './harness/server.mjs';
 const options = { timeout: TEST_MS };
 /** A browser sends its upper layers when it trusts the network, which takes it long on a busy machine. */
 const LAYERS_MS = 120_000;
+/** A picture that stands still for so long is seen to stand still. */
+const FREEZE_MS = 1_000;
 let server, pages, browser, ada, ben;
 let calls = 0;
 
@@ -30,13 +32,43 @@ after(async () => {
 }, options);
 
 for (const codec of ['vp9', 'av1']) {
-  test(`${codec} arrives as one scalable stream`, options, async () => {
+  test(`${codec} arrives as one scalable stream, and another requested size changes the decoded size and the bytes`, options, async () => {
     await call({ codec, maxBitrate: 1_500_000 });
     await assertArrives(codec);
     const sent = (await video(ada)).map(({ codec: mime, scalabilityMode }) => ({ mime, scalabilityMode }));
     assert.deepEqual(sent, [{ mime: mimeOf(codec), scalabilityMode: 'L3T3_KEY' }]);
-    // Nothing selects among the spatial layers yet: the whole stream is passed on.
     await until('the uppermost spatial layer to be decoded', async () => (await ben.call('view')).ada.width === FULL.width, LAYERS_MS);
+    await assertArrives(codec);
+    const [full, low] = [FULL.width, FULL.width / 4];
+    const bytes = {};
+    for (const width of [low, full / 2, full, low, full]) {
+      const { took, gap, stall } = await ben.call('change', 'ada', { width, height: (width * 9) / 16 }, width, 1_000);
+      progress(`${width} pixels after ${Math.round(took)} ms, longest gap ${Math.round(gap)} ms, page stood still ${Math.round(stall)} ms`);
+      assert.ok(took !== undefined, `frames ${width} pixels wide come when they are asked for`);
+      assert.ok(gap < FREEZE_MS + stall, `no freeze on the way to ${width} pixels: ${gap} ms`);
+      bytes[width] = await videoBytes(3_000);
+    }
+    progress(`bytes of pictures in 3 s: ${JSON.stringify(bytes)}`);
+    // Blocks cost AV1 little in any size, and headers are the same for all.
+    assert.ok(bytes[low] < bytes[full] * 0.75, 'a small picture costs less');
+    await assertArrives(codec);
+  });
+}
+
+for (const codec of ['vp9', 'av1']) {
+  test(`${codec} arrives in three encodings, and another requested size changes the decoded size`, options, async () => {
+    const encodings = [['q', 4, 100_000], ['h', 2, 300_000], ['f', 1, 900_000]].map(([rid, scaleResolutionDownBy, maxBitrate]) => ({
+      ...{ rid, scaleResolutionDownBy, maxBitrate, scalabilityMode: 'L1T3' },
+    }));
+    await call({ codec, encodings });
+    await assertArrives(codec);
+    await until('ada to send three layers', async () => (await ada.call('layers')).filter((layer) => layer.framesSent > 0).length === 3, LAYERS_MS);
+    for (const width of [FULL.width / 4, FULL.width / 2, FULL.width, FULL.width / 4]) {
+      const { took, gap, stall } = await ben.call('change', 'ada', { width, height: (width * 9) / 16 }, width, 1_000);
+      assert.ok(took !== undefined, `frames ${width} pixels wide come when they are asked for`);
+      progress(`${width} pixels after ${Math.round(took)} ms, longest gap ${Math.round(gap)} ms, page stood still ${Math.round(stall)} ms`);
+      assert.ok(gap < FREEZE_MS + stall, `no freeze on the way to ${width} pixels: ${gap} ms`);
+    }
     await assertArrives(codec);
   });
 }
@@ -84,7 +116,7 @@ async function call(what) {
   calls += 1;
   const room = `codecs-${process.pid}-${calls}`;
   await Promise.all([ada, ben].map((person) => calls > 1 && person.call('leave')));
-  await ada.call('reconsider', { codec: 'vp8', backupCodec: false, red: undefined, nameRed: false, ...what });
+  await ada.call('reconsider', { codec: 'vp8', backupCodec: false, encodings: null, red: undefined, nameRed: false, ...what });
   await ben.join(server.ws, room);
   await ada.join(server.ws, room);
   await ben.meets(['ada']);
@@ -107,6 +139,14 @@ async function assertTone() {
     const { tone } = (await ben.call('view')).ada;
     return Math.abs(tone.frequency - ada.tone) < 25;
   });
+}
+
+/** Bytes of pictures that ben receives in so many milliseconds. */
+async function videoBytes(ms) {
+  const received = async () => (await video(ben)).reduce((sum, stream) => sum + stream.bytes, 0);
+  const before = await received();
+  await new Promise((resolve) => setTimeout(resolve, ms));
+  return (await received()) - before;
 }
 
 /** Bytes of an audio packet at both ends, on average over at least so many packets. */

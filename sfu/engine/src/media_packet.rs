@@ -50,6 +50,15 @@ pub struct LayerInfo {
     pub active: bool,
 }
 
+/// What the layers of a track are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrangement {
+    /// Encodings, each a stream of its own (simulcast), of which a receiver takes one.
+    Encodings,
+    /// Spatial layers of a single stream (SVC): each builds on those below it, always or in key pictures only.
+    Spatial,
+}
+
 /// A VP8 packet of a stream at 90 kHz, the `number`-th, for unit tests.
 #[cfg(test)]
 pub(crate) fn test_packet(number: u64, arrival: Instant) -> MediaPacket {

@@ -171,6 +171,7 @@ window.call = {
     const connected = performance.now() - connectStarted;
     if (me.onlyWatches) return { connected };
     if (me.nameRed) askForRed();
+    window.videoEncodings = me.encodings;
     await Promise.all([
       room.localParticipant.publishTrack(me.media.video.clone(), {
         source: Track.Source.Camera,

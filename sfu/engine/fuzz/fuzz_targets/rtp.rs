@@ -39,7 +39,9 @@ fuzz_target!(|data: &[u8]| {
         sequence: header.sequence,
         timestamp: header.timestamp,
         ssrc: header.ssrc,
+        transport_sequence: None,
         extensions: &extensions,
+        frame_number: None,
     };
     let mut buffer = [0; 1500];
     let written = write_header(&mut buffer, &outgoing, &map).expect("values of one packet fit into a buffer");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sfu_engine::media_packet::{LayerInfo, MediaPacket, TrackId};
+use sfu_engine::media_packet::{Arrangement, LayerInfo, MediaPacket, TrackId};
 use sfu_engine::room::TrackFacts;
 use sfu_engine::rtp::codec::{Codec, facts};
 use sfu_engine::rtp::extension::EndToEndExtensions;
@@ -206,7 +206,9 @@ fn fabric(call: &mut Call, script: &mut Script<'_>) {
                 kind: [MediaKind::Audio, MediaKind::Video][which],
                 mime_type: ["audio/opus", "video/vp8"][which].to_owned(),
                 layers: vec![LayerInfo { width: 320, height: 180, active: true }; usize::from(layer.0) + 1],
+                arrangement: Arrangement::Encodings,
                 muted: choice & 8 == 8,
+                screen_share: false,
             };
             RoomMessage::Track { facts, origin: ShardId(1) }
         }

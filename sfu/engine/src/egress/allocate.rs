@@ -5,7 +5,7 @@
 //! the estimate, and each is taken if it still fits:
 //!
 //! 1. audio, always, even if the estimate does not cover it. It is the only thing that may exceed the estimate;
-//! 2. the lowest layer of every video track: screen shares, then the active speaker, then the others, each by
+//! 2. the lowest layer of every video track, at a lower frame rate if it does not fit otherwise: screen shares, then the active speaker, then the others, each by
 //!    priority, and among equals first those that are sent already;
 //! 3. the higher layers in the same order of importance; among equals the second layer of all before the third of
 //!    any, those sent already first, then the cheapest.
@@ -58,6 +58,8 @@ pub struct Candidate<'a> {
     pub ideal: Option<Layer>,
     /// What its layers cost, lowest first. Of audio the first counts.
     pub layers: &'a [LayerCost],
+    /// What the lowest layer costs with fewer temporal layers, fewest first; without those that save nothing.
+    pub slower: &'a [Bitrate],
     /// What was decided before.
     pub standing: Standing,
 }
@@ -80,6 +82,8 @@ pub struct Standing {
 pub struct Decision {
     /// The layer to send.
     pub target: Option<Layer>,
+    /// Its highest temporal layer, `None` for all. All but the lowest layer are sent whole or not at all.
+    pub temporal: Option<u8>,
     /// The layer to ask of the publisher: above the target if that one does not flow yet or may not be taken yet.
     pub demand: Option<Layer>,
     /// It is wanted, but there is no bandwidth for it.
@@ -200,6 +204,8 @@ pub fn allocate(
         let Some(ladder) = ladders.get_mut(step.track) else { continue };
         if let Some(needed) = climb(step, ladder, &mut budget) {
             next_step.get_or_insert(needed);
+            let slower = candidates.get(step.track).map_or(&[][..], |candidate| candidate.slower);
+            slow_down(step, slower, ladder, &mut budget);
         }
     }
     decisions.clear();
@@ -237,6 +243,8 @@ struct Step {
 #[derive(Debug, Clone, Copy)]
 struct Ladder {
     target: Option<Layer>,
+    /// As in the decision.
+    temporal: Option<u8>,
     /// What the target costs.
     spent: Bitrate,
     demand: Option<Layer>,
@@ -251,6 +259,7 @@ impl Ladder {
     fn new(candidate: &Candidate<'_>, now: Instant) -> Self {
         Self {
             target: None,
+            temporal: None,
             spent: Bitrate::ZERO,
             demand: None,
             granted: Bitrate::ZERO,
@@ -311,8 +320,21 @@ fn climb(step: &Step, ladder: &mut Ladder, budget: &mut Budget) -> Option<Bitrat
         ladder.reason.get_or_insert(Reason::Hysteresis);
     } else {
         (budget.spent, ladder.spent, ladder.target) = (spent, step.cost, Some(step.layer));
+        ladder.temporal = None;
     }
     None
+}
+
+/// A lowest layer that does not fit whole may fit with fewer temporal layers: better slow than not at all.
+fn slow_down(step: &Step, slower: &[Bitrate], ladder: &mut Ladder, budget: &mut Budget) {
+    if step.higher || !step.active || step.layer != Layer(0) {
+        return;
+    }
+    let fits = |cost: &Bitrate| climb(&Step { cost: *cost, ..*step }, ladder, budget).is_none();
+    if let Some(temporal) = slower.iter().rposition(fits) {
+        // Few.
+        ladder.temporal = u8::try_from(temporal).ok();
+    }
 }
 
 /// The steps of a video track: its layers up to the ideal that flow, and above those the ones that do not, which can
@@ -348,7 +370,7 @@ fn push_steps(track: usize, candidate: &Candidate<'_>, ideal: Layer, steps: &mut
 }
 
 fn decide(candidate: &Candidate<'_>, ladder: &Ladder) -> Decision {
-    let nothing = |reason| Decision { target: None, demand: None, paused: false, reason };
+    let nothing = |reason| Decision { target: None, temporal: None, demand: None, paused: false, reason };
     if candidate.muted {
         return nothing(Reason::Muted);
     }
@@ -356,15 +378,18 @@ fn decide(candidate: &Candidate<'_>, ladder: &Ladder) -> Decision {
     if candidate.kind == MediaKind::Audio {
         return Decision {
             target: Some(Layer(0)),
+            temporal: None,
             demand: Some(Layer(0)),
             paused: false,
             reason: Reason::Ideal,
         };
     }
-    let is_ideal = ladder.target.is_some_and(|layer| usize::from(layer.0) == existing(ideal, candidate));
+    let is_ideal = ladder.target.is_some_and(|layer| usize::from(layer.0) == existing(ideal, candidate))
+        && ladder.temporal.is_none();
     let reason = if is_ideal { Reason::Ideal } else { ladder.reason.unwrap_or(Reason::LayerInactive) };
     let paused = ladder.target.is_none() && reason != Reason::LayerInactive;
-    Decision { target: ladder.target, demand: ladder.demand, paused, reason }
+    let Ladder { target, temporal, demand, .. } = *ladder;
+    Decision { target, temporal, demand, paused, reason }
 }
 
 /// What is wanted of a track that has something to give.

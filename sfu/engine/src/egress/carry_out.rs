@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::allocate::{Capacity, Decision, Outcome};
 use super::bandwidth::Bandwidth;
+use super::layer_select::Target;
 use super::{Egress, REPORT_INTERVAL};
 use crate::bwe::Cause;
 use crate::units::Bitrate;
@@ -56,8 +57,12 @@ impl Egress {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return CarriedOut::default() };
         self.next_report.get_or_insert(now + REPORT_INTERVAL);
         subscription.standing.apply(decision, now);
-        if subscription.select.target() != decision.target {
-            subscription.select.set_target(decision.target);
+        let target = decision.target.map(|layer| match decision.temporal {
+            Some(temporal) => Target { layer, temporal },
+            None => Target::whole(layer),
+        });
+        if subscription.select.target() != target {
+            subscription.select.aim(target);
         }
         let before = subscription.decision.replace(*decision);
         let was_paused = before.is_some_and(|before| before.paused);

@@ -31,7 +31,7 @@ use crate::stats::{Drop, Stats};
 use crate::units::{Bitrate, ExtendedSequence, SenderClock, Ssrc};
 use bandwidth::Bandwidth;
 use carry_out::Allocated;
-use layer_select::Select;
+use layer_select::{Select, Selection};
 use pacer::{Pacer, Queued};
 use repairs::Repairs;
 use retransmit::Retransmit;
@@ -185,7 +185,8 @@ impl Egress {
     /// Begins a subscription with what is remembered since the last key frame of its layer or one below, so that
     /// a late joiner sees a picture before the publisher has even heard of it. False if nothing fits.
     pub fn begin(&mut self, slot: usize, source: &PacketSource<'_>, now: Instant, stats: &mut Stats) -> bool {
-        let target = self.subscriptions.get(slot).and_then(|subscription| subscription.select.target());
+        let target =
+            self.subscriptions.get(slot).and_then(|subscription| subscription.select.target_stream());
         let Some(target) = target else { return false };
         let mut lower = (0..=usize::from(target.0)).rev().filter_map(|layer| source.memory.get(layer));
         let Some(first) = lower.find_map(|memory| memory.recent_key_frame(now)) else { return false };
@@ -218,8 +219,8 @@ impl Egress {
         stats: &mut Stats,
     ) -> bool {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return false };
-        let Some(layer) = subscription.select.current() else { return false };
-        let Some(memory) = source.memory.get(usize::from(layer.0)) else { return false };
+        let Some(stream) = subscription.select.stream() else { return false };
+        let Some(memory) = source.memory.get(usize::from(stream.0)) else { return false };
         let first = memory.recent_key_frame(now).filter(|_| subscription.may_begin_again(now));
         let Some(first) = first else { return false };
         subscription.rewrite.begin_again(first);
@@ -270,7 +271,7 @@ impl Egress {
     ) -> (Accepted, Select) {
         let none = (Accepted::default(), Select::Skip);
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return none };
-        let select = subscription.select.on_packet(packet);
+        let Selection { select, marker } = subscription.select.on_packet(packet);
         match select {
             Select::Forward => {}
             Select::Switch => subscription.rewrite.switch(packet, clocks),
@@ -284,10 +285,11 @@ impl Egress {
             subscription.rewrite.skip(packet);
             return none;
         }
-        let Some(rewritten) = subscription.rewrite.forward(packet) else {
+        let Some(mut rewritten) = subscription.rewrite.forward(packet) else {
             stats.drop(Drop::TooLate);
             return none;
         };
+        rewritten.marker = marker;
         subscription.sent.insert(packet, &rewritten);
         subscription.budget.on_media(packet.payload.len());
         let audio = subscription.kind == MediaKind::Audio;
@@ -407,7 +409,7 @@ impl Egress {
         self.next_report = Some(now + REPORT_INTERVAL);
         for (_, subscription) in &mut self.subscriptions {
             let Some(track) = subscription.track else { continue };
-            let Some(layer) = subscription.select.current() else { continue };
+            let Some(layer) = subscription.select.stream() else { continue };
             let (Some(source), Some(offset)) =
                 (report_of(track, layer), subscription.rewrite.timestamp_offset())
             else {

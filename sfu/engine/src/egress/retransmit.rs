@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::Layer;
 
-use super::rewrite::{Rewritten, Vp8Ids};
+use super::rewrite::{PictureIds, Rewritten};
 use crate::media_packet::MediaPacket;
 use crate::units::ExtendedSequence;
 
@@ -72,12 +72,33 @@ struct Entry {
     timestamp: u32,
     sent_ms: u32,
     picture_id: u16,
+    frame_number: u16,
     tl0_picture_index: u8,
-    key_index: u8,
-    layer: u8,
+    /// KEYIDX of VP8, 5 bits, below the layer.
+    layer_and_key: u8,
     resent: u8,
-    has_vp8: bool,
-    used: bool,
+    flags: u8,
+}
+
+/// Flags of an entry: it is one, its packet has ids, its packet has the marker.
+const USED: u8 = 1;
+const HAS_IDS: u8 = 2;
+const MARKER: u8 = 4;
+const KEY_INDEX: u8 = 0x1f;
+
+impl Entry {
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn ids(&self) -> Option<PictureIds> {
+        self.has(HAS_IDS).then_some(PictureIds {
+            picture_id: self.picture_id,
+            frame_number: self.frame_number,
+            tl0_picture_index: self.tl0_picture_index,
+            key_index: self.layer_and_key & KEY_INDEX,
+        })
+    }
 }
 
 impl SentLog {
@@ -91,7 +112,9 @@ impl SentLog {
         while self.must_grow(rewritten.sequence, sent_ms) {
             self.grow();
         }
-        let ids = rewritten.vp8.unwrap_or_default();
+        let ids = rewritten.ids.unwrap_or_default();
+        let has_ids = if rewritten.ids.is_some() { HAS_IDS } else { 0 };
+        let marker = if rewritten.marker { MARKER } else { 0 };
         let place = place(rewritten.sequence.0 as u32, self.ring.len());
         if let Some(entry) = self.ring.get_mut(place) {
             *entry = Entry {
@@ -100,12 +123,12 @@ impl SentLog {
                 timestamp: rewritten.timestamp,
                 sent_ms,
                 picture_id: ids.picture_id,
+                frame_number: ids.frame_number,
                 tl0_picture_index: ids.tl0_picture_index,
-                key_index: ids.key_index,
-                layer: packet.layer.0,
+                // A track has eight layers at most: they are named by RIDs, of which far fewer are taken.
+                layer_and_key: packet.layer.0 << 5 | ids.key_index & KEY_INDEX,
                 resent: 0,
-                has_vp8: rewritten.vp8.is_some(),
-                used: true,
+                flags: USED | has_ids | marker,
             };
         }
         self.newest = Some(self.newest.map_or(rewritten.sequence, |newest| newest.max(rewritten.sequence)));
@@ -136,15 +159,11 @@ impl SentLog {
         if u128::from(since) < rtt.as_millis() * u128::from(echo) / 100 {
             return Retransmit::TooSoon;
         }
-        let vp8 = entry.has_vp8.then_some(Vp8Ids {
-            picture_id: entry.picture_id,
-            tl0_picture_index: entry.tl0_picture_index,
-            key_index: entry.key_index,
-        });
+        let (timestamp, marker, ids) = (entry.timestamp, entry.has(MARKER), entry.ids());
         Retransmit::Send(SentEntry {
-            layer: Layer(entry.layer),
+            layer: Layer(entry.layer_and_key >> 5),
             source: entry.source,
-            rewritten: Rewritten { sequence, timestamp: entry.timestamp, vp8 },
+            rewritten: Rewritten { sequence, timestamp, marker, ids },
             resent: entry.resent,
         })
     }
@@ -172,7 +191,7 @@ impl SentLog {
     fn find(&self, wire: u16) -> Option<(ExtendedSequence, &Entry)> {
         let sequence = self.newest?.extend(wire);
         let entry = self.ring.get(place(sequence.0 as u32, self.ring.len()))?;
-        (entry.used && entry.sequence == sequence.0 as u32).then_some((sequence, entry))
+        (entry.has(USED) && entry.sequence == sequence.0 as u32).then_some((sequence, entry))
     }
 
     fn now_ms(&self, now: Instant) -> u32 {
@@ -183,7 +202,7 @@ impl SentLog {
         let occupant = self.ring.get(place(sequence.0 as u32, self.ring.len()));
         self.ring.len() < MOST
             && occupant.is_some_and(|entry| {
-                entry.used
+                entry.has(USED)
                     && entry.sequence != sequence.0 as u32
                     && now_ms.saturating_sub(entry.sent_ms) < HOLD_MS
             })
@@ -193,7 +212,7 @@ impl SentLog {
         let larger = vec![Entry::default(); self.ring.len() * 2];
         for entry in std::mem::replace(&mut self.ring, larger) {
             let place = place(entry.sequence, self.ring.len());
-            if let Some(slot) = self.ring.get_mut(place).filter(|_| entry.used) {
+            if let Some(slot) = self.ring.get_mut(place).filter(|_| entry.has(USED)) {
                 *slot = entry;
             }
         }
@@ -320,7 +339,7 @@ mod tests {
         for number in 0..packets {
             let packet = test_packet(number, start + Duration::from_millis(number));
             let sequence = ExtendedSequence::first(65_500).plus(number);
-            log.insert(&packet, &Rewritten { sequence, timestamp: number as u32, vp8: None });
+            log.insert(&packet, &Rewritten { sequence, timestamp: number as u32, marker: true, ids: None });
         }
         log
     }

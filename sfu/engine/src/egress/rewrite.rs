@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::media_packet::MediaPacket;
-use crate::rtp::codec::Vp8Picture;
+use crate::rtp::codec::{PayloadFacts, Vp8Picture};
 use crate::units::{ExtendedSequence, RESTART_GAP, SenderClock};
 
 /// Sender clocks of two encodings that disagree with the arrival of their packets by more than this are not
@@ -21,18 +21,23 @@ pub struct Rewritten {
     pub sequence: ExtendedSequence,
     /// Its RTP timestamp.
     pub timestamp: u32,
-    /// Its VP8 ids, where it has such.
-    pub vp8: Option<Vp8Ids>,
+    /// Its marker bit.
+    pub marker: bool,
+    /// The ids of its picture, where it has such.
+    pub ids: Option<PictureIds>,
 }
 
-/// Ids in a VP8 descriptor (RFC 7741 section 4.2). Those that the publisher's packet lacks mean nothing.
+/// Ids in a VP8 (RFC 7741 section 4.2) or VP9 (RFC 9628 section 4.2) descriptor and in a dependency descriptor. Those
+/// that the publisher's packet lacks mean nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Vp8Ids {
+pub struct PictureIds {
     /// PictureID, 15 bits; the low 7 count where the publisher's has 7.
     pub picture_id: u16,
+    /// The dependency descriptor's frame number.
+    pub frame_number: u16,
     /// TL0PICIDX.
     pub tl0_picture_index: u8,
-    /// KEYIDX, 5 bits.
+    /// KEYIDX of VP8, 5 bits.
     pub key_index: u8,
 }
 
@@ -75,7 +80,7 @@ struct Last {
     ahead: u32,
     /// When the first packet with that timestamp arrived.
     arrival: Instant,
-    vp8: Option<Vp8Ids>,
+    ids: Option<PictureIds>,
 }
 
 impl Rewrite {
@@ -148,9 +153,10 @@ impl Rewrite {
         source.highest = source.highest.max(packet.sequence);
         let sequence = packet.sequence.plus(offset);
         let timestamp = packet.timestamp.wire().wrapping_add(source.timestamp_offset);
-        let before = self.last.and_then(|last| last.vp8);
-        let vp8 = packet.facts.vp8.map(|picture| {
-            source.pictures.get_or_insert_with(|| Pictures::after(before, &picture)).place(&picture)
+        let before = self.last.and_then(|last| last.ids);
+        let ids = ids_of(&packet.facts).map(|theirs| {
+            let pictures = source.pictures.get_or_insert_with(|| Pictures::after(before, theirs));
+            pictures.place(theirs, packet.facts.vp8.as_ref())
         });
         if self.last.is_none_or(|last| sequence > last.sequence) {
             let arrival = match self.last {
@@ -164,10 +170,10 @@ impl Rewrite {
                 source_timestamp: packet.timestamp.wire(),
                 ahead: source.ahead,
                 arrival,
-                vp8: vp8.or(before),
+                ids: ids.or(before),
             });
         }
-        Some(Rewritten { sequence, timestamp, vp8 })
+        Some(Rewritten { sequence, timestamp, marker: packet.marker, ids })
     }
 
     /// The packet is not sent, on purpose: if it is newer than all before of the encoding that is sent, the numbers
@@ -276,8 +282,8 @@ fn word(number: u64) -> usize {
     (number / 64 % LEFT_OUT_WORDS as u64) as usize
 }
 
-/// How the VP8 ids of the encoding that is sent now become ours. Pictures that are left out close up as packets do:
-/// a decoder with temporal layers waits for a picture id that it misses.
+/// How the ids of the encoding that is sent now become ours. VP8 pictures that are left out close up as packets do: a
+/// decoder with temporal layers waits for a picture id that it misses. Elsewhere frames name those that they need.
 #[derive(Debug)]
 struct Pictures {
     /// The highest picture id seen, sent or left out.
@@ -286,16 +292,17 @@ struct Pictures {
     offset: u16,
     /// Bit n: the picture n before the highest was left out.
     left_out: u64,
+    frame_offset: u16,
     tl0_offset: u8,
     key_offset: u8,
 }
 
 impl Pictures {
     /// Ids that go on from the last ones sent, or with the publisher's own.
-    fn after(last: Option<Vp8Ids>, picture: &Vp8Picture) -> Self {
-        let theirs = ids_of(picture);
-        let ours = last.map_or(theirs, |last| Vp8Ids {
+    fn after(last: Option<PictureIds>, theirs: PictureIds) -> Self {
+        let ours = last.map_or(theirs, |last| PictureIds {
             picture_id: last.picture_id.wrapping_add(1),
+            frame_number: last.frame_number.wrapping_add(1),
             tl0_picture_index: last.tl0_picture_index.wrapping_add(1),
             key_index: last.key_index.wrapping_add(1),
         });
@@ -303,18 +310,21 @@ impl Pictures {
             highest: theirs.picture_id,
             offset: ours.picture_id.wrapping_sub(theirs.picture_id),
             left_out: 0,
+            frame_offset: ours.frame_number.wrapping_sub(theirs.frame_number),
             tl0_offset: ours.tl0_picture_index.wrapping_sub(theirs.tl0_picture_index),
             key_offset: ours.key_index.wrapping_sub(theirs.key_index),
         }
     }
 
-    fn place(&mut self, picture: &Vp8Picture) -> Vp8Ids {
-        let theirs = ids_of(picture);
-        let behind = self.advance(picture);
-        let newer = (1_u64 << behind.min(63)) - 1;
-        let left_out = (self.left_out & newer).count_ones() as u16;
-        Vp8Ids {
+    fn place(&mut self, theirs: PictureIds, vp8: Option<&Vp8Picture>) -> PictureIds {
+        let left_out = vp8.map_or(0, |picture| {
+            let behind = self.advance(picture);
+            let newer = (1_u64 << behind.min(63)) - 1;
+            (self.left_out & newer).count_ones() as u16
+        });
+        PictureIds {
             picture_id: theirs.picture_id.wrapping_add(self.offset).wrapping_add(left_out) & PICTURE_ID,
+            frame_number: theirs.frame_number.wrapping_add(self.frame_offset),
             tl0_picture_index: theirs.tl0_picture_index.wrapping_add(self.tl0_offset),
             key_index: theirs.key_index.wrapping_add(self.key_offset) & KEY_INDEX,
         }
@@ -332,7 +342,7 @@ impl Pictures {
     /// Notes that a picture was seen, and returns how many pictures it is behind the newest.
     fn advance(&mut self, picture: &Vp8Picture) -> u16 {
         let ids = if picture.long_picture_id { PICTURE_ID } else { SHORT_PICTURE_ID };
-        let id = ids_of(picture).picture_id;
+        let id = picture.picture_id.unwrap_or_default();
         let step = id.wrapping_sub(self.highest) & ids;
         if step > ids / 2 {
             return self.highest.wrapping_sub(id) & ids;
@@ -343,12 +353,22 @@ impl Pictures {
     }
 }
 
-fn ids_of(picture: &Vp8Picture) -> Vp8Ids {
-    Vp8Ids {
-        picture_id: picture.picture_id.unwrap_or_default(),
-        tl0_picture_index: picture.tl0_picture_index.unwrap_or_default(),
-        key_index: picture.key_index().unwrap_or_default(),
+/// The publisher's ids.
+#[inline]
+fn ids_of(facts: &PayloadFacts) -> Option<PictureIds> {
+    let mut ids = PictureIds::default();
+    if let Some(vp8) = &facts.vp8 {
+        ids.picture_id = vp8.picture_id.unwrap_or_default();
+        ids.tl0_picture_index = vp8.tl0_picture_index.unwrap_or_default();
+        ids.key_index = vp8.key_index().unwrap_or_default();
+    } else if let Some(vp9) = &facts.vp9 {
+        ids.picture_id = vp9.picture_id.unwrap_or_default();
+        ids.tl0_picture_index = vp9.tl0_picture_index.unwrap_or_default();
+    } else if facts.dependency.is_none() {
+        return None;
     }
+    ids.frame_number = facts.dependency.map_or(0, |dependency| dependency.frame_number);
+    Some(ids)
 }
 
 const PICTURE_ID: u16 = 0x7fff;

@@ -43,7 +43,8 @@ pub struct Subscription {
     pub(super) payload_types: Vec<EgressPayload>,
     /// How the subscriber tells what its link carries.
     pub(super) reporting: Reporting,
-    pub(super) select: LayerSelect,
+    /// What is sent of it.
+    pub select: LayerSelect,
     pub(super) rewrite: Rewrite,
     pub(super) sent: SentLog,
     pub(super) budget: RetransmitBudget,
@@ -196,7 +197,7 @@ impl Subscription {
     /// The subscriber cannot decode: the layer whose key frame it needs, at most once per [`ASK_AGAIN`] however
     /// often it says so.
     pub fn on_picture_loss(&mut self, now: Instant) -> Option<Layer> {
-        let layer = self.select.current().or_else(|| self.select.target())?;
+        let layer = self.select.stream().or_else(|| self.select.target_stream())?;
         self.ask(layer, now)
     }
 

@@ -7,7 +7,7 @@ use sfu_protocol::MediaKind;
 use super::Egress;
 use super::pacer::Queued;
 use super::track::{Reporting, Subscription};
-use crate::rtp::codec::vp8;
+use crate::rtp::codec::{vp8, vp9};
 use crate::rtp::extension::{ExtensionMap, OutgoingHeader, write_header};
 use crate::rtp::rtx;
 use crate::stats::{Drop, Stats};
@@ -196,13 +196,14 @@ impl Subscription {
         let once = self.repair.is_some() && payload.repair.is_some();
         let counted = Some(self.reporting).filter(|reporting| once && reporting.is_per_packet());
         let header = OutgoingHeader {
-            marker: packet.marker,
+            marker: rewritten.marker,
             payload_type,
             sequence: sequence.wire(),
             timestamp: rewritten.timestamp,
             ssrc,
             transport_sequence: (counted == Some(Reporting::TransportWide)).then_some(transport.wire()),
             extensions: &packet.extensions,
+            frame_number: rewritten.ids.map(|ids| ids.frame_number),
         };
         let Some(header_len) = write_header(space, &header, extensions) else { return Written::OtherSize };
         let body = header_len + if repaired { RTX_HEADER } else { 0 };
@@ -221,14 +222,18 @@ impl Subscription {
             rtx::write_original_sequence(&mut whole[header_len..], rewritten.sequence.wire());
         }
         whole[body..end].copy_from_slice(&packet.payload);
-        if let (Some(picture), Some(ids)) = (&packet.facts.vp8, &rewritten.vp8) {
-            vp8::rewrite_descriptor(
-                &mut whole[body..end],
-                picture,
-                ids.picture_id,
-                ids.tl0_picture_index,
-                ids.key_index,
-            );
+        if let Some(ids) = &rewritten.ids {
+            if let Some(picture) = &packet.facts.vp8 {
+                let (picture_id, tl0, key) = (ids.picture_id, ids.tl0_picture_index, ids.key_index);
+                vp8::rewrite_descriptor(&mut whole[body..end], picture, picture_id, tl0, key);
+            } else if let Some(picture) = &packet.facts.vp9 {
+                vp9::rewrite_descriptor(
+                    &mut whole[body..end],
+                    picture,
+                    ids.picture_id,
+                    ids.tl0_picture_index,
+                );
+            }
         }
         if padding > 0 {
             whole[end..len].fill(0);

@@ -2,6 +2,7 @@
 //! needs.
 
 pub mod feedback;
+pub mod frames;
 pub mod keyframe;
 pub mod layers;
 pub mod level;
@@ -18,7 +19,7 @@ use sfu_protocol::{Layer, MediaKind, TrackSid};
 use crate::handles::TrackHandle;
 use crate::limits::Limits;
 use crate::media_packet::{EndToEndExtensions, MediaPacket, TrackId};
-use crate::rtp::codec::{self, Codec, PayloadFacts};
+use crate::rtp::codec::{self, Codec, PayloadFacts, dependency_descriptor};
 use crate::rtp::extension::{ExtensionMap, HeaderExtensions, read};
 use crate::rtp::packet::{RtpHeader, payload};
 use crate::rtp::rtcp::{self, ReportBlock};
@@ -80,8 +81,8 @@ pub struct NewTrack {
     pub rids: Vec<String>,
     /// Sources with their repair sources, lowest layer first, where the description names them.
     pub ssrcs: Vec<(Ssrc, Option<Ssrc>)>,
-    /// How many layers there are.
-    pub layers: usize,
+    /// In how many streams it comes.
+    pub streams: usize,
     /// Payload types of the section.
     pub payload_types: Vec<PayloadBinding>,
     /// Header extensions of the section.
@@ -154,7 +155,7 @@ impl Ingress {
     /// A track has its media section.
     pub fn add_track(&mut self, new: NewTrack) {
         let clock_rate = new.payload_types.first().map_or(90_000, |binding| binding.codec.clock_rate());
-        let mut streams: Vec<Stream> = (0..new.layers.max(1))
+        let mut streams: Vec<Stream> = (0..new.streams.max(1))
             .map(|layer| Stream::new(Layer(layer as u8), new.kind, clock_rate, new.nack, &self.limits))
             .collect();
         let track = self.tracks.len();
@@ -290,12 +291,16 @@ impl Ingress {
         if !received.new {
             return Err(Drop::Replayed);
         }
+        let mut facts = facts_of(codec, body, extensions, track.encrypted);
+        if !body.is_empty() {
+            stream.frames.read(codec, &mut facts, extensions.dependency_descriptor, track.encrypted);
+        }
         if track.muted && !body.is_empty() {
             // What follows must not look like a loss: the numbers close over a muted packet as over padding.
             stats.drop(Drop::NotForwarded);
             body = &[];
+            facts = PayloadFacts::default();
         }
-        let facts = facts_of(codec, body, extensions, track.encrypted);
         if facts.starts_key_frame() {
             stream.on_key_frame();
         }
@@ -458,7 +463,11 @@ fn facts_of(codec: Codec, body: &[u8], extensions: &HeaderExtensions<'_>, encryp
     if body.is_empty() || (encrypted && codec.kind() == MediaKind::Audio) {
         return PayloadFacts::default();
     }
-    codec::facts(codec, body, extensions.dependency_descriptor).unwrap_or_default()
+    let descriptor = extensions.dependency_descriptor;
+    codec::facts(codec, body, descriptor).unwrap_or_else(|_| PayloadFacts {
+        dependency: descriptor.and_then(|descriptor| dependency_descriptor::peek(descriptor).ok()),
+        ..PayloadFacts::default()
+    })
 }
 
 fn end_to_end(extensions: &HeaderExtensions<'_>) -> EndToEndExtensions {

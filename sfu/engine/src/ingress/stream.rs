@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::{Layer, MediaKind};
 
+use super::frames::FrameReader;
 use super::keyframe::KeyFrameRequests;
 use super::layers::Liveness;
 use super::nack::{Arrival, MissingPackets, Patience, Repair};
@@ -24,6 +25,8 @@ pub struct Stream {
     pub layer: Layer,
     /// Whether it flows.
     pub liveness: Liveness,
+    /// What its frames are to each other.
+    pub frames: FrameReader,
     missing: MissingPackets,
     keyframes: KeyFrameRequests,
     report: ReceiveReport,
@@ -64,6 +67,7 @@ impl Stream {
             repair: None,
             layer,
             liveness: Liveness::default(),
+            frames: FrameReader::default(),
             missing: MissingPackets::new(match kind {
                 MediaKind::Audio => Patience::AUDIO,
                 MediaKind::Video => Patience::VIDEO,
@@ -82,6 +86,7 @@ impl Stream {
     pub fn begin_source(&mut self, ssrc: Ssrc) {
         if self.ssrc.replace(ssrc).is_some() {
             self.numbering = Numbering::Anew;
+            self.frames.begin_source();
             self.report = ReceiveReport::new(self.clock_rate);
         }
     }

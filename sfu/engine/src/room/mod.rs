@@ -13,10 +13,10 @@ use sfu_protocol::{Layer, MediaKind, ParticipantSid, RoomSid, TrackSid};
 use slab::Slab;
 
 use crate::handles::{ParticipantIndex, PeerIndex};
-use crate::media_packet::{LayerInfo, TrackId};
+use crate::media_packet::{Arrangement, LayerInfo, TrackId};
 use crate::packet_memory::PacketMemory;
 use crate::units::SenderClock;
-use rate::EncodingRate;
+use rate::{EncodingRate, Sublayer};
 use roster::Roster;
 
 /// A replica of one room.
@@ -48,11 +48,11 @@ pub struct Track {
     pub routes: Vec<Route>,
     /// The highest layer that was asked of its publisher, or of its origin on another shard.
     pub asked: Option<Layer>,
-    /// Recent packets per layer, for retransmission and for late joiners.
+    /// Recent packets per stream, for retransmission and for late joiners.
     pub memory: Vec<PacketMemory>,
-    /// What its layers cost, as far as they flow here.
+    /// What its streams cost, as far as they flow here.
     pub rates: Vec<EncodingRate>,
-    /// The publisher's last sender report per layer.
+    /// The publisher's last sender report per stream.
     pub reports: Vec<Option<SenderClock>>,
     /// Whether the publisher was told of its first subscriber.
     pub subscribed_told: bool,
@@ -71,8 +71,10 @@ pub struct TrackFacts {
     pub kind: MediaKind,
     /// `video/vp8` and so on.
     pub mime_type: String,
-    /// Its encodings, lowest first.
+    /// Its layers, lowest first.
     pub layers: Vec<LayerInfo>,
+    /// What those are.
+    pub arrangement: Arrangement,
     /// Nothing is forwarded.
     pub muted: bool,
     /// It shows a screen.
@@ -106,6 +108,29 @@ pub struct Route {
     pub highest: Layer,
 }
 
+impl TrackFacts {
+    /// How many streams it comes in. Packets, their memory, rates and reports are told apart by stream.
+    pub fn streams(&self) -> usize {
+        match self.arrangement {
+            Arrangement::Encodings => self.layers.len().max(1),
+            Arrangement::Spatial => 1,
+        }
+    }
+}
+
+impl Track {
+    /// The rates of a layer's stream, and how much of that stream the layer is.
+    pub fn rate_of(&self, layer: usize) -> Option<(&EncodingRate, Sublayer)> {
+        match self.facts.arrangement {
+            Arrangement::Encodings => Some((self.rates.get(layer)?, Sublayer::TOP)),
+            Arrangement::Spatial => {
+                let spatial = u8::try_from(layer).unwrap_or(u8::MAX);
+                Some((self.rates.first()?, Sublayer { spatial, ..Sublayer::TOP }))
+            }
+        }
+    }
+}
+
 impl Room {
     /// An empty replica; `home` on the shard that keeps the roster.
     pub fn new(sid: RoomSid, home: bool) -> Self {
@@ -124,9 +149,9 @@ impl Room {
         if let Some(&place) = self.by_sid.get(&facts.sid) {
             return place;
         }
-        let layers = facts.layers.len().max(1);
-        let rates = vec![EncodingRate::default(); layers];
-        let memory = (0..layers).map(|_| PacketMemory::new(facts.kind)).collect();
+        let streams = facts.streams();
+        let rates = vec![EncodingRate::default(); streams];
+        let memory = (0..streams).map(|_| PacketMemory::new(facts.kind)).collect();
         let sid = facts.sid.clone();
         let place = self.tracks.insert(Track {
             facts,
@@ -136,7 +161,7 @@ impl Room {
             asked: None,
             memory,
             rates,
-            reports: vec![None; layers],
+            reports: vec![None; streams],
             subscribed_told: false,
         });
         self.by_sid.insert(sid, place);

@@ -13,6 +13,7 @@ use crate::egress::layer_select::ideal_layer;
 use crate::egress::track::Subscription;
 use crate::handles::{PeerIndex, TrackHandle};
 use crate::room::Track;
+use crate::room::rate::Sublayer;
 use crate::units::Bitrate;
 
 /// While nothing is known of a link, the lowest layers of everything wanted are sent up to this: what becomes of
@@ -23,6 +24,7 @@ const BLIND: Bitrate = Bitrate::from_kbps(2_000);
 #[derive(Debug, Default)]
 pub(super) struct Allocation {
     costs: Vec<LayerCost>,
+    slower: Vec<Bitrate>,
     scratch: Scratch,
     decisions: Vec<Decision>,
 }
@@ -33,7 +35,11 @@ struct Entry {
     handle: TrackHandle,
     /// Of its layers, among all costs.
     costs: Range<usize>,
+    /// Of its lowest layer with fewer temporal layers, among all those.
+    slower: Range<usize>,
     ideal: Option<Layer>,
+    /// The highest temporal layer that the wanted frame rate needs, `None` for all.
+    temporal: Option<u8>,
     kind: MediaKind,
     muted: bool,
     screen_share: bool,
@@ -56,9 +62,10 @@ impl Shard {
         index: PeerIndex,
         allocation: &mut Allocation,
     ) -> SmallVec<[Entry; 8]> {
-        let Allocation { costs, scratch, decisions } = allocation;
+        let Allocation { costs, slower, scratch, decisions } = allocation;
         let mut entries: SmallVec<[Entry; 8]> = SmallVec::new();
         costs.clear();
+        slower.clear();
         decisions.clear();
         let Some(peer) = self.peers.get_mut(index.0) else { return entries };
         for (slot, subscription) in peer.egress.iter() {
@@ -67,7 +74,10 @@ impl Shard {
             let Some(track) = track else { continue };
             let first = costs.len();
             costs.extend((0..track.facts.layers.len()).map(|place| cost(track, place, now)));
-            entries.push(entry(slot, handle, subscription, track, first..costs.len()));
+            let first_slower = slower.len();
+            slower.extend(slower_costs(track, costs.get(first), now));
+            let ranges = (first..costs.len(), first_slower..slower.len());
+            entries.push(entry(slot, handle, subscription, track, ranges, now));
         }
         let candidates: SmallVec<[Candidate<'_>; 8]> = entries
             .iter()
@@ -79,6 +89,7 @@ impl Shard {
                 priority: entry.priority,
                 ideal: entry.ideal,
                 layers: costs.get(entry.costs.clone()).unwrap_or_default(),
+                slower: slower.get(entry.slower.clone()).unwrap_or_default(),
                 standing: entry.standing,
             })
             .collect();
@@ -91,7 +102,8 @@ impl Shard {
     fn enact(&mut self, now: Instant, index: PeerIndex, entries: &[Entry], decisions: &[Decision]) {
         for (entry, decision) in entries.iter().zip(decisions) {
             let Some(peer) = self.peers.get_mut(index.0) else { return };
-            let carried_out = peer.egress.carry_out(entry.slot, decision, now);
+            let temporal = decision.temporal.into_iter().chain(entry.temporal).min();
+            let carried_out = peer.egress.carry_out(entry.slot, &Decision { temporal, ..*decision }, now);
             if let (Some(paused), Some(subscription)) = (carried_out.paused, peer.egress.get(entry.slot))
                 && let Some(participant) = self.participants.get(peer.participant.0)
             {
@@ -117,17 +129,21 @@ fn entry(
     handle: TrackHandle,
     subscription: &Subscription,
     track: &Track,
-    costs: Range<usize>,
+    (costs, slower): (Range<usize>, Range<usize>),
+    now: Instant,
 ) -> Entry {
     let facts = &track.facts;
+    let ideal = match facts.kind {
+        MediaKind::Audio => subscription.demand.enabled.then_some(Layer(0)),
+        MediaKind::Video => ideal_layer(&subscription.demand, &facts.layers),
+    };
     Entry {
         slot,
         handle,
         costs,
-        ideal: match facts.kind {
-            MediaKind::Audio => subscription.demand.enabled.then_some(Layer(0)),
-            MediaKind::Video => ideal_layer(&subscription.demand, &facts.layers),
-        },
+        slower,
+        ideal,
+        temporal: ideal.and_then(|layer| enough_for(subscription.demand.fps, track, layer, now)),
         kind: facts.kind,
         muted: facts.muted,
         screen_share: facts.screen_share,
@@ -139,7 +155,7 @@ fn entry(
 /// What a layer costs: as measured, or as layers of its size usually do.
 fn cost(track: &Track, place: usize, now: Instant) -> LayerCost {
     let info = track.facts.layers.get(place);
-    let measured = track.rates.get(place).and_then(|rate| rate.sustained(now));
+    let measured = track.rate_of(place).and_then(|(rate, at)| rate.sustained_up_to(at, now));
     let expected = match track.facts.kind {
         MediaKind::Audio => USUAL_AUDIO,
         MediaKind::Video => info.map_or(Bitrate::ZERO, |info| {
@@ -150,6 +166,30 @@ fn cost(track: &Track, place: usize, now: Instant) -> LayerCost {
     // The last that was measured of a layer that has stopped is nothing.
     let measured = measured.filter(|rate| active && *rate > Bitrate::ZERO);
     LayerCost { active, bitrate: measured.unwrap_or(expected) }
+}
+
+/// What the lowest layer costs with fewer temporal layers, as far as that is less than `whole`.
+fn slower_costs(track: &Track, whole: Option<&LayerCost>, now: Instant) -> impl Iterator<Item = Bitrate> {
+    let rate = track.rate_of(0).filter(|_| track.facts.kind == MediaKind::Video);
+    let whole = whole.filter(|whole| whole.active).map_or(Bitrate::ZERO, |whole| whole.bitrate);
+    let cost = move |temporal| {
+        let (rate, at) = rate?;
+        rate.sustained_up_to(Sublayer { temporal, ..at }, now)
+    };
+    (0..Sublayer::TOP.temporal).map_while(cost).take_while(move |cost| *cost > Bitrate::ZERO && *cost < whole)
+}
+
+/// The lowest temporal layer of a layer with which that has the wanted frame rate. `None`: all are needed, or it is not
+/// known what they have.
+fn enough_for(fps: u32, track: &Track, layer: Layer, now: Instant) -> Option<u8> {
+    if fps == 0 {
+        return None;
+    }
+    let (rate, at) = track.rate_of(usize::from(layer.0))?;
+    let frames = |temporal| rate.frames_per_second_up_to(Sublayer { temporal, ..at }, now).unwrap_or(0);
+    // A rate that is measured, and wishes such as 15 of 29.97, are not exact.
+    let wanted = fps.saturating_mul(9).div_ceil(10);
+    (0..Sublayer::TOP.temporal).find(|temporal| frames(*temporal) >= wanted)
 }
 
 /// What sound and the lowest layers of pictures cost together.

@@ -141,7 +141,10 @@ impl Shard {
         for packet in packets {
             if let Some(rate) = track.rates.get_mut(usize::from(packet.layer.0)) {
                 let size = DataSize::from_bytes((packet.payload.len() + HEADERS) as u64);
-                rate.on_packet(Sublayer::default(), size, packet.timestamp, packet.arrival);
+                let (spatial, temporal) = (packet.facts.spatial, packet.facts.temporal);
+                let at =
+                    packet.facts.frame.map_or_else(Sublayer::default, |_| Sublayer { spatial, temporal });
+                rate.on_packet(at, size, packet.timestamp, packet.arrival);
             }
             if let Some(memory) = track.memory.get_mut(usize::from(packet.layer.0)) {
                 memory.insert(Arc::clone(packet));

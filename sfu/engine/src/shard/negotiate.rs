@@ -7,9 +7,10 @@ use sfu_protocol::{AddTrack, ConnectionMode, Event, NegotiationError, PublishedT
 use super::{RoomMessage, Shard};
 use crate::handles::{ParticipantIndex, PeerIndex, TrackHandle};
 use crate::ingress::{NewTrack, PayloadBinding};
-use crate::media_packet::{LayerInfo, TrackId};
+use crate::media_packet::{Arrangement, LayerInfo, TrackId};
 use crate::peer::Peer;
 use crate::room::{Origin, TrackFacts};
+use crate::rtp::codec::Codec;
 use crate::rtp::extension::{Extension, ExtensionMap};
 use crate::sdp::{LocalParameters, Outcome, PublishedSection, WantedTrack};
 use crate::stats::Drop;
@@ -213,6 +214,7 @@ impl Shard {
             kind: section.kind,
             mime_type: section.mime_type.clone(),
             layers: layers_of(&announced, section),
+            arrangement: arrangement_of(&announced, section),
             muted: announced.muted,
             screen_share: announced.screen_share,
         };
@@ -258,17 +260,34 @@ impl Shard {
                     track: wish.track.clone(),
                     publisher: wish.publisher.clone(),
                     kind: wish.kind,
-                    codec: track
-                        .and_then(|track| crate::rtp::codec::Codec::from_mime(&track.facts.mime_type)),
+                    codec: track.and_then(|track| Codec::from_mime(&track.facts.mime_type)),
                 }
             })
             .collect()
     }
 }
 
-/// A track's layers, from what the announcement says of their sizes and the description of their number.
+/// A codec that has spatial layers puts them into one stream, unless its description names several.
+fn arrangement_of(announced: &AddTrack, section: &PublishedSection) -> Arrangement {
+    let scalable = matches!(Codec::from_mime(&section.mime_type), Some(Codec::Vp9 | Codec::Av1));
+    if scalable && streams_of(section) == 1 && announced.layers.len() > 1 {
+        Arrangement::Spatial
+    } else {
+        Arrangement::Encodings
+    }
+}
+
+fn streams_of(section: &PublishedSection) -> usize {
+    section.rids.len().max(section.ssrcs.len()).clamp(1, MOST_LAYERS)
+}
+
+/// A track's layers, from what the announcement says of their sizes, and the description of their number where each is
+/// a stream.
 fn layers_of(announced: &AddTrack, section: &PublishedSection) -> Vec<LayerInfo> {
-    let count = section.rids.len().max(section.ssrcs.len()).max(1);
+    let count = match arrangement_of(announced, section) {
+        Arrangement::Encodings => streams_of(section),
+        Arrangement::Spatial => announced.layers.len().min(MOST_SPATIAL),
+    };
     (0..count)
         .map(|place| {
             let rid = section.rids.get(place);
@@ -297,7 +316,7 @@ fn new_track(
         mid: section.mid.clone(),
         rids: section.rids.clone(),
         ssrcs: section.ssrcs.iter().map(|ssrcs| (ssrcs.media, ssrcs.rtx)).collect(),
-        layers: facts.layers.len(),
+        streams: facts.streams(),
         payload_types: bindings_of(section),
         extensions: extension_map(&section.extensions),
         nack: section.nack,
@@ -381,3 +400,8 @@ impl Shard {
         self.reallocate(now, TrackHandle { room, track: place });
     }
 }
+
+/// Streams of a track that are told apart (the log of what was sent has three bits for them).
+const MOST_LAYERS: usize = 8;
+/// Spatial layers of a stream that are told apart.
+const MOST_SPATIAL: usize = 3;

@@ -11,6 +11,7 @@ use super::{FabricMessage, Shard, ShardId};
 use crate::egress::PacketSource;
 use crate::egress::track::{EgressPayload, NewSubscription, Reporting, Subscription};
 use crate::handles::{ParticipantIndex, PeerIndex, TrackHandle};
+use crate::media_packet::Arrangement;
 use crate::room::{Origin, Subscriber, demand};
 use crate::rtp::extension::Extension;
 use crate::sdp::{BoundSection, NegotiatedCodec};
@@ -182,6 +183,7 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(subscriber.peer.0) else { return };
         let Some(subscription) = peer.egress.get_mut(subscriber.slot) else { return };
         subscription.track = Some(handle);
+        subscription.select.arrange(track.facts.arrangement);
         track.subscribers.push(subscriber);
         self.stats.subscriptions += 1;
         self.allocate_peer(now, subscriber.peer);
@@ -257,13 +259,19 @@ impl Shard {
         }
     }
 
-    /// An encoding has come alive or fallen silent: every subscription may choose anew.
+    /// A stream has come alive or fallen silent: every subscription may choose anew.
     pub(super) fn set_layer_active(&mut self, now: Instant, handle: TrackHandle, layer: Layer, active: bool) {
         let Some(room) = self.rooms.get_mut(handle.room.0) else { return };
         let sid = room.sid.clone();
         let Some(track) = room.tracks.get_mut(handle.track) else { return };
-        let Some(info) = track.facts.layers.get_mut(usize::from(layer.0)) else { return };
-        info.active = active;
+        match track.facts.arrangement {
+            Arrangement::Encodings => {
+                let Some(info) = track.facts.layers.get_mut(usize::from(layer.0)) else { return };
+                info.active = active;
+            }
+            // Which of its layers a stream carries is seen frame by frame; what is missing, the next lower stands for.
+            Arrangement::Spatial => track.facts.layers.iter_mut().for_each(|info| info.active = active),
+        }
         let facts = track.facts.clone();
         let home = super::home_of(&sid, self.config.shards);
         let message = super::RoomMessage::Track { facts, origin: self.config.id };

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::raw::{self, RawPublisher, ReceivedPacket};
+use super::scalable::Mode;
 use sfu_protocol::{ParticipantSid, TrackSid};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
@@ -93,6 +95,10 @@ pub struct Client {
     pub publishers: Vec<Publisher>,
     /// Frames received.
     pub frames: Vec<ReceivedFrame>,
+    /// Scalable streams that it publishes.
+    pub raw_publishers: Vec<RawPublisher>,
+    /// Packets received, by one that works with packets.
+    pub packets: Vec<ReceivedPacket>,
     /// User messages received, with their channel's label.
     pub messages: Vec<(String, Vec<u8>)>,
     /// Key-frame requests received.
@@ -118,11 +124,20 @@ pub struct Client {
 impl Client {
     /// A client that has not said anything yet.
     pub fn new(name: &str, address: SocketAddr, shard: usize, now: Instant) -> Self {
-        let mut rtc = Rtc::builder()
+        let rtc = Rtc::builder()
             .set_rtcp_report_interval_video(Duration::from_millis(500))
             .set_reordering_size_video(200)
             .set_reordering_size_audio(20)
             .build(now);
+        Self::of(rtc, name, address, shard, now)
+    }
+
+    /// One that works with packets.
+    pub fn raw(name: &str, address: SocketAddr, shard: usize, now: Instant) -> Self {
+        Self::of(raw::stack(now), name, address, shard, now)
+    }
+
+    fn of(mut rtc: Rtc, name: &str, address: SocketAddr, shard: usize, now: Instant) -> Self {
         let candidate = Candidate::host(address, "udp").expect("a host candidate");
         rtc.add_local_candidate(candidate);
         Self {
@@ -136,6 +151,8 @@ impl Client {
             timeout: now,
             publishers: Vec::new(),
             frames: Vec::new(),
+            raw_publishers: Vec::new(),
+            packets: Vec::new(),
             messages: Vec::new(),
             key_frame_requests: Vec::new(),
             tracks: BTreeMap::new(),
@@ -265,7 +282,10 @@ impl Client {
     /// When it wants to be called next.
     pub fn next(&self) -> Instant {
         let media = self.publishers.iter().filter(|publisher| self.connected.is_some() && publisher.due());
-        media.map(|publisher| publisher.next).min().map_or(self.timeout, |media| media.min(self.timeout))
+        let raw =
+            self.raw_publishers.iter().filter(|_| self.connected.is_some()).map(|publisher| publisher.next);
+        let media = media.map(|publisher| publisher.next).chain(raw).min();
+        media.map_or(self.timeout, |media| media.min(self.timeout))
     }
 
     /// A datagram arrived.
@@ -280,6 +300,13 @@ impl Client {
         self.input(Input::Timeout(now));
         if self.connected.is_none() {
             return;
+        }
+        for place in 0..self.raw_publishers.len() {
+            while self.raw_publishers[place].next <= now {
+                self.raw_publishers[place].publish(&mut self.rtc, now);
+                self.poll();
+                self.input(Input::Timeout(now));
+            }
         }
         for place in 0..self.publishers.len() {
             while self.publishers[place].due() && self.publishers[place].next <= now {
@@ -316,6 +343,19 @@ impl Client {
     pub fn frames_of(&self, track: &TrackSid) -> Vec<&ReceivedFrame> {
         let carries = |frame: &&ReceivedFrame| self.tracks.get(&*frame.mid.to_string()) == Some(track);
         self.frames.iter().filter(carries).collect()
+    }
+
+    /// Packets of a track.
+    pub fn packets_of(&self, track: &TrackSid) -> Vec<&ReceivedPacket> {
+        let carries = |packet: &&ReceivedPacket| self.tracks.get(&*packet.mid.to_string()) == Some(track);
+        self.packets.iter().filter(carries).collect()
+    }
+
+    /// What it has just offered is published as a scalable stream.
+    pub fn publish_raw(&mut self, mode: Mode, codec: Codec) {
+        let offered = self.publishers.pop().expect("a track was offered");
+        let publisher = RawPublisher::new(offered.mid, offered.track, mode, codec, offered.next);
+        self.raw_publishers.push(publisher);
     }
 
     fn input(&mut self, input: Input<'_>) {
@@ -363,10 +403,19 @@ impl Client {
             }
             Event::KeyframeRequest(request) => {
                 self.key_frame_requests.push(self.last_input);
+                let raw = self.raw_publishers.iter_mut().filter(|known| known.mid == request.mid);
+                raw.for_each(|publisher| publisher.encoder.want_key());
                 for publisher in self.publishers.iter_mut().filter(|known| known.mid == request.mid) {
                     for layer in &mut publisher.layers {
                         layer.key_next |= request.rid.is_none() || layer.rid == request.rid;
                     }
+                }
+            }
+            Event::RtpPacket(packet) => {
+                let mut api = self.rtc.direct_api();
+                let stream = api.stream_rx(&packet.header.ssrc).map(|stream| stream.mid());
+                if let Some(mid) = stream {
+                    self.packets.push(raw::received(&packet, mid, self.last_input));
                 }
             }
             Event::MediaData(data) => {

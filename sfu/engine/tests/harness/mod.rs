@@ -5,6 +5,8 @@
 
 pub mod client;
 pub mod network;
+pub mod raw;
+pub mod scalable;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -26,6 +28,7 @@ use str0m::format::Codec;
 
 use client::{Client, NewPublisher};
 use network::Path;
+use scalable::Mode;
 
 /// Everything.
 pub struct World {
@@ -138,9 +141,24 @@ impl World {
 
     /// A client enters the room on a shard. Its link takes `delay` each way.
     pub fn join(&mut self, name: &str, shard: usize, delay: Duration) -> usize {
+        self.enter(name, shard, delay, Client::new)
+    }
+
+    /// The same of one that works with packets.
+    pub fn join_raw(&mut self, name: &str, shard: usize, delay: Duration) -> usize {
+        self.enter(name, shard, delay, Client::raw)
+    }
+
+    fn enter(
+        &mut self,
+        name: &str,
+        shard: usize,
+        delay: Duration,
+        make: impl Fn(&str, SocketAddr, usize, Instant) -> Client,
+    ) -> usize {
         let index = self.clients.len();
         let address = SocketAddr::from(([10, 0, (index / 250) as u8, (index % 250) as u8 + 1], 5000));
-        let client = Client::new(name, address, shard, self.now);
+        let client = make(name, address, shard, self.now);
         let participant = client.participant.clone();
         self.clients.push(client);
         self.links.push((Path::with_delay(delay), Path::with_delay(delay)));
@@ -224,6 +242,52 @@ impl World {
         };
         let (audios, videos) = self.spare_sections(client);
         let sdp = self.clients[client].offer(&[new], audios, videos, self.now);
+        self.command(shard, Command::Offer { participant, id: 0, sdp });
+        track
+    }
+
+    /// A client that works with packets announces a scalable stream and offers it. Returns the track.
+    pub fn publish_scalable(&mut self, client: usize, mode: Mode, codec: Codec, encrypted: bool) -> TrackSid {
+        self.next_track += 1;
+        let track = TrackSid::new(format!("TR_{}", self.next_track));
+        let cid = format!("cid{}", self.next_track);
+        let (participant, shard) = (self.clients[client].participant.clone(), self.clients[client].shard);
+        let qualities = [LayerQuality::Low, LayerQuality::Medium, LayerQuality::High];
+        let layers = (0..mode.spatial).zip(qualities).map(|(spatial, quality)| SimulcastLayer {
+            quality,
+            width: 1280 >> (mode.spatial - 1 - spatial),
+            height: 720 >> (mode.spatial - 1 - spatial),
+            bitrate_bps: 0,
+            ssrc: 0,
+            repair_ssrc: 0,
+            rid: String::new(),
+        });
+        let announced = AddTrack {
+            track: track.clone(),
+            cids: vec![cid.clone()],
+            kind: MediaKind::Video,
+            codecs: vec![codec.to_string().to_lowercase()],
+            layers: layers.collect(),
+            muted: false,
+            stereo: false,
+            disable_dtx: false,
+            disable_red: true,
+            encrypted,
+            screen_share: false,
+        };
+        let announce = Command::AddTrack { participant: participant.clone(), track: Box::new(announced) };
+        self.command(shard, announce);
+        let new = NewPublisher {
+            track: track.clone(),
+            cid,
+            layers: vec![(String::new(), 0)],
+            interval: Duration::from_secs(1),
+            codec,
+            time_offset: 0,
+        };
+        let (audios, videos) = self.spare_sections(client);
+        let sdp = self.clients[client].offer(&[new], audios, videos, self.now);
+        self.clients[client].publish_raw(mode, codec);
         self.command(shard, Command::Offer { participant, id: 0, sdp });
         track
     }

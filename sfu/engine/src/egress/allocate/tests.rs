@@ -29,6 +29,7 @@ fn camera(current: Option<u8>, now: Instant) -> Candidate<'static> {
         priority: 0,
         ideal: Some(Layer(2)),
         layers: &VIDEO,
+        slower: &[],
         standing,
     }
 }
@@ -46,6 +47,27 @@ fn run(kbps: u64, candidates: &[Candidate<'_>], now: Instant) -> (Vec<Decision>,
 
 fn targets(kbps: u64, candidates: &[Candidate<'_>], now: Instant) -> Vec<Option<u8>> {
     run(kbps, candidates, now).0.iter().map(|decision| decision.target.map(|layer| layer.0)).collect()
+}
+
+#[test]
+fn a_lowest_layer_that_does_not_fit_comes_at_a_lower_frame_rate() {
+    let now = test_epoch();
+    let slower = [Bitrate::from_kbps(40), Bitrate::from_kbps(60)];
+    // (estimate in kilobits per second) and (target, temporal layer, allocated)
+    let table = [
+        (43, None, None, 0),
+        (44, Some(0), Some(0), 40),
+        (66, Some(0), Some(1), 60),
+        (109, Some(0), Some(1), 60),
+        (110, Some(0), None, 100),
+        (440, Some(1), None, 400),
+    ];
+    for (kbps, target, temporal, allocated) in table {
+        let (decisions, outcome) = run(kbps, &[Candidate { slower: &slower, ..camera(None, now) }], now);
+        let found = (decisions[0].target, decisions[0].temporal, outcome.allocated);
+        assert_eq!(found, (target.map(Layer), temporal, Bitrate::from_kbps(allocated)), "{kbps}");
+        assert_eq!(decisions[0].paused, target.is_none());
+    }
 }
 
 #[test]
@@ -73,6 +95,7 @@ fn one_track_gets_what_fits() {
         let (decisions, outcome) = run(kbps, &[camera(current, now)], now);
         let expected = Decision {
             target: target.map(Layer),
+            temporal: None,
             demand: target.map(Layer),
             paused: target.is_none(),
             reason,
@@ -202,6 +225,7 @@ fn layers_that_do_not_flow_are_asked_for_and_not_sent() {
         let track = Candidate { layers: &layers, ideal: Some(Layer(ideal)), ..camera(current, now) };
         let expected = Decision {
             target: target.map(Layer),
+            temporal: None,
             demand: demand.map(Layer),
             paused: target.is_none(),
             reason,

@@ -7,7 +7,7 @@ use sfu_protocol::Layer;
 
 use super::*;
 use crate::media_packet::test_packet;
-use crate::rtp::codec::Vp8Picture;
+use crate::rtp::codec::{DependencyFacts, Vp8Picture, Vp9Picture};
 use crate::units::{ExtendedTimestamp, NtpTime, test_epoch};
 
 fn start() -> Instant {
@@ -52,7 +52,7 @@ fn numbers_go_on_over_a_switch_and_wrap() {
         assert_eq!(after.sequence.0, before.sequence.0 + 1);
         let ticks = after.timestamp.wrapping_sub(before.timestamp);
         assert!((2_990..=3_010).contains(&ticks), "{ticks} ticks");
-        let (before, after) = (before.vp8.expect("VP8"), after.vp8.expect("VP8"));
+        let (before, after) = (before.ids.expect("VP8"), after.ids.expect("VP8"));
         assert_eq!(after.picture_id, (before.picture_id + 1) & 0x7fff);
         assert_eq!(after.tl0_picture_index, before.tl0_picture_index.wrapping_add(1));
     }
@@ -284,7 +284,7 @@ fn a_clean_stream_counts_on_through_switches_pauses_of_layers_and_padding() {
             let (old, new) = (before.rewritten.unwrap(), after.rewritten.unwrap());
             assert_eq!(new.sequence.0, old.sequence.0 + 1, "seed {seed}: {before:?} {after:?}");
             let same_picture = before.frame == after.frame && before.part == after.part;
-            let (old_ids, new_ids) = (old.vp8.unwrap(), new.vp8.unwrap());
+            let (old_ids, new_ids) = (old.ids.unwrap(), new.ids.unwrap());
             let pictures = new_ids.picture_id.wrapping_sub(old_ids.picture_id) & ids;
             assert_eq!(pictures, u16::from(!same_picture), "seed {seed}: {before:?} {after:?}");
             let base = new_ids.tl0_picture_index.wrapping_sub(old_ids.tl0_picture_index);
@@ -359,7 +359,7 @@ fn a_bad_link_leaves_holes_for_what_is_lost_and_nothing_else() {
             let ticks = new.timestamp.wrapping_sub(old.timestamp) as i32;
             let same_picture = before.part == after.part && before.frame == after.frame;
             assert!(ticks > 0 || same_picture && ticks == 0, "seed {seed}: {ticks} {before:?} {after:?}");
-            let (old, new) = (old.vp8.unwrap(), new.vp8.unwrap());
+            let (old, new) = (old.ids.unwrap(), new.ids.unwrap());
             let ids = if scenario.long_ids { 0x7fff } else { 0x7f };
             let pictures = new.picture_id.wrapping_sub(old.picture_id) & ids;
             let most = if before.part == after.part { after.frame - before.frame } else { 1 };
@@ -378,4 +378,32 @@ fn a_new_start_of_the_publishers_numbers_is_no_hole() {
     let far = rewrite.forward(&packet(0, 20_000, frame_time(start, 1))).expect("sent");
     assert_eq!((far.sequence.wire(), far.timestamp), (11, 2999));
     assert!(rewrite.forward(&packet(0, 1, frame_time(start, 2))).is_none());
+}
+
+#[test]
+fn frame_numbers_and_vp9_ids_go_on_over_a_switch_and_keep_the_holes_of_what_was_left_out() {
+    let start = start();
+    let scalable = |layer: u8, number: u16, picture: u16| {
+        // Numbers of frames and packets need not agree.
+        let mut packet = test_packet(u64::from(number.wrapping_add(1000)), start);
+        packet.layer = Layer(layer);
+        packet.facts.vp9 =
+            Some(Vp9Picture { picture_id: Some(picture), long_picture_id: true, ..Vp9Picture::default() });
+        packet.facts.dependency =
+            Some(DependencyFacts { frame_number: number, ..DependencyFacts::default() });
+        packet
+    };
+    let mut rewrite = Rewrite::new(0, 0);
+    let ids = |rewritten: Option<Rewritten>| {
+        let ids = rewritten.and_then(|rewritten| rewritten.ids).expect("it has ids");
+        (ids.frame_number, ids.picture_id)
+    };
+    rewrite.switch(&scalable(0, 65_534, 32_766), &[]);
+    assert_eq!(ids(rewrite.forward(&scalable(0, 65_534, 32_766))), (65_534, 32_766), "as published");
+    rewrite.skip(&scalable(0, 65_535, 32_767));
+    assert_eq!(ids(rewrite.forward(&scalable(0, 0, 0))), (0, 0), "references are counted in them");
+    rewrite.switch(&scalable(2, 500, 90), &[]);
+    assert_eq!(ids(rewrite.forward(&scalable(2, 500, 90))), (1, 1));
+    rewrite.skip(&scalable(2, 501, 91));
+    assert_eq!(ids(rewrite.forward(&scalable(2, 502, 92))), (3, 3));
 }

@@ -3,6 +3,7 @@
 
 pub mod av1;
 pub mod dependency_descriptor;
+pub mod frame;
 pub mod h264;
 pub mod opus;
 pub mod red;
@@ -13,6 +14,7 @@ use sfu_protocol::MediaKind;
 use thiserror::Error;
 
 use dependency_descriptor::DescriptorError;
+use frame::FrameFacts;
 
 /// A codec that can be relayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +99,9 @@ pub struct PayloadFacts {
     pub vp9: Option<Vp9Picture>,
     /// What the dependency descriptor says without its template structure, which only the stream's receiver keeps.
     pub dependency: Option<DependencyFacts>,
+    /// The frame among those of its stream, which only the stream's receiver can tell. `None`: not known, or there is
+    /// nothing to choose.
+    pub frame: Option<FrameFacts>,
 }
 
 impl PayloadFacts {
@@ -142,6 +147,9 @@ pub struct Vp9Picture {
     pub switching_up: bool,
     /// F: references are listed in each descriptor.
     pub flexible: bool,
+    /// P_DIFF: how many pictures back the frames of the same spatial layer are that it is predicted from, in flexible
+    /// mode; 0: no such frame.
+    pub references: [u8; 3],
     /// Z: no higher spatial layer of any picture is predicted from this frame.
     pub not_reference_for_upper: bool,
     /// The number of spatial layers, where this packet carries the scalability structure.

@@ -40,7 +40,7 @@ pub fn facts(payload: &[u8]) -> Result<PayloadFacts, CodecError> {
         }
     }
     if picture.flexible && picture.inter_picture {
-        skip_references(&mut reader)?;
+        picture.references = references(&mut reader)?;
     }
     if has(HAS_STRUCTURE) {
         picture.spatial_layers = Some(skip_structure(&mut reader)?);
@@ -51,11 +51,41 @@ pub fn facts(payload: &[u8]) -> Result<PayloadFacts, CodecError> {
     Ok(facts)
 }
 
-fn skip_references(reader: &mut Reader<'_>) -> Result<(), CodecError> {
-    for _ in 0..MOST_REFERENCES {
+/// Gives a subscriber's copy of a payload its own picture id and TL0PICIDX. Only fields that are there change, and each
+/// keeps its width. `payload_prefix` begins with the descriptor that `picture` was read from; one that is shorter is left
+/// alone.
+pub fn rewrite_descriptor(
+    payload_prefix: &mut [u8],
+    picture: &Vp9Picture,
+    picture_id: u16,
+    tl0_picture_index: u8,
+) {
+    let Some(mut fields) = payload_prefix.get_mut(1..usize::from(picture.descriptor_len)) else { return };
+    if picture.picture_id.is_some() {
+        let [high, low] = picture_id.to_be_bytes();
+        if picture.long_picture_id {
+            let Some(bytes) = fields.split_off_mut(..2) else { return };
+            bytes.copy_from_slice(&[high & !LONG | LONG, low]);
+        } else {
+            let Some(byte) = fields.split_off_first_mut() else { return };
+            *byte = low & !LONG;
+        }
+    }
+    // Behind the layer indices, which are there whenever it is.
+    if picture.tl0_picture_index.is_some()
+        && let Some(byte) = fields.get_mut(1)
+    {
+        *byte = tl0_picture_index;
+    }
+}
+
+fn references(reader: &mut Reader<'_>) -> Result<[u8; MOST_REFERENCES], CodecError> {
+    let mut references = [0; MOST_REFERENCES];
+    for reference in &mut references {
         let difference = reader.u8().ok_or(CodecError::Truncated("VP9 reference indices"))?;
+        *reference = difference >> 1;
         if difference & ANOTHER_REFERENCE == 0 {
-            return Ok(());
+            return Ok(references);
         }
     }
     Err(CodecError::Truncated("VP9 reference indices"))
@@ -126,8 +156,38 @@ mod tests {
         assert!(picture.switching_up && picture.inter_layer && picture.flexible && picture.inter_picture);
         assert_eq!((picture.picture_id, picture.long_picture_id), (Some(7), false));
         assert_eq!((picture.tl0_picture_index, picture.descriptor_len), (None, 6));
+        assert_eq!(picture.references, [1, 2, 3]);
         let four = [0x80 | 0x40 | 0x10, 0x07, 0x03, 0x05, 0x07, 0x08];
         assert_eq!(super::facts(&four), Err(CodecError::Truncated("VP9 reference indices")));
+    }
+
+    #[test]
+    fn a_rewritten_descriptor_reads_as_the_new_values_at_the_same_length() {
+        let payloads: [&[u8]; 4] = [
+            &[0x80 | 0x20 | 0x08, 0x92, 0x34, 0x00, 0x55, 0xaa],
+            &[0x80 | 0x20 | 0x08, 0x12, 0x00, 0x55, 0xaa],
+            &[0x80 | 0x40 | 0x20 | 0x10 | 0x04, 0x07, 0xb3, 0x03, 0x05, 0x06, 0xaa],
+            &[0x08, 0xaa],
+        ];
+        for payload in payloads {
+            let before = facts(payload).unwrap().vp9.unwrap();
+            let mut copy = payload.to_vec();
+            rewrite_descriptor(&mut copy, &before, 0x7fee, 0xfe);
+            let after = facts(&copy).unwrap().vp9.unwrap();
+            let id = if before.long_picture_id { 0x7fee } else { 0x6e };
+            let expected = Vp9Picture {
+                picture_id: before.picture_id.map(|_| id),
+                tl0_picture_index: before.tl0_picture_index.map(|_| 0xfe),
+                ..before
+            };
+            assert_eq!(after, expected);
+            assert_eq!(copy.last(), payload.last());
+            for len in 0..usize::from(before.descriptor_len) {
+                let mut short = payload[..len].to_vec();
+                rewrite_descriptor(&mut short, &before, 0x7fee, 0xfe);
+                assert_eq!(short, payload[..len]);
+            }
+        }
     }
 
     #[test]

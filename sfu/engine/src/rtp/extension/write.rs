@@ -26,6 +26,8 @@ pub struct OutgoingHeader<'a> {
     pub transport_sequence: Option<u16>,
     /// What the publisher set; of it, what the subscriber negotiated is written.
     pub extensions: &'a EndToEndExtensions,
+    /// The frame's number in the subscriber's numbering, for the dependency descriptor; `None`: the publisher's.
+    pub frame_number: Option<u16>,
 }
 
 /// Writes the header and returns its length: 12 bytes where nothing is to be carried. Extensions take the one-byte form
@@ -133,7 +135,7 @@ impl Block {
         }
         if let (id @ 1.., Some(descriptor)) = (self.dependency_descriptor, &extensions.dependency_descriptor)
         {
-            self.put(&mut rest, id, descriptor)?;
+            self.put_descriptor(&mut rest, id, descriptor, header.frame_number)?;
         }
         rest.fill(0);
         Some(announce.len() + filled)
@@ -156,6 +158,18 @@ impl Block {
     fn put_array<const N: usize>(self, rest: &mut &mut [u8], id: u8, value: [u8; N]) -> Option<()> {
         self.put_head(rest, id, N)?;
         *rest.split_off_mut(..N)?.first_chunk_mut::<N>()? = value;
+        Some(())
+    }
+
+    /// The number is in the second and third byte (AV1 RTP specification section A.8.3).
+    #[inline]
+    fn put_descriptor(self, rest: &mut &mut [u8], id: u8, value: &[u8], number: Option<u16>) -> Option<()> {
+        self.put_head(rest, id, value.len())?;
+        let written = rest.split_off_mut(..value.len())?;
+        written.copy_from_slice(value);
+        if let (Some([_, high, low, ..]), Some(number)) = (written.first_chunk_mut::<3>(), number) {
+            [*high, *low] = number.to_be_bytes();
+        }
         Some(())
     }
 
@@ -187,6 +201,7 @@ mod tests {
             ssrc: Ssrc(0xdead_beef),
             transport_sequence: None,
             extensions,
+            frame_number: None,
         }
     }
 
@@ -258,6 +273,21 @@ mod tests {
             };
             assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn a_subscribers_frame_number_takes_the_place_of_the_publishers() {
+        let map = map(&everything());
+        let extensions = EndToEndExtensions {
+            dependency_descriptor: Some(Bytes::from_static(&[0xc1, 0, 9, 0x55])),
+            ..Default::default()
+        };
+        let header = OutgoingHeader { frame_number: Some(0x1234), ..header(&extensions) };
+        let mut buffer = [0; 40];
+        let len = write_header(&mut buffer, &header, &map).unwrap();
+        let parsed = RtpHeader::parse(&buffer[..len]).unwrap();
+        let found = read(&buffer[..len], &parsed, &map).dependency_descriptor;
+        assert_eq!(found, Some(&[0xc1, 0x12, 0x34, 0x55][..]));
     }
 
     #[test]
