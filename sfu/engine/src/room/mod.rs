@@ -8,6 +8,7 @@ pub mod roster;
 pub mod speaker;
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use sfu_protocol::{Layer, MediaKind, ParticipantSid, RoomSid, TrackSid};
 use slab::Slab;
@@ -18,6 +19,7 @@ use crate::packet_memory::PacketMemory;
 use crate::units::SenderClock;
 use rate::EncodingRate;
 use roster::Roster;
+use speaker::{SpeakerConfig, Speakers};
 
 /// A replica of one room.
 #[derive(Debug)]
@@ -33,6 +35,12 @@ pub struct Room {
     pub other_shards: Vec<u16>,
     /// The roster of record; only on the home shard.
     pub roster: Option<Roster>,
+    /// Who speaks; only on the home shard.
+    pub speakers: Option<Speakers<ParticipantSid>>,
+    /// Who speaks, or spoke last, as the home shard last told.
+    pub dominant: Option<ParticipantSid>,
+    /// The deadline that stands in the shard's timers for it.
+    pub scheduled: Option<Instant>,
 }
 
 /// One published track, as known on this shard.
@@ -75,7 +83,7 @@ pub struct TrackFacts {
     pub layers: Vec<LayerInfo>,
     /// Nothing is forwarded.
     pub muted: bool,
-    /// It shows a screen.
+    /// It shows a screen, or is the sound of one.
     pub screen_share: bool,
 }
 
@@ -116,6 +124,9 @@ impl Room {
             by_sid: HashMap::new(),
             other_shards: Vec::new(),
             roster: home.then(Roster::default),
+            speakers: home.then(|| Speakers::new(SpeakerConfig::default())),
+            dominant: None,
+            scheduled: None,
         }
     }
 

@@ -37,6 +37,7 @@ struct Entry {
     kind: MediaKind,
     muted: bool,
     screen_share: bool,
+    speaker: bool,
     priority: u32,
     standing: Standing,
 }
@@ -63,11 +64,13 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(index.0) else { return entries };
         for (slot, subscription) in peer.egress.iter() {
             let Some(handle) = subscription.track else { continue };
-            let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
-            let Some(track) = track else { continue };
+            let Some(room) = self.rooms.get(handle.room.0) else { continue };
+            let Some(track) = room.tracks.get(handle.track) else { continue };
+            let speaker = room.dominant.as_ref() == Some(&track.facts.publisher);
             let first = costs.len();
             costs.extend((0..track.facts.layers.len()).map(|place| cost(track, place, now)));
-            entries.push(entry(slot, handle, subscription, track, first..costs.len()));
+            let costs = first..costs.len();
+            entries.push(Entry { speaker, ..entry(slot, handle, subscription, track, costs) });
         }
         let candidates: SmallVec<[Candidate<'_>; 8]> = entries
             .iter()
@@ -75,7 +78,7 @@ impl Shard {
                 kind: entry.kind,
                 muted: entry.muted,
                 screen_share: entry.screen_share,
-                speaker: false,
+                speaker: entry.speaker,
                 priority: entry.priority,
                 ideal: entry.ideal,
                 layers: costs.get(entry.costs.clone()).unwrap_or_default(),
@@ -131,6 +134,7 @@ fn entry(
         kind: facts.kind,
         muted: facts.muted,
         screen_share: facts.screen_share,
+        speaker: false,
         priority: subscription.demand.priority,
         standing: subscription.standing,
     }

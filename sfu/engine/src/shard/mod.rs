@@ -16,6 +16,7 @@ mod participant;
 mod receive;
 mod replicate;
 mod service;
+mod speak;
 mod subscribe;
 mod timers;
 
@@ -63,7 +64,8 @@ pub struct Shard {
     tracks: HashMap<TrackId, TrackHandle>,
     next_track: u64,
     demux: Demux,
-    timers: Timers,
+    timers: Timers<PeerIndex>,
+    room_timers: Timers<RoomIndex>,
     touched: VecDeque<PeerIndex>,
     /// How many at the front of `touched` have been fetched into the cache.
     fetched: usize,
@@ -93,6 +95,7 @@ impl Shard {
             next_track: u64::from(config.id.0) << 48,
             demux: Demux::default(),
             timers: Timers::default(),
+            room_timers: Timers::default(),
             touched: VecDeque::new(),
             fetched: 0,
             batch: forward::Batch::default(),
@@ -146,7 +149,8 @@ impl Shard {
         if let Some((to, message)) = self.fabric.pop_front() {
             return Output::Fabric { to, message };
         }
-        Output::Timeout(self.timers.next().unwrap_or(now + IDLE))
+        let next = [self.timers.next(), self.room_timers.next()].into_iter().flatten().min();
+        Output::Timeout(next.unwrap_or(now + IDLE))
     }
 
     /// What it counted so far.
