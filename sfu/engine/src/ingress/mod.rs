@@ -6,6 +6,7 @@ pub mod keyframe;
 pub mod layers;
 pub mod level;
 pub mod nack;
+mod quality;
 pub mod report;
 pub mod stream;
 pub mod voice;

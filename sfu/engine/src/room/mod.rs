@@ -39,6 +39,8 @@ pub struct Room {
     pub speakers: Option<Speakers<ParticipantSid>>,
     /// Who speaks, or spoke last, as the home shard last told.
     pub dominant: Option<ParticipantSid>,
+    /// When somebody last came, who does not know yet how well others are connected.
+    pub newcomer: Option<Instant>,
     /// The deadline that stands in the shard's timers for it.
     pub scheduled: Option<Instant>,
 }
@@ -126,6 +128,7 @@ impl Room {
             roster: home.then(Roster::default),
             speakers: home.then(|| Speakers::new(SpeakerConfig::default())),
             dominant: None,
+            newcomer: None,
             scheduled: None,
         }
     }

@@ -120,6 +120,8 @@ pub enum RoomMessage {
         /// Who has to go.
         participant: ParticipantSid,
     },
+    /// From home to every attached shard: somebody came, who is to hear how well others are connected.
+    Newcomer,
     /// To home: how loud a participant speaks, at most ten times a second while it does, and once when that ends.
     Voice {
         /// Who.

@@ -13,6 +13,7 @@ mod forward;
 mod membership;
 mod negotiate;
 mod participant;
+mod quality;
 mod receive;
 mod replicate;
 mod service;
@@ -66,6 +67,7 @@ pub struct Shard {
     demux: Demux,
     timers: Timers<PeerIndex>,
     room_timers: Timers<RoomIndex>,
+    participant_timers: Timers<ParticipantIndex>,
     touched: VecDeque<PeerIndex>,
     /// How many at the front of `touched` have been fetched into the cache.
     fetched: usize,
@@ -96,6 +98,7 @@ impl Shard {
             demux: Demux::default(),
             timers: Timers::default(),
             room_timers: Timers::default(),
+            participant_timers: Timers::default(),
             touched: VecDeque::new(),
             fetched: 0,
             batch: forward::Batch::default(),
@@ -149,7 +152,8 @@ impl Shard {
         if let Some((to, message)) = self.fabric.pop_front() {
             return Output::Fabric { to, message };
         }
-        let next = [self.timers.next(), self.room_timers.next()].into_iter().flatten().min();
+        let next = [self.timers.next(), self.room_timers.next(), self.participant_timers.next()];
+        let next = next.into_iter().flatten().min();
         Output::Timeout(next.unwrap_or(now + IDLE))
     }
 

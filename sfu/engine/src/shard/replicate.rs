@@ -104,6 +104,11 @@ impl Shard {
                 }
             }
             RoomMessage::Superseded { participant } => self.supersede(&participant),
+            RoomMessage::Newcomer => {
+                if let Some(room) = self.known_room(sid).and_then(|room| self.rooms.get_mut(room.0)) {
+                    room.newcomer = Some(now);
+                }
+            }
             RoomMessage::Voice { participant, level } => self.on_voice(now, sid, &participant, level),
             RoomMessage::Dominant { participant } => {
                 if let Some(index) = self.known_room(sid) {
@@ -222,6 +227,11 @@ impl Shard {
             self.events.push_back(Event::Roster { room: sid.clone(), change });
         }
         self.tell_speakers(index, SpeakersTold::IfAny);
+        let roster = self.rooms.get(index.0).and_then(|room| room.roster.as_ref());
+        for shard in roster.map(|roster| roster.shards.clone()).unwrap_or_default() {
+            let message = RoomMessage::Newcomer;
+            self.send_fabric(ShardId(shard), FabricMessage::Room { room: sid.clone(), message });
+        }
     }
 
     /// A track elsewhere is new, or changed.

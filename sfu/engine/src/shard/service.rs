@@ -18,6 +18,7 @@ impl Shard {
             self.touch(index);
         }
         self.serve_rooms(now);
+        self.serve_participants(now);
     }
 
     /// Writes what a touched peer has to send next. `None` when it has nothing more.
