@@ -10,6 +10,7 @@ pub mod quality;
 pub mod report;
 pub mod retransmit;
 pub mod rewrite;
+mod sound;
 pub mod track;
 pub mod write;
 

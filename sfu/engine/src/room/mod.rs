@@ -16,10 +16,10 @@ use slab::Slab;
 use crate::handles::{ParticipantIndex, PeerIndex};
 use crate::media_packet::{LayerInfo, TrackId};
 use crate::packet_memory::PacketMemory;
-use crate::units::SenderClock;
+use crate::units::{ExtendedSequence, SenderClock};
 use rate::EncodingRate;
 use roster::Roster;
-use speaker::{SpeakerConfig, Speakers};
+use speaker::{Loudest, SpeakerConfig, Speakers};
 
 /// A replica of one room.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Room {
     pub other_shards: Vec<u16>,
     /// The roster of record; only on the home shard.
     pub roster: Option<Roster>,
+    /// Which sound is sent, as far as it passes here; `None`: all of it.
+    pub loudest: Option<Loudest>,
     /// Who speaks; only on the home shard.
     pub speakers: Option<Speakers<ParticipantSid>>,
     /// Who speaks, or spoke last, as the home shard last told.
@@ -64,6 +66,8 @@ pub struct Track {
     pub rates: Vec<EncodingRate>,
     /// The publisher's last sender report per layer.
     pub reports: Vec<Option<SenderClock>>,
+    /// Sound that is not sent because others are louder: since this packet.
+    pub unheard_since: Option<ExtendedSequence>,
     /// Whether the publisher was told of its first subscriber.
     pub subscribed_told: bool,
 }
@@ -117,8 +121,9 @@ pub struct Route {
 }
 
 impl Room {
-    /// An empty replica; `home` on the shard that keeps the roster.
-    pub fn new(sid: RoomSid, home: bool) -> Self {
+    /// An empty replica; `home` on the shard that keeps the roster. At most `loudest` tracks of sound are sent at a time,
+    /// 0: all.
+    pub fn new(sid: RoomSid, home: bool, loudest: usize) -> Self {
         Self {
             sid,
             members: Vec::new(),
@@ -126,6 +131,7 @@ impl Room {
             by_sid: HashMap::new(),
             other_shards: Vec::new(),
             roster: home.then(Roster::default),
+            loudest: (loudest > 0).then(|| Loudest::new(loudest)),
             speakers: home.then(|| Speakers::new(SpeakerConfig::default())),
             dominant: None,
             newcomer: None,
@@ -151,6 +157,7 @@ impl Room {
             memory,
             rates,
             reports: vec![None; layers],
+            unheard_since: None,
             subscribed_told: false,
         });
         self.by_sid.insert(sid, place);
@@ -161,6 +168,9 @@ impl Room {
     pub fn remove_track(&mut self, place: usize) -> Option<Track> {
         let track = self.tracks.try_remove(place)?;
         self.by_sid.remove(&track.facts.sid);
+        if let Some(loudest) = &mut self.loudest {
+            loudest.remove(place);
+        }
         Some(track)
     }
 

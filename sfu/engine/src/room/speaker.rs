@@ -331,6 +331,11 @@ impl Loudest {
         matches!(self.tracks.get(track), Some(Some(sound)) if sound.chosen)
     }
 
+    /// Whether a track is not sent because others are louder.
+    pub fn is_unheard(&self, track: usize) -> bool {
+        self.count > self.most && !self.is_chosen(track)
+    }
+
     /// Another number of tracks from now on, at least one.
     pub fn set_most(&mut self, most: usize, now: Instant) {
         self.most = most.max(1);

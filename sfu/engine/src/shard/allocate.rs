@@ -68,7 +68,12 @@ impl Shard {
             let Some(track) = room.tracks.get(handle.track) else { continue };
             let speaker = room.dominant.as_ref() == Some(&track.facts.publisher);
             let first = costs.len();
-            costs.extend((0..track.facts.layers.len()).map(|place| cost(track, place, now)));
+            if room.loudest.as_ref().is_some_and(|loudest| loudest.is_unheard(handle.track)) {
+                // It takes no room while it is not sent.
+                costs.push(LayerCost { active: true, bitrate: Bitrate::ZERO });
+            } else {
+                costs.extend((0..track.facts.layers.len()).map(|place| cost(track, place, now)));
+            }
             let costs = first..costs.len();
             entries.push(Entry { speaker, ..entry(slot, handle, subscription, track, costs) });
         }

@@ -119,7 +119,11 @@ impl Shard {
         let index = match self.room_by_sid.get(sid) {
             Some(index) => *index,
             None => {
-                let index = RoomIndex(self.rooms.insert(Room::new(sid.clone(), home)));
+                let index = RoomIndex(self.rooms.insert(Room::new(
+                    sid.clone(),
+                    home,
+                    self.config.limits.loudest_tracks,
+                )));
                 self.room_by_sid.insert(sid.clone(), index);
                 index
             }

@@ -10,6 +10,7 @@ mod contain;
 mod data;
 mod demux;
 mod forward;
+mod hear;
 mod membership;
 mod negotiate;
 mod participant;

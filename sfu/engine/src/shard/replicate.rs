@@ -16,7 +16,7 @@ impl Shard {
     pub(super) fn handle_fabric(&mut self, now: Instant, message: FabricMessage) {
         match message {
             FabricMessage::Media(packet) => match self.tracks.get(&packet.track) {
-                Some(handle) => self.deliver(*handle, packet),
+                Some(handle) => self.pass_on_packet(*handle, packet),
                 None => self.stats.drop(Drop::StaleMessage),
             },
             FabricMessage::SenderClock { track, layer, report } => {
@@ -193,7 +193,8 @@ impl Shard {
         if let Some(index) = self.known_room(sid) {
             return index;
         }
-        let index = RoomIndex(self.rooms.insert(Room::new(sid.clone(), true)));
+        let index =
+            RoomIndex(self.rooms.insert(Room::new(sid.clone(), true, self.config.limits.loudest_tracks)));
         self.room_by_sid.insert(sid.clone(), index);
         index
     }
