@@ -102,6 +102,11 @@ fn feedback(sum: &dyn Fn(fn(&Stats) -> u64) -> u64) -> Vec<MetricFamily> {
             sum(|s| s.received.retransmitted.packets),
             sum(|s| s.sent.retransmitted.packets),
         ),
+        counter(
+            "anytime_audio_unheard_total",
+            "Published packets of sound not forwarded by choice: others were louder.",
+            sum(|s| s.audio_unheard),
+        ),
         counter("anytime_data_messages_total", "User data messages forwarded.", sum(|s| s.data_messages)),
         counter(
             "anytime_panics_total",

@@ -40,6 +40,8 @@ pub struct Limits {
     pub keyframe_interval_low: Duration,
     /// The same for higher layers.
     pub keyframe_interval: Duration,
+    /// Most tracks of sound of one room that are sent at a time: the loudest; 0: all.
+    pub loudest_tracks: usize,
     /// Most peers on one shard.
     pub peers: usize,
 }
@@ -64,6 +66,7 @@ impl Default for Limits {
             consent_timeout: Duration::from_secs(15),
             keyframe_interval_low: Duration::from_millis(500),
             keyframe_interval: Duration::from_secs(1),
+            loudest_tracks: 16,
             peers: 20_000,
         }
     }

@@ -191,6 +191,8 @@ pub struct Stats {
     pub forwarding_delay: DelayHistogram,
     /// Packets now waiting in pacers.
     pub pacer_queued: u64,
+    /// Published packets of sound that were forwarded to nobody here, by choice: others were louder.
+    pub audio_unheard: u64,
     /// User data messages forwarded.
     pub data_messages: u64,
 }

@@ -259,7 +259,7 @@ pub struct AddTrack {
     pub disable_red: bool,
     /// End-to-end encrypted: payload bytes are opaque.
     pub encrypted: bool,
-    /// A screen or window: layers are chosen for sharpness.
+    /// A screen or window, or the sound of one: layers are chosen for sharpness, and it is nobody's voice.
     pub screen_share: bool,
 }
 

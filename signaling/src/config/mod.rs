@@ -199,6 +199,7 @@ impl Config {
             ("ANYTIME_SEND_BUFFER_BYTES", &mut self.rtc.send_buffer_bytes),
             ("ANYTIME_PUBLISHED_TRACKS", &mut self.limit.published_tracks),
             ("ANYTIME_PENDING_TRACKS", &mut self.limit.pending_tracks),
+            ("ANYTIME_LOUDEST_TRACKS", &mut self.limit.loudest_tracks),
         ] {
             number(env, name, value)?;
         }

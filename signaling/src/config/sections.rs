@@ -99,6 +99,8 @@ pub struct LimitConfig {
     pub published_tracks: usize,
     /// Tracks that one participant has announced and whose media has not come.
     pub pending_tracks: usize,
+    /// Tracks of sound of one room that are sent at a time: the loudest; 0: all.
+    pub loudest_tracks: usize,
     /// Connections at once, WebSockets included.
     pub connections: usize,
     /// Connections of one address (IPv6: one /64) at once that have not become a session; 0: any number.
@@ -118,6 +120,7 @@ impl Default for LimitConfig {
             max_participant_name_length: token.name,
             published_tracks: 32,
             pending_tracks: 20,
+            loudest_tracks: 16,
             connections: 10_000,
             connections_per_ip: 256,
             header_timeout: HumanDuration::from_secs(5),

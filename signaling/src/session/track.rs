@@ -149,7 +149,7 @@ pub(super) fn add_track(
         disable_dtx: has(AudioTrackFeature::TfNoDtx),
         disable_red: info.disable_red,
         encrypted: info.encryption() != proto::encryption::Type::None,
-        screen_share: info.source() == TrackSource::ScreenShare,
+        screen_share: matches!(info.source(), TrackSource::ScreenShare | TrackSource::ScreenShareAudio),
     }
 }
 

@@ -6,10 +6,12 @@ mod carry_out;
 pub mod layer_select;
 pub mod pacer;
 mod padding;
+pub mod quality;
 mod repairs;
 pub mod report;
 pub mod retransmit;
 pub mod rewrite;
+mod sound;
 pub mod track;
 pub mod write;
 
@@ -385,7 +387,11 @@ impl Egress {
     /// A receiver report's block about one of our sources.
     pub fn on_report_block(&mut self, block: &ReportBlock, now: Instant) -> Option<Duration> {
         let slot = self.slot_of_ssrc(block.ssrc)?;
-        let rtt = self.subscriptions.get(slot)?.reports.round_trip(block, now)?;
+        let subscription = self.subscriptions.get_mut(slot)?;
+        if subscription.ssrc == block.ssrc {
+            subscription.reports.on_block(block);
+        }
+        let rtt = subscription.reports.round_trip(block, now)?;
         // RFC 6298 smoothing: one late report does not change the pace of retransmission.
         let smoothed = self.rtt.map_or(rtt, |before| (before * 7 + rtt) / 8);
         self.rtt = Some(smoothed);

@@ -4,10 +4,13 @@
 use std::time::{Duration, Instant};
 
 use crate::rtp::rtcp::ReportBlock;
-use crate::units::{NtpTime, SenderClock};
+use crate::units::{Losses, NtpTime, SenderClock};
 
 /// Reports remembered to measure the round trip by.
 const REMEMBERED: usize = 4;
+
+/// Packets between two reports, at most.
+const MOST_REPORTED: u32 = 1 << 16;
 
 /// What was sent, and when it was last reported.
 #[derive(Debug, Default)]
@@ -16,6 +19,11 @@ pub struct SenderReports {
     octets: u32,
     sent: [Option<(u32, Instant)>; REMEMBERED],
     next: usize,
+    /// The highest number and the losses that the receiver told of last, and what was sent by then.
+    reported: Option<(u32, i32, u32)>,
+    /// Since the last time that losses were taken.
+    losses: Losses,
+    sent_meanwhile: u64,
 }
 
 /// A report to be written (RFC 3550 section 6.4.1).
@@ -60,6 +68,27 @@ impl SenderReports {
         SenderReport { ntp, rtp_timestamp, packets: self.packets, octets: self.octets }
     }
 
+    /// A receiver's report about us came: counts what was lost since the last one.
+    pub fn on_block(&mut self, block: &ReportBlock) {
+        let before = self.reported.replace((block.highest_sequence, block.lost, self.packets));
+        let Some((highest, lost, packets)) = before else { return };
+        let expected = block.highest_sequence.wrapping_sub(highest);
+        // Less than before, or more than a receiver sees between two reports: it began anew, or does not tell the truth.
+        if expected < MOST_REPORTED {
+            let lost = block.lost.saturating_sub(lost).max(0);
+            self.losses.add(Losses { expected: u64::from(expected), lost: u64::from(lost.unsigned_abs()) });
+            self.sent_meanwhile += u64::from(self.packets.wrapping_sub(packets));
+        }
+    }
+
+    /// What was lost on the way to the receiver since the last call. What is missing because it never reached us, and
+    /// left a hole in the numbers, is not among it.
+    pub fn take_losses(&mut self) -> Losses {
+        let Losses { expected, lost } = self.losses.take();
+        let unsent = expected.saturating_sub(std::mem::take(&mut self.sent_meanwhile));
+        Losses { expected: expected - unsent, lost: lost.saturating_sub(unsent) }
+    }
+
     /// The round trip, from a receiver's report about us (RFC 3550 section 6.4.1: its delay since our last
     /// report, subtracted from the time since we sent that).
     pub fn round_trip(&self, block: &ReportBlock, now: Instant) -> Option<Duration> {
@@ -85,6 +114,29 @@ mod tests {
         assert_eq!(report.ntp, NtpTime((100 << 32) + (1 << 31)));
         assert_eq!(report.rtp_timestamp, 5000 + 45_000 + 77);
         assert_eq!((report.packets, report.octets), (2, 1200));
+    }
+
+    #[test]
+    fn a_hole_that_came_from_the_publisher_is_no_loss_of_the_subscribers_link() {
+        let block = |highest_sequence, lost| ReportBlock { highest_sequence, lost, ..ReportBlock::default() };
+        // Of a hundred numbers so many were sent, so many did not arrive: lost on this link.
+        for (sent, missing, expected, lost) in
+            [(100, 0, 100, 0), (100, 7, 100, 7), (90, 10, 90, 0), (90, 15, 90, 5)]
+        {
+            let mut reports = SenderReports::default();
+            reports.on_block(&block(u32::MAX - 49, 3));
+            (0..sent).for_each(|_| reports.on_sent(100));
+            reports.on_block(&block(50, 3 + missing));
+            assert_eq!(reports.take_losses(), Losses { expected, lost }, "{missing} of {sent}");
+            assert_eq!(reports.take_losses(), Losses::default());
+        }
+        // What cannot be is not believed.
+        let mut reports = SenderReports::default();
+        reports.on_block(&block(1000, i32::MAX));
+        reports.on_block(&block(900, i32::MIN));
+        reports.on_block(&block(901, i32::MAX));
+        let Losses { expected, lost } = reports.take_losses();
+        assert!(lost <= expected && expected <= 1);
     }
 
     #[test]

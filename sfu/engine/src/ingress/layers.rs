@@ -36,6 +36,11 @@ impl Liveness {
         self.last.filter(|_| self.active).map(|last| last + SILENCE)
     }
 
+    /// When the last packet of it arrived.
+    pub fn last(&self) -> Option<Instant> {
+        self.last
+    }
+
     /// Whether it flows.
     pub fn is_active(&self) -> bool {
         self.active

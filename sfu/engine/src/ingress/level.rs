@@ -76,16 +76,25 @@ impl AudioLevel {
         (self.smoothed >= linear(f32::from(THRESHOLD))).then_some(self.smoothed)
     }
 
-    /// When [`poll`](Self::poll) may say something new though nothing arrives.
+    /// When [`poll`](Self::poll) may say something new though nothing arrives. Silence, and noise that does not count,
+    /// need no looking after.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.began.map(|began| began + BUCKET)
+        let mut buckets = self.full.iter().chain([&self.filling]);
+        let loud = self.smoothed >= linear(f32::from(THRESHOLD))
+            || buckets.any(|bucket| bucket.loud > Duration::ZERO);
+        self.began.filter(|_| loud).map(|began| began + BUCKET)
+    }
+
+    /// The track is muted: it falls silent at once. What was learned of its noise stays.
+    pub fn silence(&mut self, now: Instant) {
+        *self = Self { floor: self.floor, flag: self.flag, ..Self::new(now) };
     }
 
     fn close_buckets(&mut self, now: Instant) {
         let Some(began) = self.began else { return };
         // A track that stopped sending says nothing; that is no reason to keep it loud.
         if now.saturating_duration_since(self.last) >= STALE {
-            *self = Self { floor: self.floor, flag: self.flag, ..Self::new(now) };
+            self.silence(now);
             return;
         }
         // A handful at most: the track would be stale otherwise.

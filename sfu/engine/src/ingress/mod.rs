@@ -7,8 +7,10 @@ pub mod keyframe;
 pub mod layers;
 pub mod level;
 pub mod nack;
+mod quality;
 pub mod report;
 pub mod stream;
+pub mod voice;
 mod window;
 
 use std::time::{Duration, Instant};
@@ -27,7 +29,9 @@ use crate::rtp::rtx;
 use crate::stats::{Drop, Stats};
 use crate::units::{ExtendedSequence, NtpTime, PayloadType, SenderClock, Ssrc};
 use feedback::TransportFeedback;
+use level::AudioLevel;
 use stream::Stream;
+use voice::{Voice, VoiceNews};
 
 /// Time between receiver reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,6 +44,7 @@ pub struct Ingress {
     payload_types: Vec<PayloadBinding>,
     extensions: ExtensionMap,
     feedback: Option<TransportFeedback>,
+    voice: Voice,
     reporter: Ssrc,
     next_report: Option<Instant>,
     rtt: Option<Duration>,
@@ -61,6 +66,8 @@ pub struct IngressTrack {
     rids: Vec<String>,
     encrypted: bool,
     muted: bool,
+    /// How loud it speaks; only of what may be somebody's voice.
+    level: Option<Box<AudioLevel>>,
     streams: Vec<Stream>,
 }
 
@@ -93,6 +100,8 @@ pub struct NewTrack {
     pub transport_feedback: bool,
     /// The payload is opaque.
     pub encrypted: bool,
+    /// It may be its publisher's voice: sound, and not that of a screen share.
+    pub voice: bool,
     /// Nothing is forwarded.
     pub muted: bool,
 }
@@ -145,6 +154,7 @@ impl Ingress {
             payload_types: Vec::new(),
             extensions: ExtensionMap::new(),
             feedback: None,
+            voice: Voice::default(),
             reporter,
             next_report: None,
             rtt: None,
@@ -153,7 +163,7 @@ impl Ingress {
     }
 
     /// A track has its media section.
-    pub fn add_track(&mut self, new: NewTrack) {
+    pub fn add_track(&mut self, new: NewTrack, now: Instant) {
         let clock_rate = new.payload_types.first().map_or(90_000, |binding| binding.codec.clock_rate());
         let mut streams: Vec<Stream> = (0..new.streams.max(1))
             .map(|layer| Stream::new(Layer(layer as u8), new.kind, clock_rate, new.nack, &self.limits))
@@ -180,6 +190,7 @@ impl Ingress {
             rids: new.rids,
             encrypted: new.encrypted,
             muted: new.muted,
+            level: new.voice.then(|| Box::new(AudioLevel::new(now))),
             streams,
         });
     }
@@ -227,9 +238,20 @@ impl Ingress {
     }
 
     /// Mutes or unmutes a track: nothing of a muted one is forwarded. False if it is not published here.
-    pub fn set_muted(&mut self, sid: &TrackSid, muted: bool) -> bool {
-        let track = self.tracks.iter_mut().find(|track| track.sid == *sid);
-        track.map(|track| track.muted = muted).is_some()
+    pub fn set_muted(&mut self, sid: &TrackSid, muted: bool, now: Instant) -> bool {
+        let Some(track) = self.tracks.iter_mut().find(|track| track.sid == *sid) else { return false };
+        track.muted = muted;
+        if let Some(level) = track.level.as_mut().filter(|_| muted) {
+            level.silence(now);
+        }
+        true
+    }
+
+    /// How loud the peer's participant speaks, if there is news of that for the room.
+    pub fn poll_voice(&mut self, now: Instant) -> Option<VoiceNews> {
+        let levels = self.tracks.iter_mut().filter_map(|track| track.level.as_mut()?.poll(now));
+        let loudest = levels.reduce(f32::max);
+        self.voice.poll(loudest, now)
     }
 
     /// A decrypted RTP packet. Returns what is to be forwarded, or counts why nothing is.
@@ -300,6 +322,11 @@ impl Ingress {
             stats.drop(Drop::NotForwarded);
             body = &[];
             facts = PayloadFacts::default();
+        }
+        if let (Some(level), Some(stated), false) =
+            (&mut track.level, extensions.audio_level, body.is_empty())
+        {
+            level.on_level(stated, now);
         }
         if facts.starts_key_frame() {
             stream.on_key_frame();
@@ -425,7 +452,9 @@ impl Ingress {
         let streams = self.tracks.iter().flat_map(|track| &track.streams);
         let streams = streams.filter_map(Stream::poll_timeout).min();
         let feedback = self.feedback.as_ref().and_then(TransportFeedback::poll_timeout);
-        [streams, feedback, self.next_report].into_iter().flatten().min()
+        let levels = self.tracks.iter().filter_map(|track| track.level.as_ref()?.poll_timeout());
+        let voice = self.voice.poll_timeout().or_else(|| levels.min());
+        [streams, feedback, voice, self.next_report].into_iter().flatten().min()
     }
 
     fn write_reports(&mut self, now: Instant, out: &mut Vec<u8>) {

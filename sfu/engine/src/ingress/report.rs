@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::rtp::rtcp::ReportBlock;
-use crate::units::{ExtendedSequence, NtpTime, Ssrc};
+use crate::units::{ExtendedSequence, Losses, NtpTime, Ssrc};
 
 /// The statistics of one source.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct ReceiveReport {
     jitter: u64,
     transit: Option<(u32, Instant)>,
     last_report: Option<(NtpTime, Instant)>,
+    losses: Losses,
 }
 
 impl ReceiveReport {
@@ -33,6 +34,7 @@ impl ReceiveReport {
             jitter: 0,
             transit: None,
             last_report: None,
+            losses: Losses::default(),
         }
     }
 
@@ -58,6 +60,11 @@ impl ReceiveReport {
         self.transit = Some((timestamp, now));
     }
 
+    /// What was lost of what was reported since the last call.
+    pub fn take_losses(&mut self) -> Losses {
+        self.losses.take()
+    }
+
     /// The source's own report arrived.
     pub fn on_sender_report(&mut self, ntp: NtpTime, now: Instant) {
         self.last_report = Some((ntp, now));
@@ -72,6 +79,7 @@ impl ReceiveReport {
         self.expected_before = expected;
         self.received_before = self.received;
         let lost_lately = expected_lately.saturating_sub(received_lately);
+        self.losses.add(Losses { expected: expected_lately, lost: lost_lately });
         let fraction = (lost_lately * 256).checked_div(expected_lately).unwrap_or(0);
         let (last_sr, delay) = self.last_report.map_or((0, 0), |(ntp, at)| {
             let held = now.saturating_duration_since(at).as_micros() * 65_536 / 1_000_000;

@@ -12,7 +12,7 @@ use super::nack::{Arrival, MissingPackets, Patience, Repair};
 use super::report::ReceiveReport;
 use crate::limits::Limits;
 use crate::rtp::rtcp::{self, ReportBlock};
-use crate::units::{ExtendedSequence, ExtendedTimestamp, NtpTime, RESTART_GAP, SenderClock, Ssrc};
+use crate::units::{ExtendedSequence, ExtendedTimestamp, Losses, NtpTime, RESTART_GAP, SenderClock, Ssrc};
 
 /// One encoding of a published track.
 #[derive(Debug)]
@@ -171,6 +171,11 @@ impl Stream {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let missing = if self.nack { self.missing.poll_timeout() } else { None };
         [missing, self.keyframes.poll_timeout(), self.liveness.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// What was lost of it since the last call.
+    pub fn take_losses(&mut self) -> Losses {
+        self.report.take_losses()
     }
 
     /// How well it is received, `None` before the first packet.

@@ -1,5 +1,6 @@
 //! One WebRTC connection: a transport with what is published and what is received over it.
 
+pub mod quality;
 pub mod setup;
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use crate::stats::Stats;
 use crate::transmit::Transmit;
 use crate::transport::Transport;
 use crate::transport::sctp::ChannelId;
+use quality::Heard;
 
 /// Largest RTCP datagram written, before its protection.
 const RTCP_BYTES: usize = 1200;
@@ -46,6 +48,8 @@ pub struct Peer {
     pub stirred: Stirred,
     /// The deadline that stands in the shard's timers for it.
     pub scheduled: Option<Instant>,
+    /// Whether anything comes from it.
+    pub heard: Heard,
     /// Open data channels with their labels.
     channels: Vec<(ChannelId, String)>,
     rtcp: VecDeque<Vec<u8>>,
@@ -92,6 +96,7 @@ impl Peer {
             touched: false,
             stirred: Stirred::Wholly,
             scheduled: None,
+            heard: Heard::default(),
             channels: Vec::new(),
             rtcp: VecDeque::new(),
             #[cfg(feature = "fault-injection")]

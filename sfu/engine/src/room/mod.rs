@@ -8,6 +8,7 @@ pub mod roster;
 pub mod speaker;
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use sfu_protocol::{Layer, MediaKind, ParticipantSid, RoomSid, TrackSid};
 use slab::Slab;
@@ -15,9 +16,10 @@ use slab::Slab;
 use crate::handles::{ParticipantIndex, PeerIndex};
 use crate::media_packet::{Arrangement, LayerInfo, TrackId};
 use crate::packet_memory::PacketMemory;
-use crate::units::SenderClock;
+use crate::units::{ExtendedSequence, SenderClock};
 use rate::{EncodingRate, Sublayer};
 use roster::Roster;
+use speaker::{Loudest, SpeakerConfig, Speakers};
 
 /// A replica of one room.
 #[derive(Debug)]
@@ -33,6 +35,16 @@ pub struct Room {
     pub other_shards: Vec<u16>,
     /// The roster of record; only on the home shard.
     pub roster: Option<Roster>,
+    /// Which sound is sent, as far as it passes here; `None`: all of it.
+    pub loudest: Option<Loudest>,
+    /// Who speaks; only on the home shard.
+    pub speakers: Option<Speakers<ParticipantSid>>,
+    /// Who speaks, or spoke last, as the home shard last told.
+    pub dominant: Option<ParticipantSid>,
+    /// When somebody last came, who does not know yet how well others are connected.
+    pub newcomer: Option<Instant>,
+    /// The deadline that stands in the shard's timers for it.
+    pub scheduled: Option<Instant>,
 }
 
 /// One published track, as known on this shard.
@@ -54,6 +66,8 @@ pub struct Track {
     pub rates: Vec<EncodingRate>,
     /// The publisher's last sender report per stream.
     pub reports: Vec<Option<SenderClock>>,
+    /// Sound that is not sent because others are louder: since this packet.
+    pub unheard_since: Option<ExtendedSequence>,
     /// Whether the publisher was told of its first subscriber.
     pub subscribed_told: bool,
 }
@@ -77,7 +91,7 @@ pub struct TrackFacts {
     pub arrangement: Arrangement,
     /// Nothing is forwarded.
     pub muted: bool,
-    /// It shows a screen.
+    /// It shows a screen, or is the sound of one.
     pub screen_share: bool,
 }
 
@@ -132,8 +146,9 @@ impl Track {
 }
 
 impl Room {
-    /// An empty replica; `home` on the shard that keeps the roster.
-    pub fn new(sid: RoomSid, home: bool) -> Self {
+    /// An empty replica; `home` on the shard that keeps the roster. At most `loudest` tracks of sound are sent at a time,
+    /// 0: all.
+    pub fn new(sid: RoomSid, home: bool, loudest: usize) -> Self {
         Self {
             sid,
             members: Vec::new(),
@@ -141,6 +156,11 @@ impl Room {
             by_sid: HashMap::new(),
             other_shards: Vec::new(),
             roster: home.then(Roster::default),
+            loudest: (loudest > 0).then(|| Loudest::new(loudest)),
+            speakers: home.then(|| Speakers::new(SpeakerConfig::default())),
+            dominant: None,
+            newcomer: None,
+            scheduled: None,
         }
     }
 
@@ -162,6 +182,7 @@ impl Room {
             memory,
             rates,
             reports: vec![None; streams],
+            unheard_since: None,
             subscribed_told: false,
         });
         self.by_sid.insert(sid, place);
@@ -172,6 +193,9 @@ impl Room {
     pub fn remove_track(&mut self, place: usize) -> Option<Track> {
         let track = self.tracks.try_remove(place)?;
         self.by_sid.remove(&track.facts.sid);
+        if let Some(loudest) = &mut self.loudest {
+            loudest.remove(place);
+        }
         Some(track)
     }
 

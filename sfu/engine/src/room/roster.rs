@@ -54,6 +54,11 @@ impl Roster {
         })
     }
 
+    /// Whether a participant is here and shown to others.
+    pub fn shows(&self, participant: &ParticipantSid) -> bool {
+        self.people.iter().any(|person| person.participant == *participant && !person.hidden)
+    }
+
     /// Takes a participant out.
     pub fn leave(&mut self, participant: &ParticipantSid) -> Option<Person> {
         let place = self.people.iter().position(|person| person.participant == *participant)?;

@@ -110,11 +110,12 @@ impl<K: Clone + Ord + Hash> Speakers<K> {
         }
     }
 
-    /// Somebody left or stopped publishing. Clients are not told: they know otherwise.
-    pub fn remove(&mut self, who: &K) {
-        self.voices.remove(who);
+    /// Somebody left or stopped publishing. Tells whether that was one of those listed.
+    pub fn remove(&mut self, who: &K) -> bool {
+        let voice = self.voices.remove(who);
         self.dominant.take_if(|dominant| dominant == who);
         self.challenger.take_if(|(challenger, _)| challenger == who);
+        voice.is_some_and(|voice| voice.listed > 0)
     }
 
     /// Who matters most: the one who speaks, or spoke last.
@@ -328,6 +329,11 @@ impl Loudest {
     /// Whether a track's packets are sent.
     pub fn is_chosen(&self, track: usize) -> bool {
         matches!(self.tracks.get(track), Some(Some(sound)) if sound.chosen)
+    }
+
+    /// Whether a track is not sent because others are louder.
+    pub fn is_unheard(&self, track: usize) -> bool {
+        self.count > self.most && !self.is_chosen(track)
     }
 
     /// Another number of tracks from now on, at least one.

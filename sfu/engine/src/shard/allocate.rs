@@ -43,6 +43,7 @@ struct Entry {
     kind: MediaKind,
     muted: bool,
     screen_share: bool,
+    speaker: bool,
     priority: u32,
     standing: Standing,
 }
@@ -70,14 +71,20 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(index.0) else { return entries };
         for (slot, subscription) in peer.egress.iter() {
             let Some(handle) = subscription.track else { continue };
-            let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
-            let Some(track) = track else { continue };
+            let Some(room) = self.rooms.get(handle.room.0) else { continue };
+            let Some(track) = room.tracks.get(handle.track) else { continue };
+            let speaker = room.dominant.as_ref() == Some(&track.facts.publisher);
             let first = costs.len();
-            costs.extend((0..track.facts.layers.len()).map(|place| cost(track, place, now)));
+            if room.loudest.as_ref().is_some_and(|loudest| loudest.is_unheard(handle.track)) {
+                // It takes no room while it is not sent.
+                costs.push(LayerCost { active: true, bitrate: Bitrate::ZERO });
+            } else {
+                costs.extend((0..track.facts.layers.len()).map(|place| cost(track, place, now)));
+            }
             let first_slower = slower.len();
             slower.extend(slower_costs(track, costs.get(first), now));
             let ranges = (first..costs.len(), first_slower..slower.len());
-            entries.push(entry(slot, handle, subscription, track, ranges, now));
+            entries.push(Entry { speaker, ..entry(slot, handle, subscription, track, ranges, now) });
         }
         let candidates: SmallVec<[Candidate<'_>; 8]> = entries
             .iter()
@@ -85,7 +92,7 @@ impl Shard {
                 kind: entry.kind,
                 muted: entry.muted,
                 screen_share: entry.screen_share,
-                speaker: false,
+                speaker: entry.speaker,
                 priority: entry.priority,
                 ideal: entry.ideal,
                 layers: costs.get(entry.costs.clone()).unwrap_or_default(),
@@ -147,6 +154,7 @@ fn entry(
         kind: facts.kind,
         muted: facts.muted,
         screen_share: facts.screen_share,
+        speaker: false,
         priority: subscription.demand.priority,
         standing: subscription.standing,
     }

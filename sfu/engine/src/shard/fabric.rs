@@ -120,6 +120,20 @@ pub enum RoomMessage {
         /// Who has to go.
         participant: ParticipantSid,
     },
+    /// From home to every attached shard: somebody came, who is to hear how well others are connected.
+    Newcomer,
+    /// To home: how loud a participant speaks, at most ten times a second while it does, and once when that ends.
+    Voice {
+        /// Who.
+        participant: ParticipantSid,
+        /// Above 0 to 1, linear; `None`: not at all.
+        level: Option<f32>,
+    },
+    /// From home to every attached shard: who speaks, or spoke last, and so matters most.
+    Dominant {
+        /// Who; `None`: nobody.
+        participant: Option<ParticipantSid>,
+    },
     /// To home, and from home to every attached shard: a track, new or changed.
     Track {
         /// What it is now.

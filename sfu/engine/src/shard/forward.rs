@@ -5,11 +5,11 @@ use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use sfu_protocol::{Layer, MediaKind};
+use sfu_protocol::Layer;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::{FabricMessage, Shard, ShardId};
+use super::Shard;
 use crate::egress::PacketSource;
 use crate::handles::{PeerIndex, TrackHandle};
 use crate::media_packet::MediaPacket;
@@ -60,16 +60,7 @@ impl Shard {
 
     /// Forwards a packet that was published here.
     pub(super) fn forward(&mut self, handle: TrackHandle, packet: MediaPacket) {
-        let packet = Arc::new(packet);
-        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
-        let Some(track) = track else { return };
-        let audio = track.facts.kind == MediaKind::Audio;
-        for route in &track.routes {
-            if audio || packet.layer <= route.highest {
-                self.fabric.push_back((ShardId(route.shard), FabricMessage::Media(Arc::clone(&packet))));
-            }
-        }
-        self.deliver(handle, packet);
+        self.pass_on_packet(handle, Arc::new(packet));
     }
 
     /// Hands a packet to every subscriber here, wherever it came from. Packets of one track that arrive together

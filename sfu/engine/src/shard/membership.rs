@@ -1,6 +1,6 @@
 //! Coming and going.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sfu_protocol::{ConnectionMode, EndReason, Event, Join, LeaveReason, ParticipantSid, RoomSid, Target};
 
@@ -74,7 +74,10 @@ impl Shard {
         let index = ParticipantIndex(self.participants.vacant_key());
         let publisher = self.add_peer(index, Target::Publisher, room, publisher);
         let subscriber = subscriber.map(|parts| self.add_peer(index, Target::Subscriber, room, parts));
-        self.participants.insert(Participant::new(join, room, publisher, subscriber));
+        let entry = Participant::new(join, room, publisher, subscriber, now);
+        let look_at = entry.watch.next(None, Duration::ZERO, now);
+        self.participants.insert(entry);
+        self.schedule_participant(index, look_at);
         self.participant_by_sid.insert(sid, index);
         if let Some(room) = self.rooms.get_mut(room.0) {
             room.members.push(index);
@@ -116,7 +119,11 @@ impl Shard {
         let index = match self.room_by_sid.get(sid) {
             Some(index) => *index,
             None => {
-                let index = RoomIndex(self.rooms.insert(Room::new(sid.clone(), home)));
+                let index = RoomIndex(self.rooms.insert(Room::new(
+                    sid.clone(),
+                    home,
+                    self.config.limits.loudest_tracks,
+                )));
                 self.room_by_sid.insert(sid.clone(), index);
                 index
             }

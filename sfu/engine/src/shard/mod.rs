@@ -10,12 +10,15 @@ mod contain;
 mod data;
 mod demux;
 mod forward;
+mod hear;
 mod membership;
 mod negotiate;
 mod participant;
+mod quality;
 mod receive;
 mod replicate;
 mod service;
+mod speak;
 mod subscribe;
 mod timers;
 
@@ -63,7 +66,9 @@ pub struct Shard {
     tracks: HashMap<TrackId, TrackHandle>,
     next_track: u64,
     demux: Demux,
-    timers: Timers,
+    timers: Timers<PeerIndex>,
+    room_timers: Timers<RoomIndex>,
+    participant_timers: Timers<ParticipantIndex>,
     touched: VecDeque<PeerIndex>,
     /// How many at the front of `touched` have been fetched into the cache.
     fetched: usize,
@@ -93,6 +98,8 @@ impl Shard {
             next_track: u64::from(config.id.0) << 48,
             demux: Demux::default(),
             timers: Timers::default(),
+            room_timers: Timers::default(),
+            participant_timers: Timers::default(),
             touched: VecDeque::new(),
             fetched: 0,
             batch: forward::Batch::default(),
@@ -146,7 +153,9 @@ impl Shard {
         if let Some((to, message)) = self.fabric.pop_front() {
             return Output::Fabric { to, message };
         }
-        Output::Timeout(self.timers.next().unwrap_or(now + IDLE))
+        let next = [self.timers.next(), self.room_timers.next(), self.participant_timers.next()];
+        let next = next.into_iter().flatten().min();
+        Output::Timeout(next.unwrap_or(now + IDLE))
     }
 
     /// What it counted so far.

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use sfu_protocol::{AddTrack, ConnectionMode, Event, NegotiationError, PublishedTrack, Target, TrackSid};
+use sfu_protocol::{
+    AddTrack, ConnectionMode, Event, MediaKind, NegotiationError, PublishedTrack, Target, TrackSid,
+};
 
 use super::{RoomMessage, Shard};
 use crate::handles::{ParticipantIndex, PeerIndex, TrackHandle};
@@ -222,7 +224,7 @@ impl Shard {
         let handle = TrackHandle { room, track: replica.add_track(facts.clone(), Origin::Here(index)) };
         self.tracks.insert(id, handle);
         if let Some(peer) = self.peers.get_mut(index.0) {
-            peer.ingress.add_track(new_track(handle, &facts, &announced, section));
+            peer.ingress.add_track(new_track(handle, &facts, &announced, section), now);
         }
         self.count_track(facts.kind, 1);
         self.send_home(room, RoomMessage::Track { facts, origin: self.config.id });
@@ -322,6 +324,7 @@ fn new_track(
         nack: section.nack,
         transport_feedback: section.transport_cc,
         encrypted: announced.encrypted,
+        voice: facts.kind == MediaKind::Audio && !facts.screen_share,
         muted: announced.muted,
     }
 }
@@ -388,7 +391,7 @@ impl Shard {
         }
         let (index, room) = (entry.publisher, entry.room);
         let Some(peer) = self.peers.get_mut(index.0) else { return };
-        if !peer.ingress.set_muted(track, muted) {
+        if !peer.ingress.set_muted(track, muted, now) {
             return;
         }
         let Some(replica) = self.rooms.get_mut(room.0) else { return };

@@ -1,10 +1,13 @@
 //! A participant as its shard knows it: one or two peers, and what it wants that has no media section yet.
 
+use std::time::Instant;
+
 use sfu_protocol::{
     AddTrack, ConnectionMode, Join, MediaKind, ParticipantSid, Permissions, Target, TrackDemand, TrackSid,
 };
 
 use crate::handles::{PeerIndex, RoomIndex};
+use crate::peer::quality::Watch;
 
 /// One participant.
 #[derive(Debug)]
@@ -31,6 +34,10 @@ pub struct Participant {
     pub wishes: Vec<Wish>,
     /// Whether the room's home has answered its entry.
     pub entered: bool,
+    /// How well it is connected.
+    pub watch: Watch,
+    /// The deadline that stands in the shard's timers for it.
+    pub scheduled: Option<Instant>,
 }
 
 /// One wanted track.
@@ -50,7 +57,13 @@ pub struct Wish {
 
 impl Participant {
     /// Takes a participant in.
-    pub fn new(join: Join, room: RoomIndex, publisher: PeerIndex, subscriber: Option<PeerIndex>) -> Self {
+    pub fn new(
+        join: Join,
+        room: RoomIndex,
+        publisher: PeerIndex,
+        subscriber: Option<PeerIndex>,
+        now: Instant,
+    ) -> Self {
         Self {
             sid: join.participant,
             identity: join.identity,
@@ -63,6 +76,8 @@ impl Participant {
             pending: Vec::new(),
             wishes: Vec::new(),
             entered: false,
+            watch: Watch::new(now),
+            scheduled: None,
         }
     }
 

@@ -60,9 +60,14 @@ impl Shard {
         #[cfg(feature = "fault-injection")]
         peer.fail_at(crate::peer::Fault::Receive);
         let size = data.len();
+        let is_check = protocol(data) == Some(Protocol::Stun);
         let mut published = None;
         let mut reports = Vec::new();
-        match peer.transport.handle_datagram(now, source, local, data) {
+        let received = peer.transport.handle_datagram(now, source, local, data);
+        if !matches!(received, Received::Ignored(_)) {
+            peer.heard.on_datagram(now, is_check);
+        }
+        match received {
             Received::Nothing => {
                 self.stats.received.other.add(size);
                 if peer.transport.is_validated(source) {

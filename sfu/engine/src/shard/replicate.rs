@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use sfu_protocol::{Event, LeaveReason, RoomSid, RosterChange, RosterEntry, TrackSid};
 
+use super::speak::SpeakersTold;
 use super::{FabricMessage, RoomMessage, Shard, ShardId};
 use crate::handles::{RoomIndex, TrackHandle};
 use crate::media_packet::TrackId;
@@ -15,7 +16,7 @@ impl Shard {
     pub(super) fn handle_fabric(&mut self, now: Instant, message: FabricMessage) {
         match message {
             FabricMessage::Media(packet) => match self.tracks.get(&packet.track) {
-                Some(handle) => self.deliver(*handle, packet),
+                Some(handle) => self.pass_on_packet(*handle, packet),
                 None => self.stats.drop(Drop::StaleMessage),
             },
             FabricMessage::SenderClock { track, layer, report } => {
@@ -96,12 +97,24 @@ impl Shard {
                     .and_then(|room| self.rooms.get_mut(room.0))
                     .and_then(|room| room.roster.as_mut())
                     .and_then(|roster| roster.leave(&participant));
+                self.forget_voice(sid, &participant);
                 if let Some(person) = person.filter(|person| !person.hidden) {
                     let change = RosterChange::Gone { participant, info: person.info, reason };
                     self.events.push_back(Event::Roster { room: sid.clone(), change });
                 }
             }
             RoomMessage::Superseded { participant } => self.supersede(&participant),
+            RoomMessage::Newcomer => {
+                if let Some(room) = self.known_room(sid).and_then(|room| self.rooms.get_mut(room.0)) {
+                    room.newcomer = Some(now);
+                }
+            }
+            RoomMessage::Voice { participant, level } => self.on_voice(now, sid, &participant, level),
+            RoomMessage::Dominant { participant } => {
+                if let Some(index) = self.known_room(sid) {
+                    self.set_dominant(index, participant);
+                }
+            }
             RoomMessage::Track { facts, origin } => {
                 self.learn_track(now, sid, facts.clone(), origin);
                 self.pass_on(sid, origin, &RoomMessage::Track { facts, origin });
@@ -113,7 +126,7 @@ impl Shard {
         }
     }
 
-    fn known_room(&self, sid: &RoomSid) -> Option<RoomIndex> {
+    pub(super) fn known_room(&self, sid: &RoomSid) -> Option<RoomIndex> {
         self.room_by_sid.get(sid).copied()
     }
 
@@ -152,8 +165,10 @@ impl Shard {
             })
             .collect();
         if from != own {
-            let message = RoomMessage::Replica { tracks };
-            self.send_fabric(from, FabricMessage::Room { room: sid.clone(), message });
+            let participant = room.dominant.clone();
+            for message in [RoomMessage::Replica { tracks }, RoomMessage::Dominant { participant }] {
+                self.send_fabric(from, FabricMessage::Room { room: sid.clone(), message });
+            }
         }
         self.tell_shards(sid, &shards);
     }
@@ -178,7 +193,8 @@ impl Shard {
         if let Some(index) = self.known_room(sid) {
             return index;
         }
-        let index = RoomIndex(self.rooms.insert(Room::new(sid.clone(), true)));
+        let index =
+            RoomIndex(self.rooms.insert(Room::new(sid.clone(), true, self.config.limits.loudest_tracks)));
         self.room_by_sid.insert(sid.clone(), index);
         index
     }
@@ -200,6 +216,7 @@ impl Shard {
                 };
                 self.events.push_back(Event::Roster { room: sid.clone(), change });
             }
+            self.forget_voice(sid, &earlier.participant);
             let message = RoomMessage::Superseded { participant: earlier.participant };
             self.send_fabric(ShardId(earlier.shard), FabricMessage::Room { room: sid.clone(), message });
         }
@@ -209,6 +226,12 @@ impl Shard {
         if !hidden {
             let change = RosterChange::Present(entry);
             self.events.push_back(Event::Roster { room: sid.clone(), change });
+        }
+        self.tell_speakers(index, SpeakersTold::IfAny);
+        let roster = self.rooms.get(index.0).and_then(|room| room.roster.as_ref());
+        for shard in roster.map(|roster| roster.shards.clone()).unwrap_or_default() {
+            let message = RoomMessage::Newcomer;
+            self.send_fabric(ShardId(shard), FabricMessage::Room { room: sid.clone(), message });
         }
     }
 

@@ -17,6 +17,8 @@ impl Shard {
             peer.scheduled = None;
             self.touch(index);
         }
+        self.serve_rooms(now);
+        self.serve_participants(now);
     }
 
     /// Writes what a touched peer has to send next. `None` when it has nothing more.
@@ -55,6 +57,9 @@ impl Shard {
         peer.egress.poll_reports(now, report_of, &mut compound);
         peer.ingress.poll(now, &mut compound, &mut self.stats);
         peer.queue_rtcp(&compound);
+        if let Some(news) = peer.ingress.poll_voice(now) {
+            self.tell_voice(index, news);
+        }
         while let Some(silent) = self.peers.get_mut(index.0).and_then(|peer| peer.ingress.poll_silent(now)) {
             self.set_layer_active(now, silent.handle, silent.layer, false);
         }

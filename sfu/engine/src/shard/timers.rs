@@ -1,22 +1,26 @@
-//! When to look after which peer next.
+//! When to look after which peer, room or participant next.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use crate::handles::PeerIndex;
-
-/// A queue of deadlines. Entries are not removed when a peer's deadline moves: a peer remembers the one that
-/// counts, the others are passed over when they come up.
-#[derive(Debug, Default)]
-pub struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, PeerIndex)>>,
+/// A queue of deadlines of things that `K` names. Entries are not removed when a deadline moves: its owner remembers the
+/// one that counts, the others are passed over when they come up.
+#[derive(Debug)]
+pub struct Timers<K> {
+    heap: BinaryHeap<Reverse<(Instant, K)>>,
 }
 
-impl Timers {
-    /// Asks to be told of `peer` at `deadline`.
-    pub fn schedule(&mut self, deadline: Instant, peer: PeerIndex) {
-        self.heap.push(Reverse((deadline, peer)));
+impl<K: Copy + Ord> Default for Timers<K> {
+    fn default() -> Self {
+        Self { heap: BinaryHeap::new() }
+    }
+}
+
+impl<K: Copy + Ord> Timers<K> {
+    /// Asks to be told of `owner` at `deadline`.
+    pub fn schedule(&mut self, deadline: Instant, owner: K) {
+        self.heap.push(Reverse((deadline, owner)));
     }
 
     /// The next deadline.
@@ -24,8 +28,8 @@ impl Timers {
         self.heap.peek().map(|Reverse((deadline, _))| *deadline)
     }
 
-    /// A peer whose deadline has come, with that deadline.
-    pub fn expired(&mut self, now: Instant) -> Option<(Instant, PeerIndex)> {
+    /// One whose deadline has come, with that deadline.
+    pub fn expired(&mut self, now: Instant) -> Option<(Instant, K)> {
         if self.next()? > now {
             return None;
         }

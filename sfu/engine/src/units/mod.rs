@@ -1,8 +1,10 @@
 //! Units as types: rates, sizes, wire counters extended to 64 bits. Suffixes such as `_bps` appear only where
 //! values meet serde.
 
+mod losses;
 mod ntp;
 
+pub use losses::Losses;
 pub use ntp::{NtpTime, SenderClock};
 
 use std::fmt;

@@ -38,6 +38,8 @@ pub struct Publisher {
     pub time_offset: u64,
     /// Nothing is sent while true.
     pub paused: bool,
+    /// The level that the n-th packet of sound states, in dB below full scale; `None`: packets state none.
+    pub loudness: Option<fn(u32) -> i8>,
 }
 
 /// One encoding.
@@ -226,6 +228,7 @@ impl Client {
                 codec: new.codec,
                 time_offset: new.time_offset,
                 paused: false,
+                loudness: None,
             });
         }
         let without = self.offers_without;
@@ -456,11 +459,15 @@ impl Client {
             let key = codec == Codec::Vp8 && std::mem::take(&mut entry.key_next);
             let bytes = if key { entry.frame_bytes * 4 } else { entry.frame_bytes };
             let (rid, frame) = (entry.rid, make_frame(number, layer as u8, key, bytes));
+            let loudness = self.publishers[place].loudness.map(|loudness| loudness(number));
             let Some(mut writer) = self.rtc.writer(mid) else { return };
             let params = writer.payload_params().find(|params| params.spec().codec == codec);
             let Some(pt) = params.map(|params| params.pt()) else { return };
             if let Some(rid) = rid {
                 writer = writer.rid(rid);
+            }
+            if let Some(below) = loudness {
+                writer = writer.audio_level(-below, false);
             }
             writer.write(pt, at, time, frame).expect("the client's stack takes a frame");
             // The stack wants to be polled between two writes to one section.

@@ -50,6 +50,8 @@ pub struct World {
     pub auto_subscribe: bool,
     /// How often a shard asked to be called by the clock.
     pub wakeups: u64,
+    /// What is published from now on is that of a screen.
+    pub screen_share: bool,
     /// Keeps no events: for benchmarks.
     pub quiet: bool,
     published: Vec<(ParticipantSid, TrackSid, MediaKind)>,
@@ -128,6 +130,7 @@ impl World {
             sent: BTreeMap::new(),
             auto_subscribe: true,
             wakeups: 0,
+            screen_share: false,
             quiet: false,
             published: Vec::new(),
             queue: BinaryHeap::new(),
@@ -226,7 +229,7 @@ impl World {
             disable_dtx: false,
             disable_red: true,
             encrypted: false,
-            screen_share: false,
+            screen_share: self.screen_share,
         };
         self.command(
             shard,

@@ -1,0 +1,147 @@
+//! Very large rooms: only the loudest few are heard, and nobody's first syllable is missing.
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use harness::World;
+use sfu_engine::limits::Limits;
+use sfu_protocol::TrackSid;
+
+const NEAR: Duration = Duration::from_millis(10);
+const LOUDEST: usize = 3;
+
+fn talking(n: u32) -> i8 {
+    20 + (n % 3) as i8 * 2
+}
+
+fn listening(_: u32) -> i8 {
+    75
+}
+
+struct Room {
+    world: World,
+    speakers: Vec<usize>,
+    tracks: Vec<TrackSid>,
+    /// Who only listens.
+    ears: usize,
+}
+
+/// Eight microphones on as many shards as there are, and a listener on the last one.
+fn room(seed: u64, shards: u16, loudest_tracks: usize) -> Room {
+    let limits = Limits { loudest_tracks, ..Limits::default() };
+    let mut world = World::with_limits(seed, shards, &limits);
+    // Everyone hears everyone, but the packets of others' ears are of no interest.
+    world.auto_subscribe = false;
+    let ears = world.join("ears", usize::from(shards) - 1, NEAR);
+    world.connect(ears);
+    let mut room = Room { world, speakers: Vec::new(), tracks: Vec::new(), ears };
+    for n in 0..8 {
+        let client = room.world.join(&format!("s{n}"), n % usize::from(shards), NEAR);
+        let track = room.world.publish_audio(client);
+        room.world.clients[client].publishers[0].loudness = Some(listening);
+        room.speakers.push(client);
+        room.tracks.push(track);
+    }
+    room.world.run(Duration::from_secs(1));
+    for n in 0..8 {
+        let (listener, speaker) = (&room.world.clients[room.ears], &room.world.clients[room.speakers[n]]);
+        let (listener, speaker) = (listener.participant.clone(), speaker.participant.clone());
+        let track = room.tracks[n].clone();
+        room.world.subscribe(&listener, &speaker, &track, sfu_protocol::MediaKind::Audio);
+    }
+    room.world.run(Duration::from_secs(5));
+    room
+}
+
+impl Room {
+    fn set(&mut self, speaker: usize, loudness: fn(u32) -> i8) {
+        self.world.clients[self.speakers[speaker]].publishers[0].loudness = Some(loudness);
+    }
+
+    /// Frames that the speaker's microphone has made so far.
+    fn made(&self, speaker: usize) -> u32 {
+        self.world.clients[self.speakers[speaker]].publishers[0].frames
+    }
+
+    /// Whose sound arrived in the last second.
+    fn heard(&self) -> BTreeSet<usize> {
+        let lately = self.world.now - Duration::from_secs(1);
+        let arrived = |track: &TrackSid| {
+            let frames = self.world.clients[self.ears].frames_of(track);
+            frames.iter().any(|frame| frame.at >= lately)
+        };
+        (0..8).filter(|speaker| arrived(&self.tracks[*speaker])).collect()
+    }
+
+    fn nacks(&mut self) -> u64 {
+        self.world.shards.iter_mut().map(|shard| shard.stats().nacks_received).sum()
+    }
+}
+
+#[test]
+fn who_begins_to_speak_is_heard_from_the_first_packet() {
+    for (seed, shards) in [(500, 1), (501, 3)] {
+        let mut room = room(seed, shards, LOUDEST);
+        assert!(room.heard().len() <= LOUDEST, "{:?}", room.heard());
+        // They speak one after the other, each more than once.
+        for turn in 0..12 {
+            let speaker = turn * 3 % 8;
+            let first = room.made(speaker);
+            room.set(speaker, |_| 58); // a soft beginning, that could be a noise
+            room.world.run(Duration::from_millis(60));
+            room.set(speaker, talking);
+            room.world.run(Duration::from_secs(2));
+            let last = room.made(speaker);
+            room.set(speaker, listening);
+            assert!(room.heard().contains(&speaker) && room.heard().len() <= LOUDEST, "{:?}", room.heard());
+            let frames = room.world.clients[room.ears].frames_of(&room.tracks[speaker]);
+            let spoken: Vec<u32> =
+                frames.iter().map(|frame| frame.number).filter(|n| (first..last - 5).contains(n)).collect();
+            let expected: Vec<u32> = (first..last - 5).collect();
+            assert_eq!(spoken, expected, "turn {turn} of {speaker} on {shards} shards");
+            room.world.run(Duration::from_secs(1));
+        }
+        assert_eq!(room.nacks(), 0, "what was kept back leaves no holes");
+        for track in &room.tracks {
+            let frames = room.world.clients[room.ears].frames_of(track);
+            assert!(frames.iter().all(|frame| frame.intact && frame.contiguous));
+            for pair in frames.windows(2) {
+                let ticks = pair[1].time.numer() as i64 - pair[0].time.numer() as i64;
+                let numbers = i64::from(pair[1].number) - i64::from(pair[0].number);
+                assert!((ticks - numbers * 960).abs() <= 1, "{ticks} ticks in {numbers} packets");
+            }
+        }
+        let unheard: u64 = room.world.shards.iter_mut().map(|shard| shard.stats().audio_unheard).sum();
+        assert!(unheard > 8 * 50 * 15, "{unheard} packets kept back");
+    }
+}
+
+#[test]
+fn more_talkers_than_places_never_make_more_streams() {
+    let mut room = room(503, 2, LOUDEST);
+    for speaker in 0..8 {
+        room.set(speaker, talking);
+    }
+    for second in 0..20 {
+        let before = room.world.clients[room.ears].frames.len();
+        room.world.run(Duration::from_secs(1));
+        let packets = room.world.clients[room.ears].frames.len() - before;
+        // Whoever takes another's place brings its last 60 ms along; at first many do.
+        assert!((145..=200).contains(&packets), "{packets} packets in second {second}");
+        let heard = room.heard();
+        assert!(second == 0 || (LOUDEST..=LOUDEST + 1).contains(&heard.len()), "{second}: {heard:?}");
+    }
+}
+
+#[test]
+fn small_rooms_and_rooms_without_the_limit_are_heard_whole() {
+    for loudest in [0, 8] {
+        let mut room = room(504, 2, loudest);
+        room.world.run(Duration::from_secs(10));
+        assert_eq!(room.heard().len(), 8, "{loudest}");
+        let unheard: u64 = room.world.shards.iter_mut().map(|shard| shard.stats().audio_unheard).sum();
+        assert_eq!(unheard, 0);
+    }
+}
