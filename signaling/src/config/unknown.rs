@@ -49,7 +49,6 @@ const UNSUPPORTED: [&str; 51] = [
     "rtc.external_ip_only",
     "room.enabled_codecs",
     "room.enable_remote_unmute",
-    "room.playout_delay",
     "room.sync_streams",
     "room.room_configurations",
     "logging.sample",

@@ -6,6 +6,7 @@ mod carry_out;
 pub mod layer_select;
 pub mod pacer;
 mod padding;
+pub mod redundancy;
 pub mod report;
 pub mod retransmit;
 pub mod rewrite;
@@ -31,6 +32,7 @@ use bandwidth::Bandwidth;
 use carry_out::Allocated;
 use layer_select::Select;
 use pacer::{Pacer, Queued};
+use redundancy::Depths;
 use retransmit::Retransmit;
 use track::{Beginning, Subscription};
 
@@ -64,8 +66,10 @@ pub struct Egress {
 pub struct PacketSource<'a> {
     /// The publisher's sender reports, by layer.
     pub clocks: &'a [Option<SenderClock>],
-    /// Recent packets, by layer.
+    /// Recent packets, by layer; of sound, by depth of redundancy.
     pub memory: &'a [PacketMemory],
+    /// Of sound: the packet that is handed out, with what came before it.
+    pub depths: Option<&'a Depths<'a>>,
 }
 
 /// What became of a packet for one subscription.
@@ -217,9 +221,9 @@ impl Egress {
         let first = memory.recent_key_frame(now).filter(|_| subscription.may_begin_again(now));
         let Some(first) = first else { return false };
         subscription.rewrite.begin_again(first);
-        self.accept_one(slot, first, source.clocks, stats);
+        self.accept_one(slot, first, source, stats);
         for behind in memory.behind(first.sequence) {
-            self.accept_one(slot, behind, source.clocks, stats);
+            self.accept_one(slot, behind, source, stats);
         }
         true
     }
@@ -245,11 +249,11 @@ impl Egress {
         source: &PacketSource<'_>,
         stats: &mut Stats,
     ) -> Accepted {
-        let (mut accepted, select) = self.accept_one(slot, packet, source.clocks, stats);
+        let (mut accepted, select) = self.accept_one(slot, packet, source, stats);
         let memory = source.memory.get(usize::from(packet.layer.0));
         if let (Select::Switch, Some(memory)) = (select, memory) {
             for behind in memory.behind(packet.sequence) {
-                accepted.queued |= self.accept_one(slot, behind, source.clocks, stats).0.queued;
+                accepted.queued |= self.accept_one(slot, behind, source, stats).0.queued;
             }
         }
         accepted
@@ -259,7 +263,7 @@ impl Egress {
         &mut self,
         slot: usize,
         packet: &Arc<MediaPacket>,
-        clocks: &[Option<SenderClock>],
+        source: &PacketSource<'_>,
         stats: &mut Stats,
     ) -> (Accepted, Select) {
         let none = (Accepted::default(), Select::Skip);
@@ -267,7 +271,7 @@ impl Egress {
         let select = subscription.select.on_packet(packet);
         match select {
             Select::Forward => {}
-            Select::Switch => subscription.rewrite.switch(packet, clocks),
+            Select::Switch => subscription.rewrite.switch(packet, source.clocks),
             Select::Skip => {
                 subscription.rewrite.skip(packet);
                 let key_frame = subscription.ask_key_frame(packet.arrival);
@@ -281,6 +285,12 @@ impl Egress {
         let Some(rewritten) = subscription.rewrite.forward(packet) else {
             stats.drop(Drop::TooLate);
             return none;
+        };
+        let packet = match (&subscription.redundancy, source.depths) {
+            (Some(redundancy), Some(depths)) => {
+                depths.at(redundancy.depth(packet.facts.repeats)).unwrap_or(packet)
+            }
+            _ => packet,
         };
         subscription.sent.insert(packet, &rewritten);
         subscription.budget.on_media(packet.payload.len());
@@ -366,13 +376,20 @@ impl Egress {
             if sent {
                 subscription.sent.mark_resent(*wire, now);
             }
+            if let Some(redundancy) = subscription.redundancy.as_mut().filter(|_| entry.resent == 0) {
+                redundancy.on_asked();
+            }
         }
     }
 
     /// A receiver report's block about one of our sources.
     pub fn on_report_block(&mut self, block: &ReportBlock, now: Instant) -> Option<Duration> {
         let slot = self.slot_of_ssrc(block.ssrc)?;
-        let rtt = self.subscriptions.get(slot)?.reports.round_trip(block, now)?;
+        let subscription = self.subscriptions.get_mut(slot)?;
+        if let Some(redundancy) = &mut subscription.redundancy {
+            redundancy.on_report(block.fraction_lost);
+        }
+        let rtt = subscription.reports.round_trip(block, now)?;
         // RFC 6298 smoothing: one late report does not change the pace of retransmission.
         let smoothed = self.rtt.map_or(rtt, |before| (before * 7 + rtt) / 8);
         self.rtt = Some(smoothed);
@@ -395,6 +412,9 @@ impl Egress {
         }
         self.next_report = Some(now + REPORT_INTERVAL);
         for (_, subscription) in &mut self.subscriptions {
+            if let Some(redundancy) = &mut subscription.redundancy {
+                redundancy.tick(subscription.reports.packets());
+            }
             let Some(track) = subscription.track else { continue };
             let Some(layer) = subscription.select.current() else { continue };
             let (Some(source), Some(offset)) =

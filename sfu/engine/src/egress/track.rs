@@ -6,6 +6,7 @@ use sfu_protocol::{Layer, MediaKind, ParticipantSid, TrackDemand, TrackSid};
 
 use super::allocate::{Decision, Standing};
 use super::layer_select::LayerSelect;
+use super::redundancy::Redundancy;
 use super::report::SenderReports;
 use super::retransmit::{AskedInVain, RetransmitBudget, SentLog};
 use super::rewrite::Rewrite;
@@ -55,6 +56,8 @@ pub struct Subscription {
     pub(super) asked: Option<(Layer, Instant)>,
     pub(super) clock_rate: u32,
     pub(super) began: Option<Beginning>,
+    /// Of sound, where the subscriber takes it.
+    pub(super) redundancy: Option<Box<Redundancy>>,
     /// What was decided of its layer before.
     pub standing: Standing,
     /// The last decision.
@@ -124,6 +127,7 @@ impl Subscription {
             demand: new.demand,
             ssrc: new.ssrc,
             repair: new.repair,
+            redundancy: Redundancy::of(&new.payload_types),
             payload_types: new.payload_types,
             transport_feedback: new.transport_feedback,
             remb: new.remb,
@@ -157,6 +161,7 @@ impl Subscription {
     /// The subscriber's payload types, as negotiated anew.
     pub fn set_payload_types(&mut self, payload_types: Vec<EgressPayload>) {
         if self.payload_types != payload_types {
+            self.redundancy = Redundancy::of(&payload_types);
             self.payload_types = payload_types;
             self.forget_sent();
         }

@@ -6,6 +6,7 @@ pub mod keyframe;
 pub mod layers;
 pub mod level;
 pub mod nack;
+mod redundancy;
 pub mod report;
 pub mod stream;
 mod window;
@@ -18,7 +19,7 @@ use sfu_protocol::{Layer, MediaKind, TrackSid};
 use crate::handles::TrackHandle;
 use crate::limits::Limits;
 use crate::media_packet::{EndToEndExtensions, MediaPacket, TrackId};
-use crate::rtp::codec::{self, Codec, PayloadFacts};
+use crate::rtp::codec::{self, Codec, PayloadFacts, red};
 use crate::rtp::extension::{ExtensionMap, HeaderExtensions, read};
 use crate::rtp::packet::{RtpHeader, payload};
 use crate::rtp::rtcp::{self, ReportBlock};
@@ -60,6 +61,7 @@ pub struct IngressTrack {
     rids: Vec<String>,
     encrypted: bool,
     muted: bool,
+    playout_delay: Option<[u8; 3]>,
     streams: Vec<Stream>,
 }
 
@@ -94,6 +96,8 @@ pub struct NewTrack {
     pub encrypted: bool,
     /// Nothing is forwarded.
     pub muted: bool,
+    /// What receivers are told of the delay to play at, whatever the publisher says.
+    pub playout_delay: Option<[u8; 3]>,
 }
 
 /// What a payload type stands for.
@@ -124,6 +128,8 @@ pub struct Published {
     pub packet: MediaPacket,
     /// Its encoding has come alive by it.
     pub came_alive: bool,
+    /// Packets of the same track that were lost before it, and that it repeats. They go first.
+    pub recovered: Vec<MediaPacket>,
 }
 
 /// An encoding that fell silent.
@@ -179,6 +185,7 @@ impl Ingress {
             rids: new.rids,
             encrypted: new.encrypted,
             muted: new.muted,
+            playout_delay: new.playout_delay,
             streams,
         });
     }
@@ -269,11 +276,12 @@ impl Ingress {
             .iter()
             .find(|binding| binding.payload_type == header.payload_type)
             .ok_or(Drop::UnknownPayloadType)?;
-        let (codec, repair) = (binding.codec, binding.repair);
+        let (mut codec, repair) = (binding.codec, binding.repair);
         let track = self.tracks.get_mut(source.track).ok_or(Drop::UnknownStream)?;
         let stream = track.streams.get_mut(source.stream).ok_or(Drop::UnknownStream)?;
         let mut body = payload(packet, header).map_err(|_| Drop::BadRtp)?;
         count_received(stats, track.kind, source.repair, packet.len());
+        let before = stream.newest();
         let (sequence, received) = if source.repair || repair {
             if body.is_empty() {
                 return Err(Drop::Padding);
@@ -295,13 +303,26 @@ impl Ingress {
             stats.drop(Drop::NotForwarded);
             body = &[];
         }
-        let facts = facts_of(codec, body, extensions, track.encrypted);
+        let mut recovered = Vec::new();
+        let mut repeats = 0;
+        if codec == Codec::Red && !track.encrypted && !body.is_empty() {
+            let redundant = red::parse(body).map_err(|_| Drop::BadRtp)?;
+            let own = (sequence, received.timestamp);
+            recovered = redundancy::recover(now, stream, track.id, before, own, &redundant);
+            repeats = redundant.repeated.len() as u8;
+            let wraps = |binding: &&PayloadBinding| binding.payload_type == redundant.payload_type;
+            codec = self.payload_types.iter().find(wraps).ok_or(Drop::UnknownPayloadType)?.codec;
+            body = redundant.primary;
+        }
+        let mut facts = facts_of(codec, body, extensions, track.encrypted);
+        facts.repeats = repeats;
         if facts.starts_key_frame() {
             stream.on_key_frame();
         }
         Ok(Published {
             handle: track.handle,
             came_alive: received.came_alive,
+            recovered,
             packet: MediaPacket {
                 track: track.id,
                 layer: stream.layer,
@@ -310,7 +331,7 @@ impl Ingress {
                 timestamp: received.timestamp,
                 marker: header.marker,
                 facts,
-                extensions: end_to_end(extensions),
+                extensions: end_to_end(extensions, track.playout_delay),
                 arrival: now,
                 payload: Bytes::copy_from_slice(body),
             },
@@ -461,12 +482,12 @@ fn facts_of(codec: Codec, body: &[u8], extensions: &HeaderExtensions<'_>, encryp
     codec::facts(codec, body, extensions.dependency_descriptor).unwrap_or_default()
 }
 
-fn end_to_end(extensions: &HeaderExtensions<'_>) -> EndToEndExtensions {
+fn end_to_end(extensions: &HeaderExtensions<'_>, playout_delay: Option<[u8; 3]>) -> EndToEndExtensions {
     EndToEndExtensions {
         audio_level: extensions.audio_level,
         video_orientation: extensions.video_orientation,
         absolute_capture_time: extensions.absolute_capture_time.map(Bytes::copy_from_slice),
-        playout_delay: extensions.playout_delay,
+        playout_delay: playout_delay.or(extensions.playout_delay),
         dependency_descriptor: extensions.dependency_descriptor.map(Bytes::copy_from_slice),
     }
 }

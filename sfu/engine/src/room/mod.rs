@@ -19,6 +19,9 @@ use crate::units::SenderClock;
 use rate::EncodingRate;
 use roster::Roster;
 
+/// Memories of a track of sound: of its packets as published, and of those that repeat one and two frames before them.
+const SOUND_MEMORIES: usize = 3;
+
 /// A replica of one room.
 #[derive(Debug)]
 pub struct Room {
@@ -77,6 +80,8 @@ pub struct TrackFacts {
     pub muted: bool,
     /// It shows a screen.
     pub screen_share: bool,
+    /// Its payload is encrypted end to end, and forwarded as it is.
+    pub encrypted: bool,
 }
 
 /// Where a track's packets enter this shard.
@@ -126,7 +131,9 @@ impl Room {
         }
         let layers = facts.layers.len().max(1);
         let rates = vec![EncodingRate::default(); layers];
-        let memory = (0..layers).map(|_| PacketMemory::new(facts.kind)).collect();
+        // Sound has one layer, and a memory for each depth of redundancy.
+        let memories = if facts.kind == MediaKind::Audio { layers.max(SOUND_MEMORIES) } else { layers };
+        let memory = (0..memories).map(|_| PacketMemory::new(facts.kind)).collect();
         let sid = facts.sid.clone();
         let place = self.tracks.insert(Track {
             facts,

@@ -5,6 +5,8 @@
 
 pub mod client;
 pub mod network;
+pub mod raw;
+pub mod report;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -209,6 +211,7 @@ impl World {
             disable_red: true,
             encrypted: false,
             screen_share: false,
+            playout_delay: None,
         };
         self.command(
             shard,
