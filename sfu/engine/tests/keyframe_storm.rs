@@ -48,8 +48,12 @@ fn key_frames_asked_of_a_publisher_keep_their_distance_whoever_asks() {
             rid: String::new(),
         })
         .collect();
-    let publish =
-        Publish { announced, redundancy: 0, frame_bytes: vec![300, 600, 900], extensions: Default::default() };
+    let publish = Publish {
+        announced,
+        redundancy: 0,
+        frame_bytes: vec![300, 600, 900],
+        extensions: Default::default(),
+    };
     let mut world = RawWorld::new(1, 1);
     world.join(Setup { name: "ana", publishes: vec![publish], ..Setup::default() }, NEAR);
     world.run(Duration::from_millis(500));

@@ -64,7 +64,8 @@ fn sound_and_picture_stay_within_20_ms_through_switches_of_layer_and_on_another_
         world.join(Setup { name: "ana", publishes: publishes(), ..Setup::default() }, link(30));
         world.run(Duration::from_secs(1));
         let shard = usize::from(shards) - 1;
-        let ben = Setup { name: "ben", shard, audios: 1, videos: 1, red: true, nack: true, ..Setup::default() };
+        let ben =
+            Setup { name: "ben", shard, audios: 1, videos: 1, red: true, nack: true, ..Setup::default() };
         world.join(ben, link(60));
         world.run(Duration::from_secs(1));
         world.subscribe(1, 0, SOUND, MediaKind::Audio);
@@ -112,8 +113,7 @@ fn the_time_of_capture_and_the_bounds_of_delay_reach_those_who_take_them() {
         publish.extensions.absolute_capture_time = Some(bytes::Bytes::copy_from_slice(&capture));
         publish.extensions.playout_delay = Some([0, 0x10, 0x20]);
     }
-    let extensions =
-        vec![(2, Extension::AbsoluteCaptureTime.uri()), (4, Extension::PlayoutDelay.uri())];
+    let extensions = vec![(2, Extension::AbsoluteCaptureTime.uri()), (4, Extension::PlayoutDelay.uri())];
     let mut world = RawWorld::new(4, 2);
     let ana = Setup { name: "ana", publishes, extensions: extensions.clone(), ..Setup::default() };
     world.join(ana, link(10));

@@ -354,9 +354,7 @@ impl Egress {
                 stats.drop(Drop::RetransmitGone);
                 continue;
             };
-            // A receiver asks for a packet a few times only. One that was lost as retransmission too is sent
-            // three, then five times, so that at 10 % loss the last request is not what the frame hangs on.
-            let copies = if subscription.repair.is_some() { entry.resent.min(2) * 2 + 1 } else { 1 };
+            let copies = subscription.copies(entry.resent);
             let mut sent = false;
             for copy in 0..copies {
                 let bytes = packet.payload.len();
@@ -377,7 +375,7 @@ impl Egress {
                 subscription.sent.mark_resent(*wire, now);
             }
             if let Some(redundancy) = subscription.redundancy.as_mut().filter(|_| entry.resent == 0) {
-                redundancy.on_asked();
+                redundancy.on_asked(*wire);
             }
         }
     }

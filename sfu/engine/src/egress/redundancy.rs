@@ -9,6 +9,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use sfu_protocol::Layer;
+use smallvec::SmallVec;
 
 use super::track::EgressPayload;
 use crate::media_packet::MediaPacket;
@@ -26,6 +27,8 @@ pub enum Depth {
     One,
     /// The last two.
     Two,
+    /// The third and the sixth last, where losses come in rows: what lies closer is lost with the packet.
+    Spread,
 }
 
 impl Depth {
@@ -38,9 +41,14 @@ impl Depth {
         }
     }
 
-    /// The place of its packets among a track's memories.
-    fn memory(self) -> usize {
-        self as usize
+    /// How far back the frames are that are repeated, oldest first.
+    fn back(self) -> &'static [u64] {
+        match self {
+            Self::Plain => &[],
+            Self::One => &[1],
+            Self::Two => &[2, 1],
+            Self::Spread => &[6, 3],
+        }
     }
 }
 
@@ -52,20 +60,29 @@ pub struct Redundancy {
     loss: Option<f32>,
     /// Packets asked for, the first time each, since the last tick.
     asked: u32,
+    /// Those of them whose number follows that of the one before.
+    in_a_row: u32,
+    last_asked: u16,
+    /// Share of lost packets that followed a lost one, smoothed.
+    rows: f32,
     /// It is one of those that ask for what they miss.
     asks: bool,
     /// Packets sent, at the last tick.
     sent: u32,
 }
 
-/// Frames repeated at most.
-const MOST: usize = 2;
+/// Depths at which something is repeated.
+const DEPTHS: usize = 3;
 
 /// From this share of loss on, the last frame is repeated: what is less, asking again repairs without that.
 const ONE_ABOVE: f32 = 0.03;
 
 /// The same for two frames.
 const TWO_ABOVE: f32 = 0.08;
+
+/// From this share of losses that follow another on, losses come in rows. Independent ones follow each other as often
+/// as they happen; in rows of two they do half of the time.
+const ROWS_ABOVE: f32 = 0.5;
 
 /// A depth is kept until loss has fallen to this share of what asked for it.
 const KEPT_ABOVE: f32 = 0.5;
@@ -94,8 +111,10 @@ impl Redundancy {
 
     /// The subscriber misses a packet and asks for it the first time. Of those that ask, this is what tells loss: sound
     /// that was sent again counts as received in their reports.
-    pub fn on_asked(&mut self) {
+    pub fn on_asked(&mut self, wire: u16) {
         self.asked = self.asked.saturating_add(1);
+        self.in_a_row += u32::from(wire.wrapping_sub(self.last_asked) == 1);
+        self.last_asked = wire;
         self.asks = true;
     }
 
@@ -114,7 +133,10 @@ impl Redundancy {
             return;
         }
         self.sent = sent;
-        let asked = std::mem::take(&mut self.asked);
+        let (asked, in_a_row) = (std::mem::take(&mut self.asked), std::mem::take(&mut self.in_a_row));
+        if asked > 0 {
+            self.rows += (in_a_row as f32 / asked as f32 - self.rows) * 0.25;
+        }
         self.fold((asked as f32 / lately as f32).min(1.0));
     }
 
@@ -124,15 +146,16 @@ impl Redundancy {
         let weight = if share > before { 0.5 } else { 0.125 };
         let loss = before + (share - before) * weight;
         self.loss = Some(loss);
-        self.depth = depth_for(loss, self.depth);
+        self.depth = depth_for(loss, self.rows, self.depth);
     }
 }
 
-/// How many frames to repeat at that share of loss, if `now` is how many are repeated.
-fn depth_for(loss: f32, now: Depth) -> Depth {
+/// How many frames to repeat at that share of loss, of which the share `rows` follows another one, if `now` is how many
+/// are repeated.
+fn depth_for(loss: f32, rows: f32, now: Depth) -> Depth {
     let holds = |depth: Depth, above: f32| loss >= if now >= depth { above * KEPT_ABOVE } else { above };
     if holds(Depth::Two, TWO_ABOVE) {
-        Depth::Two
+        if rows >= ROWS_ABOVE { Depth::Spread } else { Depth::Two }
     } else if holds(Depth::One, ONE_ABOVE) {
         Depth::One
     } else {
@@ -145,7 +168,7 @@ fn depth_for(loss: f32, now: Depth) -> Depth {
 pub struct Depths<'a> {
     packet: &'a MediaPacket,
     before: Option<&'a PacketMemory>,
-    made: [OnceCell<Option<Arc<MediaPacket>>>; MOST],
+    made: [OnceCell<Option<Arc<MediaPacket>>>; DEPTHS],
 }
 
 impl<'a> Depths<'a> {
@@ -157,9 +180,9 @@ impl<'a> Depths<'a> {
 
     /// The packet at that depth, or the deepest below it that can be made. None: as it was published.
     pub fn at(&self, depth: Depth) -> Option<&Arc<MediaPacket>> {
-        let (depths, _) = self.made.split_at(depth.memory());
-        let made = depths.iter().enumerate().rev();
-        made.filter_map(|(place, made)| made.get_or_init(|| self.make(place + 1)).as_ref()).next()
+        let depths = [Depth::One, Depth::Two, Depth::Spread].into_iter().zip(&self.made);
+        let depths = depths.rev().skip_while(|(known, _)| *known > depth);
+        depths.filter_map(|(depth, made)| made.get_or_init(|| self.make(depth)).as_ref()).next()
     }
 
     /// All that were made, each with the place of its memory.
@@ -167,17 +190,17 @@ impl<'a> Depths<'a> {
         (1..).zip(self.made).filter_map(|(place, made)| Some((place, made.into_inner()??)))
     }
 
-    fn make(&self, frames: usize) -> Option<Arc<MediaPacket>> {
+    fn make(&self, depth: Depth) -> Option<Arc<MediaPacket>> {
         let packet = self.packet;
-        let mut repeated = [(0, &[][..]); MOST];
-        let repeated = repeated.get_mut(..frames)?;
-        for (back, place) in (1..).zip(repeated.iter_mut().rev()) {
-            let sequence = ExtendedSequence(packet.sequence.0.checked_sub(back)?);
+        let mut repeated: SmallVec<[(u64, &[u8]); 2]> = SmallVec::new();
+        for back in depth.back() {
+            let sequence = ExtendedSequence(packet.sequence.0.checked_sub(*back)?);
             let earlier = self.before?.get(sequence).filter(|earlier| earlier.codec == packet.codec)?;
-            *place = (packet.timestamp.0.checked_sub(earlier.timestamp.0)?, &earlier.payload);
+            repeated.push((packet.timestamp.0.checked_sub(earlier.timestamp.0)?, &earlier.payload));
         }
-        let payload = red::build(repeated, &packet.payload)?;
-        let layer = Layer(frames as u8);
+        let payload = red::build(&repeated, &packet.payload)?;
+        // The place of its memory among the track's.
+        let layer = Layer(depth as u8);
         Some(Arc::new(MediaPacket { layer, codec: Codec::Red, payload, ..packet.clone() }))
     }
 }
@@ -195,7 +218,7 @@ mod tests {
 
     #[test]
     fn depth_follows_loss_and_does_not_flap() {
-        use Depth::{One, Plain, Two};
+        use Depth::{One, Plain, Spread, Two};
         let cases = [
             (0.0, Plain, Plain),
             (0.02, Plain, Plain),
@@ -207,10 +230,13 @@ mod tests {
             (0.08, Plain, Two),
             (0.01, Two, Plain),
             (1.0, One, Two),
+            (0.039, Spread, One),
         ];
         for (loss, now, expected) in cases {
-            assert_eq!(depth_for(loss, now), expected, "{loss} at {now:?}");
+            assert_eq!(depth_for(loss, 0.2, now), expected, "{loss} at {now:?}");
         }
+        assert_eq!(depth_for(0.3, 0.6, Plain), Spread);
+        assert_eq!(depth_for(0.03, 0.6, Plain), One);
     }
 
     #[test]
@@ -222,7 +248,7 @@ mod tests {
         asks.on_report(0);
         assert_eq!(asks.depth(1), Depth::Plain, "nothing is lost");
         for second in 2..=4 {
-            (0..5).for_each(|_| asks.on_asked());
+            (0..5).for_each(|packet| asks.on_asked(packet * 10));
             asks.on_report(0);
             asks.tick(50 * second);
         }

@@ -19,8 +19,8 @@ use crate::units::SenderClock;
 use rate::EncodingRate;
 use roster::Roster;
 
-/// Memories of a track of sound: of its packets as published, and of those that repeat one and two frames before them.
-const SOUND_MEMORIES: usize = 3;
+/// Memories of a track of sound: of its packets as published, and of those that repeat earlier ones in three ways.
+const SOUND_MEMORIES: usize = 4;
 
 /// A replica of one room.
 #[derive(Debug)]

@@ -113,8 +113,7 @@ impl Shard {
             [packet] if !track.facts.encrypted => Depths::of(packet, &track.memory),
             _ => None,
         };
-        let source =
-            PacketSource { clocks: &track.reports, memory: &track.memory, depths: depths.as_ref() };
+        let source = PacketSource { clocks: &track.reports, memory: &track.memory, depths: depths.as_ref() };
         let mut next = 0;
         // One subscriber's panic must not cost the others these packets: resume behind it.
         while next < track.subscribers.len() {

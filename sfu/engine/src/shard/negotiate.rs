@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use sfu_protocol::{
-    AddTrack, ConnectionMode, Event, MediaKind, NegotiationError, PlayoutDelay, PublishedTrack, Target, TrackSid,
+    AddTrack, ConnectionMode, Event, MediaKind, NegotiationError, PlayoutDelay, PublishedTrack, Target,
+    TrackSid,
 };
 
 use super::{RoomMessage, Shard};

@@ -5,8 +5,10 @@
 pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
-    /// For information.
-    None,
+    /// For information: more is better.
+    More,
+    /// For information: less is better.
+    Less,
 }
 
 /// One case under all its seeds.
@@ -16,9 +18,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// Measures under as many seeds as the environment says in `RECOVERY_SEEDS`, two if it does not.
+    /// Measures under as many seeds as the environment says in `RECOVERY_SEEDS`, two if it does not; nothing if it names
+    /// another case in `RECOVERY_CASE`.
     pub fn over_seeds(case: &str, mut measure: impl FnMut(u64, &mut Self)) {
         let seeds = std::env::var("RECOVERY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(2);
+        if std::env::var("RECOVERY_CASE").is_ok_and(|wanted| !case.contains(&wanted)) {
+            return;
+        }
         let mut report = Self::default();
         for seed in 1..=seeds {
             measure(seed, &mut report);
@@ -44,7 +50,8 @@ impl Report {
             let (required, worst, met) = match bound {
                 Bound::AtLeast(bound) => (format!(">= {bound}"), least, least >= *bound),
                 Bound::AtMost(bound) => (format!("<= {bound}"), most, most <= *bound),
-                Bound::None => ("-".to_owned(), most, true),
+                Bound::More => ("-".to_owned(), least, true),
+                Bound::Less => ("-".to_owned(), most, true),
             };
             println!("| {case} | {name} | {required} | {median:.2} | {worst:.2} |");
             if !met {

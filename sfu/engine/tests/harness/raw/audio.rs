@@ -124,8 +124,9 @@ impl SoundReceiver {
             self.capture_time = extensions.absolute_capture_time.map(<[u8]>::to_vec);
         }
         self.next_report.get_or_insert(now + REPORTS);
-        let sequence =
-            self.highest.map_or(ExtendedSequence::first(header.sequence), |known| known.extend(header.sequence));
+        let sequence = self
+            .highest
+            .map_or(ExtendedSequence::first(header.sequence), |known| known.extend(header.sequence));
         if let Some(highest) = self.highest {
             for number in highest.0 + 1..sequence.0 {
                 self.missing.insert(number, (now, None));

@@ -111,8 +111,7 @@ impl RawWorld {
     /// Somebody offers what it always offers.
     pub fn offer(&mut self, who: usize) {
         let person = &self.people[who];
-        let command =
-            Command::Offer { participant: person.sid.clone(), id: 0, sdp: person.offer.clone() };
+        let command = Command::Offer { participant: person.sid.clone(), id: 0, sdp: person.offer.clone() };
         self.command(person.shard, command);
     }
 

@@ -28,6 +28,9 @@ use crate::harness::server_address;
 /// A browser checks its path this often.
 const CHECKS: Duration = Duration::from_millis(2500);
 
+/// Of a publisher's link, as it knows it.
+const ROUND_TRIP: Duration = Duration::from_millis(75);
+
 /// Packets that a publisher can send again: 1.3 s of sound, as browsers do.
 const HISTORY: u64 = 1500;
 
@@ -84,7 +87,7 @@ pub struct Sending {
     next: Instant,
     began: Instant,
     next_report: Instant,
-    history: BTreeMap<u64, Vec<u8>>,
+    history: BTreeMap<u64, (Instant, Vec<u8>)>,
     recent: Vec<(u32, Vec<u8>)>,
     pub key_next: bool,
     pub paused: bool,
@@ -211,9 +214,8 @@ impl Person {
         for (place, publish) in self.setup.publishes.iter().enumerate() {
             let cid = &publish.announced.cids[0];
             let mut lines = format!("a=sendonly\r\na=msid:- {cid}\r\n");
-            let ssrcs: Vec<u32> = (0..publish.frame_bytes.len())
-                .map(|layer| ssrc_of(index, place, layer).0)
-                .collect();
+            let ssrcs: Vec<u32> =
+                (0..publish.frame_bytes.len()).map(|layer| ssrc_of(index, place, layer).0).collect();
             if publish.announced.kind == MediaKind::Video {
                 if ssrcs.len() > 1 {
                     let all: Vec<String> = ssrcs.iter().map(u32::to_string).collect();
@@ -264,7 +266,9 @@ impl Person {
             sdp += lines;
             match kind {
                 MediaKind::Audio => {
-                    sdp += &format!("a=rtpmap:{OPUS} opus/48000/2\r\na=fmtp:{OPUS} minptime=10;useinbandfec=1\r\n");
+                    sdp += &format!(
+                        "a=rtpmap:{OPUS} opus/48000/2\r\na=fmtp:{OPUS} minptime=10;useinbandfec=1\r\n"
+                    );
                     if self.setup.nack {
                         sdp += &format!("a=rtcp-fb:{OPUS} nack\r\n");
                     }
@@ -273,7 +277,9 @@ impl Person {
                     }
                 }
                 MediaKind::Video => {
-                    sdp += &format!("a=rtpmap:{VP8} VP8/90000\r\na=rtpmap:{RTX} rtx/90000\r\na=fmtp:{RTX} apt={VP8}\r\n");
+                    sdp += &format!(
+                        "a=rtpmap:{VP8} VP8/90000\r\na=rtpmap:{RTX} rtx/90000\r\na=fmtp:{RTX} apt={VP8}\r\n"
+                    );
                     for feedback in ["nack", "nack pli", "ccm fir", "transport-cc"] {
                         sdp += &format!("a=rtcp-fb:{VP8} {feedback}\r\n");
                     }
@@ -386,7 +392,7 @@ impl Person {
         match part {
             Rtcp::Nack { media, lost, .. } => {
                 for wire in lost {
-                    self.send_again(media, wire);
+                    self.send_again(now, media, wire);
                 }
             }
             Rtcp::Pli { media, .. } => {
@@ -408,10 +414,16 @@ impl Person {
         }
     }
 
-    fn send_again(&mut self, media: Ssrc, wire: u16) {
+    fn send_again(&mut self, now: Instant, media: Ssrc, wire: u16) {
         let Some(sending) = self.sending.iter_mut().find(|sending| sending.ssrc == media) else { return };
         let number = sending.sequence.extend(wire);
-        let Some(packet) = sending.history.get(&number.0).cloned() else { return };
+        let Some((last, packet)) = sending.history.get_mut(&number.0) else { return };
+        // As browsers do: what was sent less than a round trip ago is on its way.
+        if now - *last < ROUND_TRIP {
+            return;
+        }
+        *last = now;
+        let packet = packet.clone();
         if sending.kind == MediaKind::Audio {
             self.seal(number, packet);
             return;
@@ -555,7 +567,7 @@ impl Person {
             let len = write_header(&mut packet, &header, &map).expect("room enough");
             packet.truncate(len);
             packet.extend_from_slice(&body);
-            sending.history.insert(sequence.0, packet.clone());
+            sending.history.insert(sequence.0, (at, packet.clone()));
             sending.history.remove(&(sequence.0.wrapping_sub(HISTORY)));
             self.seal(sequence, packet);
         }

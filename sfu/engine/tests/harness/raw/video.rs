@@ -217,7 +217,9 @@ impl PictureReceiver {
 
     fn next_picture(&self) -> Option<u64> {
         let complete = |place: u64| {
-            let Some(first) = self.waiting.get(&place).filter(|packet| packet.index == 0) else { return false };
+            let Some(first) = self.waiting.get(&place).filter(|packet| packet.index == 0) else {
+                return false;
+            };
             (0..u64::from(first.count)).all(|index| {
                 self.waiting.get(&(place + index)).is_some_and(|packet| packet.number == first.number)
             })
