@@ -63,6 +63,8 @@ pub struct Redundancy {
     /// Those of them whose number follows that of the one before.
     in_a_row: u32,
     last_asked: u16,
+    /// Reports of no loss, one after the other.
+    clean: u8,
     /// Share of lost packets that followed a lost one, smoothed.
     rows: f32,
     /// It is one of those that ask for what they miss.
@@ -87,8 +89,8 @@ const ROWS_ABOVE: f32 = 0.5;
 /// A depth is kept until loss has fallen to this share of what asked for it.
 const KEPT_ABOVE: f32 = 0.5;
 
-/// Loss above this is loss, whatever a report rounds.
-const NO_LOSS: f32 = 0.005;
+/// After so many reports of no loss, nothing is lost.
+const CLEAN: u8 = 3;
 
 /// Fewer packets say nothing about a second.
 const FEWEST: u32 = 10;
@@ -103,16 +105,14 @@ impl Redundancy {
     /// How many frames to repeat of a track whose publisher repeats `published`. What a publisher repeats is passed on
     /// unless the subscriber is known to lose nothing.
     pub fn depth(&self, published: u8) -> Depth {
-        match self.loss {
-            Some(loss) if loss < NO_LOSS => self.depth,
-            _ => self.depth.max(Depth::at_least(published)),
-        }
+        if self.clean >= CLEAN { self.depth } else { self.depth.max(Depth::at_least(published)) }
     }
 
     /// The subscriber misses a packet and asks for it the first time. Of those that ask, this is what tells loss: sound
     /// that was sent again counts as received in their reports.
     pub fn on_asked(&mut self, wire: u16) {
         self.asked = self.asked.saturating_add(1);
+        self.clean = 0;
         self.in_a_row += u32::from(wire.wrapping_sub(self.last_asked) == 1);
         self.last_asked = wire;
         self.asks = true;
@@ -121,6 +121,7 @@ impl Redundancy {
     /// The subscriber reports the share of packets that it lost, in 1/256.
     pub fn on_report(&mut self, fraction_lost: u8) {
         let share = f32::from(fraction_lost) / 256.0;
+        self.clean = if fraction_lost == 0 { self.clean.saturating_add(1) } else { 0 };
         if !self.asks || self.loss.is_none_or(|loss| share > loss) {
             self.fold(share);
         }
@@ -245,7 +246,7 @@ mod tests {
         assert_eq!(asks.depth(1), Depth::One, "as published while nothing is known");
         asks.tick(50);
         assert_eq!(asks.depth(1), Depth::One, "it may be one that never asks");
-        asks.on_report(0);
+        (0..3).for_each(|_| asks.on_report(0));
         assert_eq!(asks.depth(1), Depth::Plain, "nothing is lost");
         for second in 2..=4 {
             (0..5).for_each(|packet| asks.on_asked(packet * 10));
@@ -256,7 +257,7 @@ mod tests {
         for second in 5..30 {
             asks.tick(50 * second);
         }
-        assert_eq!(asks.depth(1), Depth::Plain);
+        assert_eq!(asks.depth(0), Depth::Plain);
         let mut reports = Redundancy::default();
         reports.on_report(26);
         assert_eq!(reports.depth(0), Depth::One);

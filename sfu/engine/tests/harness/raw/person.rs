@@ -25,8 +25,8 @@ use super::stun::check;
 use super::video::{self, PictureReceiver};
 use crate::harness::server_address;
 
-/// A browser checks its path this often.
-const CHECKS: Duration = Duration::from_millis(2500);
+/// A browser checks a path that loses about this often.
+const CHECKS: Duration = Duration::from_millis(1000);
 
 /// Of a publisher's link, as it knows it.
 const ROUND_TRIP: Duration = Duration::from_millis(75);
