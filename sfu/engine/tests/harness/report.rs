@@ -14,8 +14,11 @@ pub enum Bound {
 /// One case under all its seeds.
 #[derive(Debug, Default)]
 pub struct Report {
-    lines: Vec<(&'static str, Bound, Vec<(u64, f64)>)>,
+    lines: Vec<Line>,
 }
+
+/// One quantity, with what is required of it and its value under each seed.
+type Line = (&'static str, Bound, Vec<(u64, f64)>);
 
 impl Report {
     /// Measures under as many seeds as the environment says in `RECOVERY_SEEDS`, two if it does not; nothing if it names

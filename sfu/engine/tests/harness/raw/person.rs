@@ -511,7 +511,7 @@ impl Person {
     /// What its clock shows.
     pub fn ntp(&self, now: Instant) -> u64 {
         let since = now - self.started;
-        (self.clock + since.as_secs()) << 32 | (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000
+        ((self.clock + since.as_secs()) << 32) | ((u64::from(since.subsec_nanos()) << 32) / 1_000_000_000)
     }
 
     fn publish_frame(&mut self, place: usize) {

@@ -235,7 +235,7 @@ impl PictureReceiver {
         let mut lost = Vec::new();
         let mut hopeless = false;
         for (number, (asked, tries)) in &mut self.missing {
-            let due = asked.map_or(true, |asked| !only_new && now - asked >= ROUND_TRIP);
+            let due = asked.is_none_or(|asked| !only_new && now - asked >= ROUND_TRIP);
             if !due {
                 continue;
             }
