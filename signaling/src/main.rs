@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use futures_util::future::BoxFuture;
 use rand::Rng;
 use sfu::{Node, NodeConfig};
+use sfu_protocol::PlayoutDelay;
 use signaling::app::{self, AppState, MediaMetrics, Parts};
 use signaling::config::{Config, HumanDuration, ServeFlags};
 use signaling::directory::MemoryDirectory;
@@ -212,6 +213,8 @@ fn rooms_config(config: &Config) -> RoomsConfig {
     rooms.room.empty_timeout_s = config.room.empty_timeout;
     rooms.room.departure_timeout_s = config.room.departure_timeout;
     rooms.room.max_participants = config.room.max_participants;
+    let delay = &config.room.playout_delay;
+    rooms.room.playout_delay = delay.enabled.then_some(PlayoutDelay { min_ms: delay.min, max_ms: delay.max });
     rooms.limits.metadata = config.limit.max_metadata_size;
     rooms.limits.attributes = config.limit.max_attributes_size;
     rooms.limits.published_tracks = config.limit.published_tracks;

@@ -86,6 +86,7 @@ fn announcement(track: &TrackSid, sources: Option<&Vec<(u32, u32)>>) -> AddTrack
         disable_red: true,
         encrypted: false,
         screen_share: false,
+        playout_delay: None,
     }
 }
 

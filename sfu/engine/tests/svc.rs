@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harness::World;
-use harness::raw::ReceivedPacket;
+use harness::packets::ReceivedPacket;
 use harness::scalable::{Frame, mode_of};
 use sfu_protocol::{TrackDemand, TrackSid};
 use str0m::format::Codec;

@@ -261,6 +261,18 @@ pub struct AddTrack {
     pub encrypted: bool,
     /// A screen or window, or the sound of one: layers are chosen for sharpness, and it is nobody's voice.
     pub screen_share: bool,
+    /// Of pictures: what receivers that understand it are told, in place of what the publisher says.
+    pub playout_delay: Option<PlayoutDelay>,
+}
+
+/// The least and the greatest delay between capture and display that receivers are asked to keep, in milliseconds.
+/// What exceeds 40,950 counts as that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlayoutDelay {
+    /// The least.
+    pub min_ms: u32,
+    /// The greatest; less than the least counts as that.
+    pub max_ms: u32,
 }
 
 /// One encoding, as its publisher describes it.

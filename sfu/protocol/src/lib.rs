@@ -13,7 +13,7 @@ mod ids;
 
 pub use command::{
     AddTrack, ClientTraits, Command, ConnectionMode, DataKind, Join, Layer, LayerQuality, LeaveReason,
-    MediaKind, Permissions, SimulcastLayer, Target, TrackDemand,
+    MediaKind, Permissions, PlayoutDelay, SimulcastLayer, Target, TrackDemand,
 };
 pub use event::{
     CodecDemand, ConnectionQuality, EndReason, Event, NegotiationError, ParticipantQuality, PublishedTrack,

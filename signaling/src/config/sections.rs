@@ -73,11 +73,31 @@ pub struct RoomConfig {
     pub departure_timeout: u32,
     /// Participants in a room, 0: any number.
     pub max_participants: u32,
+    /// What receivers of pictures are told of the delay to play at.
+    pub playout_delay: PlayoutDelayConfig,
+}
+
+/// Bounds of the delay between capture and display, told to receivers that understand it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlayoutDelayConfig {
+    /// Whether receivers are told anything.
+    pub enabled: bool,
+    /// The least, in milliseconds.
+    pub min: u32,
+    /// The greatest, in milliseconds.
+    pub max: u32,
 }
 
 impl Default for RoomConfig {
     fn default() -> Self {
-        Self { auto_create: true, empty_timeout: 300, departure_timeout: 20, max_participants: 0 }
+        Self {
+            auto_create: true,
+            empty_timeout: 300,
+            departure_timeout: 20,
+            max_participants: 0,
+            playout_delay: PlayoutDelayConfig::default(),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ const FREE: [&str; 2] = ["keys", "identity_provider.jwks"];
 
 /// Keys of LiveKit's configuration that this version does nothing with: accepted, so that an existing file works,
 /// and warned about, so that nobody relies on them.
-const UNSUPPORTED: [&str; 51] = [
+const UNSUPPORTED: [&str; 50] = [
     "log_level",
     "region",
     "redis",
@@ -49,7 +49,6 @@ const UNSUPPORTED: [&str; 51] = [
     "rtc.external_ip_only",
     "room.enabled_codecs",
     "room.enable_remote_unmute",
-    "room.playout_delay",
     "room.sync_streams",
     "room.room_configurations",
     "logging.sample",

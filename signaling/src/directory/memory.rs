@@ -43,6 +43,7 @@ impl Room {
             empty_timeout_s: settings.empty_timeout_s,
             departure_timeout_s: settings.departure_timeout_s,
             max_participants: settings.max_participants,
+            playout_delay: settings.playout_delay,
         };
         Self { description, members: HashMap::new(), empty_since: now, entered_once: false }
     }

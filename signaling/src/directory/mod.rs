@@ -6,7 +6,7 @@ pub mod memory;
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
-use sfu_protocol::{ParticipantSid, RoomSid};
+use sfu_protocol::{ParticipantSid, PlayoutDelay, RoomSid};
 
 use crate::session::RoomDescription;
 
@@ -21,13 +21,21 @@ pub struct RoomSettings {
     pub departure_timeout_s: u32,
     /// Most participants, 0 any.
     pub max_participants: u32,
+    /// What receivers of pictures are told of the delay to play at.
+    pub playout_delay: Option<PlayoutDelay>,
     /// The app's own text about it.
     pub metadata: String,
 }
 
 impl Default for RoomSettings {
     fn default() -> Self {
-        Self { empty_timeout_s: 300, departure_timeout_s: 20, max_participants: 0, metadata: String::new() }
+        Self {
+            empty_timeout_s: 300,
+            departure_timeout_s: 20,
+            max_participants: 0,
+            playout_delay: None,
+            metadata: String::new(),
+        }
     }
 }
 

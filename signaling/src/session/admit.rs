@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use dashmap::DashMap;
 use livekit_protocol as proto;
 use rand::Rng;
-use sfu_protocol::{ConnectionMode, EndReason, LeaveReason, ParticipantSid};
+use sfu_protocol::{ConnectionMode, EndReason, LeaveReason, ParticipantSid, PlayoutDelay};
 use tokio::sync::watch;
 
 use super::socket::{Doors, Driver, Order, Resumption, SocketLimits};
@@ -376,6 +376,8 @@ impl Rooms {
             empty_timeout_s: or(token.empty_timeout, defaults.empty_timeout_s),
             departure_timeout_s: or(token.departure_timeout, defaults.departure_timeout_s),
             max_participants: or(token.max_participants, defaults.max_participants),
+            playout_delay: playout_delay(token.min_playout_delay, token.max_playout_delay)
+                .or(defaults.playout_delay),
             metadata: if token.metadata.is_empty() {
                 defaults.metadata.clone()
             } else {
@@ -452,4 +454,9 @@ pub(super) fn can_resume(resume: &Resume, parameters: &JoinParameters, mode: Con
 fn unix_ms() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A room's own bounds of the delay to play at; 0 stands for none in both.
+fn playout_delay(min_ms: u32, max_ms: u32) -> Option<PlayoutDelay> {
+    (min_ms > 0 || max_ms > 0).then_some(PlayoutDelay { min_ms, max_ms })
 }

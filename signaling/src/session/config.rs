@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use livekit_protocol as proto;
-use sfu_protocol::{ClientTraits, ConnectionMode, ParticipantSid, RoomSid};
+use sfu_protocol::{ClientTraits, ConnectionMode, ParticipantSid, PlayoutDelay, RoomSid};
 
 /// Everything a [`Session`](super::Session) knows at its beginning.
 #[derive(Debug, Clone)]
@@ -225,6 +225,8 @@ pub struct RoomDescription {
     pub departure_timeout_s: u32,
     /// Most participants, 0 any.
     pub max_participants: u32,
+    /// What receivers of pictures are told of the delay to play at.
+    pub playout_delay: Option<PlayoutDelay>,
 }
 
 /// Who joins, and what it may do.

@@ -101,7 +101,7 @@ impl Session {
         let sid = track::new_sid(kind, request.source(), &mut self.rng);
         let info = track::track_info(&sid, &request, &self.config.server.publish_codecs);
         self.signal(published_response(&request.cid, &info));
-        let announced = track::add_track(sid.clone(), kind, &info, &request);
+        let announced = track::add_track(sid.clone(), kind, &info, &request, self.config.room.playout_delay);
         let participant = self.config.sid.clone();
         self.command(Command::AddTrack { participant, track: Box::new(announced) });
         self.tracks.pending.push(OwnTrack { sid, cid: request.cid, info });

@@ -61,6 +61,7 @@ fn config(mode: ConnectionMode) -> SessionConfig {
             empty_timeout_s: 300,
             departure_timeout_s: 20,
             max_participants: 0,
+            playout_delay: None,
         },
         sid: me(),
         participant: ParticipantDescription {

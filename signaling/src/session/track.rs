@@ -4,7 +4,9 @@ use livekit_protocol as proto;
 use proto::{AudioTrackFeature, TrackSource, TrackType, VideoQuality};
 use rand::Rng;
 use rand::rngs::SmallRng;
-use sfu_protocol::{AddTrack, LayerQuality, MediaKind, PublishedTrack, SimulcastLayer, TrackSid};
+use sfu_protocol::{
+    AddTrack, LayerQuality, MediaKind, PlayoutDelay, PublishedTrack, SimulcastLayer, TrackSid,
+};
 
 use super::{PublishCodec, SessionLimits};
 
@@ -127,6 +129,7 @@ pub(super) fn add_track(
     kind: MediaKind,
     info: &proto::TrackInfo,
     request: &proto::AddTrackRequest,
+    playout_delay: Option<PlayoutDelay>,
 ) -> AddTrack {
     let mut cids = Vec::new();
     for cid in std::iter::once(&request.cid).chain(request.simulcast_codecs.iter().map(|codec| &codec.cid)) {
@@ -150,6 +153,7 @@ pub(super) fn add_track(
         disable_red: info.disable_red,
         encrypted: info.encryption() != proto::encryption::Type::None,
         screen_share: matches!(info.source(), TrackSource::ScreenShare | TrackSource::ScreenShareAudio),
+        playout_delay: playout_delay.filter(|_| kind == MediaKind::Video),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Opus lengths, and the primary encoding in RED.
+//! Opus lengths, and redundant payloads taken apart and put together.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,9 +8,18 @@ fuzz_target!(|data: &[u8]| {
     if let Some(samples) = opus::samples(data) {
         assert!(samples <= 5760, "no packet is longer than 120 ms");
     }
-    if let Ok((payload_type, primary)) = red::primary(data) {
-        assert!(payload_type.0 < 128 && primary.len() < data.len());
-        assert!(data.ends_with(primary));
+    if let Ok(redundant) = red::parse(data) {
+        assert!(redundant.payload_type.0 < 128 && redundant.primary.len() < data.len());
+        assert!(data.ends_with(redundant.primary));
+        assert!(redundant.repeated.iter().all(|block| block.payload_type.0 < 128 && block.age < 1 << 14));
+        let repeated: Vec<(u64, &[u8])> =
+            redundant.repeated.iter().map(|block| (u64::from(block.age), block.frame)).collect();
+        if let Some(built) = red::build(&repeated, redundant.primary) {
+            let mut built = built.to_vec();
+            red::set_payload_types(&mut built, redundant.payload_type);
+            let again = red::parse(&built).expect("what is built can be read");
+            assert_eq!(again.primary, redundant.primary);
+        }
     }
     for codec in [Codec::Opus, Codec::Red] {
         assert_eq!(facts(codec, data, None).is_ok(), !data.is_empty());

@@ -124,6 +124,7 @@ fn announced(round: usize, kind: MediaKind, chooser: u8) -> AddTrack {
         disable_red: false,
         encrypted: false,
         screen_share: false,
+        playout_delay: None,
     }
 }
 

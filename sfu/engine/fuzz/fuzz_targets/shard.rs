@@ -208,7 +208,8 @@ fn fabric(call: &mut Call, script: &mut Script<'_>) {
                 layers: vec![LayerInfo { width: 320, height: 180, active: true }; usize::from(layer.0) + 1],
                 arrangement: Arrangement::Encodings,
                 muted: choice & 8 == 8,
-                screen_share: false,
+                screen_share: choice & 16 == 16,
+                encrypted: choice & 32 == 32,
             };
             RoomMessage::Track { facts, origin: ShardId(1) }
         }

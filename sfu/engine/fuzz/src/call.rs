@@ -218,6 +218,7 @@ impl Call {
             disable_red: false,
             encrypted: false,
             screen_share: false,
+            playout_delay: None,
         };
         let participant = self.people[0].sid.clone();
         self.command(Command::AddTrack { participant, track: Box::new(track) });

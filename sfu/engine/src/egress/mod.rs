@@ -7,6 +7,7 @@ pub mod layer_select;
 pub mod pacer;
 mod padding;
 pub mod quality;
+pub mod redundancy;
 mod repairs;
 pub mod report;
 pub mod retransmit;
@@ -35,6 +36,7 @@ use bandwidth::Bandwidth;
 use carry_out::Allocated;
 use layer_select::{Select, Selection};
 use pacer::{Pacer, Queued};
+use redundancy::Depths;
 use repairs::Repairs;
 use retransmit::Retransmit;
 use track::{Beginning, Reporting, Subscription};
@@ -70,8 +72,10 @@ pub struct Egress {
 pub struct PacketSource<'a> {
     /// The publisher's sender reports, by layer.
     pub clocks: &'a [Option<SenderClock>],
-    /// Recent packets, by layer.
+    /// Recent packets, by layer; of sound, by depth of redundancy.
     pub memory: &'a [PacketMemory],
+    /// Of sound: the packet that is handed out, with what came before it.
+    pub depths: Option<&'a Depths<'a>>,
 }
 
 /// What became of a packet for one subscription.
@@ -226,9 +230,9 @@ impl Egress {
         let first = memory.recent_key_frame(now).filter(|_| subscription.may_begin_again(now));
         let Some(first) = first else { return false };
         subscription.rewrite.begin_again(first);
-        self.accept_one(slot, first, source.clocks, stats);
+        self.accept_one(slot, first, source, stats);
         for behind in memory.behind(first.sequence) {
-            self.accept_one(slot, behind, source.clocks, stats);
+            self.accept_one(slot, behind, source, stats);
         }
         true
     }
@@ -254,11 +258,11 @@ impl Egress {
         source: &PacketSource<'_>,
         stats: &mut Stats,
     ) -> Accepted {
-        let (mut accepted, select) = self.accept_one(slot, packet, source.clocks, stats);
+        let (mut accepted, select) = self.accept_one(slot, packet, source, stats);
         let memory = source.memory.get(usize::from(packet.layer.0));
         if let (Select::Switch, Some(memory)) = (select, memory) {
             for behind in memory.behind(packet.sequence) {
-                accepted.queued |= self.accept_one(slot, behind, source.clocks, stats).0.queued;
+                accepted.queued |= self.accept_one(slot, behind, source, stats).0.queued;
             }
         }
         accepted
@@ -268,7 +272,7 @@ impl Egress {
         &mut self,
         slot: usize,
         packet: &Arc<MediaPacket>,
-        clocks: &[Option<SenderClock>],
+        source: &PacketSource<'_>,
         stats: &mut Stats,
     ) -> (Accepted, Select) {
         let none = (Accepted::default(), Select::Skip);
@@ -276,7 +280,7 @@ impl Egress {
         let Selection { select, marker } = subscription.select.on_packet(packet);
         match select {
             Select::Forward => {}
-            Select::Switch => subscription.rewrite.switch(packet, clocks),
+            Select::Switch => subscription.rewrite.switch(packet, source.clocks),
             Select::Skip => {
                 subscription.rewrite.skip(packet);
                 let key_frame = subscription.ask_key_frame(packet.arrival);
@@ -292,6 +296,12 @@ impl Egress {
             return none;
         };
         rewritten.marker = marker;
+        let packet = match (&subscription.redundancy, source.depths) {
+            (Some(redundancy), Some(depths)) => {
+                depths.at(redundancy.depth(packet.facts.repeats)).unwrap_or(packet)
+            }
+            _ => packet,
+        };
         subscription.sent.insert(packet, &rewritten);
         subscription.budget.on_media(packet.payload.len());
         let audio = subscription.kind == MediaKind::Audio;
@@ -354,9 +364,7 @@ impl Egress {
                 stats.drop(Drop::RetransmitGone);
                 continue;
             };
-            // A receiver asks for a packet a few times only. One that was lost as retransmission too is sent
-            // three, then five times, so that at 10 % loss the last request is not what the frame hangs on.
-            let copies = if subscription.repair.is_some() { entry.resent.min(2) * 2 + 1 } else { 1 };
+            let copies = subscription.copies(entry.resent);
             let mut sent = false;
             for copy in 0..copies {
                 let bytes = packet.payload.len();
@@ -376,6 +384,9 @@ impl Egress {
             if sent {
                 subscription.sent.mark_resent(*wire, now);
             }
+            if let Some(redundancy) = subscription.redundancy.as_mut().filter(|_| entry.resent == 0) {
+                redundancy.on_asked(*wire);
+            }
         }
     }
 
@@ -390,6 +401,9 @@ impl Egress {
         let subscription = self.subscriptions.get_mut(slot)?;
         if subscription.ssrc == block.ssrc {
             subscription.reports.on_block(block);
+        }
+        if let Some(redundancy) = &mut subscription.redundancy {
+            redundancy.on_report(block.fraction_lost);
         }
         let rtt = subscription.reports.round_trip(block, now)?;
         // RFC 6298 smoothing: one late report does not change the pace of retransmission.
@@ -414,6 +428,9 @@ impl Egress {
         }
         self.next_report = Some(now + REPORT_INTERVAL);
         for (_, subscription) in &mut self.subscriptions {
+            if let Some(redundancy) = &mut subscription.redundancy {
+                redundancy.tick(subscription.reports.packets());
+            }
             let Some(track) = subscription.track else { continue };
             let Some(layer) = subscription.select.stream() else { continue };
             let (Some(source), Some(offset)) =

@@ -46,6 +46,11 @@ impl SenderReports {
         self.octets = self.octets.wrapping_add(payload as u32);
     }
 
+    /// Packets sent so far.
+    pub fn packets(&self) -> u32 {
+        self.packets
+    }
+
     /// Reads a little of it; see [`Subscription::touch`](super::track::Subscription::touch).
     pub(super) fn touch(&self) -> u64 {
         u64::from(self.packets ^ self.octets)

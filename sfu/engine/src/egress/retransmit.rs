@@ -292,6 +292,11 @@ impl RetransmitBudget {
         self.hard.add(bytes);
     }
 
+    /// Whether little of what may be sent again was needed lately.
+    pub fn is_plentiful(&self) -> bool {
+        self.usual.saved > BUDGET_BYTES * 100 / 2
+    }
+
     /// Takes the bytes of an answer to a request, if they are there.
     pub fn take(&mut self, bytes: usize) -> bool {
         let enough = self.hard.has(bytes);

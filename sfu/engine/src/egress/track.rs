@@ -6,6 +6,7 @@ use sfu_protocol::{Layer, MediaKind, ParticipantSid, TrackDemand, TrackSid};
 
 use super::allocate::{Decision, Standing};
 use super::layer_select::LayerSelect;
+use super::redundancy::Redundancy;
 use super::report::SenderReports;
 use super::retransmit::{AskedInVain, RetransmitBudget, SentLog};
 use super::rewrite::Rewrite;
@@ -54,6 +55,8 @@ pub struct Subscription {
     pub(super) asked: Option<(Layer, Instant)>,
     pub(super) clock_rate: u32,
     pub(super) began: Option<Beginning>,
+    /// Of sound, where the subscriber takes it.
+    pub(super) redundancy: Option<Box<Redundancy>>,
     /// What was decided of its layer before.
     pub standing: Standing,
     /// The last decision.
@@ -141,6 +144,7 @@ impl Subscription {
             demand: new.demand,
             ssrc: new.ssrc,
             repair: new.repair,
+            redundancy: Redundancy::of(&new.payload_types),
             payload_types: new.payload_types,
             reporting: new.reporting,
             select: LayerSelect::new(new.kind),
@@ -173,6 +177,7 @@ impl Subscription {
     /// The subscriber's payload types, as negotiated anew.
     pub fn set_payload_types(&mut self, payload_types: Vec<EgressPayload>) {
         if self.payload_types != payload_types {
+            self.redundancy = Redundancy::of(&payload_types);
             self.payload_types = payload_types;
             self.forget_sent();
         }
@@ -182,6 +187,18 @@ impl Subscription {
     /// retransmissions, one AES-GCM nonce would see two headers.
     pub(super) fn forget_sent(&mut self) {
         self.sent = SentLog::default();
+    }
+
+    /// How often to send a packet again that was sent again `resent` times before. While little is lost, twice: a
+    /// picture that waits for a second request comes too late to look smooth. A receiver asks a few times only, so what
+    /// was lost as retransmission too is sent three, then five times; sound is over by then.
+    pub(super) fn copies(&self, resent: u8) -> u8 {
+        let first = if self.budget.is_plentiful() { 2 } else { 1 };
+        match (resent, self.repair) {
+            (0, _) | (_, None) => first,
+            (1, Some(_)) => 3,
+            (_, Some(_)) => 5,
+        }
     }
 
     /// The layer whose key frame is waited for.

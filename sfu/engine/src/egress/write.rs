@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use sfu_protocol::MediaKind;
+use sfu_protocol::{Layer, MediaKind};
 
 use super::Egress;
 use super::pacer::Queued;
 use super::track::{Reporting, Subscription};
-use crate::rtp::codec::{vp8, vp9};
+use crate::rtp::codec::{Codec, red, vp8, vp9};
 use crate::rtp::extension::{ExtensionMap, OutgoingHeader, write_header};
 use crate::rtp::rtx;
 use crate::stats::{Drop, Stats};
@@ -234,6 +234,13 @@ impl Subscription {
                     ids.tl0_picture_index,
                 );
             }
+        }
+        // What is encrypted end to end stays as it is.
+        if packet.codec == Codec::Red
+            && packet.layer != Layer(0)
+            && let Some(opus) = self.payload(Codec::Opus)
+        {
+            red::set_payload_types(&mut whole[body..end], opus.payload_type);
         }
         if padding > 0 {
             whole[end..len].fill(0);

@@ -8,6 +8,7 @@ pub mod layers;
 pub mod level;
 pub mod nack;
 mod quality;
+mod redundancy;
 pub mod report;
 pub mod stream;
 pub mod voice;
@@ -21,7 +22,7 @@ use sfu_protocol::{Layer, MediaKind, TrackSid};
 use crate::handles::TrackHandle;
 use crate::limits::Limits;
 use crate::media_packet::{EndToEndExtensions, MediaPacket, TrackId};
-use crate::rtp::codec::{self, Codec, PayloadFacts, dependency_descriptor};
+use crate::rtp::codec::{self, Codec, PayloadFacts, dependency_descriptor, red};
 use crate::rtp::extension::{ExtensionMap, HeaderExtensions, read};
 use crate::rtp::packet::{RtpHeader, payload};
 use crate::rtp::rtcp::{self, ReportBlock};
@@ -68,6 +69,7 @@ pub struct IngressTrack {
     muted: bool,
     /// How loud it speaks; only of what may be somebody's voice.
     level: Option<Box<AudioLevel>>,
+    playout_delay: Option<[u8; 3]>,
     streams: Vec<Stream>,
 }
 
@@ -104,6 +106,8 @@ pub struct NewTrack {
     pub voice: bool,
     /// Nothing is forwarded.
     pub muted: bool,
+    /// What receivers are told of the delay to play at, whatever the publisher says.
+    pub playout_delay: Option<[u8; 3]>,
 }
 
 /// What a payload type stands for.
@@ -134,6 +138,8 @@ pub struct Published {
     pub packet: MediaPacket,
     /// Its encoding has come alive by it.
     pub came_alive: bool,
+    /// Packets of the same track that were lost before it, and that it repeats. They go first.
+    pub recovered: Vec<MediaPacket>,
 }
 
 /// An encoding that fell silent.
@@ -191,6 +197,7 @@ impl Ingress {
             encrypted: new.encrypted,
             muted: new.muted,
             level: new.voice.then(|| Box::new(AudioLevel::new(now))),
+            playout_delay: new.playout_delay,
             streams,
         });
     }
@@ -292,11 +299,12 @@ impl Ingress {
             .iter()
             .find(|binding| binding.payload_type == header.payload_type)
             .ok_or(Drop::UnknownPayloadType)?;
-        let (codec, repair) = (binding.codec, binding.repair);
+        let (mut codec, repair) = (binding.codec, binding.repair);
         let track = self.tracks.get_mut(source.track).ok_or(Drop::UnknownStream)?;
         let stream = track.streams.get_mut(source.stream).ok_or(Drop::UnknownStream)?;
         let mut body = payload(packet, header).map_err(|_| Drop::BadRtp)?;
         count_received(stats, track.kind, source.repair, packet.len());
+        let before = stream.newest();
         let (sequence, received) = if source.repair || repair {
             if body.is_empty() {
                 return Err(Drop::Padding);
@@ -313,7 +321,19 @@ impl Ingress {
         if !received.new {
             return Err(Drop::Replayed);
         }
+        let mut recovered = Vec::new();
+        let mut repeats = 0;
+        if codec == Codec::Red && !track.encrypted && !track.muted && !body.is_empty() {
+            let redundant = red::parse(body).map_err(|_| Drop::BadRtp)?;
+            let own = (sequence, received.timestamp);
+            recovered = redundancy::recover(now, stream, track.id, before, own, &redundant);
+            repeats = redundant.repeated.len() as u8;
+            let wraps = |binding: &&PayloadBinding| binding.payload_type == redundant.payload_type;
+            codec = self.payload_types.iter().find(wraps).ok_or(Drop::UnknownPayloadType)?.codec;
+            body = redundant.primary;
+        }
         let mut facts = facts_of(codec, body, extensions, track.encrypted);
+        facts.repeats = repeats;
         if !body.is_empty() {
             stream.frames.read(codec, &mut facts, extensions.dependency_descriptor, track.encrypted);
         }
@@ -334,6 +354,7 @@ impl Ingress {
         Ok(Published {
             handle: track.handle,
             came_alive: received.came_alive,
+            recovered,
             packet: MediaPacket {
                 track: track.id,
                 layer: stream.layer,
@@ -342,7 +363,7 @@ impl Ingress {
                 timestamp: received.timestamp,
                 marker: header.marker,
                 facts,
-                extensions: end_to_end(extensions),
+                extensions: end_to_end(extensions, track.playout_delay),
                 arrival: now,
                 payload: Bytes::copy_from_slice(body),
             },
@@ -499,12 +520,12 @@ fn facts_of(codec: Codec, body: &[u8], extensions: &HeaderExtensions<'_>, encryp
     })
 }
 
-fn end_to_end(extensions: &HeaderExtensions<'_>) -> EndToEndExtensions {
+fn end_to_end(extensions: &HeaderExtensions<'_>, playout_delay: Option<[u8; 3]>) -> EndToEndExtensions {
     EndToEndExtensions {
         audio_level: extensions.audio_level,
         video_orientation: extensions.video_orientation,
         absolute_capture_time: extensions.absolute_capture_time.map(Bytes::copy_from_slice),
-        playout_delay: extensions.playout_delay,
+        playout_delay: playout_delay.or(extensions.playout_delay),
         dependency_descriptor: extensions.dependency_descriptor.map(Bytes::copy_from_slice),
     }
 }

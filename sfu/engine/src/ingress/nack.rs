@@ -18,17 +18,31 @@ pub struct Patience {
     pub tries: u8,
     /// Most packets missing at once; when there would be more, all are given up.
     pub missing: usize,
+    /// Requests for one packet in the time of a round trip.
+    pub per_round_trip: u32,
     /// Whether decoding stops at a packet given up until the next key frame.
     pub needs_key_frame: bool,
 }
 
 impl Patience {
     /// Worth up to a second of waiting, since the alternative is a key frame.
-    pub const VIDEO: Self =
-        Self { give_up: Duration::from_secs(1), tries: 10, missing: 256, needs_key_frame: true };
-    /// What a receiver's jitter buffer may still use; afterwards concealment is the better answer.
-    pub const AUDIO: Self =
-        Self { give_up: Duration::from_millis(300), tries: 3, missing: 32, needs_key_frame: false };
+    pub const VIDEO: Self = Self {
+        give_up: Duration::from_secs(1),
+        tries: 10,
+        missing: 256,
+        per_round_trip: 1,
+        needs_key_frame: true,
+    };
+    /// What a receiver's jitter buffer may still use; afterwards concealment is the better answer. There is time for
+    /// two answers or three, so a request that is lost must not cost a whole round trip; publishers leave a second one
+    /// within a round trip unanswered.
+    pub const AUDIO: Self = Self {
+        give_up: Duration::from_millis(400),
+        tries: 16,
+        missing: 32,
+        per_round_trip: 4,
+        needs_key_frame: false,
+    };
 }
 
 /// What an arriving packet is to its stream.
@@ -204,7 +218,8 @@ impl MissingPackets {
     fn ask(&mut self, now: Instant, out: &mut Vec<u16>) {
         let round_trip = self.round_trip.or_default();
         // An eighth on top, so that an answer just under way is not asked for again.
-        let interval = (round_trip + round_trip / 8).max(ASK_INTERVAL_MIN);
+        let interval = (round_trip + round_trip / 8) / self.patience.per_round_trip.max(1);
+        let interval = interval.max(ASK_INTERVAL_MIN);
         let Self { patience, missing, gave_up, .. } = self;
         let mut next: Option<Instant> = None;
         missing.retain_mut(|missing| {

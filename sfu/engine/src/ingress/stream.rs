@@ -130,6 +130,11 @@ impl Stream {
         self.highest.map(|highest| highest.extend(wire))
     }
 
+    /// The newest packet so far, with its timestamp.
+    pub fn newest(&self) -> Option<(ExtendedSequence, ExtendedTimestamp)> {
+        self.highest.zip(self.timestamp)
+    }
+
     /// A key frame arrived whole or in part: whoever asked is served.
     pub fn on_key_frame(&mut self) {
         self.keyframes.on_key_frame();

@@ -21,6 +21,9 @@ use rate::{EncodingRate, Sublayer};
 use roster::Roster;
 use speaker::{Loudest, SpeakerConfig, Speakers};
 
+/// Memories of a track of sound: of its packets as published, and of those that repeat earlier ones in three ways.
+const SOUND_MEMORIES: usize = 4;
+
 /// A replica of one room.
 #[derive(Debug)]
 pub struct Room {
@@ -93,6 +96,8 @@ pub struct TrackFacts {
     pub muted: bool,
     /// It shows a screen, or is the sound of one.
     pub screen_share: bool,
+    /// Its payload is encrypted end to end, and forwarded as it is.
+    pub encrypted: bool,
 }
 
 /// Where a track's packets enter this shard.
@@ -171,7 +176,9 @@ impl Room {
         }
         let streams = facts.streams();
         let rates = vec![EncodingRate::default(); streams];
-        let memory = (0..streams).map(|_| PacketMemory::new(facts.kind)).collect();
+        // Sound has one stream, and a memory for each depth of redundancy.
+        let memories = if facts.kind == MediaKind::Audio { streams.max(SOUND_MEMORIES) } else { streams };
+        let memory = (0..memories).map(|_| PacketMemory::new(facts.kind)).collect();
         let sid = facts.sid.clone();
         let place = self.tracks.insert(Track {
             facts,

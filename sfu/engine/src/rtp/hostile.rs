@@ -9,15 +9,18 @@ use super::codec::{Codec, facts, opus, red, vp8};
 use super::extension::{Extension, ExtensionMap, read};
 use super::packet::{self, RtpHeader};
 use super::{rtcp, rtx};
+use crate::units::PayloadType;
 
 fn feed_all(bytes: &[u8], maps: &[ExtensionMap]) {
     feed_packet(bytes, maps);
     let _ = packet::is_rtcp(bytes);
     let _ = rtx::original_sequence(bytes);
     let _ = opus::samples(bytes);
-    if let Ok((_, primary)) = red::primary(bytes) {
-        assert!(primary.len() < bytes.len());
+    if let Ok(redundant) = red::parse(bytes) {
+        let repeated: usize = redundant.repeated.iter().map(|block| block.frame.len()).sum();
+        assert!(redundant.primary.len() + repeated < bytes.len());
     }
+    red::set_payload_types(&mut bytes.to_vec(), PayloadType(111));
     if let Ok(parts) = rtcp::parse(bytes) {
         assert!(parts.len() <= bytes.len() / 4 + 1 && parts.len() <= rtcp::MOST_PARTS + 1);
         for part in &parts {

@@ -173,7 +173,8 @@ fn describe(
         mime_type: codecs::mime_type(main.codec).to_owned(),
         ssrcs: if rids.is_empty() { sources(section, announced) } else { Vec::new() },
         rids,
-        nack: first.nack(),
+        // Of sound with redundancy around it, what is asked for again is agreed with the codec inside.
+        nack: main.nack(),
         transport_cc: feedback && codecs.iter().any(NegotiatedCodec::transport_cc),
         red: codecs.iter().any(|codec| codec.codec == crate::rtp::codec::Codec::Red),
         extensions,

@@ -5,12 +5,13 @@ use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use sfu_protocol::Layer;
+use sfu_protocol::{Layer, MediaKind};
 use slab::Slab;
 use smallvec::SmallVec;
 
 use super::Shard;
 use crate::egress::PacketSource;
+use crate::egress::redundancy::Depths;
 use crate::handles::{PeerIndex, TrackHandle};
 use crate::media_packet::MediaPacket;
 use crate::peer::Peer;
@@ -70,12 +71,14 @@ impl Shard {
         // An encoding begins with a key frame, and what is remembered behind it then follows: that memory has to
         // hold everything that came before.
         let begins = packet.facts.starts_key_frame();
-        if begins || self.batch.track != Some(handle) || self.batch.packets.len() >= BATCH {
+        // What sound repeats has to be there as well.
+        let alone = begins || packet.codec.kind() == MediaKind::Audio;
+        if alone || self.batch.track != Some(handle) || self.batch.packets.len() >= BATCH {
             self.deliver_batch();
         }
         self.batch.track = Some(handle);
         self.batch.packets.push(packet);
-        if begins {
+        if alone {
             self.deliver_batch();
         }
     }
@@ -97,7 +100,11 @@ impl Shard {
         let (peers, stats, touched) = (&mut self.peers, &mut self.stats, &mut self.touched);
         let mut needed: SmallVec<[Layer; 4]> = SmallVec::new();
         let mut panicked: SmallVec<[PeerIndex; 1]> = SmallVec::new();
-        let source = PacketSource { clocks: &track.reports, memory: &track.memory };
+        let depths = match packets {
+            [packet] if !track.facts.encrypted => Depths::of(packet, &track.memory),
+            _ => None,
+        };
+        let source = PacketSource { clocks: &track.reports, memory: &track.memory, depths: depths.as_ref() };
         let mut next = 0;
         // One subscriber's panic must not cost the others these packets: resume behind it.
         while next < track.subscribers.len() {
@@ -127,6 +134,12 @@ impl Shard {
                 && let Some(subscriber) = track.subscribers.get(next.wrapping_sub(1))
             {
                 panicked.push(subscriber.peer);
+            }
+        }
+        let repeating: SmallVec<[_; 2]> = depths.into_iter().flat_map(Depths::into_made).collect();
+        for (place, packet) in repeating {
+            if let Some(memory) = track.memory.get_mut(place) {
+                memory.insert(packet);
             }
         }
         for packet in packets {

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use sfu_protocol::{
-    AddTrack, ConnectionMode, Event, MediaKind, NegotiationError, PublishedTrack, Target, TrackSid,
+    AddTrack, ConnectionMode, Event, MediaKind, NegotiationError, PlayoutDelay, PublishedTrack, Target,
+    TrackSid,
 };
 
 use super::{RoomMessage, Shard};
@@ -219,6 +220,7 @@ impl Shard {
             arrangement: arrangement_of(&announced, section),
             muted: announced.muted,
             screen_share: announced.screen_share,
+            encrypted: announced.encrypted,
         };
         let Some(replica) = self.rooms.get_mut(room.0) else { return };
         let handle = TrackHandle { room, track: replica.add_track(facts.clone(), Origin::Here(index)) };
@@ -326,7 +328,16 @@ fn new_track(
         encrypted: announced.encrypted,
         voice: facts.kind == MediaKind::Audio && !facts.screen_share,
         muted: announced.muted,
+        playout_delay: announced.playout_delay.filter(|_| facts.kind == MediaKind::Video).map(playout_delay),
     }
+}
+
+/// As the header extension has it: two times 12 bits, in units of 10 ms.
+fn playout_delay(delay: PlayoutDelay) -> [u8; 3] {
+    let units = |ms: u32| (ms / 10).min(0xfff);
+    let (min, max) = (units(delay.min_ms), units(delay.max_ms.max(delay.min_ms)));
+    let [_, a, b, c] = (min << 12 | max).to_be_bytes();
+    [a, b, c]
 }
 
 fn bindings_of(section: &PublishedSection) -> Vec<PayloadBinding> {

@@ -113,6 +113,9 @@ impl Shard {
             self.deliver_batch();
             self.set_layer_active(now, published.handle, published.packet.layer, true);
         }
+        for packet in published.recovered {
+            self.forward(published.handle, packet);
+        }
         self.forward(published.handle, published.packet);
     }
 
@@ -222,7 +225,7 @@ impl Shard {
         let Some(handle) = peer.egress.get(slot).and_then(|subscription| subscription.track) else { return };
         let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
         let Some(track) = track else { return };
-        let source = PacketSource { clocks: &track.reports, memory: &track.memory };
+        let source = PacketSource { clocks: &track.reports, memory: &track.memory, depths: None };
         if let Some(layer) = peer.egress.on_picture_loss(slot, &source, now, &mut self.stats) {
             self.ask_key_frame(now, handle, layer);
         }

@@ -190,7 +190,7 @@ impl Shard {
         let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
         let (Some(track), Some(peer)) = (track, self.peers.get_mut(subscriber.peer.0)) else { return };
         if track.facts.kind == MediaKind::Video {
-            let source = PacketSource { clocks: &track.reports, memory: &track.memory };
+            let source = PacketSource { clocks: &track.reports, memory: &track.memory, depths: None };
             peer.egress.begin(subscriber.slot, &source, now, &mut self.stats);
         }
         let needed = peer.egress.ask_key_frame(subscriber.slot, now);

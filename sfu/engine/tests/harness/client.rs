@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::raw::{self, RawPublisher, ReceivedPacket};
+use super::packets::{self, RawPublisher, ReceivedPacket};
 use super::scalable::Mode;
 use sfu_protocol::{ParticipantSid, TrackSid};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
@@ -136,7 +136,7 @@ impl Client {
 
     /// One that works with packets.
     pub fn raw(name: &str, address: SocketAddr, shard: usize, now: Instant) -> Self {
-        Self::of(raw::stack(now), name, address, shard, now)
+        Self::of(packets::stack(now), name, address, shard, now)
     }
 
     fn of(mut rtc: Rtc, name: &str, address: SocketAddr, shard: usize, now: Instant) -> Self {
@@ -418,7 +418,7 @@ impl Client {
                 let mut api = self.rtc.direct_api();
                 let stream = api.stream_rx(&packet.header.ssrc).map(|stream| stream.mid());
                 if let Some(mid) = stream {
-                    self.packets.push(raw::received(&packet, mid, self.last_input));
+                    self.packets.push(packets::received(&packet, mid, self.last_input));
                 }
             }
             Event::MediaData(data) => {

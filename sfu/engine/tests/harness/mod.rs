@@ -5,7 +5,9 @@
 
 pub mod client;
 pub mod network;
+pub mod packets;
 pub mod raw;
+pub mod report;
 pub mod scalable;
 
 use std::cmp::Reverse;
@@ -230,6 +232,7 @@ impl World {
             disable_red: true,
             encrypted: false,
             screen_share: self.screen_share,
+            playout_delay: None,
         };
         self.command(
             shard,
@@ -277,6 +280,7 @@ impl World {
             disable_red: true,
             encrypted,
             screen_share: false,
+            playout_delay: None,
         };
         let announce = Command::AddTrack { participant: participant.clone(), track: Box::new(announced) };
         self.command(shard, announce);

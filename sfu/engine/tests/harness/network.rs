@@ -13,6 +13,10 @@ pub struct Path {
     pub delay: Duration,
     /// Share of datagrams lost, 0 to 1.
     pub loss: f64,
+    /// How many datagrams are lost in a row, in the mean; 0: each is lost or not by itself.
+    pub burst: f64,
+    /// A row of losses is going on.
+    pub losing: bool,
     /// Share of datagrams that arrive twice, 0 to 1.
     pub duplicate: f64,
     /// Share of datagrams held back, 0 to 1.
@@ -41,7 +45,7 @@ impl Path {
 
     /// After how long the copies of one datagram arrive: none if it is lost, two if it is duplicated.
     pub fn carry(&mut self, rng: &mut SmallRng, now: Instant, bytes: usize) -> Vec<Duration> {
-        if rng.random_bool(self.loss) {
+        if self.loses(rng) {
             return Vec::new();
         }
         let Some(waited) = self.wait(now, bytes) else { return Vec::new() };
@@ -51,6 +55,17 @@ impl Path {
             return vec![arrival, arrival + Duration::from_micros(50)];
         }
         vec![arrival]
+    }
+
+    /// Two states, in one of which everything is lost (Gilbert): how long that lasts is drawn anew with each datagram.
+    fn loses(&mut self, rng: &mut SmallRng) -> bool {
+        if self.burst <= 1.0 || self.loss >= 1.0 {
+            return rng.random_bool(self.loss);
+        }
+        let leave = 1.0 / self.burst;
+        let enter = (leave * self.loss / (1.0 - self.loss)).min(1.0);
+        self.losing = rng.random_bool(if self.losing { 1.0 - leave } else { enter });
+        self.losing
     }
 
     /// Until a datagram has gone through, `None` if the queue is full.

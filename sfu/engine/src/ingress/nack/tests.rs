@@ -52,8 +52,8 @@ fn audio_gives_up_sooner_and_without_a_key_frame() {
         last = missing.poll(due, None, &mut requests);
         ended = due;
     }
-    assert_eq!((requests.len(), last), (3, Repair::GaveUp));
-    assert!(ended - start <= ms(300));
+    assert_eq!((requests.len(), last), (15, Repair::GaveUp));
+    assert!(ended - start <= ms(400));
 }
 
 #[test]

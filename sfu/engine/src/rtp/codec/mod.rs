@@ -93,6 +93,8 @@ pub struct PayloadFacts {
     pub temporal: u8,
     /// Spatial layer within one SVC stream, 0 is the base.
     pub spatial: u8,
+    /// Of sound: how many frames before its own the packet repeated as its publisher sent it (RFC 2198).
+    pub repeats: u8,
     /// VP8 picture facts.
     pub vp8: Option<Vp8Picture>,
     /// VP9 picture facts.

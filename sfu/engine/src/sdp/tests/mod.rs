@@ -126,6 +126,7 @@ fn announced(track: &str, cid: &str, kind: MediaKind) -> AddTrack {
         disable_red: false,
         encrypted: false,
         screen_share: false,
+        playout_delay: None,
     }
 }
 

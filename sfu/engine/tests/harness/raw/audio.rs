@@ -1,0 +1,228 @@
+//! Frames of sound that tell what they are, and a receiver of them as browsers have it: it takes redundancy, asks for
+//! what is missing when a packet comes, and again after one and a half round trips.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use sfu_engine::rtp::extension::HeaderExtensions;
+use sfu_engine::rtp::packet::RtpHeader;
+use sfu_engine::rtp::rtcp::{self, ReportBlock};
+use sfu_engine::units::{ExtendedSequence, Ssrc};
+use sfu_protocol::TrackSid;
+
+use super::person::{OPUS, RED};
+
+/// Time between two requests for one packet, at a round trip of 80 ms.
+const ASK_AGAIN: Duration = Duration::from_millis(125);
+
+/// After that a packet is of no use.
+const GIVE_UP: Duration = Duration::from_millis(600);
+
+/// Browsers report sound this often.
+const REPORTS: Duration = Duration::from_secs(5);
+
+/// A frame of 20 ms by its first byte, with its number and when it was captured.
+pub fn make(number: u32, capture_us: u64, bytes: usize) -> Vec<u8> {
+    let mut frame = vec![0xf8];
+    frame.extend(number.to_be_bytes());
+    frame.extend(capture_us.to_be_bytes());
+    while frame.len() < bytes {
+        frame.push((frame.len() as u32).wrapping_mul(37).wrapping_add(number) as u8);
+    }
+    frame
+}
+
+/// A payload with what was sent before in it (RFC 2198), and its payload type.
+pub fn with_redundancy(before: &[(u32, Vec<u8>)], timestamp: u32, frame: &[u8]) -> (u8, Vec<u8>) {
+    if before.is_empty() {
+        return (OPUS, frame.to_vec());
+    }
+    let mut body = Vec::new();
+    for (at, frame) in before {
+        let word = timestamp.wrapping_sub(*at) << 10 | frame.len() as u32;
+        body.push(0x80 | OPUS);
+        body.extend_from_slice(&word.to_be_bytes()[1..]);
+    }
+    body.push(OPUS);
+    for (_, frame) in before {
+        body.extend_from_slice(frame);
+    }
+    body.extend_from_slice(frame);
+    (RED, body)
+}
+
+/// One track of sound as it arrives.
+pub struct SoundReceiver {
+    pub track: TrackSid,
+    pub ssrc: Ssrc,
+    /// The last sender report: its clock, its timestamp, and when it arrived.
+    pub reported: Option<(u64, u32, Instant)>,
+    /// When each frame first arrived, by number, with its RTP timestamp and when it was captured.
+    pub frames: BTreeMap<u32, Heard>,
+    /// Packets by how many frames they repeat.
+    pub by_redundancy: [u64; 4],
+    /// Frames of which a byte was wrong.
+    pub broken: u64,
+    pub packets: u64,
+    /// The last values of header extensions.
+    pub capture_time: Option<Vec<u8>>,
+    /// It asks for every packet of the last second, whenever it can.
+    pub storm: bool,
+    nack: bool,
+    highest: Option<ExtendedSequence>,
+    missing: BTreeMap<u64, (Instant, Option<Instant>)>,
+    seen: BTreeMap<u64, ()>,
+    expected_before: u64,
+    received: u64,
+    received_before: u64,
+    first: u64,
+    next_report: Option<Instant>,
+}
+
+/// A frame that has arrived.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard {
+    pub at: Instant,
+    pub timestamp: u32,
+    pub capture_us: u64,
+}
+
+impl SoundReceiver {
+    pub fn new(track: TrackSid, ssrc: Ssrc, nack: bool) -> Self {
+        Self {
+            track,
+            ssrc,
+            reported: None,
+            frames: BTreeMap::new(),
+            by_redundancy: [0; 4],
+            broken: 0,
+            packets: 0,
+            capture_time: None,
+            storm: false,
+            nack,
+            highest: None,
+            missing: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            expected_before: 0,
+            received: 0,
+            received_before: 0,
+            first: 0,
+            next_report: None,
+        }
+    }
+
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        header: &RtpHeader,
+        extensions: &HeaderExtensions<'_>,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        self.packets += 1;
+        if extensions.absolute_capture_time.is_some() {
+            self.capture_time = extensions.absolute_capture_time.map(<[u8]>::to_vec);
+        }
+        self.next_report.get_or_insert(now + REPORTS);
+        let sequence = self
+            .highest
+            .map_or(ExtendedSequence::first(header.sequence), |known| known.extend(header.sequence));
+        if let Some(highest) = self.highest {
+            for number in highest.0 + 1..sequence.0 {
+                self.missing.insert(number, (now, None));
+            }
+        } else {
+            self.first = sequence.0;
+        }
+        self.highest = Some(self.highest.map_or(sequence, |highest| highest.max(sequence)));
+        self.missing.remove(&sequence.0);
+        self.received += u64::from(self.seen.insert(sequence.0, ()).is_none());
+        self.take(now, header, body);
+        if self.nack {
+            self.ask(now, out);
+        }
+    }
+
+    fn take(&mut self, now: Instant, header: &RtpHeader, body: &[u8]) {
+        if header.payload_type.0 == OPUS {
+            self.by_redundancy[0] += 1;
+            self.hear(now, header.timestamp, body);
+            return;
+        }
+        assert_eq!(header.payload_type.0, RED, "what was agreed");
+        let (mut at, mut blocks) = (0, Vec::new());
+        while body[at] & 0x80 != 0 {
+            assert_eq!(body[at] & 0x7f, OPUS, "its own number of the codec");
+            let word = u32::from_be_bytes([0, body[at + 1], body[at + 2], body[at + 3]]);
+            blocks.push((header.timestamp.wrapping_sub(word >> 10), (word & 0x3ff) as usize));
+            at += 4;
+        }
+        assert_eq!(body[at], OPUS, "its own number of the codec");
+        at += 1;
+        self.by_redundancy[blocks.len().min(3)] += 1;
+        for (timestamp, len) in blocks {
+            self.hear(now, timestamp, &body[at..at + len]);
+            at += len;
+        }
+        self.hear(now, header.timestamp, &body[at..]);
+    }
+
+    fn hear(&mut self, now: Instant, timestamp: u32, frame: &[u8]) {
+        let number = u32::from_be_bytes([frame[1], frame[2], frame[3], frame[4]]);
+        let mut capture = [0; 8];
+        capture.copy_from_slice(&frame[5..13]);
+        let capture_us = u64::from_be_bytes(capture);
+        if frame != make(number, capture_us, frame.len()) {
+            self.broken += 1;
+            return;
+        }
+        let heard = self.frames.entry(number).or_insert(Heard { at: now, timestamp, capture_us });
+        if heard.timestamp != timestamp {
+            self.broken += 1;
+        }
+    }
+
+    fn ask(&mut self, now: Instant, out: &mut Vec<u8>) {
+        self.missing.retain(|_, (noticed, _)| now - *noticed < GIVE_UP);
+        let mut lost = Vec::new();
+        for (number, (_, asked)) in &mut self.missing {
+            if asked.is_none_or(|asked| now - asked >= ASK_AGAIN) {
+                *asked = Some(now);
+                lost.push(*number as u16);
+            }
+        }
+        rtcp::write_nack(out, Ssrc(1), self.ssrc, &lost);
+    }
+
+    pub fn advance(&mut self, now: Instant, out: &mut Vec<u8>) {
+        if self.storm
+            && let Some(highest) = self.highest
+        {
+            let all: Vec<u16> = (highest.0 - 50..=highest.0).map(|number| number as u16).collect();
+            rtcp::write_nack(out, Ssrc(1), self.ssrc, &all);
+        }
+        let (Some(highest), Some(due)) = (self.highest, self.next_report) else { return };
+        if due > now {
+            return;
+        }
+        self.next_report = Some(now + REPORTS);
+        let expected = highest.0 - self.first + 1;
+        let lately = expected - self.expected_before;
+        let got = self.received - self.received_before;
+        (self.expected_before, self.received_before) = (expected, self.received);
+        let lost = lately.saturating_sub(got);
+        let (last_sr, delay) = self.reported.map_or((0, 0), |(ntp, _, at)| {
+            ((ntp >> 16) as u32, ((now - at).as_micros() * 65_536 / 1_000_000) as u32)
+        });
+        let block = ReportBlock {
+            ssrc: self.ssrc,
+            fraction_lost: (lost * 256 / lately.max(1)).min(255) as u8,
+            lost: 0,
+            highest_sequence: highest.0 as u32,
+            jitter: 0,
+            last_sr,
+            delay_since_last_sr: delay,
+        };
+        rtcp::write_receiver_report(out, Ssrc(1), &[block]);
+    }
+}

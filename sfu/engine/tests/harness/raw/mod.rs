@@ -1,0 +1,264 @@
+//! People whose packets a test makes and reads itself, behind the crypto: what no finished client does, such as to
+//! ask for sound again, or to say what it likes, is done here.
+
+pub mod audio;
+pub mod person;
+pub mod stun;
+pub mod video;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use sfu_engine::limits::Limits;
+use sfu_engine::shard::{FabricMessage, Input, Output, Shard, ShardConfig, ShardId, TRANSMIT_BUFFER};
+use sfu_engine::transport::dtls::Certificate;
+use sfu_protocol::{AddTrack, Command, Event, MediaKind, ParticipantSid, TrackDemand, TrackSid};
+
+use super::network::Path;
+use super::{ROOM, server_address};
+use person::{Person, Setup};
+
+/// People do what is due this often.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Shards and people in one room.
+pub struct RawWorld {
+    /// The time.
+    pub now: Instant,
+    /// When it began.
+    pub start: Instant,
+    /// The shards of one process.
+    pub shards: Vec<Shard>,
+    /// Everyone.
+    pub people: Vec<Person>,
+    /// Each one's link: towards the server, from the server.
+    pub links: Vec<(Path, Path)>,
+    /// What sessions were told.
+    pub events: Vec<Event>,
+    certificates: [Arc<Certificate>; 2],
+    queue: BinaryHeap<Reverse<(Instant, u64)>>,
+    flying: BTreeMap<u64, Flying>,
+    order: u64,
+    rng: SmallRng,
+    timeouts: Vec<Instant>,
+    tick: Instant,
+    buffer: Vec<u8>,
+}
+
+/// A datagram on its way.
+struct Flying {
+    person: usize,
+    up: bool,
+    data: Vec<u8>,
+}
+
+impl RawWorld {
+    /// A process with that many shards and nobody in it.
+    pub fn new(seed: u64, shards: u16) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "virtual time starts from some moment")]
+        let start = Instant::now();
+        let certificates = [(); 2].map(|()| Arc::new(Certificate::generate().expect("a certificate")));
+        let make = |id: u16| {
+            let config = ShardConfig {
+                id: ShardId(id),
+                shards,
+                candidates: vec![server_address(usize::from(id))],
+                rng_seed: seed ^ (u64::from(id) << 32),
+                clock: (start, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+                limits: Limits::default(),
+            };
+            Shard::new(config, Arc::clone(&certificates[0]))
+        };
+        Self {
+            now: start,
+            start,
+            shards: (0..shards).map(make).collect(),
+            people: Vec::new(),
+            links: Vec::new(),
+            events: Vec::new(),
+            certificates,
+            queue: BinaryHeap::new(),
+            flying: BTreeMap::new(),
+            order: 0,
+            rng: SmallRng::seed_from_u64(seed),
+            timeouts: vec![start; usize::from(shards)],
+            tick: start,
+            buffer: vec![0; TRANSMIT_BUFFER],
+        }
+    }
+
+    /// Somebody enters, announces what it publishes, and offers.
+    pub fn join(&mut self, setup: Setup, link: Path) -> usize {
+        let index = self.people.len();
+        let certificates = [Arc::clone(&self.certificates[0]), Arc::clone(&self.certificates[1])];
+        let person = Person::new(index, setup, certificates, self.now);
+        let shard = person.shard;
+        let commands = person.entrance(ROOM);
+        self.people.push(person);
+        self.links.push((link, link));
+        for command in commands {
+            self.command(shard, command);
+        }
+        self.offer(index);
+        index
+    }
+
+    /// Somebody offers what it always offers.
+    pub fn offer(&mut self, who: usize) {
+        let person = &self.people[who];
+        let command = Command::Offer { participant: person.sid.clone(), id: 0, sdp: person.offer.clone() };
+        self.command(person.shard, command);
+    }
+
+    /// Somebody wants a track.
+    pub fn subscribe(&mut self, who: usize, publisher: usize, track: &str, kind: MediaKind) {
+        let participant = self.people[who].sid.clone();
+        let publisher = self.people[publisher].sid.clone();
+        let command = Command::Subscribe {
+            participant,
+            track: TrackSid::new(track),
+            publisher,
+            kind,
+            demand: TrackDemand::default(),
+        };
+        self.command(self.people[who].shard, command);
+        self.offer(who);
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let queued = self.queue.peek().map(|Reverse((at, _))| *at);
+            let next = self.timeouts.iter().copied().chain(queued).chain([self.tick]).min();
+            let next = next.unwrap_or(end);
+            if next > end {
+                self.now = end;
+                return;
+            }
+            self.now = self.now.max(next);
+            self.step();
+        }
+    }
+
+    /// Hands a command to a shard at once.
+    pub fn command(&mut self, shard: usize, command: Command) {
+        self.shards[shard].handle_input(self.now, Input::Command(command));
+        self.drain(shard);
+    }
+
+    /// Sends what a person has to send.
+    pub fn flush(&mut self, who: usize) {
+        for data in std::mem::take(&mut self.people[who].outbox) {
+            let delays = self.links[who].0.carry(&mut self.rng, self.now, data.len());
+            for delay in delays {
+                self.fly(delay, Flying { person: who, up: true, data: data.clone() });
+            }
+        }
+    }
+
+    fn fly(&mut self, delay: Duration, flying: Flying) {
+        self.order += 1;
+        self.queue.push(Reverse((self.now + delay, self.order)));
+        self.flying.insert(self.order, flying);
+    }
+
+    fn step(&mut self) {
+        while let Some(Reverse((_, order))) = self.queue.peek().filter(|Reverse((at, _))| *at <= self.now) {
+            let order = *order;
+            self.queue.pop();
+            let Some(Flying { person, up, mut data }) = self.flying.remove(&order) else { continue };
+            if up {
+                let (source, shard) = (self.people[person].address, self.people[person].shard);
+                let input = Input::Datagram { source, local: None, data: &mut data };
+                self.shards[shard].handle_input(self.now, input);
+                self.drain(shard);
+            } else {
+                self.people[person].receive(self.now, &mut data);
+                self.flush(person);
+            }
+        }
+        for shard in 0..self.shards.len() {
+            if self.timeouts[shard] <= self.now {
+                self.shards[shard].handle_input(self.now, Input::Timeout);
+                self.drain(shard);
+            }
+        }
+        if self.tick <= self.now {
+            self.tick = self.now + TICK;
+            for who in 0..self.people.len() {
+                self.people[who].advance(self.now);
+                self.flush(who);
+            }
+        }
+    }
+
+    /// Takes everything that a shard wants done, and does it.
+    fn drain(&mut self, shard: usize) {
+        let mut fabric: Vec<(usize, FabricMessage)> = Vec::new();
+        let mut events = Vec::new();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        loop {
+            match self.shards[shard].poll_output(self.now, &mut buffer) {
+                Output::Transmit(transmit) => {
+                    let segment = transmit.segment_size.unwrap_or(transmit.size).max(1);
+                    let to = self.people.iter().position(|person| person.address == transmit.destination);
+                    let Some(person) = to else { continue };
+                    for datagram in buffer[..transmit.size].chunks(segment) {
+                        let delays = self.links[person].1.carry(&mut self.rng, self.now, datagram.len());
+                        for delay in delays {
+                            self.fly(delay, Flying { person, up: false, data: datagram.to_vec() });
+                        }
+                    }
+                }
+                Output::Event(event) => events.push(event),
+                Output::Fabric { to, message } => fabric.push((usize::from(to.0), message)),
+                Output::Timeout(at) => {
+                    self.timeouts[shard] = at;
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+        for (to, message) in fabric {
+            self.shards[to].handle_input(self.now, Input::Fabric(message));
+            self.drain(to);
+        }
+        for event in events {
+            if let Event::Answer { participant, sdp, mid_to_track, .. } = &event
+                && let Some(who) = self.person_of(participant)
+            {
+                self.people[who].answer(self.now, sdp, mid_to_track);
+                self.flush(who);
+            }
+            self.events.push(event);
+        }
+    }
+
+    fn person_of(&self, participant: &ParticipantSid) -> Option<usize> {
+        self.people.iter().position(|person| person.sid == *participant)
+    }
+}
+
+/// A track as it is announced.
+pub fn announced(track: &str, kind: MediaKind, codec: &str) -> AddTrack {
+    AddTrack {
+        track: TrackSid::new(track),
+        cids: vec![format!("cid-{track}")],
+        kind,
+        codecs: vec![codec.to_owned()],
+        layers: Vec::new(),
+        muted: false,
+        stereo: false,
+        disable_dtx: false,
+        disable_red: false,
+        encrypted: false,
+        screen_share: false,
+        playout_delay: None,
+    }
+}
