@@ -73,6 +73,21 @@ for (const codec of ['vp9', 'av1']) {
   });
 }
 
+for (const codec of ['vp8', 'vp9', 'av1']) {
+  test(`${codec}: a lower requested frame rate leaves out frames and stops nothing`, options, async () => {
+    await call({ codec, maxBitrate: codec === 'vp8' ? undefined : 1_500_000 });
+    await assertArrives(codec);
+    // In three temporal layers every other frame is of the uppermost, every fourth of the lowest. A busy machine makes
+    // and decodes fewer frames than it is asked to: what counts is that for a lower rate fewer come, and then more again.
+    await until('fewer frames for a lower rate', async () => {
+      const [all, few, again] = [await framesFor(30), await framesFor(5), await framesFor(30)];
+      progress(`frames decoded in 3 s: ${JSON.stringify({ all, few, again })}`);
+      return few > 0 && few < all * 0.7 && few < again * 0.7;
+    }, LAYERS_MS);
+    await assertArrives(codec);
+  });
+}
+
 test('h264 arrives in three layers, and another requested size changes the decoded size', options, async () => {
   await call({ codec: 'h264' });
   await assertArrives('h264');
@@ -139,6 +154,17 @@ async function assertTone() {
     const { tone } = (await ben.call('view')).ada;
     return Math.abs(tone.frequency - ada.tone) < 25;
   });
+}
+
+/** How many frames ben decodes in three seconds if he asks for so many a second. */
+async function framesFor(rate) {
+  const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  const decoded = async () => (await video(ben)).reduce((sum, stream) => sum + (stream.framesDecoded ?? 0), 0);
+  await ben.call('requestRate', 'ada', rate);
+  await pause(1_500);
+  const before = await decoded();
+  await pause(3_000);
+  return (await decoded()) - before;
 }
 
 /** Bytes of pictures that ben receives in so many milliseconds. */

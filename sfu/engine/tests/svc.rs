@@ -140,6 +140,28 @@ fn a_lower_frame_rate_leaves_out_temporal_layers() {
 }
 
 #[test]
+fn vp8_pictures_that_are_left_out_leave_no_hole_in_their_ids() {
+    let mut call = Call::new(80, "L1T3", Codec::Vp8, false);
+    for who in [call.ben, call.cleo] {
+        for (fps, pictures) in [(15, 14..17), (7, 7..9), (0, 29..32)] {
+            let packets = call.settled(who, TrackDemand { fps, ..TrackDemand::default() });
+            assert!(pictures.contains(&packets.len()), "{fps} a second: {}", packets.len());
+        }
+        let packets = call.packets(who, 0);
+        let ids = |packet: &ReceivedPacket| {
+            (u16::from_be_bytes([packet.payload[2], packet.payload[3]]) & 0x7fff, packet.payload[4])
+        };
+        for pair in packets.windows(2) {
+            let ((before, _), (after, frame)) = (&pair[0], &pair[1]);
+            let ((picture, base), (next, next_base)) = (ids(before), ids(after));
+            assert_eq!(next, (picture + 1) & 0x7fff, "{frame:?}");
+            assert_eq!(next_base, base.wrapping_add(u8::from(frame.temporal == 0)), "{frame:?}");
+            assert_eq!(after.sequence, before.sequence + 1);
+        }
+    }
+}
+
+#[test]
 fn encrypted_payloads_are_selected_by_the_header_extension_and_arrive_as_they_were() {
     for (seed, mode, codec) in [
         (76, "L3T3_KEY", Codec::Vp9),

@@ -259,6 +259,10 @@ window.call = {
     remote(identity).publication.setVideoQuality(quality);
   },
 
+  requestRate(identity, framesPerSecond) {
+    remote(identity).publication.setVideoFPS(framesPerSecond);
+  },
+
   /**
    * Asks for another frame size and watches what comes, all by this page's clock: when the first frame of the wanted
    * width was decoded, the longest time without a frame, and how long this page itself stood still meanwhile.

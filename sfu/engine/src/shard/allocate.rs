@@ -187,13 +187,14 @@ fn slower_costs(track: &Track, whole: Option<&LayerCost>, now: Instant) -> impl 
     (0..Sublayer::TOP.temporal).map_while(cost).take_while(move |cost| *cost > Bitrate::ZERO && *cost < whole)
 }
 
-/// The lowest temporal layer of a layer with which that has the wanted frame rate. `None`: all are needed, or it is not
-/// known what they have.
+/// The lowest temporal layer of a layer, or of the next lower that flows, with which that has the wanted frame rate.
+/// `None`: all are needed, or it is not known what they have.
 fn enough_for(fps: u32, track: &Track, layer: Layer, now: Instant) -> Option<u8> {
     if fps == 0 {
         return None;
     }
-    let (rate, at) = track.rate_of(usize::from(layer.0))?;
+    let flows = |place: &usize| track.facts.layers.get(*place).is_some_and(|info| info.active);
+    let (rate, at) = track.rate_of((0..=usize::from(layer.0)).rev().find(flows)?)?;
     let frames = |temporal| rate.frames_per_second_up_to(Sublayer { temporal, ..at }, now).unwrap_or(0);
     // A rate that is measured, and wishes such as 15 of 29.97, are not exact.
     let wanted = fps.saturating_mul(9).div_ceil(10);

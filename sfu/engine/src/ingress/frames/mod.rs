@@ -34,12 +34,11 @@ impl FrameReader {
         self.numbers.leap();
     }
 
-    /// Adds to a packet's facts what can be told of its frame. The payload of an `opaque` track is not believed where
-    /// there is a descriptor beside it.
+    /// Adds to a packet's facts what can be told of its frame: by the dependency descriptor wherever there is one (Chromium
+    /// leaves picture ids and layers out of VP8's own then). The payload of an `opaque` track is not believed beside it.
     pub fn read(&mut self, codec: Codec, facts: &mut PayloadFacts, descriptor: Option<&[u8]>, opaque: bool) {
         match (codec, descriptor) {
             (Codec::Vp8, None) => self.read_vp8(facts),
-            (Codec::Vp8, Some(_)) if !opaque => self.read_vp8(facts),
             (Codec::Vp9, None) => self.read_vp9(facts),
             (Codec::Vp8 | Codec::Vp9 | Codec::H264 | Codec::Av1, Some(descriptor)) => {
                 if opaque {
