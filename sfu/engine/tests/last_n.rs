@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harness::World;
+use harness::network::Path;
 use sfu_engine::limits::Limits;
 use sfu_protocol::TrackSid;
 
@@ -133,6 +134,28 @@ fn more_talkers_than_places_never_make_more_streams() {
         let heard = room.heard();
         assert!(second == 0 || (LOUDEST..=LOUDEST + 1).contains(&heard.len()), "{second}: {heard:?}");
     }
+}
+
+#[test]
+fn sound_that_is_not_sent_takes_no_room_from_pictures() {
+    let limits = Limits { loudest_tracks: LOUDEST, ..Limits::default() };
+    let mut world = World::with_limits(505, 2, &limits);
+    let ears = world.join("ears", 1, NEAR);
+    world.links[ears].1 = Path::with_rate(NEAR, 700);
+    let painter = world.join("painter", 0, NEAR);
+    let picture = world.publish_video(painter, &[("q", 1000), ("h", 4000), ("f", 10_000)]);
+    for n in 0..10 {
+        let client = world.join(&format!("s{n}"), 0, NEAR);
+        world.publish_audio(client);
+        world.clients[client].publishers[0].loudness = Some(listening);
+    }
+    world.connect(ears);
+    world.run(Duration::from_secs(10));
+    let before = world.clients[ears].frames_of(&picture).len();
+    world.run(Duration::from_secs(10));
+    // All of the sound would take 580 kbit/s, the picture takes 255.
+    let frames = world.clients[ears].frames_of(&picture).len() - before;
+    assert!(frames > 280, "{frames} pictures in 10 s");
 }
 
 #[test]

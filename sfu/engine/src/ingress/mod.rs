@@ -32,7 +32,7 @@ use crate::units::{ExtendedSequence, NtpTime, PayloadType, SenderClock, Ssrc};
 use feedback::TransportFeedback;
 use level::AudioLevel;
 use stream::Stream;
-use voice::{Voice, VoiceNews};
+use voice::Voice;
 
 /// Time between receiver reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -254,13 +254,6 @@ impl Ingress {
         true
     }
 
-    /// How loud the peer's participant speaks, if there is news of that for the room.
-    pub fn poll_voice(&mut self, now: Instant) -> Option<VoiceNews> {
-        let levels = self.tracks.iter_mut().filter_map(|track| track.level.as_mut()?.poll(now));
-        let loudest = levels.reduce(f32::max);
-        self.voice.poll(loudest, now)
-    }
-
     /// A decrypted RTP packet. Returns what is to be forwarded, or counts why nothing is.
     pub fn handle_rtp(
         &mut self,
@@ -473,9 +466,7 @@ impl Ingress {
         let streams = self.tracks.iter().flat_map(|track| &track.streams);
         let streams = streams.filter_map(Stream::poll_timeout).min();
         let feedback = self.feedback.as_ref().and_then(TransportFeedback::poll_timeout);
-        let levels = self.tracks.iter().filter_map(|track| track.level.as_ref()?.poll_timeout());
-        let voice = self.voice.poll_timeout().or_else(|| levels.min());
-        [streams, feedback, voice, self.next_report].into_iter().flatten().min()
+        [streams, feedback, self.voice_timeout(), self.next_report].into_iter().flatten().min()
     }
 
     fn write_reports(&mut self, now: Instant, out: &mut Vec<u8>) {

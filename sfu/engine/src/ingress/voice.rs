@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Ingress;
+
 /// What the room was last told of a participant's voice.
 #[derive(Debug, Default)]
 pub struct Voice {
@@ -49,6 +51,21 @@ impl Voice {
     /// When to poll next; `None` while the participant is silent as far as the room knows.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.polled.filter(|_| self.told.is_some()).map(|polled| polled + TICK)
+    }
+}
+
+impl Ingress {
+    /// How loud the peer's participant speaks, if there is news of that for the room.
+    pub fn poll_voice(&mut self, now: Instant) -> Option<VoiceNews> {
+        let levels = self.tracks.iter_mut().filter_map(|track| track.level.as_mut()?.poll(now));
+        let loudest = levels.reduce(f32::max);
+        self.voice.poll(loudest, now)
+    }
+
+    /// When to ask for news.
+    pub(super) fn voice_timeout(&self) -> Option<Instant> {
+        let levels = self.tracks.iter().filter_map(|track| track.level.as_ref()?.poll_timeout());
+        self.voice.poll_timeout().or_else(|| levels.min())
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Room {
     pub other_shards: Vec<u16>,
     /// The roster of record; only on the home shard.
     pub roster: Option<Roster>,
+    /// Tracks of sound among all.
+    pub sounds: usize,
     /// Which sound is sent, as far as it passes here; `None`: all of it.
     pub loudest: Option<Loudest>,
     /// Who speaks; only on the home shard.
@@ -161,6 +163,7 @@ impl Room {
             by_sid: HashMap::new(),
             other_shards: Vec::new(),
             roster: home.then(Roster::default),
+            sounds: 0,
             loudest: (loudest > 0).then(|| Loudest::new(loudest)),
             speakers: home.then(|| Speakers::new(SpeakerConfig::default())),
             dominant: None,
@@ -180,6 +183,7 @@ impl Room {
         let memories = if facts.kind == MediaKind::Audio { streams.max(SOUND_MEMORIES) } else { streams };
         let memory = (0..memories).map(|_| PacketMemory::new(facts.kind)).collect();
         let sid = facts.sid.clone();
+        self.sounds += usize::from(facts.kind == MediaKind::Audio);
         let place = self.tracks.insert(Track {
             facts,
             origin,
@@ -200,6 +204,7 @@ impl Room {
     pub fn remove_track(&mut self, place: usize) -> Option<Track> {
         let track = self.tracks.try_remove(place)?;
         self.by_sid.remove(&track.facts.sid);
+        self.sounds -= usize::from(track.facts.kind == MediaKind::Audio);
         if let Some(loudest) = &mut self.loudest {
             loudest.remove(place);
         }

@@ -331,9 +331,10 @@ impl Loudest {
         matches!(self.tracks.get(track), Some(Some(sound)) if sound.chosen)
     }
 
-    /// Whether a track is not sent because others are louder.
-    pub fn is_unheard(&self, track: usize) -> bool {
-        self.count > self.most && !self.is_chosen(track)
+    /// Whether a track is not sent because others are louder, in a room with that many tracks of sound. Those that another
+    /// shard keeps back have never been seen here.
+    pub fn is_unheard(&self, track: usize, sounds: usize) -> bool {
+        sounds > self.most && !self.is_chosen(track)
     }
 
     /// Another number of tracks from now on, at least one.

@@ -75,7 +75,7 @@ impl Shard {
             let Some(track) = room.tracks.get(handle.track) else { continue };
             let speaker = room.dominant.as_ref() == Some(&track.facts.publisher);
             let first = costs.len();
-            if room.loudest.as_ref().is_some_and(|loudest| loudest.is_unheard(handle.track)) {
+            if room.loudest.as_ref().is_some_and(|loudest| loudest.is_unheard(handle.track, room.sounds)) {
                 // It takes no room while it is not sent.
                 costs.push(LayerCost { active: true, bitrate: Bitrate::ZERO });
             } else {
