@@ -169,15 +169,17 @@ async function loss({ link, settle }, note, share) {
 }
 
 async function measure(call, name) {
-  const { codec, run, ben, link } = call;
+  const { codec, run, room, ben, link } = call;
   const marks = [];
   const note = (text, at = Date.now()) => {
     marks.push({ at, text });
     progress(`${codec} ${run} ${name}: ${text}`);
     return at;
   };
+  const inspector = inspect(room, 'ben');
   const found = await scenarios[name]({ ...call, settle: () => call.settle(name) }, note);
   const recording = await ben.call('recorded');
+  const { estimates, decisions } = inspector.end();
   const reports = link.reports.filter((report) => report.at >= recording.began);
   const result = found({ recording, reports });
   results.push({ codec, run, name, found: result });
@@ -186,10 +188,33 @@ async function measure(call, name) {
   if (stalled > 500) progress(`the page itself stood still for ${Math.round(stalled)} ms: the machine is busy`);
   const file = join(OUTPUT, `${codec}-${name}-${run}`);
   const title = `${codec.toUpperCase()}, ${name}, run ${run}`;
-  const svg = plot({ title, recording, reports, marks });
+  const svg = plot({ title, recording, reports, estimates, marks });
   writeFileSync(`${file}.svg`, svg);
-  writeFileSync(`${file}.json`, JSON.stringify({ codec, run, name, result, marks, recording, reports }));
+  writeFileSync(`${file}.json`, JSON.stringify({ codec, run, name, result, marks, decisions, estimates, recording, reports }));
   await picture(svg, `${file}.png`);
+}
+
+/** Follows what the server thinks of the way to somebody. A foreign server does not say. */
+function inspect(room, identity) {
+  const estimates = [];
+  const decisions = [];
+  let newest = 0;
+  const look = async () => {
+    const response = await fetch(`${server.metrics}/debug/participants/${room}/${identity}`).catch(() => undefined);
+    if (!response?.ok) return;
+    const now = Date.now();
+    const { link, decisions: lately } = await response.json();
+    if (link) estimates.push({ at: now, kbps: link.estimate_bps / 1000, ...link });
+    for (const decision of lately) if (now - decision.ms_ago > newest + 2) decisions.push({ at: now - decision.ms_ago, ...decision });
+    newest = Math.max(newest, decisions.at(-1)?.at ?? 0);
+  };
+  const timer = server.metrics ? setInterval(() => void look(), 100) : undefined;
+  return {
+    end() {
+      clearInterval(timer);
+      return { estimates, decisions };
+    },
+  };
 }
 
 async function startCall(codec, run) {
@@ -205,6 +230,7 @@ async function startCall(codec, run) {
   return {
     codec,
     run,
+    room,
     ben,
     link,
     /** Resolves when the uppermost layer has been on show for three seconds, and begins the recording. */

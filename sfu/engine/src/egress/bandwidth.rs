@@ -102,6 +102,26 @@ impl Bandwidth {
         self.estimator.last_change()
     }
 
+    /// What was decided to be sent.
+    pub fn allocated(&self) -> Bitrate {
+        self.allocated
+    }
+
+    /// The rate of the burst being sent.
+    pub fn burst(&self) -> Option<Bitrate> {
+        self.burst.as_ref().map(|burst| burst.probe.rate)
+    }
+
+    /// How long packets wait in the network.
+    pub fn queue_delay(&self) -> Duration {
+        self.estimator.queue_delay()
+    }
+
+    /// The share of packets lost lately, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        self.estimator.loss()
+    }
+
     /// What is sent by decision, and what would be sent if there was room.
     pub fn set_wanted(&mut self, now: Instant, allocated: Bitrate, wanted: Bitrate) {
         self.allocated = allocated;
@@ -120,11 +140,11 @@ impl Bandwidth {
         self.note();
     }
 
-    /// Lets time pass: a burst may begin.
-    pub fn poll(&mut self, now: Instant) {
-        if let Some(probe) = self.estimator.poll(now) {
-            self.burst = Some(Burst { probe, began: now, sent: 0, next: now });
-        }
+    /// Lets time pass: a burst may begin. Returns its rate if one does.
+    pub fn poll(&mut self, now: Instant) -> Option<Bitrate> {
+        let probe = self.estimator.poll(now)?;
+        self.burst = Some(Burst { probe, began: now, sent: 0, next: now });
+        Some(probe.rate)
     }
 
     /// Reads a little of everything that sending looks at, so that it is in the cache by then.

@@ -60,6 +60,10 @@ impl Egress {
             subscription.select.set_target(decision.target);
         }
         let before = subscription.decision.replace(*decision);
+        if before != Some(*decision) {
+            let estimate = self.bandwidth.as_deref().map(Bandwidth::estimate);
+            self.history.on_layer(now, &subscription.sid, decision, estimate);
+        }
         let was_paused = before.is_some_and(|before| before.paused);
         CarriedOut {
             demand: std::mem::replace(&mut subscription.demanded, decision.demand) != decision.demand,
