@@ -73,6 +73,21 @@ impl LayerSelect {
         }
     }
 
+    /// The layer that is sent, if a lower one is to replace it.
+    pub fn stepping_down(&self) -> Option<Layer> {
+        match self.state {
+            State::Switching { current, target } if target < current => Some(current),
+            _ => None,
+        }
+    }
+
+    /// What was sent is of no use any more: begins again at the next key frame.
+    pub fn restart(&mut self) {
+        if let Some(target) = self.target() {
+            self.state = State::Waiting { target };
+        }
+    }
+
     /// The layer whose key frame is waited for.
     pub fn wants_key_frame(&self) -> Option<Layer> {
         match self.state {
@@ -191,6 +206,20 @@ mod tests {
         assert_eq!(select.on_packet(&packet(1, true)), Select::Switch, "a step on the way");
         assert_eq!(select.on_packet(&packet(0, true)), Select::Switch);
         assert_eq!(select.current(), Some(Layer(0)));
+    }
+
+    #[test]
+    fn a_layer_may_be_left_before_the_next_is_there() {
+        let mut select = LayerSelect::new(MediaKind::Video);
+        select.set_target(Some(Layer(2)));
+        select.on_packet(&packet(2, true));
+        assert_eq!(select.stepping_down(), None);
+        select.set_target(Some(Layer(0)));
+        assert_eq!(select.stepping_down(), Some(Layer(2)));
+        select.restart();
+        assert_eq!((select.stepping_down(), select.wants_key_frame()), (None, Some(Layer(0))));
+        assert_eq!(select.on_packet(&packet(2, false)), Select::Skip);
+        assert_eq!(select.on_packet(&packet(0, true)), Select::Switch);
     }
 
     #[test]

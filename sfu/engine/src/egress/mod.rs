@@ -175,7 +175,7 @@ impl Egress {
 
     /// Whether something waits that only time lets go.
     pub fn is_waiting(&self) -> bool {
-        !self.pacer.is_empty() || self.bandwidth.as_ref().is_some_and(|bandwidth| bandwidth.is_bursting())
+        !self.pacer.is_empty() || self.bandwidth.as_ref().is_some_and(|bandwidth| bandwidth.is_stirring())
     }
 
     /// The layer whose key frame a subscription has to ask for now.
@@ -276,6 +276,7 @@ impl Egress {
         stats: &mut Stats,
     ) -> (Accepted, Select) {
         let none = (Accepted::default(), Select::Skip);
+        self.give_up_if_late(slot, packet);
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return none };
         let select = subscription.select.on_packet(packet);
         match select {

@@ -99,7 +99,7 @@ impl Egress {
                 if plain.counted {
                     bandwidth.on_sent(now, number, total);
                 } else {
-                    bandwidth.on_sent_uncounted(total);
+                    bandwidth.on_sent_uncounted(now, total);
                 }
             }
             subscription.count(next, total, stats);
