@@ -1,13 +1,16 @@
 //! `loadtest`: what the server costs, beside the floor.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use loadtest::client::publish::Stream;
-use loadtest::error::LoadError;
+use loadtest::error::{Context, LoadError};
 use loadtest::floor::{self, Pattern};
+use loadtest::netem::proxy;
 use loadtest::report::{self, Row};
 use loadtest::scenario::{self, Forward};
 
@@ -28,6 +31,8 @@ enum What {
     Memory(ServerOnly),
     /// Forwarding, then memory.
     Bench(ServerLoad),
+    /// A narrow link in front of a UDP port, changed by JSON lines on standard input; prints what passed as JSON lines.
+    Link(LinkShape),
 }
 
 #[derive(Args, Clone, Copy)]
@@ -74,6 +79,20 @@ struct ServerOnly {
     count: usize,
 }
 
+#[derive(Args)]
+struct LinkShape {
+    /// Where clients send to.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// The first line as if on standard input, such as {"to":"127.0.0.1:7882","down":{"rate_kbps":500}}. Of each
+    /// direction: rate_kbps (0: any), queue_ms, delay_ms, loss (0 to 1), loss_burst (packets), blocked.
+    #[arg(long, default_value = "{}")]
+    order: String,
+    /// Of what is lost by chance.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,6 +111,11 @@ fn run(what: What) -> Result<(), LoadError> {
         What::Bench(asked) => {
             forward(&asked)?;
             memory(&asked.server, MEMORY_COUNT)
+        }
+        What::Link(asked) => {
+            let order =
+                serde_json::from_str(&asked.order).map_err(io::Error::from).context("read the order")?;
+            proxy::run(asked.listen, &order, asked.seed)
         }
     }
 }

@@ -12,7 +12,8 @@ use std::sync::mpsc as lane;
 
 use mio::Waker;
 use sfu_engine::shard::FabricMessage;
-use sfu_protocol::Command;
+use sfu_protocol::inspect::Inspection;
+use sfu_protocol::{Command, ParticipantSid};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +26,8 @@ pub(crate) enum Request {
     Command(Command),
     /// Answer with what was counted so far.
     Scrape(oneshot::Sender<Report>),
+    /// Answer with what was decided about that participant.
+    Inspect(ParticipantSid, oneshot::Sender<Option<Inspection>>),
 }
 
 /// Why a message was not taken.

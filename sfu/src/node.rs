@@ -12,7 +12,8 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use sfu_engine::shard::{ShardConfig, ShardId};
 use sfu_engine::transport::dtls::{Certificate, CertificateError};
-use sfu_protocol::{Command, Event};
+use sfu_protocol::inspect::Inspection;
+use sfu_protocol::{Command, Event, ParticipantSid};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
@@ -174,6 +175,14 @@ impl Node {
             }
         }
         metrics::families(&reports, self.workers.len(), self.stale.load(Ordering::Relaxed))
+    }
+
+    /// What was decided about a participant lately, and why. `None`: nobody holds it, or its worker has too much to do.
+    pub async fn inspect(&self, participant: &ParticipantSid) -> Option<Inspection> {
+        let worker = self.workers.get(usize::from(self.routes.find(participant)?.0))?;
+        let (answer, inspection) = oneshot::channel();
+        worker.try_request(Request::Inspect(participant.clone(), answer)).ok()?;
+        tokio::time::timeout(SCRAPE_TIMEOUT, inspection).await.ok()?.ok()?
     }
 
     /// Ends the workers and waits for their threads. What they have not carried out is lost; say goodbye to

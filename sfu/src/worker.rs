@@ -192,6 +192,9 @@ impl Loop {
                     // Nobody waits for it any more: then nobody misses it.
                     let _ = answer.send(self.report(now));
                 }
+                Some(Request::Inspect(participant, answer)) => {
+                    let _ = answer.send(self.shard.inspect(&participant, now));
+                }
                 None => break,
             }
         }

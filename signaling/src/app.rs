@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join_all};
 use prometheus::Registry;
 use prometheus::proto::MetricFamily;
+use sfu_protocol::ParticipantSid;
+use sfu_protocol::inspect::Inspection;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -49,6 +51,9 @@ pub enum SetupError {
 /// Asks the media node for its metrics.
 pub type MediaMetrics = Box<dyn Fn() -> BoxFuture<'static, Vec<MetricFamily>> + Send + Sync>;
 
+/// Asks the media node what it has decided about a participant.
+pub type Inspect = Box<dyn Fn(ParticipantSid) -> BoxFuture<'static, Option<Inspection>> + Send + Sync>;
+
 /// What all requests share. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState(Arc<App>);
@@ -62,6 +67,7 @@ struct App {
     gate: Arc<Gate>,
     registry: Registry,
     media_metrics: Option<MediaMetrics>,
+    inspect: Option<Inspect>,
     http_metrics: Arc<HttpMetrics>,
     is_stopping: AtomicBool,
 }
@@ -74,6 +80,8 @@ pub struct Parts {
     pub registry: Registry,
     /// The media node's metrics, if there is a node in this process.
     pub media_metrics: Option<MediaMetrics>,
+    /// What that node has decided, to be looked at.
+    pub inspect: Option<Inspect>,
     /// The time.
     pub clock: Clock,
 }
@@ -95,6 +103,7 @@ impl AppState {
             gate,
             registry: parts.registry,
             media_metrics: parts.media_metrics,
+            inspect: parts.inspect,
             http_metrics,
             is_stopping: AtomicBool::new(false),
             config,
@@ -147,6 +156,12 @@ impl AppState {
             Some(ask) => ask().await,
             None => Vec::new(),
         }
+    }
+
+    /// What the media node has decided about a participant.
+    pub async fn inspect(&self, participant: ParticipantSid) -> Option<Inspection> {
+        let ask = self.0.inspect.as_ref()?;
+        ask(participant).await
     }
 
     /// The process is about to end.

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use rand::Rng;
 use sfu::{Node, NodeConfig};
 use sfu_protocol::PlayoutDelay;
-use signaling::app::{self, AppState, MediaMetrics, Parts};
+use signaling::app::{self, AppState, Inspect, MediaMetrics, Parts};
 use signaling::config::{Config, HumanDuration, ServeFlags};
 use signaling::directory::MemoryDirectory;
 use signaling::http::serve::bind;
@@ -159,6 +159,7 @@ async fn serve_in_runtime(config: Config) -> Result<(), Failure> {
         rooms,
         registry: prometheus::Registry::new(),
         media_metrics: Some(media_metrics(&node)),
+        inspect: Some(inspect(&node)),
         clock: Clock::system(),
     };
     let state = AppState::new(config, parts)?;
@@ -184,6 +185,14 @@ fn media_metrics(node: &Arc<Node>) -> MediaMetrics {
     Box::new(move || {
         let node = Arc::clone(&node);
         Box::pin(async move { node.metrics().await })
+    })
+}
+
+fn inspect(node: &Arc<Node>) -> Inspect {
+    let node = Arc::clone(node);
+    Box::new(move |participant| {
+        let node = Arc::clone(&node);
+        Box::pin(async move { node.inspect(&participant).await })
     })
 }
 

@@ -38,8 +38,13 @@ async fn shown() -> String {
         async move { node.metrics().await }.boxed()
     });
     let clock = TestClock::new();
-    let parts =
-        Parts { rooms: rooms(), registry: Registry::new(), media_metrics: Some(media), clock: clock.clock() };
+    let parts = Parts {
+        rooms: rooms(),
+        registry: Registry::new(),
+        media_metrics: Some(media),
+        inspect: None,
+        clock: clock.clock(),
+    };
     let state = AppState::new(config("development: true"), parts).expect("set up");
     let server = Server { state, clock };
     let io = server.connect_to(signaling::http::metrics::router(server.state.clone()));

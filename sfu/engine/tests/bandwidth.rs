@@ -146,3 +146,68 @@ fn a_client_that_knows_no_reports_gets_what_it_asks_for() {
         assert!(lately.len() > 85, "{} frames of 90, {without:?}", lately.len());
     }
 }
+
+/// 0.16, 0.45 and 1.7 Mbit/s at 30 frames a second: what browsers send of 720 lines.
+const USUAL: [(&str, usize); 3] = [("q", 667), ("h", 1875), ("f", 7083)];
+
+/// Sound and three layers, over a link that becomes too narrow for the upper two for 15 seconds.
+struct Narrowed {
+    world: World,
+    ben: usize,
+    video: TrackSid,
+    narrow: std::time::Instant,
+    wide: std::time::Instant,
+}
+
+fn narrowed(seed: u64, kbps: u64) -> Narrowed {
+    let mut world = World::new(seed, 1);
+    let ana = world.join("ana", 0, HALF_RTT);
+    let video = world.publish_video(ana, &USUAL);
+    world.publish_audio(ana);
+    world.run(Duration::from_secs(2));
+    let ben = world.join("ben", 0, HALF_RTT);
+    world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
+    world.connect(ben);
+    world.run(Duration::from_secs(15));
+    let narrow = world.now;
+    world.links[ben].1 = Path::with_rate(HALF_RTT, kbps);
+    world.run(Duration::from_secs(15));
+    let wide = world.now;
+    world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
+    if std::env::var("TRACE").is_ok() {
+        let seen = world.shards[0].inspect(&world.clients[ben].participant, world.now).expect("here");
+        for decided in seen.decisions {
+            let at = (world.now - narrow).as_millis() as i64 - decided.ms_ago as i64;
+            println!("{at} {:?}", decided.what);
+        }
+    }
+    world.run(Duration::from_secs(20));
+    Narrowed { world, ben, video, narrow, wide }
+}
+
+#[test]
+fn a_link_that_narrows_under_three_layers_and_sound() {
+    for seed in 0..2 {
+        for kbps in [500, 400, 300] {
+            let Narrowed { world, ben, video, narrow, wide } = narrowed(seed, kbps);
+            let frames = world.clients[ben].frames_of(&video);
+            let intact: Vec<_> = frames.iter().filter(|frame| frame.intact).collect();
+            let (mut still, mut later) = (Duration::ZERO, Duration::ZERO);
+            let end = wide + Duration::from_secs(20);
+            let ends = intact.iter().skip(1).map(|frame| frame.at).chain([end]);
+            for (frame, next) in
+                intact.iter().zip(ends).filter(|(frame, _)| frame.at >= narrow - Duration::from_millis(50))
+            {
+                let gap = next - frame.at;
+                if gap > Duration::from_millis(200) {
+                    let sum =
+                        if frame.at < narrow + Duration::from_secs(5) { &mut still } else { &mut later };
+                    *sum += gap;
+                }
+            }
+            let top =
+                intact.iter().find(|frame| frame.at >= wide && frame.layer == 2).map(|frame| frame.at - wide);
+            println!("{kbps} seed {seed}: still {still:?}, later {later:?}, top again {top:?}");
+        }
+    }
+}

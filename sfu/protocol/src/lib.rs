@@ -10,6 +10,7 @@
 mod command;
 mod event;
 mod ids;
+pub mod inspect;
 
 pub use command::{
     AddTrack, ClientTraits, Command, ConnectionMode, DataKind, Join, Layer, LayerQuality, LeaveReason,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -90,7 +90,22 @@ impl HttpMetrics {
 
 /// The router of the metrics listener.
 pub fn router(state: AppState) -> Router {
-    Router::new().route("/metrics", get(show)).with_state(state)
+    Router::new()
+        .route("/metrics", get(show))
+        .route("/debug/participants/{room}/{identity}", get(inspect))
+        .with_state(state)
+}
+
+/// What was decided about a participant, and why. Not for the main listener: it tells of people.
+async fn inspect(State(app): State<AppState>, Path((room, identity)): Path<(String, String)>) -> Response {
+    let found = match app.rooms().find(&room, &identity) {
+        Some(participant) => app.inspect(participant).await,
+        None => None,
+    };
+    match found {
+        Some(inspection) => axum::Json(inspection).into_response(),
+        None => (StatusCode::NOT_FOUND, "no such participant on this node").into_response(),
+    }
 }
 
 async fn show(State(app): State<AppState>) -> Response {

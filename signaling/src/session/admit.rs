@@ -322,6 +322,12 @@ impl Rooms {
         Ok(())
     }
 
+    /// The session of that identity in that room, if it is in this process.
+    pub fn find(&self, room: &str, identity: &str) -> Option<ParticipantSid> {
+        let mut doors = self.0.doors.iter();
+        doors.find(|doors| doors.room == room && doors.identity == identity).map(|doors| doors.key().clone())
+    }
+
     /// Ends a session; its client is told why. False if there is none of that sid in this process.
     pub fn end(&self, participant: &ParticipantSid, reason: LeaveReason) -> bool {
         // One reason is enough: if another waits already, the session ends by that.

@@ -67,8 +67,13 @@ pub fn server(yaml: &str) -> Server {
 }
 
 pub fn server_with_clock(yaml: &str, clock: TestClock) -> Server {
-    let parts =
-        Parts { rooms: rooms(), registry: Registry::new(), media_metrics: None, clock: clock.clock() };
+    let parts = Parts {
+        rooms: rooms(),
+        registry: Registry::new(),
+        media_metrics: None,
+        inspect: None,
+        clock: clock.clock(),
+    };
     let state = AppState::new(config(yaml), parts).unwrap_or_else(|error| panic!("{error}"));
     Server { state, clock }
 }

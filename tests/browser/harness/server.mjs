@@ -20,7 +20,10 @@ const DEFAULT_BINARY = fileURLToPath(new URL('../../../target/debug/anytime', im
 /** Whether a server that is not ours is tested, which has neither `/v1/token` nor the page. */
 export const FOREIGN = Boolean(process.env.ANYTIME_URL);
 
-/** Resolves to `{ http, ws, stop }`, the addresses without a trailing slash. */
+/**
+ * Resolves to `{ http, ws, metrics, stop }`, the addresses without a trailing slash; `metrics` only of a server that was
+ * started here.
+ */
 export async function startServer(extra = []) {
   if (process.env.ANYTIME_URL) {
     const http = process.env.ANYTIME_URL.replace(/\/$/, '');
@@ -62,6 +65,7 @@ export async function startServer(extra = []) {
   return {
     http,
     ws: `ws://127.0.0.1:${port}`,
+    metrics: tail.join('').match(/(http:\/\/\S+)\/metrics/)?.[1],
     pid: child.pid,
     output: () => tail.join(''),
     async stop() {

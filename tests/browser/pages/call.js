@@ -1,10 +1,17 @@
 // One participant: publishes a time code and a tone, and watches the time codes and tones of the others.
 
+import { Recorder } from './recorder.js';
+import { texture } from './texture.js';
 import { age, draw, now, read, TIME_RANGE } from './timecode.js';
 
 const { Room, RoomEvent, Track, VideoPreset } = window.LivekitClient;
 
 const FRAMES_PER_SECOND = 15;
+/** What the client is to send: blocks need few bits. */
+const LAYERS = [
+  { width: 320, height: 180, maxBitrate: 80_000 },
+  { width: 640, height: 360, maxBitrate: 200_000 },
+];
 const audio = new AudioContext();
 const scratch = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
 
@@ -15,6 +22,7 @@ const remotes = new Map();
 let room;
 let me;
 let connectStarted = 0;
+let recorder;
 
 function note(what, who) {
   events.push({ what, who, at: performance.now() });
@@ -36,13 +44,16 @@ function generate(options) {
   canvas.height = options.height;
   const context = canvas.getContext('2d');
   const drawn = [];
+  const cover = options.texture ? texture(options.texture) : () => {};
   const tick = () => {
     draw(context, options.sender, options.hue);
+    cover(context);
     drawn.push(performance.now());
     if (drawn.length > 600) drawn.shift();
   };
   tick();
-  setInterval(tick, 1000 / FRAMES_PER_SECOND);
+  const fps = options.fps ?? FRAMES_PER_SECOND;
+  setInterval(tick, 1000 / fps);
   const oscillator = audio.createOscillator();
   oscillator.frequency.value = options.tone;
   const destination = audio.createMediaStreamDestination();
@@ -51,7 +62,7 @@ function generate(options) {
   oscillator.connect(gain).connect(destination);
   oscillator.start();
   return {
-    video: canvas.captureStream(FRAMES_PER_SECOND).getVideoTracks()[0],
+    video: canvas.captureStream(fps).getVideoTracks()[0],
     audio: destination.stream.getAudioTracks()[0],
     drawn,
   };
@@ -65,7 +76,7 @@ function watch(video, entry) {
     const at = performance.now();
     if (code && entry.firstPicture === undefined) entry.firstPicture = at;
     entry.frames.push({ at, width: metadata.width, height: metadata.height, code, latency: code && age(code.time) });
-    if (entry.frames.length > 2000) entry.frames.shift();
+    if (entry.frames.length > 6000) entry.frames.shift();
     video.requestVideoFrameCallback(frame);
   };
   video.requestVideoFrameCallback(frame);
@@ -172,6 +183,7 @@ window.call = {
     if (me.onlyWatches) return { connected };
     if (me.nameRed) askForRed();
     window.videoEncodings = me.encodings;
+    const fps = me.fps ?? FRAMES_PER_SECOND;
     await Promise.all([
       room.localParticipant.publishTrack(me.media.video.clone(), {
         source: Track.Source.Camera,
@@ -180,8 +192,8 @@ window.call = {
         backupCodec: me.backupCodec ?? false,
         // Blocks need few bits. With the client's own rates a busy machine, whose delays look like a full network, has
         // the browser leave out the upper layers for half a minute.
-        videoEncoding: { maxBitrate: me.maxBitrate ?? 450_000, maxFramerate: FRAMES_PER_SECOND },
-        videoSimulcastLayers: [new VideoPreset(320, 180, 80_000, FRAMES_PER_SECOND), new VideoPreset(640, 360, 200_000, FRAMES_PER_SECOND)],
+        videoEncoding: { maxBitrate: me.maxBitrate ?? 450_000, maxFramerate: fps },
+        videoSimulcastLayers: (me.layers ?? LAYERS).map((layer) => new VideoPreset(layer.width, layer.height, layer.maxBitrate, fps)),
         // On a busy machine the encoder would shrink every layer, and a layer could not be told by its width.
         degradationPreference: 'maintain-resolution',
       }),
@@ -218,6 +230,15 @@ window.call = {
     far.close();
     video.remove();
     return took;
+  },
+
+  /** Notes everything about the picture and the sound from there, until `recorded` is called. */
+  record(identity) {
+    recorder = new Recorder(() => remote(identity), () => window.connections);
+  },
+
+  recorded() {
+    return recorder.end();
   },
 
   async leave() {

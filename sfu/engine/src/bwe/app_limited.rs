@@ -38,6 +38,11 @@ impl AppLimited {
         self.limited
     }
 
+    /// What [`update`](Self::update) said last.
+    pub fn is_limited(&self) -> bool {
+        self.limited
+    }
+
     fn decay(&mut self, now: f64) {
         let elapsed = now - self.updated;
         // What leaves together leaves at one moment: once for all of it.

@@ -120,12 +120,16 @@ pub struct Estimator {
     rate: RateControl,
     probe: ProbeControl,
     app: AppLimited,
+    /// What is sent that the subscriber does not report about. It is taken to arrive: there is little of it.
+    unreported: AppLimited,
     silence: Silence,
     remb: Option<(Bitrate, Instant)>,
     rtt: Option<f64>,
     wanted: Bitrate,
     before_drop: Option<(f64, f64)>,
     disturbed_until: f64,
+    /// Nothing got through for a while, and then something did.
+    outage: bool,
     /// When it was last polled, in seconds.
     polled: Option<f64>,
     last: Change,
@@ -153,12 +157,14 @@ impl Estimator {
             rate: RateControl::new(start, min, max),
             probe: ProbeControl::new(),
             app: AppLimited::new(),
+            unreported: AppLimited::new(),
             silence: Silence::default(),
             remb: None,
             rtt: None,
             wanted: config.max_rate,
             before_drop: None,
             disturbed_until: 0.0,
+            outage: false,
             polled: None,
             last: Change { at: now, cause: Cause::Start, estimate: Bitrate::from_bps(start as u64) },
         }
@@ -172,6 +178,11 @@ impl Estimator {
     /// The last change of the estimate.
     pub fn last_change(&self) -> Change {
         self.last
+    }
+
+    /// What may be sent once the queue that stands is empty: less leaves meanwhile, so that it becomes so.
+    pub fn settled(&self) -> Bitrate {
+        self.bounded(self.rate.rate() * self.silence.share())
     }
 
     /// From sending a packet to hearing of it, smoothed.
@@ -224,6 +235,12 @@ impl Estimator {
         if let Some(cluster) = cluster {
             self.probe.on_sent(cluster, micros, bytes);
         }
+    }
+
+    /// A packet leaves that has no number: sound.
+    pub fn on_sent_unreported(&mut self, now: Instant, bytes: usize) {
+        let seconds = self.seconds(now);
+        self.unreported.on_sent(seconds, bytes);
     }
 
     /// Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
@@ -280,6 +297,11 @@ impl Estimator {
             self.rate.set(bitrate.bps().min(MOST) as f64);
         }
         self.conclude(now, Cause::Remb);
+    }
+
+    /// Whether an outage has just ended: nothing got through until now, and what was sent meanwhile is gone. Once each.
+    pub fn take_outage(&mut self) -> bool {
+        std::mem::take(&mut self.outage)
     }
 
     /// Lets time pass. A burst that should be sent from now on.
@@ -385,6 +407,7 @@ impl Estimator {
             let rate = self.rate.rate();
             self.before_drop = Some((rate, now));
             self.rate.set(rate * AFTER_OUTAGE);
+            self.outage = true;
         }
         self.probe.hurry(now);
         Cause::Heard
@@ -396,15 +419,20 @@ impl Estimator {
             self.rate.drain(now);
         }
         let start = self.last.cause == Cause::Start;
-        let gain = if outcome.filled { FILLED_GAIN } else { 1.0 };
-        let fits = outcome.rate > rate * gain
-            || outcome.filled && outcome.rate < rate && (start || self.queue.millis() > CONFIRM);
+        let gain = match outcome.filled {
+            true if self.app.is_limited() => IDLE_GAIN,
+            true => FILLED_GAIN,
+            false => 1.0,
+        };
+        let found = if outcome.filled { outcome.rate + self.unreported.rate(now) } else { outcome.rate };
+        let fits =
+            found > rate * gain || outcome.filled && found < rate && (start || self.queue.millis() > CONFIRM);
         if !fits {
             return None;
         }
-        self.rate.set(outcome.rate);
+        self.rate.set(found);
         if outcome.filled {
-            self.rate.on_capacity(outcome.rate);
+            self.rate.on_capacity(found);
         }
         Some(Cause::Probe)
     }
@@ -434,12 +462,14 @@ impl Estimator {
             rate: self.rate.rate(),
         };
         let verdict = self.loss.update(&evidence);
-        let limited = self.app.update(now, self.rate.target());
+        let unreported = self.unreported.rate(now);
+        let limited = self.app.update(now, self.rate.target() - unreported);
+        let acked = if trend == Trend::Rising { self.acked.filled_rate() } else { self.acked.rate() };
         let input = Input {
             now,
             trend,
             queue,
-            acked: if trend == Trend::Rising { self.acked.filled_rate() } else { self.acked.rate() },
+            acked: acked.map(|acked| acked + unreported),
             rtt,
             limited,
             hold: verdict == Verdict::Hold,
@@ -487,19 +517,19 @@ impl Estimator {
     }
 
     fn conclude(&mut self, now: Instant, cause: Cause) {
-        let mut rate = self.rate.target() * self.silence.share();
-        let mut cause = cause;
-        if let Some((remb, _)) = self.remb {
-            let remb = remb.bps().min(MOST) as f64;
-            if remb < rate {
-                (rate, cause) = (remb, Cause::Remb);
-            }
-        }
-        let (min, max) = (self.config.min_rate, self.config.max_rate.max(self.config.min_rate));
-        let estimate = Bitrate::from_bps(rate as u64).clamp(min, max);
+        let rate = self.rate.target() * self.silence.share();
+        let remb = self.remb.map_or(f64::MAX, |(remb, _)| remb.bps().min(MOST) as f64);
+        let cause = if remb < rate { Cause::Remb } else { cause };
+        let estimate = self.bounded(rate);
         if estimate != self.last.estimate {
             self.last = Change { at: now, cause, estimate };
         }
+    }
+
+    fn bounded(&self, rate: f64) -> Bitrate {
+        let (min, max) = (self.config.min_rate, self.config.max_rate.max(self.config.min_rate));
+        let remb = self.remb.map_or(f64::MAX, |(remb, _)| remb.bps().min(MOST) as f64);
+        Bitrate::from_bps(rate.min(remb) as u64).clamp(min, max)
     }
 
     fn micros(&self, now: Instant) -> i64 {
@@ -527,6 +557,8 @@ const SOONEST_CALM: f64 = 1.5;
 const PROBE_AFTER_DROP: f64 = 3.0;
 /// A burst that filled the link may have taken from others what it got: only much more counts.
 const FILLED_GAIN: f64 = 1.4;
+/// While little is sent, what is permitted is not what others leave: a picture may wait for a little more.
+const IDLE_GAIN: f64 = 1.1;
 /// Queues, in milliseconds: with less than this a rising trend is jitter;
 const CONFIRM: f64 = 8.0;
 const RISING: f64 = 20.0;

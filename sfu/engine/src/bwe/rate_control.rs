@@ -149,7 +149,8 @@ impl RateControl {
             return Step::None;
         }
         // Less arrives because less is sent; it is the queue from before that drains.
-        if self.draining.is_some() && input.now - self.decreased < DRAIN_TIME && acked > self.target() * 0.8 {
+        let little = input.limited || acked > self.target() * 0.8;
+        if self.draining.is_some() && input.now - self.decreased < DRAIN_TIME && little {
             return Step::None;
         }
         self.decreased = input.now;

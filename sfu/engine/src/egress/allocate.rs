@@ -13,7 +13,8 @@
 //! So what is shed first is the higher layers of thumbnails, then those of important tracks, then thumbnails, then all
 //! video. And more bandwidth never makes a track worse, unless a more important step takes what it had.
 //!
-//! A step down, or a pause, comes at once. A step up needs headroom and patience: see [`Standing`].
+//! A step down, or a pause, comes at once. A step up needs headroom and patience (see [`Standing`]), or that a probe has
+//! just shown the new total to pass.
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,9 @@ use crate::units::Bitrate;
 pub struct Capacity {
     /// The estimate. What is allocated to video stays below it, audio included.
     pub estimate: Bitrate,
+    /// What it will be when the queue that stands is empty; not below the estimate. The lowest layers may use it: they
+    /// leave room for the queue to drain, and pausing them would cost a picture.
+    pub settled: Bitrate,
     /// The highest rate that a recent probe has shown to pass, zero if none has. Up to that rate, but never beyond
     /// the estimate, a step up needs no further headroom.
     pub probed: Bitrate,
@@ -67,7 +71,8 @@ pub struct Candidate<'a> {
 /// What was decided for a track before. A subscription keeps it between calls.
 ///
 /// A step up is allowed at most once in [`UPGRADE_INTERVAL`], and later after each one that had to be taken back;
-/// but at any time in the first [`UPGRADE_INTERVAL`] of a subscription, and once after a change of demand.
+/// but at any time in the first [`UPGRADE_INTERVAL`] of a subscription, once after a change of demand, and whenever a
+/// probe has shown that it passes, unless two in a row had to be taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     current: Option<Layer>,
@@ -251,6 +256,8 @@ struct Ladder {
     /// What the demand costs.
     granted: Bitrate,
     blocked_until: Option<Instant>,
+    /// The last steps up had to be taken back.
+    failed: bool,
     /// What stands in the way of the next step.
     reason: Option<Reason>,
 }
@@ -264,6 +271,7 @@ impl Ladder {
             demand: None,
             granted: Bitrate::ZERO,
             blocked_until: candidate.standing.blocked_until(now),
+            failed: candidate.standing.failures > 1,
             reason: None,
         }
     }
@@ -272,6 +280,10 @@ impl Ladder {
 /// What is left of the estimate.
 #[derive(Debug)]
 struct Budget {
+    /// Shown to pass by a probe.
+    probed: Bitrate,
+    /// For lowest layers that are sent already, and for going up to them.
+    lowest: (Bitrate, Bitrate),
     /// For what is sent already.
     hold: Bitrate,
     /// For steps up.
@@ -286,10 +298,11 @@ struct Budget {
 impl Budget {
     fn new(capacity: Capacity) -> Self {
         let estimate = capacity.estimate;
-        let with_headroom = u128::from(estimate.bps()) * 100 / u128::from(100 + HEADROOM_PERCENT);
-        let with_headroom = Bitrate::from_bps(u64::try_from(with_headroom).unwrap_or(u64::MAX));
-        let up = with_headroom.max(capacity.probed.min(estimate));
-        Self { hold: estimate, up, spent: Bitrate::ZERO, granted: Bitrate::ZERO }
+        let probed = capacity.probed.min(estimate);
+        let up = without_headroom(estimate).max(probed);
+        let settled = capacity.settled.max(estimate);
+        let lowest = (settled, without_headroom(settled).max(probed));
+        Self { probed, lowest, hold: estimate, up, spent: Bitrate::ZERO, granted: Bitrate::ZERO }
     }
 
     fn spend(&mut self, cost: Bitrate) {
@@ -302,14 +315,16 @@ impl Budget {
 fn climb(step: &Step, ladder: &mut Ladder, budget: &mut Budget) -> Option<Bitrate> {
     let spent = plus(minus(budget.spent, ladder.spent), step.cost);
     let granted = plus(minus(budget.granted, ladder.granted), step.cost);
-    let fits = if step.up { spent.max(granted) <= budget.up } else { spent <= budget.hold };
+    let (hold, up) = if step.higher { (budget.hold, budget.up) } else { budget.lowest };
+    let fits = if step.up { spent.max(granted) <= up } else { spent <= hold };
     if !fits {
         // The next step is tried all the same: a still picture can cost less in a higher layer.
-        let short = if spent > budget.hold { Reason::NoBandwidth } else { Reason::NoHeadroom };
+        let short = if spent > hold { Reason::NoBandwidth } else { Reason::NoHeadroom };
         ladder.reason.get_or_insert(short);
         return Some(if step.up { with_headroom(spent.max(granted)) } else { spent });
     }
-    let too_soon = step.up && ladder.blocked_until.is_some();
+    let shown = !ladder.failed && spent.max(granted) <= budget.probed;
+    let too_soon = step.up && ladder.blocked_until.is_some() && !shown;
     // No room is kept for a layer that stands in: with luck the ideal, which is cheaper, flows by then.
     if !(too_soon && step.stands_in) {
         (budget.granted, ladder.granted, ladder.demand) = (granted, step.cost, Some(step.layer));
@@ -427,6 +442,12 @@ fn plus(a: Bitrate, b: Bitrate) -> Bitrate {
 
 fn minus(a: Bitrate, b: Bitrate) -> Bitrate {
     Bitrate::from_bps(a.bps().saturating_sub(b.bps()))
+}
+
+/// What a step up may lead to at this estimate.
+fn without_headroom(estimate: Bitrate) -> Bitrate {
+    let bps = u128::from(estimate.bps()) * 100 / u128::from(100 + HEADROOM_PERCENT);
+    Bitrate::from_bps(u64::try_from(bps).unwrap_or(u64::MAX))
 }
 
 /// The estimate at which a step up to this total has its headroom. Rounded up.

@@ -24,6 +24,10 @@ const DATAGRAM_OVERHEAD: usize = 28;
 /// A subscriber that was sent something and reports nothing for this long never will.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Where more is wanted than is sent, something leaves at least this often about which the subscriber reports: sound is
+/// not in its reports, and without any nothing more would ever be known of the link.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+
 /// Padding goes out in steps of this at least, or of one packet.
 const PADDING_STEP: Duration = Duration::from_millis(2);
 
@@ -40,6 +44,10 @@ pub struct Bandwidth {
     measured: bool,
     unheard: Unheard,
     burst: Option<Burst>,
+    /// A burst has just become complete: another may follow at once.
+    complete: bool,
+    /// More is wanted than is sent; when the last packet left that is reported about.
+    missing: Option<Instant>,
 }
 
 /// Whether the subscriber does what it agreed to, and reports.
@@ -73,12 +81,30 @@ impl Bandwidth {
             measured: false,
             unheard: Unheard::Unsent,
             burst: None,
+            complete: false,
+            missing: None,
         }
     }
 
     /// What may be sent.
     pub fn estimate(&self) -> Bitrate {
         self.estimator.estimate()
+    }
+
+    /// What may be sent once the queue is empty.
+    pub fn settled(&self) -> Bitrate {
+        self.estimator.settled()
+    }
+
+    /// Whether an outage has just ended. Once each.
+    pub fn take_outage(&mut self) -> bool {
+        self.estimator.take_outage()
+    }
+
+    /// How long `bytes` take to leave.
+    pub fn time_for(&self, bytes: usize) -> Duration {
+        let micros = bytes as u128 * 8_000_000 / u128::from(self.pace().bps().max(1));
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
     /// Whether the estimate says something about the link.
@@ -102,9 +128,31 @@ impl Bandwidth {
         self.estimator.last_change()
     }
 
-    /// What is sent by decision, and what would be sent if there was room.
-    pub fn set_wanted(&mut self, now: Instant, allocated: Bitrate, wanted: Bitrate) {
+    /// What was decided to be sent.
+    pub fn allocated(&self) -> Bitrate {
+        self.allocated
+    }
+
+    /// The rate of the burst being sent.
+    pub fn burst(&self) -> Option<Bitrate> {
+        self.burst.as_ref().map(|burst| burst.probe.rate)
+    }
+
+    /// How long packets wait in the network.
+    pub fn queue_delay(&self) -> Duration {
+        self.estimator.queue_delay()
+    }
+
+    /// The share of packets lost lately, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        self.estimator.loss()
+    }
+
+    /// What is sent by decision, and what would be sent if there was room. `missing`: something is left out for want of
+    /// room.
+    pub fn set_wanted(&mut self, now: Instant, allocated: Bitrate, wanted: Bitrate, missing: bool) {
         self.allocated = allocated;
+        self.missing = missing.then(|| self.missing.unwrap_or(now));
         self.estimator.set_wanted(now, wanted);
     }
 
@@ -126,11 +174,12 @@ impl Bandwidth {
         self.note();
     }
 
-    /// Lets time pass: a burst may begin.
-    pub fn poll(&mut self, now: Instant) {
-        if let Some(probe) = self.estimator.poll(now) {
-            self.burst = Some(Burst { probe, began: now, sent: 0, next: now });
-        }
+    /// Lets time pass: a burst may begin. Returns its rate if one does.
+    pub fn poll(&mut self, now: Instant) -> Option<Bitrate> {
+        self.complete = false;
+        let probe = self.estimator.poll(now)?;
+        self.burst = Some(Burst { probe, began: now, sent: 0, next: now });
+        Some(probe.rate)
     }
 
     /// Reads a little of everything that sending looks at, so that it is in the cache by then.
@@ -153,10 +202,14 @@ impl Bandwidth {
         let cluster = self.burst.as_ref().map(|burst| burst.probe.cluster);
         self.estimator.on_sent(now, number, bytes, cluster);
         self.allowance -= bytes as i64;
+        if let Some(last) = &mut self.missing {
+            *last = now;
+        }
         if let Some(burst) = &mut self.burst {
             burst.sent += bytes as u64;
             if self.estimator.active_probe().is_none() {
                 self.burst = None;
+                self.complete = true;
             }
         }
     }
@@ -168,8 +221,9 @@ impl Bandwidth {
     }
 
     /// A packet left that has no number: sound.
-    pub fn on_sent_uncounted(&mut self, bytes: usize) {
+    pub fn on_sent_uncounted(&mut self, now: Instant, bytes: usize) {
         self.allowance -= (bytes + DATAGRAM_OVERHEAD) as i64;
+        self.estimator.on_sent_unreported(now, bytes + DATAGRAM_OVERHEAD);
     }
 
     /// Whether a burst is being sent.
@@ -177,8 +231,16 @@ impl Bandwidth {
         self.burst.is_some()
     }
 
-    /// Whether a packet of padding is due, for the burst to have its rate.
+    /// Whether something is to be done at a time that nothing else leads to.
+    pub fn is_stirring(&self) -> bool {
+        self.is_bursting() || self.complete
+    }
+
+    /// Whether a packet of padding is due, for the burst to have its rate or for anything to be heard.
     pub fn wants_padding(&self, now: Instant) -> bool {
+        if self.heartbeat().is_some_and(|at| at <= now) {
+            return true;
+        }
         self.burst.as_ref().is_some_and(|burst| {
             let due = burst.probe.rate.over(now.saturating_duration_since(burst.began) + PADDING_STEP);
             now >= burst.next && burst.sent < due.bytes()
@@ -195,13 +257,19 @@ impl Bandwidth {
     /// There is nothing to pad with: the burst is what media makes of it.
     pub fn cannot_pad(&mut self) {
         self.burst = None;
+        self.missing = None;
+    }
+
+    fn heartbeat(&self) -> Option<Instant> {
+        self.missing.map(|last| last + HEARTBEAT)
     }
 
     /// When to [`poll`](Self::poll), or to send more if something waits.
     pub fn poll_timeout(&self, waiting: bool) -> Option<Instant> {
         let ready = waiting.then(|| self.ready_at());
         let burst = self.burst.as_ref().map(|burst| burst.next);
-        [self.estimator.poll_timeout(), ready, burst].into_iter().flatten().min()
+        let complete = self.complete.then_some(self.refilled);
+        [self.estimator.poll_timeout(), ready, burst, self.heartbeat(), complete].into_iter().flatten().min()
     }
 
     fn pace(&self) -> Bitrate {

@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use sfu_protocol::MediaKind;
+use smallvec::SmallVec;
+
 use super::allocate::{Capacity, Decision, Outcome};
 use super::bandwidth::Bandwidth;
 use super::layer_select::Target;
 use super::{Egress, REPORT_INTERVAL};
 use crate::bwe::Cause;
+use crate::media_packet::MediaPacket;
 use crate::units::Bitrate;
 
 /// How far bursts look beyond what is wanted: with this much to spare, loss that has other causes than the link's
@@ -15,6 +19,9 @@ const WANTED_PERCENT: u64 = 160;
 
 /// Decisions are made anew this often while reports come: what layers cost changes too.
 const ALLOCATE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A layer to be left that would wait longer than this for its turn is left at once.
+const LATE: Duration = Duration::from_millis(80);
 
 /// What a decision changes outside the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,14 +48,16 @@ impl Egress {
             !bandwidth.is_mute(now) && (bandwidth.is_measured() || self.is_reported())
         };
         let Some(bandwidth) = self.bandwidth.as_deref().filter(known) else {
-            return Capacity { estimate: Bitrate::MAX, probed: Bitrate::MAX };
+            return Capacity { estimate: Bitrate::MAX, settled: Bitrate::MAX, probed: Bitrate::MAX };
         };
         let change = bandwidth.last_change();
-        match change.cause {
-            _ if !bandwidth.is_measured() => Capacity { estimate: change.estimate.max(blind), probed: blind },
-            Cause::Probe => Capacity { estimate: change.estimate, probed: change.estimate },
-            _ => Capacity { estimate: change.estimate, probed: Bitrate::ZERO },
-        }
+        let settled = bandwidth.settled();
+        let (estimate, probed) = match change.cause {
+            _ if !bandwidth.is_measured() => (change.estimate.max(blind), blind),
+            Cause::Probe => (change.estimate, change.estimate),
+            _ => (change.estimate, Bitrate::ZERO),
+        };
+        Capacity { estimate, settled, probed }
     }
 
     /// Does what was decided about a subscription. Whether that needs a key frame is asked for afterwards, by
@@ -57,6 +66,11 @@ impl Egress {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return CarriedOut::default() };
         self.next_report.get_or_insert(now + REPORT_INTERVAL);
         subscription.standing.apply(decision, now);
+        let change = self.bandwidth.as_deref().map(Bandwidth::last_change);
+        if change.is_some_and(|change| change.cause == Cause::Silence) {
+            // No step up was wrong because nothing gets through any more.
+            subscription.standing.on_demand_changed();
+        }
         let target = decision.target.map(|layer| match decision.temporal {
             Some(temporal) => Target { layer, temporal },
             None => Target::whole(layer),
@@ -65,18 +79,61 @@ impl Egress {
             subscription.select.aim(target);
         }
         let before = subscription.decision.replace(*decision);
+        if before != Some(*decision) {
+            self.history.on_layer(now, &subscription.sid, decision, change.map(|change| change.estimate));
+        }
         let was_paused = before.is_some_and(|before| before.paused);
-        CarriedOut {
+        let carried_out = CarriedOut {
             demand: std::mem::replace(&mut subscription.demanded, decision.demand) != decision.demand,
             paused: (decision.paused != was_paused).then_some(decision.paused),
+        };
+        if decision.target.is_none() && before.is_some_and(|before| before.target.is_some()) {
+            self.pacer.remove(slot);
         }
+        carried_out
+    }
+
+    /// The layer that is sent is too much, and the lower one that is to replace it is not there yet. It goes on as long
+    /// as it leaves in time; otherwise it would only hold up the new one, in our queue and in the network's.
+    pub(super) fn give_up_if_late(&mut self, slot: usize, packet: &MediaPacket) {
+        let stepping_down = self.subscriptions.get(slot).and_then(|each| each.select.stepping_down());
+        let (Some(layer), Some(bandwidth)) = (stepping_down, self.bandwidth.as_deref()) else { return };
+        if bandwidth.time_for(self.pacer.video_bytes()) < LATE {
+            return;
+        }
+        let waiting = self.pacer.len();
+        self.restart(slot);
+        if let Some(subscription) = self.subscriptions.get(slot) {
+            let dropped = waiting.saturating_sub(self.pacer.len());
+            self.history.on_dropped(packet.arrival, &subscription.sid, layer, dropped);
+        }
+    }
+
+    /// Nothing got through for a while: every picture needs a key frame to go on. True if it was so.
+    pub fn restart_after_outage(&mut self) -> bool {
+        if !self.bandwidth.as_deref_mut().is_some_and(Bandwidth::take_outage) {
+            return false;
+        }
+        let all = self.subscriptions.iter().filter(|(_, each)| each.kind == MediaKind::Video);
+        let slots: SmallVec<[usize; 16]> = all.map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.restart(slot));
+        true
+    }
+
+    /// What was sent of a picture, or waits to be, is of no use any more.
+    fn restart(&mut self, slot: usize) {
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
+        subscription.select.restart();
+        subscription.forget_sent();
+        self.pacer.remove(slot);
     }
 
     /// Everything was decided.
     pub fn on_allocated(&mut self, now: Instant, outcome: &Outcome) {
         let Some(bandwidth) = &mut self.bandwidth else { return };
         let wanted = outcome.wanted.bps().saturating_mul(WANTED_PERCENT) / 100;
-        bandwidth.set_wanted(now, outcome.allocated, Bitrate::from_bps(wanted));
+        let missing = outcome.next_step.is_some();
+        bandwidth.set_wanted(now, outcome.allocated, Bitrate::from_bps(wanted), missing);
         self.allocated = Some(Allocated { at: now, estimate: bandwidth.estimate() });
         self.allocate_at = outcome.next_upgrade_at;
     }

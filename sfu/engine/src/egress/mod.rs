@@ -3,6 +3,7 @@
 pub mod allocate;
 pub mod bandwidth;
 mod carry_out;
+mod history;
 pub mod layer_select;
 pub mod pacer;
 mod padding;
@@ -34,6 +35,7 @@ use crate::stats::{Drop, Stats};
 use crate::units::{Bitrate, ExtendedSequence, SenderClock, Ssrc};
 use bandwidth::Bandwidth;
 use carry_out::Allocated;
+use history::History;
 use layer_select::{Select, Selection};
 use pacer::{Pacer, Queued};
 use redundancy::Depths;
@@ -62,6 +64,8 @@ pub struct Egress {
     allocated: Option<Allocated>,
     /// When a step up becomes possible that was not.
     allocate_at: Option<Instant>,
+    /// What was decided lately.
+    history: History,
     next_report: Option<Instant>,
     rtt: Option<Duration>,
     retransmit_per_packet: u8,
@@ -99,6 +103,7 @@ impl Egress {
             bandwidth: None,
             allocated: None,
             allocate_at: None,
+            history: History::default(),
             next_report: None,
             rtt: None,
             retransmit_per_packet: limits.retransmit_per_packet,
@@ -173,19 +178,24 @@ impl Egress {
 
     /// Lets time pass: a burst may begin. Call it at [`poll_timeout`](Self::poll_timeout) and after reports.
     pub fn poll_bandwidth(&mut self, now: Instant) {
-        if let Some(bandwidth) = &mut self.bandwidth {
-            bandwidth.poll(now);
+        let Some(bandwidth) = &mut self.bandwidth else { return };
+        if let Some(rate) = bandwidth.poll(now) {
+            self.history.on_probe(now, rate);
         }
+        self.history.on_estimate(bandwidth.last_change());
     }
 
     /// Whether something waits that only time lets go.
     pub fn is_waiting(&self) -> bool {
-        !self.pacer.is_empty() || self.bandwidth.as_ref().is_some_and(|bandwidth| bandwidth.is_bursting())
+        !self.pacer.is_empty() || self.bandwidth.as_ref().is_some_and(|bandwidth| bandwidth.is_stirring())
     }
 
     /// The layer whose key frame a subscription has to ask for now.
     pub fn ask_key_frame(&mut self, slot: usize, now: Instant) -> Option<Layer> {
-        self.subscriptions.get_mut(slot)?.ask_key_frame(now)
+        let subscription = self.subscriptions.get_mut(slot)?;
+        let layer = subscription.ask_key_frame(now)?;
+        self.history.on_key_frame(now, &subscription.sid, layer, "switch");
+        Some(layer)
     }
 
     /// Begins a subscription with what is remembered since the last key frame of its layer or one below, so that
@@ -214,7 +224,10 @@ impl Egress {
         if self.begin_again(slot, source, now, stats) {
             return None;
         }
-        self.subscriptions.get_mut(slot)?.on_picture_loss(now)
+        let subscription = self.subscriptions.get_mut(slot)?;
+        let layer = subscription.on_picture_loss(now)?;
+        self.history.on_key_frame(now, &subscription.sid, layer, "lost");
+        Some(layer)
     }
 
     fn begin_again(
@@ -276,6 +289,7 @@ impl Egress {
         stats: &mut Stats,
     ) -> (Accepted, Select) {
         let none = (Accepted::default(), Select::Skip);
+        self.give_up_if_late(slot, packet);
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return none };
         let Selection { select, marker } = subscription.select.on_packet(packet);
         match select {
@@ -284,6 +298,9 @@ impl Egress {
             Select::Skip => {
                 subscription.rewrite.skip(packet);
                 let key_frame = subscription.ask_key_frame(packet.arrival);
+                if let Some(layer) = key_frame {
+                    self.history.on_key_frame(packet.arrival, &subscription.sid, layer, "switch");
+                }
                 return (Accepted { queued: false, key_frame }, select);
             }
         }

@@ -27,13 +27,15 @@ pub struct Queued {
 pub struct Pacer {
     audio: VecDeque<Queued>,
     video: VecDeque<Queued>,
+    /// Payload of what waits of video.
+    video_bytes: usize,
     limit: usize,
 }
 
 impl Pacer {
     /// A queue of at most `limit` packets.
     pub fn new(limit: usize) -> Self {
-        Self { audio: VecDeque::new(), video: VecDeque::new(), limit }
+        Self { audio: VecDeque::new(), video: VecDeque::new(), video_bytes: 0, limit }
     }
 
     /// Adds a packet at the end of its kind. False if the queue is full; the packet is gone then.
@@ -44,6 +46,7 @@ impl Pacer {
         if audio {
             self.audio.push_back(queued);
         } else {
+            self.video_bytes += queued.packet.payload.len();
             self.video.push_back(queued);
         }
         true
@@ -61,7 +64,11 @@ impl Pacer {
 
     /// Takes the packet that [`front`](Self::front) showed.
     pub fn pop(&mut self) -> Option<Queued> {
-        self.audio.pop_front().or_else(|| self.video.pop_front())
+        self.audio.pop_front().or_else(|| {
+            let queued = self.video.pop_front()?;
+            self.video_bytes = self.video_bytes.saturating_sub(queued.packet.payload.len());
+            Some(queued)
+        })
     }
 
     /// Packets waiting.
@@ -74,9 +81,15 @@ impl Pacer {
         self.audio.is_empty() && self.video.is_empty()
     }
 
-    /// Forgets what waits for a subscription that is gone.
+    /// How much video waits, in bytes of payload.
+    pub fn video_bytes(&self) -> usize {
+        self.video_bytes
+    }
+
+    /// Forgets what waits for a subscription.
     pub fn remove(&mut self, slot: usize) {
         self.audio.retain(|queued| queued.slot != slot);
         self.video.retain(|queued| queued.slot != slot);
+        self.video_bytes = self.video.iter().map(|queued| queued.packet.payload.len()).sum();
     }
 }

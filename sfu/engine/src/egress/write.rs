@@ -132,7 +132,7 @@ impl Egress {
                     bandwidth.on_sent_stream(plain.ssrc, plain.sequence.wire(), number);
                 }
             }
-            None => bandwidth.on_sent_uncounted(bytes),
+            None => bandwidth.on_sent_uncounted(now, bytes),
         }
     }
 

@@ -125,8 +125,25 @@ impl Shard {
 
     /// The subscriber has said what arrived: decides anew if its link carries something else now.
     pub(super) fn on_estimate(&mut self, now: Instant, index: PeerIndex) {
-        if self.peers.get(index.0).is_some_and(|peer| peer.egress.is_allocation_due(now)) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let restarted = peer.egress.restart_after_outage();
+        if restarted || peer.egress.is_allocation_due(now) {
             self.allocate_peer(now, index);
+            self.ask_key_frames(now, index);
+        }
+    }
+
+    /// Asks for the key frames that what was decided needs.
+    fn ask_key_frames(&mut self, now: Instant, index: PeerIndex) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let all = peer.egress.iter().filter(|(_, each)| each.wants_key_frame().is_some());
+        let needy: SmallVec<[(usize, Option<TrackHandle>); 8]> =
+            all.map(|(slot, each)| (slot, each.track)).collect();
+        for (slot, handle) in needy {
+            let Some(peer) = self.peers.get_mut(index.0) else { return };
+            if let (Some(handle), Some(layer)) = (handle, peer.egress.ask_key_frame(slot, now)) {
+                self.ask_key_frame(now, handle, layer);
+            }
         }
     }
 }

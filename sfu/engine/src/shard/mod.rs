@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use sfu_protocol::inspect::Inspection;
 use sfu_protocol::{Event, ParticipantSid, RoomSid};
 use slab::Slab;
 
@@ -164,6 +165,13 @@ impl Shard {
         self.stats.rooms = self.rooms.len() as u64;
         self.stats.pacer_queued = self.peers.iter().map(|(_, peer)| peer.egress.queued() as u64).sum();
         &self.stats
+    }
+
+    /// What was decided about a participant, and why; `None` if it is not here.
+    pub fn inspect(&self, participant: &ParticipantSid, now: Instant) -> Option<Inspection> {
+        let entry = self.participants.get(self.participant(participant)?.0)?;
+        let peer = self.peers.get(entry.receiver().0)?;
+        Some(peer.egress.inspect(participant.clone(), now))
     }
 
     /// For what the worker counts on its behalf: refused sends, full mailboxes.

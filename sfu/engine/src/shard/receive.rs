@@ -159,7 +159,7 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         if let Some(bandwidth) = peer.egress.bandwidth() {
             take(bandwidth);
-            bandwidth.poll(now);
+            peer.egress.poll_bandwidth(now);
             self.on_estimate(now, index);
         }
     }

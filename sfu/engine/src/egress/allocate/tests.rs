@@ -39,7 +39,8 @@ fn voice(now: Instant) -> Candidate<'static> {
 }
 
 fn run(kbps: u64, candidates: &[Candidate<'_>], now: Instant) -> (Vec<Decision>, Outcome) {
-    let capacity = Capacity { estimate: Bitrate::from_kbps(kbps), probed: Bitrate::ZERO };
+    let capacity =
+        Capacity { estimate: Bitrate::from_kbps(kbps), settled: Bitrate::ZERO, probed: Bitrate::ZERO };
     let mut decisions = Vec::new();
     let outcome = allocate(capacity, candidates, now, &mut Scratch::default(), &mut decisions);
     (decisions, outcome)
@@ -189,11 +190,72 @@ fn a_probe_replaces_headroom_but_not_bandwidth() {
     for (estimate, probed, target) in
         [(1600, 0, 1), (1600, 1499, 1), (1600, 1500, 2), (1400, 1500, 1), (1650, 0, 2), (1500, 9000, 2)]
     {
-        let capacity =
-            Capacity { estimate: Bitrate::from_kbps(estimate), probed: Bitrate::from_kbps(probed) };
+        let capacity = Capacity {
+            estimate: Bitrate::from_kbps(estimate),
+            settled: Bitrate::ZERO,
+            probed: Bitrate::from_kbps(probed),
+        };
         let mut decisions = Vec::new();
         allocate(capacity, &tracks, now, &mut Scratch::default(), &mut decisions);
         assert_eq!(decisions[0].target, Some(Layer(target)), "{estimate}, {probed}");
+    }
+}
+
+#[test]
+fn what_a_probe_has_shown_may_be_taken_at_once_unless_that_went_wrong_before() {
+    let start = test_epoch();
+    let second = Duration::from_secs(1);
+    let capacity = |estimate, probed| Capacity {
+        estimate: Bitrate::from_kbps(estimate),
+        settled: Bitrate::from_kbps(estimate),
+        probed: Bitrate::from_kbps(probed),
+    };
+    for (failures, straight) in [(0, true), (1, true), (2, false)] {
+        let mut standing = Standing::new(start);
+        let mut now = start + UPGRADE_INTERVAL;
+        let step = |standing: &mut Standing, capacity, now| {
+            let mut decisions = Vec::new();
+            let track = Candidate { standing: *standing, ..camera(None, now) };
+            allocate(capacity, &[track], now, &mut Scratch::default(), &mut decisions);
+            standing.apply(&decisions[0], now);
+            decisions[0].target.map(|layer| layer.0)
+        };
+        assert_eq!(step(&mut standing, capacity(130, 0), now), Some(0));
+        for _ in 0..failures {
+            now += UPGRADE_INTERVAL * 9;
+            assert_eq!(step(&mut standing, capacity(500, 0), now), Some(1));
+            now += second;
+            assert_eq!(step(&mut standing, capacity(130, 0), now), Some(0), "taken back");
+        }
+        now += UPGRADE_INTERVAL * 9;
+        assert_eq!(step(&mut standing, capacity(500, 0), now), Some(1));
+        now += second;
+        assert_eq!(step(&mut standing, capacity(3000, 0), now), Some(1), "too soon, and not shown");
+        let target = step(&mut standing, capacity(3000, 3000), now);
+        assert_eq!(target == Some(2), straight, "after {failures} failures: {target:?}");
+    }
+}
+
+#[test]
+fn a_queue_that_drains_pauses_no_lowest_layer_and_lets_no_higher_one_stay() {
+    let now = test_epoch();
+    // (estimate, settled, sent now, target)
+    for (estimate, settled, current, target) in [
+        (80, 130, Some(0), Some(0)),
+        (80, 95, Some(0), None),
+        (80, 500, Some(1), Some(0)),
+        (80, 105, None, None),
+        (80, 115, None, Some(0)),
+    ] {
+        let capacity = Capacity {
+            estimate: Bitrate::from_kbps(estimate),
+            settled: Bitrate::from_kbps(settled),
+            probed: Bitrate::ZERO,
+        };
+        let mut decisions = Vec::new();
+        allocate(capacity, &[camera(current, now)], now, &mut Scratch::default(), &mut decisions);
+        let found = decisions[0].target.map(|layer| layer.0);
+        assert_eq!(found, target, "{estimate}, {settled}, {current:?}");
     }
 }
 
@@ -440,14 +502,24 @@ fn a_random_walk_breaks_no_rule() {
             estimate = (estimate * walk.rng.random_range(0.8..1.25)).clamp(30_000.0, 20_000_000.0);
             let probed = if walk.rng.random_bool(0.2) { estimate * 0.97 } else { 0.0 };
             let bps = |value: f64| Bitrate::from_bps(value as u64);
-            let capacity = Capacity { estimate: bps(estimate), probed: bps(probed) };
+            let capacity = Capacity { estimate: bps(estimate), settled: bps(estimate), probed: bps(probed) };
             let candidates = walk.candidates();
             let decided = decide_for(&candidates, capacity, now);
             check_fit(&candidates, capacity, &decided);
             if tick % 10 == 0 {
-                let more = Capacity { estimate: bps(estimate * 1.15), probed: bps(probed) };
+                let more = Capacity {
+                    estimate: bps(estimate * 1.15),
+                    settled: bps(estimate * 1.15),
+                    probed: bps(probed),
+                };
                 check_monotone(&candidates, capacity, more, now);
             }
+            let each = candidates.iter().zip(&decided.0);
+            let cost = |(candidate, decision): (&Candidate<'_>, &Decision)| {
+                let layer = decision.target.and_then(|layer| candidate.layers.get(usize::from(layer.0)));
+                layer.map_or(Bitrate::ZERO, |layer| layer.bitrate)
+            };
+            let costs: Vec<Bitrate> = each.map(cost).collect();
             for (track, decision) in decided.0.iter().enumerate() {
                 let before = walk.tracks[track].standing.current();
                 if matches!(decision.reason, Reason::Muted | Reason::Demand) {
@@ -455,7 +527,9 @@ fn a_random_walk_breaks_no_rule() {
                 } else if decision.target > before && walk.tracks[track].kind == MediaKind::Video {
                     let young = now - start < UPGRADE_INTERVAL;
                     let rested = last_up[track].is_none_or(|last| now - last >= UPGRADE_INTERVAL);
-                    assert!(young || rested, "seed {seed}, {now:?}: {track} stepped up too soon");
+                    // Of all that is as important or more, its own layer is the least.
+                    let shown = costs[track] <= capacity.probed;
+                    assert!(young || rested || shown, "seed {seed}, {now:?}: {track} stepped up too soon");
                     last_up[track] = Some(now);
                     ups += 1;
                 }

@@ -139,6 +139,24 @@ impl LayerSelect {
         matches!(self.state, State::Steady { .. } | State::Paused) && !self.blocked
     }
 
+    /// The layer that is sent, if a lower one is to replace it.
+    pub fn stepping_down(&self) -> Option<Layer> {
+        match self.state {
+            State::Switching { current, target } if self.layer_of(target) < self.layer_of(current) => {
+                Some(self.layer_of(current))
+            }
+            _ => None,
+        }
+    }
+
+    /// What was sent is of no use any more: begins again at the next key frame.
+    pub fn restart(&mut self) {
+        if let Some(target) = self.wanted() {
+            self.state = State::Waiting { target };
+            self.blocked = false;
+        }
+    }
+
     /// The stream whose key frame is waited for.
     pub fn wants_key_frame(&self) -> Option<Layer> {
         let stream = match self.state {

@@ -62,3 +62,17 @@ fn sound_begins_with_its_first_packet() {
     assert_eq!(select.on_packet(&packet(0, false)).select, Select::Switch);
     assert_eq!(select.on_packet(&packet(0, false)).select, Select::Forward);
 }
+
+#[test]
+fn a_layer_may_be_left_before_the_next_is_there() {
+    let mut select = LayerSelect::new(MediaKind::Video);
+    aim(&mut select, 2);
+    select.on_packet(&packet(2, true));
+    assert_eq!(select.stepping_down(), None);
+    aim(&mut select, 0);
+    assert_eq!(select.stepping_down(), Some(Layer(2)));
+    select.restart();
+    assert_eq!((select.stepping_down(), select.wants_key_frame()), (None, Some(Layer(0))));
+    assert_eq!(select.on_packet(&packet(2, false)).select, Select::Skip);
+    assert_eq!(select.on_packet(&packet(0, true)).select, Select::Switch);
+}

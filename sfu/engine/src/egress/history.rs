@@ -1,0 +1,145 @@
+//! What was decided lately for one subscriber, and why: kept to be looked at, never read to decide.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use sfu_protocol::inspect::{Decided, Decision as Entry, Inspection, LinkState, SubscriptionState};
+use sfu_protocol::{Layer, ParticipantSid, TrackSid};
+
+use super::Egress;
+use super::allocate::Decision;
+use crate::bwe::{Cause, Change};
+use crate::units::Bitrate;
+
+/// Decisions remembered. They are rare, and the memory of a subscriber that nothing happens to is none.
+const MOST: usize = 100;
+
+/// The last decisions, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    entries: VecDeque<(Instant, Entry)>,
+    estimate: Option<Change>,
+}
+
+impl History {
+    /// A track gets another layer than before, or the same for another reason.
+    pub(super) fn on_layer(
+        &mut self,
+        now: Instant,
+        sid: &TrackSid,
+        decision: &Decision,
+        estimate: Option<Bitrate>,
+    ) {
+        let Decision { target, demand, paused, reason, .. } = *decision;
+        let (reason, estimate_bps) = (word(&reason), estimate.map(Bitrate::bps));
+        self.push(now, Entry::Layer { track: sid.clone(), target, demand, paused, reason, estimate_bps });
+    }
+
+    /// A layer is given up.
+    pub(super) fn on_dropped(&mut self, now: Instant, sid: &TrackSid, layer: Layer, waiting: usize) {
+        self.push(now, Entry::Dropped { track: sid.clone(), layer, waiting });
+    }
+
+    /// A key frame is asked for.
+    pub(super) fn on_key_frame(&mut self, now: Instant, sid: &TrackSid, layer: Layer, reason: &str) {
+        self.push(now, Entry::KeyFrame { track: sid.clone(), layer, reason: reason.to_owned() });
+    }
+
+    /// A burst begins.
+    pub(super) fn on_probe(&mut self, now: Instant, rate: Bitrate) {
+        self.push(now, Entry::Probe { rate_bps: rate.bps() });
+    }
+
+    /// Where the estimate stands now. Small steps for the same reason are one.
+    pub(super) fn on_estimate(&mut self, change: Change) {
+        let news = self.estimate.is_none_or(|before| {
+            let moved = before.estimate.bps().abs_diff(change.estimate.bps());
+            // Growth goes on and off all the time.
+            let other =
+                before.cause != change.cause && !matches!(change.cause, Cause::Growth | Cause::Drained);
+            moved > before.estimate.bps() / 10 || other && before.at != change.at
+        });
+        if news {
+            self.estimate = Some(change);
+            let (estimate_bps, cause) = (change.estimate.bps(), word(&change.cause));
+            self.push(change.at, Entry::Estimate { estimate_bps, cause });
+        }
+    }
+
+    fn push(&mut self, now: Instant, entry: Entry) {
+        if self.entries.len() >= MOST {
+            self.entries.pop_front();
+        }
+        self.entries.push_back((now, entry));
+    }
+}
+
+impl Egress {
+    /// Everything that was decided, as it stands.
+    pub fn inspect(&self, participant: ParticipantSid, now: Instant) -> Inspection {
+        let ago =
+            |at: Instant| u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX);
+        let link = self.bandwidth.as_deref().map(|bandwidth| {
+            let change = bandwidth.last_change();
+            LinkState {
+                estimate_bps: change.estimate.bps(),
+                cause: word(&change.cause),
+                changed_ms_ago: ago(change.at),
+                measured: bandwidth.is_measured(),
+                allocated_bps: bandwidth.allocated().bps(),
+                burst_bps: bandwidth.burst().map(Bitrate::bps),
+                queue_ms: u64::try_from(bandwidth.queue_delay().as_millis()).unwrap_or(u64::MAX),
+                loss: bandwidth.loss(),
+                waiting: self.pacer.len(),
+            }
+        });
+        let subscriptions = self.subscriptions.iter().map(|(_, subscription)| SubscriptionState {
+            track: subscription.sid.clone(),
+            publisher: subscription.publisher.clone(),
+            kind: subscription.kind,
+            current: subscription.select.current(),
+            target: subscription.select.target().map(|target| target.layer),
+            demand: subscription.demanded,
+            paused: subscription.decision.is_some_and(|decision| decision.paused),
+            reason: subscription.decision.map(|decision| word(&decision.reason)),
+        });
+        let decisions = self.history.entries.iter();
+        Inspection {
+            participant,
+            link,
+            subscriptions: subscriptions.collect(),
+            decisions: decisions.map(|(at, what)| Decided { ms_ago: ago(*at), what: what.clone() }).collect(),
+        }
+    }
+}
+
+/// The name of a reason, as it stands in the source: `NoBandwidth`.
+fn word(reason: &impl std::fmt::Debug) -> String {
+    format!("{reason:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::test_epoch;
+    use std::time::Duration;
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_small_steps_of_one_kind_are_one() {
+        let (mut history, start) = (History::default(), test_epoch());
+        for step in 0..1000_u64 {
+            let at = start + Duration::from_millis(step);
+            let estimate = Bitrate::from_bps(1_000_000 + step * 100);
+            history.on_estimate(Change { at, cause: Cause::Growth, estimate });
+        }
+        assert_eq!(history.entries.len(), 1, "the last of them is not a tenth above the first");
+        history.on_estimate(Change {
+            at: start + Duration::from_secs(2),
+            cause: Cause::Queue,
+            estimate: Bitrate::from_kbps(1_050),
+        });
+        assert_eq!(history.entries.len(), 2);
+        (0..1000).for_each(|_| history.on_probe(start, Bitrate::from_kbps(1)));
+        assert_eq!(history.entries.len(), MOST);
+    }
+}

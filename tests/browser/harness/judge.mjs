@@ -1,0 +1,107 @@
+// What a recording and the link's reports say. Pure functions; times are milliseconds.
+
+/** A picture that lasts longer than this stands still: what Chromium calls a freeze at 20 pictures a second. */
+export const STILL_MS = 200;
+
+/**
+ * How long the picture stood still between two times, without the time for which the page itself stood still: that is
+ * the machine's doing.
+ */
+export function still({ frames, stalls }, from, to) {
+  const times = frames.map((frame) => frame.at).filter((at) => at <= to);
+  let total = 0;
+  for (const [i, at] of times.entries()) {
+    const next = times[i + 1] ?? to;
+    const [begin, end] = [Math.max(at, from), Math.min(next, to)];
+    const own = stalls.reduce((sum, stall) => sum + overlap(at, next, stall.at, stall.at + stall.ms), 0);
+    if (end > begin && next - at - own > STILL_MS) total += Math.max(0, end - begin - own);
+  }
+  return total;
+}
+
+/** How long after `from` no half second had more sent into the link than it carries, with a tenth to spare. */
+export function fits(reports, from, kbps, lookMs = 5_000) {
+  const window = 5;
+  let last = from;
+  for (let i = window; i <= reports.length; i += 1) {
+    const part = reports.slice(i - window, i);
+    const end = part.at(-1).at;
+    if (part[0].at < from + 100 || end > from + lookMs) continue;
+    const rate = (sum(part.map((report) => report.down.in_bytes)) * 8) / (window * 100);
+    if (rate > kbps * 1.1) last = end;
+  }
+  return last - from;
+}
+
+/** The highest rate that was sent into the link in any half second, in kbit/s. */
+export function most(reports, from, to) {
+  const inside = reports.filter((report) => report.at > from && report.at <= to);
+  const rates = inside.slice(4).map((_, i) => (sum(inside.slice(i, i + 5).map((report) => report.down.in_bytes)) * 8) / 500);
+  return Math.max(0, ...rates);
+}
+
+/** The share of the link's rate that passed. */
+export function used(reports, from, to, kbps) {
+  const inside = reports.filter((report) => report.at > from && report.at <= to);
+  return (sum(inside.map((report) => report.down.out_bytes)) * 8) / (kbps * inside.length * 100);
+}
+
+/** The share of the sound that was made up because it had not arrived. */
+export function concealed({ stats }, from, to) {
+  const known = stats.filter((sample) => sample.totalSamplesReceived !== undefined);
+  const first = known.findLast((sample) => sample.at <= from) ?? known[0];
+  const last = known.find((sample) => sample.at >= to) ?? known.at(-1);
+  if (!first || !last || last === first) return undefined;
+  return (last.concealedSamples - first.concealedSamples) / (last.totalSamplesReceived - first.totalSamplesReceived);
+}
+
+/** How long until pictures of this width come and go on coming for a second; undefined: they do not. */
+export function reaches({ frames }, width, from) {
+  const later = frames.filter((frame) => frame.at >= from);
+  const at = later.findIndex((frame, i) => {
+    const second = later.slice(i).filter((other) => other.at < frame.at + 1_000);
+    return second.every((other) => other.width >= width);
+  });
+  return at < 0 ? undefined : later[at].at - from;
+}
+
+/** The share of the time for which pictures of this width were on show. */
+export function kept({ frames }, width, from, to) {
+  let total = 0;
+  for (const [i, frame] of frames.entries()) {
+    if (frame.width >= width) total += overlap(from, to, frame.at, frames[i + 1]?.at ?? to);
+  }
+  return total / (to - from);
+}
+
+/** How long after `from` a new picture came. */
+export function picture({ frames }, from) {
+  const next = frames.find((frame) => frame.at >= from);
+  return next && next.at - from;
+}
+
+/** How long after `from` the tone was there to stay; undefined: it was not gone, or did not come back. */
+export function tone({ levels }, from, wasGoneFor = 1_000) {
+  const before = levels.filter((level) => level.at >= from - wasGoneFor && level.at < from);
+  if (before.some((level) => level.db > LOUD_DB)) return undefined;
+  const later = levels.filter((level) => level.at >= from);
+  const at = later.findIndex((level, i) => later.slice(i, i + 10).every((other) => other.db > LOUD_DB));
+  return at < 0 ? undefined : later[at].at - from;
+}
+
+export function median(values) {
+  const known = values.filter((value) => value !== undefined).sort((a, b) => a - b);
+  // What did not happen counts as worst.
+  return known.length * 2 <= values.length ? undefined : known[Math.floor(values.length / 2)];
+}
+
+/** The tone is at -11. */
+const LOUD_DB = -30;
+
+function overlap(a, b, c, d) {
+  return Math.max(0, Math.min(b, d) - Math.max(a, c));
+}
+
+function sum(values) {
+  return values.reduce((total, value) => total + value, 0);
+}
