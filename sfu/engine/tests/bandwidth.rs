@@ -2,11 +2,12 @@
 
 mod harness;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::World;
 use harness::network::Path;
-use sfu_protocol::{Event, TrackSid};
+use sfu_protocol::inspect::Decision;
+use sfu_protocol::{Event, Layer, TrackSid};
 
 /// Bytes of an ordinary frame: 0.12, 0.48 and 1.7 Mbit/s at 30 frames a second.
 const LAYERS: [(&str, usize); 3] = [("q", 500), ("h", 2000), ("f", 7000)];
@@ -23,6 +24,17 @@ fn joined(seed: u64, link: Path) -> (World, usize, TrackSid, usize) {
     world.connect(ben);
     assert!(world.run_until(Duration::from_secs(3), |world| world.clients[ben].connected.is_some()));
     (world, ben, video, ana)
+}
+
+/// Prints what was decided, if TRACE is set.
+fn trace(world: &World, client: usize, from: Instant) {
+    if std::env::var_os("TRACE").is_none() {
+        return;
+    }
+    let seen = world.shards[0].inspect(&world.clients[client].participant, world.now).expect("here");
+    for decided in seen.decisions {
+        println!("{} {:?}", (world.now - from).as_millis() as i64 - decided.ms_ago as i64, decided.what);
+    }
 }
 
 /// The layers of the frames that came in the last while.
@@ -80,7 +92,9 @@ fn a_link_that_narrows_gets_less_and_more_again_when_it_widens() {
         world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
         let top = |world: &World| layers_lately(world, ben, &video, Duration::from_millis(50)).contains(&2);
         let from = world.now;
-        assert!(world.run_until(Duration::from_secs(15), top), "the top layer again");
+        let again = world.run_until(Duration::from_secs(15), top);
+        trace(&world, ben, from);
+        assert!(again, "the top layer again");
         println!("top layer again after {:?}", world.now - from);
     }
 }
@@ -150,16 +164,8 @@ fn a_client_that_knows_no_reports_gets_what_it_asks_for() {
 /// 0.16, 0.45 and 1.7 Mbit/s at 30 frames a second: what browsers send of 720 lines.
 const USUAL: [(&str, usize); 3] = [("q", 667), ("h", 1875), ("f", 7083)];
 
-/// Sound and three layers, over a link that becomes too narrow for the upper two for 15 seconds.
-struct Narrowed {
-    world: World,
-    ben: usize,
-    video: TrackSid,
-    narrow: std::time::Instant,
-    wide: std::time::Instant,
-}
-
-fn narrowed(seed: u64, kbps: u64) -> Narrowed {
+/// Somebody who receives sound and three layers over a link that has carried all of it for a while.
+fn settled(seed: u64) -> (World, usize, TrackSid) {
     let mut world = World::new(seed, 1);
     let ana = world.join("ana", 0, HALF_RTT);
     let video = world.publish_video(ana, &USUAL);
@@ -168,46 +174,107 @@ fn narrowed(seed: u64, kbps: u64) -> Narrowed {
     let ben = world.join("ben", 0, HALF_RTT);
     world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
     world.connect(ben);
-    world.run(Duration::from_secs(15));
-    let narrow = world.now;
-    world.links[ben].1 = Path::with_rate(HALF_RTT, kbps);
-    world.run(Duration::from_secs(15));
-    let wide = world.now;
-    world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
-    if std::env::var("TRACE").is_ok() {
-        let seen = world.shards[0].inspect(&world.clients[ben].participant, world.now).expect("here");
-        for decided in seen.decisions {
-            let at = (world.now - narrow).as_millis() as i64 - decided.ms_ago as i64;
-            println!("{at} {:?}", decided.what);
-        }
-    }
-    world.run(Duration::from_secs(20));
-    Narrowed { world, ben, video, narrow, wide }
+    world.run(Duration::from_secs(10));
+    let before = layers_lately(&world, ben, &video, Duration::from_secs(1));
+    assert!(before.len() > 25 && before.iter().all(|layer| *layer == 2), "{before:?}");
+    (world, ben, video)
+}
+
+/// How long a picture stood still between two times, counting what stands for more than a fifth of a second.
+fn still(world: &World, client: usize, video: &TrackSid, from: Instant, to: Instant) -> Duration {
+    let frames = world.clients[client].frames_of(video);
+    let times: Vec<_> =
+        frames.iter().filter(|frame| frame.intact && frame.at <= to).map(|frame| frame.at).collect();
+    let ends = times.iter().copied().skip(1).chain([to]);
+    let gaps = times.iter().zip(ends).filter(|(_, next)| *next > from);
+    gaps.map(|(at, next)| next - *at).filter(|gap| *gap > Duration::from_millis(200)).sum()
 }
 
 #[test]
-fn a_link_that_narrows_under_three_layers_and_sound() {
-    for seed in 0..2 {
-        for kbps in [500, 400, 300] {
-            let Narrowed { world, ben, video, narrow, wide } = narrowed(seed, kbps);
-            let frames = world.clients[ben].frames_of(&video);
-            let intact: Vec<_> = frames.iter().filter(|frame| frame.intact).collect();
-            let (mut still, mut later) = (Duration::ZERO, Duration::ZERO);
-            let end = wide + Duration::from_secs(20);
-            let ends = intact.iter().skip(1).map(|frame| frame.at).chain([end]);
-            for (frame, next) in
-                intact.iter().zip(ends).filter(|(frame, _)| frame.at >= narrow - Duration::from_millis(50))
-            {
-                let gap = next - frame.at;
-                if gap > Duration::from_millis(200) {
-                    let sum =
-                        if frame.at < narrow + Duration::from_secs(5) { &mut still } else { &mut later };
-                    *sum += gap;
-                }
-            }
-            let top =
-                intact.iter().find(|frame| frame.at >= wide && frame.layer == 2).map(|frame| frame.at - wide);
-            println!("{kbps} seed {seed}: still {still:?}, later {later:?}, top again {top:?}");
-        }
+fn a_link_that_narrows_under_sound_and_pictures_pauses_none_and_gets_all_back() {
+    for (seed, kbps) in [(0, 500), (1, 400), (2, 300)] {
+        let (mut world, ben, video) = settled(seed);
+        let narrow = world.now;
+        world.links[ben].1 = Path::with_rate(HALF_RTT, kbps);
+        world.run(Duration::from_secs(15));
+        let wide = world.now;
+        world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
+        let top = |world: &World| layers_lately(world, ben, &video, Duration::from_millis(50)).contains(&2);
+        let again = world.run_until(Duration::from_secs(8), top);
+        trace(&world, ben, narrow);
+        assert!(again, "{kbps} kbit/s: the top layer comes back");
+        println!("{kbps} kbit/s: top layer again after {:?}", world.now - wide);
+        world.run(Duration::from_secs(5));
+        let settled = narrow + Duration::from_secs(3);
+        let first = still(&world, ben, &video, narrow, settled);
+        println!("{kbps} kbit/s: the picture stands still for {first:?}");
+        // What the client here takes to give up the packets of the old layer is most of it.
+        assert!(first <= Duration::from_secs(2), "{kbps} kbit/s: {first:?}");
+        assert_eq!(
+            still(&world, ben, &video, settled, world.now),
+            Duration::ZERO,
+            "{kbps} kbit/s: and never again"
+        );
+        let paused = |(_, event): &(Instant, Event)| matches!(event, Event::StreamState { paused: true, .. });
+        assert!(!world.events.iter().any(paused), "{kbps} kbit/s: nothing is paused");
+    }
+}
+
+#[test]
+fn a_layer_that_is_too_much_is_left_soon_after_the_estimate_fell() {
+    let (mut world, ben, _) = settled(4);
+    let narrow = world.now;
+    world.links[ben].1 = Path::with_rate(HALF_RTT, 500);
+    world.run(Duration::from_secs(3));
+    let seen = world.shards[0].inspect(&world.clients[ben].participant, world.now).expect("here");
+    let since = |wanted: &dyn Fn(&Decision) -> bool| {
+        let found = seen
+            .decisions
+            .iter()
+            .find(|each| each.ms_ago <= (world.now - narrow).as_millis() as u64 && wanted(&each.what));
+        found.map(|each| Duration::from_millis((world.now - narrow).as_millis() as u64 - each.ms_ago))
+    };
+    let fell =
+        since(&|what| matches!(what, Decision::Estimate { estimate_bps, .. } if *estimate_bps < 1_500_000));
+    let down = since(&|what| matches!(what, Decision::Layer { target: Some(Layer(0)), .. }));
+    let left = since(&|what| matches!(what, Decision::Dropped { layer: Layer(2), .. }));
+    let (fell, down, left) = (fell.expect("it falls"), down.expect("another layer"), left.expect("left"));
+    assert!(fell <= Duration::from_secs(1), "{fell:?}");
+    assert!(down - fell <= Duration::from_millis(10), "{down:?} after {fell:?}");
+    assert!(left - fell <= Duration::from_millis(100), "{left:?} after {fell:?}");
+}
+
+#[test]
+fn a_picture_that_was_paused_comes_back_when_there_is_room_again() {
+    let (mut world, ben, video) = settled(5);
+    world.links[ben].1 = Path::with_rate(HALF_RTT, 110);
+    world.run(Duration::from_secs(20));
+    let paused = |(_, event): &(Instant, Event)| matches!(event, Event::StreamState { paused: true, .. });
+    assert!(world.events.iter().any(paused), "there is room for sound only");
+    world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
+    let from = world.now;
+    let shown = |world: &World| !layers_lately(world, ben, &video, Duration::from_millis(50)).is_empty();
+    assert!(world.run_until(Duration::from_secs(8), shown), "sound alone tells nothing of the link");
+    println!("a picture after {:?}", world.now - from);
+}
+
+#[test]
+fn after_three_seconds_of_nothing_the_picture_is_back_at_once() {
+    for seed in 0..3 {
+        let (mut world, ben, video) = settled(seed);
+        let usual = world.links[ben];
+        let nothing = Path { loss: 1.0, ..Path::with_delay(HALF_RTT) };
+        world.links[ben] = (nothing, nothing);
+        world.run(Duration::from_secs(3));
+        world.links[ben] = usual;
+        let from = world.now;
+        let shown = |world: &World| !layers_lately(world, ben, &video, Duration::from_millis(20)).is_empty();
+        assert!(world.run_until(Duration::from_secs(2), shown), "a picture");
+        let took = world.now - from;
+        println!("a picture after {took:?}");
+        assert!(took <= Duration::from_millis(400), "{took:?}");
+        world.run(Duration::from_secs(2));
+        let lately = layers_lately(&world, ben, &video, Duration::from_millis(500));
+        assert!(lately.contains(&2), "the top layer too: {lately:?}");
     }
 }

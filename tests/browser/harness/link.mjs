@@ -40,10 +40,10 @@ export async function startLink({ down = {}, up = {}, seed = 1 } = {}) {
     },
     /** Sends the media of a page through this link from its next connection on. */
     async carry(page) {
-      await page.exposeFunction('throughLink', (to) => {
-        order({ to });
-        return address;
-      });
+      await page.exposeFunction('linkTo', (to) => order({ to }));
+      await page.evaluate((link) => {
+        window.link = link;
+      }, address);
     },
     async stop() {
       process.off('exit', kill);

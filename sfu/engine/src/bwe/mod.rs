@@ -112,6 +112,8 @@ pub struct Estimator {
     /// Of the message being read; kept for its memory.
     results: Vec<PacketResult>,
     clock: RemoteClock,
+    /// The count of the last transport-wide feedback.
+    feedback: Option<u8>,
     acked: AckedRate,
     delay: DelayDetector,
     queue: QueueDelay,
@@ -128,6 +130,8 @@ pub struct Estimator {
     wanted: Bitrate,
     before_drop: Option<(f64, f64)>,
     disturbed_until: f64,
+    /// When the rate was last cut to what the link delivers, in microseconds.
+    cut: i64,
     /// Nothing got through for a while, and then something did.
     outage: bool,
     /// When it was last polled, in seconds.
@@ -149,6 +153,7 @@ impl Estimator {
             streams: StreamIndex::new(),
             results: Vec::new(),
             clock: RemoteClock::default(),
+            feedback: None,
             acked: AckedRate::new(),
             delay: DelayDetector::new(),
             queue: QueueDelay::new(),
@@ -164,6 +169,7 @@ impl Estimator {
             wanted: config.max_rate,
             before_drop: None,
             disturbed_until: 0.0,
+            cut: 0,
             outage: false,
             polled: None,
             last: Change { at: now, cause: Cause::Start, estimate: Bitrate::from_bps(start as u64) },
@@ -248,6 +254,12 @@ impl Estimator {
         let Some(base) = self.history.extend(feedback.base_sequence) else { return };
         let end = base.plus(u64::from(feedback.status_count));
         self.results.clear();
+        let before = self.feedback.replace(feedback.feedback_count);
+        if before.is_some_and(|before| before.wrapping_add(1) == feedback.feedback_count) {
+            // No message is missing: what neither of the two tells of was lost. Some receivers begin each message
+            // with the next packet that they have.
+            self.history.lose_before(base, &mut self.results);
+        }
         let clock = &mut self.clock;
         let arrivals = feedback.arrivals().map(|(wire, ticks)| {
             let offset = wire.wrapping_sub(feedback.base_sequence);
@@ -338,7 +350,9 @@ impl Estimator {
     /// Whether the queue would have grown by now if the link were as narrow as it was.
     fn is_calm(&self, now: f64) -> bool {
         let since = now - self.rate.decreased();
-        since > CALM_AFTER || since > SOONEST_CALM && self.rate.is_beyond_capacity()
+        // Whoever sends little takes nothing from others, and a picture may wait for what there is.
+        since > CALM_AFTER
+            || since > SOONEST_CALM && (self.rate.is_beyond_capacity() || self.app.is_limited())
     }
 
     /// The burst being sent, until it is complete.
@@ -366,9 +380,12 @@ impl Estimator {
             if let Some(cluster) = result.cluster {
                 self.probe.on_result(cluster, result);
             }
+            let judged = result.sent >= self.cut;
             let Some(arrival) = result.arrival else {
                 lost += 1;
-                self.loss.on_packet(false);
+                if judged {
+                    self.loss.on_packet(false);
+                }
                 continue;
             };
             received += 1;
@@ -377,7 +394,9 @@ impl Estimator {
                 self.loss.on_late();
                 continue;
             }
-            self.loss.on_packet(true);
+            if judged {
+                self.loss.on_packet(true);
+            }
             self.queue.on_packet(result.sent, arrival);
             if result.cluster.is_none() {
                 self.delay.on_packet(result.sent, arrival);
@@ -487,8 +506,13 @@ impl Estimator {
         if fell {
             self.fell(now, before);
         }
+        if step == Step::Decreased {
+            // What is lost of what was sent before is what the new rate was made for.
+            self.cut = (now * 1e6) as i64;
+            self.loss.discard(now, 0.0);
+        }
         let cause = match verdict {
-            Verdict::Reduce(rate) if rate < self.rate.rate() => {
+            Verdict::Reduce(rate) if rate < self.rate.rate() && step != Step::Decreased => {
                 self.fell(now, before);
                 self.rate.set(rate);
                 return Some(Cause::Loss);

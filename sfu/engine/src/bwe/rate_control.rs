@@ -44,6 +44,8 @@ pub(super) struct RateControl {
     capacity: Capacity,
     /// A queue that we helped to build is being emptied; since when.
     draining: Option<f64>,
+    /// How long it was when the rate last fell, in milliseconds.
+    fell_at: f64,
     queue: f64,
     updated: f64,
     decreased: f64,
@@ -59,6 +61,7 @@ impl RateControl {
             max,
             capacity: Capacity::default(),
             draining: None,
+            fell_at: 0.0,
             queue: 0.0,
             updated: 0.0,
             decreased: -10.0,
@@ -149,11 +152,14 @@ impl RateControl {
             return Step::None;
         }
         // Less arrives because less is sent; it is the queue from before that drains.
-        let little = input.limited || acked > self.target() * 0.8;
+        // Unless a long one does not: then the link became narrower while the last measurement was made.
+        let stands = input.queue > LONG_QUEUE.max(self.fell_at * SHRUNK);
+        let little = input.limited || acked > self.target() * 0.8 && !stands;
         if self.draining.is_some() && input.now - self.decreased < DRAIN_TIME && little {
             return Step::None;
         }
         self.decreased = input.now;
+        self.fell_at = input.queue;
         let rate = if input.limited {
             // The queue is hardly of our making; what will be sent later is probed for first.
             let share = if input.queue > LONG_QUEUE { LIMITED_LONG } else { LIMITED };
@@ -241,6 +247,8 @@ const LEAST_DRAIN: f64 = 0.5;
 const DRAINED: f64 = 10.0;
 /// In seconds.
 const LONGEST_DRAIN: f64 = 3.0;
+/// A queue that is still longer than this share of what it was does not drain.
+const SHRUNK: f64 = 0.9;
 /// How long a queue may take to drain before less is sent again.
 const DRAIN_TIME: f64 = 1.0;
 /// Time beyond the round trip in which a decrease shows.

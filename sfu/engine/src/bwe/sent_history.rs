@@ -145,6 +145,12 @@ impl SentHistory {
         unknown
     }
 
+    /// What is not told of yet before `end` was lost.
+    pub fn lose_before(&mut self, end: ExtendedSequence, results: &mut Vec<PacketResult>) {
+        let highest = self.highest.map_or(0, |highest| highest.0.saturating_add(1));
+        self.lose_until(end.0.min(highest), results);
+    }
+
     /// One packet arrived, whatever is unknown before it.
     pub fn receive(&mut self, sequence: ExtendedSequence, arrival: i64, results: &mut Vec<PacketResult>) {
         let Some(entry) = self.entry_mut(sequence) else { return };

@@ -80,6 +80,8 @@ pub struct Standing {
     last_up: Option<Instant>,
     /// Steps up that were taken back, in a row.
     failures: u32,
+    /// The last step up was taken back: it counts once, however many steps down follow.
+    taken_back: bool,
 }
 
 /// What is decided for one track.
@@ -139,7 +141,7 @@ pub struct Scratch {
 impl Standing {
     /// A subscription that begins now. Nothing is sent.
     pub fn new(now: Instant) -> Self {
-        Self { current: None, began: now, last_up: None, failures: 0 }
+        Self { current: None, began: now, last_up: None, failures: 0, taken_back: false }
     }
 
     /// What is sent now.
@@ -164,9 +166,11 @@ impl Standing {
                 self.failures = 0;
             }
             self.last_up = Some(now);
-        } else if decision.target < before && decision.reason == Reason::NoBandwidth {
+            self.taken_back = false;
+        } else if decision.target < before && decision.reason == Reason::NoBandwidth && !self.taken_back {
             let soon = self.last_up.is_some_and(|last| now.saturating_duration_since(last) < SETTLED);
             self.failures = if soon { (self.failures + 1).min(MOST_FAILURES) } else { 0 };
+            self.taken_back = true;
         }
         decision.target != before
     }

@@ -9,7 +9,7 @@ use super::allocate::{Capacity, Decision, Outcome};
 use super::bandwidth::Bandwidth;
 use super::layer_select::Target;
 use super::{Egress, REPORT_INTERVAL};
-use crate::bwe::Cause;
+use crate::bwe::{Cause, Change};
 use crate::media_packet::MediaPacket;
 use crate::units::Bitrate;
 
@@ -67,8 +67,10 @@ impl Egress {
         self.next_report.get_or_insert(now + REPORT_INTERVAL);
         subscription.standing.apply(decision, now);
         let change = self.bandwidth.as_deref().map(Bandwidth::last_change);
-        if change.is_some_and(|change| change.cause == Cause::Silence) {
-            // No step up was wrong because nothing gets through any more.
+        let excused = |change: Change| matches!(change.cause, Cause::Silence | Cause::LossUnrelated);
+        if change.is_some_and(excused) {
+            // No step up was wrong because nothing gets through any more, or because less was sent to see whether
+            // loss falls with it.
             subscription.standing.on_demand_changed();
         }
         let target = decision.target.map(|layer| match decision.temporal {
