@@ -140,6 +140,38 @@ fn a_lower_frame_rate_leaves_out_temporal_layers() {
 }
 
 #[test]
+fn loss_and_changing_wishes_leave_nobody_without_a_picture() {
+    for seed in 0..4 {
+        let (mode, codec) =
+            [("L3T3_KEY", Codec::Av1), ("L3T3", Codec::Av1), ("L3T3_KEY", Codec::Vp9), ("L1T3", Codec::Vp8)]
+                [seed as usize % 4];
+        let mut call = Call::new(100 + seed, mode, codec, false);
+        for path in call.world.links.iter_mut().flat_map(|(up, down)| [up, down]) {
+            path.loss = 0.1;
+        }
+        for (fps, width) in [(5, 1280), (30, 160), (5, 640), (30, 1280)] {
+            for who in [call.ben, call.cleo] {
+                call.settled(who, TrackDemand { fps, ..tile(width, width * 9 / 16) });
+            }
+        }
+        for path in call.world.links.iter_mut().flat_map(|(up, down)| [up, down]) {
+            path.loss = 0.0;
+        }
+        call.world.run(2 * SECOND);
+        for who in [call.ben, call.cleo] {
+            let packets = call.settled(who, tile(1280, 720));
+            let top = mode_of(mode).spatial - 1;
+            let pictures: BTreeSet<u64> = packets
+                .iter()
+                .filter(|(_, frame)| frame.spatial == top)
+                .map(|(_, frame)| frame.picture)
+                .collect();
+            assert!((28..=32).contains(&pictures.len()), "{mode} {codec:?} seed {seed}: {}", pictures.len());
+        }
+    }
+}
+
+#[test]
 fn vp8_pictures_that_are_left_out_leave_no_hole_in_their_ids() {
     let mut call = Call::new(80, "L1T3", Codec::Vp8, false);
     for who in [call.ben, call.cleo] {
