@@ -67,9 +67,9 @@ fn loss_is_told_of_whose_link_it_is_in_either_direction() {
         world.run(secs(12));
         let link = &mut world.links[ana];
         if up {
-            link.0.loss = 0.2
+            link.0.loss = 0.2;
         } else {
-            link.1.loss = 0.2
+            link.1.loss = 0.2;
         }
         world.run(secs(15));
         // This client counts what a retransmission repaired as received.
@@ -77,9 +77,9 @@ fn loss_is_told_of_whose_link_it_is_in_either_direction() {
         assert_eq!(last(&world, ben), Some(Excellent), "up: {up}");
         let link = &mut world.links[ana];
         if up {
-            link.0.loss = 0.0
+            link.0.loss = 0.0;
         } else {
-            link.1.loss = 0.0
+            link.1.loss = 0.0;
         }
         world.run(secs(40));
         assert_eq!(last(&world, ana), Some(Excellent), "up: {up}, {:?}", told(&world, ana));
