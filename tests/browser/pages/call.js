@@ -58,12 +58,13 @@ function generate(options) {
   oscillator.frequency.value = options.tone;
   const destination = audio.createMediaStreamDestination();
   const gain = audio.createGain();
-  gain.gain.value = 0.4;
+  gain.gain.value = options.silent ? 0 : 0.4;
   oscillator.connect(gain).connect(destination);
   oscillator.start();
   return {
     video: canvas.captureStream(fps).getVideoTracks()[0],
     audio: destination.stream.getAudioTracks()[0],
+    gain: gain.gain,
     drawn,
   };
 }
@@ -167,6 +168,8 @@ window.call = {
         note('left', who.identity);
         remotes.delete(who.identity);
       })
+      .on(RoomEvent.ActiveSpeakersChanged, (speakers) => note('speaking', speakers.map(({ identity }) => identity).join(' ')))
+      .on(RoomEvent.ConnectionQualityChanged, (quality, who) => note('quality', `${who.identity} ${quality}`))
       .on(RoomEvent.Reconnecting, () => note('reconnecting'))
       .on(RoomEvent.SignalReconnecting, () => note('resuming'))
       .on(RoomEvent.Reconnected, () => note('reconnected'))
@@ -185,7 +188,7 @@ window.call = {
     window.videoEncodings = me.encodings;
     const fps = me.fps ?? FRAMES_PER_SECOND;
     await Promise.all([
-      room.localParticipant.publishTrack(me.media.video.clone(), {
+      me.onlySpeaks || room.localParticipant.publishTrack(me.media.video.clone(), {
         source: Track.Source.Camera,
         simulcast: true,
         videoCodec: me.codec ?? 'vp8',
@@ -243,6 +246,18 @@ window.call = {
 
   async leave() {
     await room.disconnect();
+  },
+
+  /** Makes syllables of the tone: 180 ms of every 240, and a breath every two seconds. Or silence. */
+  speak(speaks) {
+    const { gain } = me.media;
+    gain.cancelScheduledValues(0);
+    gain.setValueAtTime(0, audio.currentTime);
+    if (!speaks) return;
+    for (let at = 0; at < 120; at += 0.24) {
+      gain.setValueAtTime(at % 2 < 1.7 ? 0.4 : 0, audio.currentTime + at);
+      gain.setValueAtTime(0, audio.currentTime + at + 0.18);
+    }
   },
 
   /** What has been seen and heard of each of the others. */

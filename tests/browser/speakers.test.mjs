@@ -1,0 +1,64 @@
+// Who speaks, and how well everyone is connected: what the published client tells its application of it.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { startBrowser } from './harness/browser.mjs';
+import { TEST_MS, until } from './harness/limits.mjs';
+import { openPeople, PEOPLE, startPages } from './harness/participants.mjs';
+import { startServer } from './harness/server.mjs';
+
+const ROOM = `speakers-${process.pid}`;
+const options = { timeout: TEST_MS };
+let server, pages, browser, people, ada, ben, cleo;
+
+before(async () => {
+  server = await startServer();
+  pages = await startPages();
+  browser = await startBrowser();
+  // Without pictures: this is about sound, and a machine too busy to encode looks like a bad connection.
+  people = await openPeople(browser, pages, PEOPLE, { onlySpeaks: true, silent: true });
+  [ada, ben, cleo] = people;
+  await Promise.all(people.map((person) => person.join(server.ws, ROOM)));
+}, options);
+
+after(async () => {
+  for (const person of people ?? []) assert.deepEqual(person.page.failures, [], `${person.identity}: uncaught errors`);
+  await browser?.stop();
+  await pages?.stop();
+  await server?.stop();
+}, options);
+
+/** The names in the page's last list of speakers. */
+const speaking = async (person) => (await person.events()).filter(({ what }) => what === 'speaking').at(-1)?.who ?? '';
+
+const everybodySees = (names) =>
+  Promise.all(
+    people.map((person) => until(`${person.identity} to see "${names}" speak`, async () => (await speaking(person)) === names)),
+  );
+
+test('whoever speaks is named to everybody, and is not when that ends', options, async () => {
+  for (const speaker of [ada, ben, cleo, ada]) {
+    const before = await Promise.all(people.map(async (person) => (await person.events()).length));
+    await speaker.call('speak', true);
+    await everybodySees(speaker.identity);
+    await speaker.call('speak', false);
+    await everybodySees('');
+    for (const [i, person] of people.entries()) {
+      const told = (await person.events()).slice(before[i]).filter(({ what }) => what === 'speaking');
+      const named = new Set(told.map(({ who }) => who).filter(Boolean));
+      assert.deepEqual([...named], [speaker.identity], `${person.identity} was told of others`);
+    }
+  }
+});
+
+test('on a clean link everyone is excellently connected', options, async () => {
+  for (const person of people) {
+    for (const { identity } of PEOPLE) {
+      // A machine that is too busy for sound is no clean link while it is.
+      await until(`${person.identity} to see ${identity} excellently connected`, async () => {
+        const told = (await person.events()).filter(({ what, who }) => what === 'quality' && who.startsWith(`${identity} `));
+        return told.at(-1)?.who === `${identity} excellent`;
+      });
+    }
+  }
+});
