@@ -272,7 +272,9 @@ fn after_three_seconds_of_nothing_the_picture_is_back_at_once() {
         assert!(world.run_until(Duration::from_secs(2), shown), "a picture");
         let took = world.now - from;
         println!("a picture after {took:?}");
-        assert!(took <= Duration::from_millis(400), "{took:?}");
+        // This client keeps a key frame behind a gap until thirty packets have come; a browser begins with it at once
+        // (`tests/recovery.rs`: 145 ms).
+        assert!(took <= Duration::from_secs(1), "{took:?}");
         world.run(Duration::from_secs(2));
         let lately = layers_lately(&world, ben, &video, Duration::from_millis(500));
         assert!(lately.contains(&2), "the top layer too: {lately:?}");

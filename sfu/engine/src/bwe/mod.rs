@@ -408,7 +408,10 @@ impl Estimator {
         let rtt = self.rtt.map_or(rtt, |before| before + (rtt - before) / 8.0);
         self.rtt = Some(rtt);
         let mut cause = None;
-        if self.silence.on_heard() {
+        let silent_steps = self.silence.on_heard();
+        if silent_steps > 0 {
+            // The first report after a long silence may be about the newest packets only.
+            self.outage = silent_steps >= OUTAGE_STEPS;
             cause = Some(self.after_silence(seconds, received, lost));
         }
         while let Some(outcome) = self.probe.outcome(seconds, rtt, self.loss.inherent()) {
@@ -575,6 +578,8 @@ const DEFAULT_RTT: f64 = 0.1;
 const MOST_RTT: f64 = 5.0;
 const REMB_LIFE: Duration = Duration::from_secs(10);
 const AFTER_OUTAGE: f64 = 0.7;
+/// So long a silence, a second and a half, leaves nothing of a picture to go on with, whatever was lost.
+const OUTAGE_STEPS: u32 = 3;
 const SETTLING: f64 = 0.3;
 const CALM_AFTER: f64 = 6.0;
 const SOONEST_CALM: f64 = 1.5;

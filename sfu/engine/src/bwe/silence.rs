@@ -30,11 +30,9 @@ impl Silence {
         self.since.get_or_insert(now);
     }
 
-    /// Something is heard. True: it was silent before.
-    pub fn on_heard(&mut self) -> bool {
-        let was_silent = self.is_active();
-        *self = Self { heard: true, since: None, steps: 0 };
-        was_silent
+    /// Something is heard. Returns by how many steps the rate was lowered before, 0 if it was not silent.
+    pub fn on_heard(&mut self) -> u32 {
+        std::mem::replace(self, Self { heard: true, since: None, steps: 0 }).steps
     }
 
     /// When the next step is due.

@@ -46,6 +46,9 @@ use track::{Beginning, Reporting, Subscription};
 /// Time between sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A link whose queue is longer loses packets for want of room.
+const FULL: Duration = Duration::from_millis(40);
+
 /// Until a round trip is measured.
 const DEFAULT_RTT: Duration = Duration::from_millis(100);
 
@@ -359,6 +362,8 @@ impl Egress {
         stats: &mut Stats,
     ) {
         let rtt = self.rtt.unwrap_or(DEFAULT_RTT);
+        // Copies help where packets are lost by chance. What is lost for want of room they would only add to.
+        let full = self.bandwidth.as_deref().is_some_and(|bandwidth| bandwidth.queue_delay() > FULL);
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
         let audio = subscription.kind == MediaKind::Audio;
         for wire in lost {
@@ -381,7 +386,7 @@ impl Egress {
                 stats.drop(Drop::RetransmitGone);
                 continue;
             };
-            let copies = subscription.copies(entry.resent);
+            let copies = if full { 1 } else { subscription.copies(entry.resent) };
             let mut sent = false;
             for copy in 0..copies {
                 let bytes = packet.payload.len();
