@@ -73,7 +73,8 @@ for (const codec of ['vp9', 'av1']) {
   });
 }
 
-for (const codec of ['vp8', 'vp9', 'av1']) {
+// Not AV1: two cores do not encode and decode enough of it for the difference to show. `scalable.rs` and `svc.rs` have it.
+for (const codec of ['vp8', 'vp9']) {
   test(`${codec}: a lower requested frame rate leaves out frames and stops nothing`, options, async () => {
     await call({ codec, maxBitrate: codec === 'vp8' ? undefined : 1_500_000 });
     await assertArrives(codec);
