@@ -271,8 +271,11 @@ fn after_three_seconds_of_nothing_the_picture_is_back_at_once() {
         let shown = |world: &World| !layers_lately(world, ben, &video, Duration::from_millis(20)).is_empty();
         assert!(world.run_until(Duration::from_secs(2), shown), "a picture");
         let took = world.now - from;
+        trace(&world, ben, from);
         println!("a picture after {took:?}");
-        assert!(took <= Duration::from_millis(400), "{took:?}");
+        // A fifth of a second until the key frame has arrived; the client here then takes as long again to give up what
+        // was lost before it.
+        assert!(took <= Duration::from_millis(500), "{took:?}");
         world.run(Duration::from_secs(2));
         let lately = layers_lately(&world, ben, &video, Duration::from_millis(500));
         assert!(lately.contains(&2), "the top layer too: {lately:?}");
