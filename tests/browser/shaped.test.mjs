@@ -22,7 +22,9 @@ import { printTable } from './harness/table.mjs';
 const ALL = process.env.SHAPED === 'all';
 const NAMED = ALL ? [] : (process.env.SHAPED ?? '').split(',').filter(Boolean);
 const CODECS = pick(['vp8', 'vp9', 'av1', 'h264'], ['vp8']);
-const SCENARIOS = pick(['narrow', 'loss10', 'loss20', 'outage', 'join'], NAMED.length ? undefined : ['narrow']);
+const USUAL = ['narrow', 'loss10', 'loss20', 'outage', 'join'];
+const MORE = ['loss10down', 'loss20down'].filter((name) => NAMED.includes(name));
+const SCENARIOS = MORE.length ? MORE : pick(USUAL, NAMED.length ? USUAL : ['narrow']);
 const RUNS = Number(process.env.SHAPED_RUNS ?? (ALL ? 3 : 1));
 const OUTPUT = fileURLToPath(new URL('../../test-output/shaped', import.meta.url));
 
@@ -122,8 +124,11 @@ const scenarios = {
     });
   },
 
-  loss10: (call, note) => loss(call, note, 0.1),
-  loss20: (call, note) => loss(call, note, 0.2),
+  loss10: (call, note) => loss(call, note, { down: 0.1, up: 0.1 }),
+  loss20: (call, note) => loss(call, note, { down: 0.2, up: 0.2 }),
+  // Only when named: what is lost on the way back are requests for what was lost.
+  loss10down: (call, note) => loss(call, note, { down: 0.1, up: 0 }),
+  loss20down: (call, note) => loss(call, note, { down: 0.2, up: 0 }),
 
   async outage({ link, settle }, note) {
     await settle();
@@ -156,9 +161,9 @@ const scenarios = {
   },
 };
 
-async function loss({ link, settle }, note, share) {
+async function loss({ link, settle }, note, { down, up }) {
   await settle();
-  const began = note(`${share * 100} % lost`, link.change({ down: { loss: share }, up: { loss: share } }));
+  const began = note(`${down * 100} % lost`, link.change({ down: { loss: down }, up: { loss: up } }));
   await wait(20_000);
   const ended = note('none lost', link.change({ down: { loss: 0 }, up: { loss: 0 } }));
   return ({ recording }) => ({

@@ -271,6 +271,7 @@ fn after_three_seconds_of_nothing_the_picture_is_back_at_once() {
         let shown = |world: &World| !layers_lately(world, ben, &video, Duration::from_millis(20)).is_empty();
         assert!(world.run_until(Duration::from_secs(2), shown), "a picture");
         let took = world.now - from;
+        trace(&world, ben, from);
         println!("a picture after {took:?}");
         // This client keeps a key frame behind a gap until thirty packets have come; a browser begins with it at once
         // (`tests/recovery.rs`: 145 ms).

@@ -43,6 +43,11 @@ impl AppLimited {
         self.limited
     }
 
+    /// From now on less is sent, by choice.
+    pub fn on_choice(&mut self) {
+        (self.sent, self.limited) = (0.0, true);
+    }
+
     fn decay(&mut self, now: f64) {
         let elapsed = now - self.updated;
         // What leaves together leaves at one moment: once for all of it.

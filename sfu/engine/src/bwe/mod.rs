@@ -221,6 +221,11 @@ impl Estimator {
         }
     }
 
+    /// A picture is not sent any more, by choice: that less arrives from now on says nothing of the link.
+    pub fn on_sending_less(&mut self) {
+        self.app.on_choice();
+    }
+
     /// Reads a little of everything that [`on_sent`](Self::on_sent) looks at, so that it is in the cache by then.
     pub fn touch(&self) -> usize {
         self.history.touch() ^ self.app.touch() ^ self.silence.touch()
@@ -309,6 +314,11 @@ impl Estimator {
             self.rate.set(bitrate.bps().min(MOST) as f64);
         }
         self.conclude(now, Cause::Remb);
+    }
+
+    /// Whether nothing was heard for too long.
+    pub fn is_silent(&self) -> bool {
+        self.silence.is_active()
     }
 
     /// Whether an outage has just ended: nothing got through until now, and what was sent meanwhile is gone. Once each.

@@ -72,7 +72,7 @@ pub struct Candidate<'a> {
 ///
 /// A step up is allowed at most once in [`UPGRADE_INTERVAL`], and later after each one that had to be taken back;
 /// but at any time in the first [`UPGRADE_INTERVAL`] of a subscription, once after a change of demand, and whenever a
-/// probe has shown that it passes, unless two in a row had to be taken back.
+/// probe has shown that it passes; if two in a row had to be taken back, that half as much again passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     current: Option<Layer>,
@@ -327,7 +327,8 @@ fn climb(step: &Step, ladder: &mut Ladder, budget: &mut Budget) -> Option<Bitrat
         ladder.reason.get_or_insert(short);
         return Some(if step.up { with_headroom(spent.max(granted)) } else { spent });
     }
-    let shown = !ladder.failed && spent.max(granted) <= budget.probed;
+    let total = spent.max(granted);
+    let shown = if ladder.failed { with_doubt(total) } else { total } <= budget.probed;
     let too_soon = step.up && ladder.blocked_until.is_some() && !shown;
     // No room is kept for a layer that stands in: with luck the ideal, which is cheaper, flows by then.
     if !(too_soon && step.stands_in) {
@@ -448,6 +449,11 @@ fn minus(a: Bitrate, b: Bitrate) -> Bitrate {
     Bitrate::from_bps(a.bps().saturating_sub(b.bps()))
 }
 
+/// What must have been shown after steps up that had to be taken back: a link that has become another.
+fn with_doubt(total: Bitrate) -> Bitrate {
+    Bitrate::from_bps(total.bps().saturating_add(total.bps() / 2))
+}
+
 /// What a step up may lead to at this estimate.
 fn without_headroom(estimate: Bitrate) -> Bitrate {
     let bps = u128::from(estimate.bps()) * 100 / u128::from(100 + HEADROOM_PERCENT);
@@ -463,7 +469,7 @@ fn with_headroom(total: Bitrate) -> Bitrate {
 /// Least time between two steps up of one track.
 pub const UPGRADE_INTERVAL: Duration = Duration::from_secs(5);
 /// A step up that held this long was right.
-const SETTLED: Duration = Duration::from_secs(20);
+const SETTLED: Duration = Duration::from_secs(10);
 /// After this long, failures are forgotten. Longer than the longest wait, or that would end itself.
 const FORGIVEN: Duration = Duration::from_secs(60);
 /// After so many failures in a row the wait, twice as long each time, grows no further: 40 s.

@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// not in its reports, and without any nothing more would ever be known of the link.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
+/// The same while nothing is heard, so that the end of an outage is.
+const SILENT_HEARTBEAT: Duration = Duration::from_millis(40);
+
 /// Padding goes out in steps of this at least, or of one packet.
 const PADDING_STEP: Duration = Duration::from_millis(2);
 
@@ -174,6 +177,11 @@ impl Bandwidth {
         self.note();
     }
 
+    /// A picture is not sent any more, by choice.
+    pub fn on_sending_less(&mut self) {
+        self.estimator.on_sending_less();
+    }
+
     /// Lets time pass: a burst may begin. Returns its rate if one does.
     pub fn poll(&mut self, now: Instant) -> Option<Bitrate> {
         self.complete = false;
@@ -261,7 +269,8 @@ impl Bandwidth {
     }
 
     fn heartbeat(&self) -> Option<Instant> {
-        self.missing.map(|last| last + HEARTBEAT)
+        let interval = if self.estimator.is_silent() { SILENT_HEARTBEAT } else { HEARTBEAT };
+        self.missing.map(|last| last + interval)
     }
 
     /// When to [`poll`](Self::poll), or to send more if something waits.

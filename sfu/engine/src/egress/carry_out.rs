@@ -90,7 +90,7 @@ impl Egress {
             paused: (decision.paused != was_paused).then_some(decision.paused),
         };
         if decision.target.is_none() && before.is_some_and(|before| before.target.is_some()) {
-            self.pacer.remove(slot);
+            self.stop_sending(slot);
         }
         carried_out
     }
@@ -122,12 +122,19 @@ impl Egress {
         true
     }
 
+    fn stop_sending(&mut self, slot: usize) {
+        self.pacer.remove(slot);
+        if let Some(bandwidth) = &mut self.bandwidth {
+            bandwidth.on_sending_less();
+        }
+    }
+
     /// What was sent of a picture, or waits to be, is of no use any more.
     fn restart(&mut self, slot: usize) {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
         subscription.select.restart();
         subscription.forget_sent();
-        self.pacer.remove(slot);
+        self.stop_sending(slot);
     }
 
     /// Everything was decided.

@@ -231,8 +231,9 @@ fn what_a_probe_has_shown_may_be_taken_at_once_unless_that_went_wrong_before() {
         assert_eq!(step(&mut standing, capacity(500, 0), now), Some(1));
         now += second;
         assert_eq!(step(&mut standing, capacity(3000, 0), now), Some(1), "too soon, and not shown");
-        let target = step(&mut standing, capacity(3000, 3000), now);
+        let target = step(&mut standing, capacity(3000, 2000), now);
         assert_eq!(target == Some(2), straight, "after {failures} failures: {target:?}");
+        assert_eq!(step(&mut standing, capacity(3000, 3000), now), Some(2), "shown with half to spare");
     }
 }
 
