@@ -379,6 +379,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_decided_about_somebody_can_be_looked_at() {
+        let (events, _receiver) = mpsc::channel(16);
+        let node = Node::start(&loopback(2), &events).expect("loopback");
+        assert_eq!(node.inspect(&ParticipantSid::new("PA_1")).await, None);
+        node.send(join("PA_1")).await.expect("running");
+        let seen = node.inspect(&ParticipantSid::new("PA_1")).await.expect("it is here");
+        assert_eq!(seen.participant, ParticipantSid::new("PA_1"));
+        assert!(seen.link.is_none() && seen.subscriptions.is_empty() && seen.decisions.is_empty());
+        node.send(leave("PA_1")).await.expect("running");
+        assert_eq!(node.inspect(&ParticipantSid::new("PA_1")).await, None);
+    }
+
+    #[tokio::test]
     async fn a_node_whose_ports_do_not_suffice_says_so() {
         let (events, _receiver) = mpsc::channel(16);
         let config = NodeConfig { udp_port: u16::MAX, ..loopback(2) };

@@ -54,6 +54,19 @@ async fn shown() -> String {
 }
 
 #[tokio::test]
+async fn nobody_is_known_of_whom_nothing_was_decided_and_the_main_listener_tells_nothing() {
+    let server = common::server("development: true");
+    let ask = "GET /debug/participants/a%20room/ada HTTP/1.1\r\nHost: x";
+    let io = server.connect_to(signaling::http::metrics::router(server.state.clone()));
+    let answer = exchange(io, ask, b"").await;
+    assert_eq!((answer.status, answer.body.as_str()), (404, "no such participant on this node"));
+    let io = server.connect_to(signaling::http::router(server.state.clone()));
+    let answer = exchange(io, ask, b"").await;
+    assert_eq!(answer.status, 404);
+    assert_ne!(answer.body, "no such participant on this node");
+}
+
+#[tokio::test]
 async fn dashboard_and_rules_name_only_metrics_that_are_shown() {
     let text = shown().await;
     let shown: BTreeSet<&str> = text

@@ -46,6 +46,23 @@ export function used(reports, from, to, kbps) {
   return (sum(inside.map((report) => report.down.out_bytes)) * 8) / (kbps * inside.length * 100);
 }
 
+/** The share of the packets for which the link's queue had no room. */
+export function crowded(reports, from, to) {
+  const inside = reports.filter((report) => report.at > from && report.at <= to);
+  return sum(inside.map((report) => report.down.full)) / Math.max(1, sum(inside.map((report) => report.down.in_packets)));
+}
+
+/** Pictures a second. */
+export function pictures({ frames }, from, to) {
+  return (frames.filter((frame) => frame.at > from && frame.at <= to).length * 1_000) / (to - from);
+}
+
+/** How long after `from` the server thought that so much would pass. */
+export function estimated(estimates, kbps, from) {
+  const found = estimates.find((estimate) => estimate.at >= from && estimate.kbps >= kbps);
+  return found && found.at - from;
+}
+
 /** The share of the sound that was made up because it had not arrived. */
 export function concealed({ stats }, from, to) {
   const known = stats.filter((sample) => sample.totalSamplesReceived !== undefined);
