@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
 import { progress, TEST_MS, until } from './harness/limits.mjs';
-import { FULL, openPeople, PEOPLE, startPages } from './harness/participants.mjs';
+import { end, FULL, openPeople, PEOPLE, startPages } from './harness/participants.mjs';
 import { startServer } from './harness/server.mjs';
 import { printTable } from './harness/table.mjs';
 
@@ -32,12 +32,7 @@ before(async () => {
   [ada, ben, cleo] = people;
 }, options);
 
-after(async () => {
-  for (const person of people ?? []) assert.deepEqual(person.page.failures, [], `${person.identity}: uncaught errors`);
-  await browser?.stop();
-  await pages?.stop();
-  await server?.stop();
-}, options);
+after(() => end(people, browser, pages, server), options);
 
 test('a call starts: everybody sees and hears everybody', options, async () => {
   const rounds = [];

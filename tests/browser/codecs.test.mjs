@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
 import { progress, TEST_MS, until } from './harness/limits.mjs';
-import { FULL, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
+import { end, FULL, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
 import { startServer } from './harness/server.mjs';
 
 const options = { timeout: TEST_MS };
@@ -24,12 +24,7 @@ before(async () => {
   ben = await openPerson(browser, pages, PEOPLE[1], { onlyWatches: true });
 }, options);
 
-after(async () => {
-  for (const person of [ada, ben]) assert.deepEqual(person?.page.failures, [], `${person?.identity}: uncaught errors`);
-  await browser?.stop();
-  await pages?.stop();
-  await server?.stop();
-}, options);
+after(() => end([ada, ben], browser, pages, server), options);
 
 for (const codec of ['vp9', 'av1']) {
   test(`${codec} arrives as one scalable stream, and another requested size changes the decoded size and the bytes`, options, async () => {

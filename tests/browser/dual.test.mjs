@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
 import { progress, TEST_MS, until } from './harness/limits.mjs';
-import { openPerson, PEOPLE, startPages } from './harness/participants.mjs';
+import { end, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
 import { startServer } from './harness/server.mjs';
 import { printTable } from './harness/table.mjs';
 
@@ -22,12 +22,7 @@ before(async () => {
   dual.page.on('websocket', (socket) => sockets.push(new URL(socket.url()).pathname));
 }, options);
 
-after(async () => {
-  for (const person of [dual, single]) assert.deepEqual(person?.page.failures, [], `${person?.identity}: uncaught errors`);
-  await browser?.stop();
-  await pages?.stop();
-  await server?.stop();
-}, options);
+after(() => end([dual, single], browser, pages, server), options);
 
 test('a client with two connections and one with a single connection meet', options, async () => {
   progress('the client with two connections joins first, so that it also sees somebody come');

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
 import { TEST_MS, until } from './harness/limits.mjs';
-import { openPerson, PEOPLE, startPages } from './harness/participants.mjs';
+import { end, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
 import { startServer } from './harness/server.mjs';
 
 const ROOM = `resume-${process.pid}`;
@@ -23,12 +23,7 @@ before(async () => {
   await dual.meets([single.identity]);
 }, options);
 
-after(async () => {
-  for (const person of [single, dual]) assert.deepEqual(person?.page.failures, [], `${person?.identity}: uncaught errors`);
-  await browser?.stop();
-  await pages?.stop();
-  await server?.stop();
-}, options);
+after(() => end([single, dual], browser, pages, server), options);
 
 for (const [name, pick] of [['one connection', () => [single, dual]], ['two connections', () => [dual, single]]]) {
   test(`a client with ${name} goes on when its signal connection breaks`, options, async () => {

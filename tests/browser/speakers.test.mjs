@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
 import { TEST_MS, until } from './harness/limits.mjs';
-import { openPeople, PEOPLE, startPages } from './harness/participants.mjs';
+import { end, openPeople, PEOPLE, startPages } from './harness/participants.mjs';
 import { startServer } from './harness/server.mjs';
 
 const ROOM = `speakers-${process.pid}`;
@@ -21,12 +21,7 @@ before(async () => {
   await Promise.all(people.map((person) => person.join(server.ws, ROOM)));
 }, options);
 
-after(async () => {
-  for (const person of people ?? []) assert.deepEqual(person.page.failures, [], `${person.identity}: uncaught errors`);
-  await browser?.stop();
-  await pages?.stop();
-  await server?.stop();
-}, options);
+after(() => end(people, browser, pages, server), options);
 
 /** The names in the page's last list of speakers. */
 const speaking = async (person) => (await person.events()).filter(({ what }) => what === 'speaking').at(-1)?.who ?? '';

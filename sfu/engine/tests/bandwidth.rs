@@ -37,13 +37,6 @@ fn trace(world: &World, client: usize, from: Instant) {
     }
 }
 
-/// The layers of the frames that came in the last while.
-fn layers_lately(world: &World, client: usize, video: &TrackSid, while_: Duration) -> Vec<u8> {
-    let from = world.now - while_;
-    let frames = world.clients[client].frames_of(video);
-    frames.iter().filter(|frame| frame.at >= from).map(|frame| frame.layer).collect()
-}
-
 #[test]
 fn an_open_link_has_a_picture_at_once_and_the_top_layer_soon() {
     for seed in 0..10 {
@@ -73,7 +66,7 @@ fn a_narrow_link_has_a_picture_as_soon_and_is_not_flooded() {
         let longest = gaps.max().expect("frames");
         println!("first picture {first:?}, longest gap {longest:?}");
         assert!(longest <= Duration::from_millis(500), "{longest:?}");
-        let lately = layers_lately(&world, ben, &video, Duration::from_secs(3));
+        let lately = world.layers_lately(ben, &video, Duration::from_secs(3));
         assert!(lately.len() > 80 && lately.iter().all(|layer| *layer <= 1), "{lately:?}");
     }
 }
@@ -83,14 +76,14 @@ fn a_link_that_narrows_gets_less_and_more_again_when_it_widens() {
     for seed in 0..5 {
         let (mut world, ben, video, _) = joined(seed, Path::with_rate(HALF_RTT, 3_000));
         world.run(Duration::from_secs(15));
-        let before = layers_lately(&world, ben, &video, Duration::from_secs(1));
+        let before = world.layers_lately(ben, &video, Duration::from_secs(1));
         assert!(before.iter().all(|layer| *layer == 2), "{before:?}");
         world.links[ben].1 = Path::with_rate(HALF_RTT, 400);
         world.run(Duration::from_secs(6));
-        let narrow = layers_lately(&world, ben, &video, Duration::from_secs(2));
+        let narrow = world.layers_lately(ben, &video, Duration::from_secs(2));
         assert!(narrow.len() > 50 && narrow.iter().all(|layer| *layer == 0), "{narrow:?}");
         world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
-        let top = |world: &World| layers_lately(world, ben, &video, Duration::from_millis(50)).contains(&2);
+        let top = |world: &World| world.layers_lately(ben, &video, Duration::from_millis(50)).contains(&2);
         let from = world.now;
         let again = world.run_until(Duration::from_secs(15), top);
         trace(&world, ben, from);
@@ -156,7 +149,7 @@ fn a_client_that_knows_no_reports_gets_what_it_asks_for() {
         world.clients[ben].offers_without = without;
         world.connect(ben);
         world.run(Duration::from_secs(6));
-        let lately = layers_lately(&world, ben, &video, Duration::from_secs(3));
+        let lately = world.layers_lately(ben, &video, Duration::from_secs(3));
         assert!(lately.len() > 85, "{} frames of 90, {without:?}", lately.len());
     }
 }
@@ -175,7 +168,7 @@ fn settled(seed: u64) -> (World, usize, TrackSid) {
     world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
     world.connect(ben);
     world.run(Duration::from_secs(10));
-    let before = layers_lately(&world, ben, &video, Duration::from_secs(1));
+    let before = world.layers_lately(ben, &video, Duration::from_secs(1));
     assert!(before.len() > 25 && before.iter().all(|layer| *layer == 2), "{before:?}");
     (world, ben, video)
 }
@@ -199,7 +192,7 @@ fn a_link_that_narrows_under_sound_and_pictures_pauses_none_and_gets_all_back() 
         world.run(Duration::from_secs(15));
         let wide = world.now;
         world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
-        let top = |world: &World| layers_lately(world, ben, &video, Duration::from_millis(50)).contains(&2);
+        let top = |world: &World| world.layers_lately(ben, &video, Duration::from_millis(50)).contains(&2);
         let again = world.run_until(Duration::from_secs(8), top);
         trace(&world, ben, narrow);
         assert!(again, "{kbps} kbit/s: the top layer comes back");
@@ -253,7 +246,7 @@ fn a_picture_that_was_paused_comes_back_when_there_is_room_again() {
     assert!(world.events.iter().any(paused), "there is room for sound only");
     world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
     let from = world.now;
-    let shown = |world: &World| !layers_lately(world, ben, &video, Duration::from_millis(50)).is_empty();
+    let shown = |world: &World| !world.layers_lately(ben, &video, Duration::from_millis(50)).is_empty();
     assert!(world.run_until(Duration::from_secs(8), shown), "sound alone tells nothing of the link");
     println!("a picture after {:?}", world.now - from);
 }
@@ -268,7 +261,7 @@ fn after_three_seconds_of_nothing_the_picture_is_back_at_once() {
         world.run(Duration::from_secs(3));
         world.links[ben] = usual;
         let from = world.now;
-        let shown = |world: &World| !layers_lately(world, ben, &video, Duration::from_millis(20)).is_empty();
+        let shown = |world: &World| !world.layers_lately(ben, &video, Duration::from_millis(20)).is_empty();
         assert!(world.run_until(Duration::from_secs(2), shown), "a picture");
         let took = world.now - from;
         trace(&world, ben, from);
@@ -277,7 +270,7 @@ fn after_three_seconds_of_nothing_the_picture_is_back_at_once() {
         // (`tests/recovery.rs`: 145 ms).
         assert!(took <= Duration::from_secs(1), "{took:?}");
         world.run(Duration::from_secs(2));
-        let lately = layers_lately(&world, ben, &video, Duration::from_millis(500));
+        let lately = world.layers_lately(ben, &video, Duration::from_millis(500));
         assert!(lately.contains(&2), "the top layer too: {lately:?}");
     }
 }

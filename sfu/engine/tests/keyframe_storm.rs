@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use harness::network::Path;
 use harness::raw::person::{Publish, Setup};
-use harness::raw::{RawWorld, announced};
+use harness::raw::{RawWorld, announced, simulcast};
 use sfu_engine::rtp::rtcp;
 use sfu_engine::units::Ssrc;
-use sfu_protocol::{LayerQuality, MediaKind, SimulcastLayer};
+use sfu_protocol::MediaKind;
 
 const PICTURES: &str = "TR_VCana";
 const NEAR: Path = Path {
@@ -34,20 +34,7 @@ fn subscribers() -> usize {
 #[test]
 fn key_frames_asked_of_a_publisher_keep_their_distance_whoever_asks() {
     let mut announced = announced(PICTURES, MediaKind::Video, "vp8");
-    let qualities = [LayerQuality::Low, LayerQuality::Medium, LayerQuality::High];
-    announced.layers = qualities
-        .into_iter()
-        .enumerate()
-        .map(|(layer, quality)| SimulcastLayer {
-            quality,
-            width: 320 << layer,
-            height: 180 << layer,
-            bitrate_bps: 0,
-            ssrc: 0,
-            repair_ssrc: 0,
-            rid: String::new(),
-        })
-        .collect();
+    announced.layers = simulcast(3);
     let publish = Publish {
         announced,
         redundancy: 0,

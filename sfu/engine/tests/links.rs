@@ -32,20 +32,13 @@ fn room(seed: u64, links_kbps: &[u64]) -> (World, TrackSid, Vec<usize>) {
     (world, video, subscribers)
 }
 
-/// The layers of the frames that came in the last while.
-fn layers_lately(world: &World, client: usize, video: &TrackSid, while_: Duration) -> Vec<u8> {
-    let from = world.now - while_;
-    let frames = world.clients[client].frames_of(video);
-    frames.iter().filter(|frame| frame.at >= from).map(|frame| frame.layer).collect()
-}
-
 #[test]
 fn everyone_gets_within_one_layer_of_the_best_that_their_link_carries() {
     let links: Vec<u64> = (0..20).map(|number| 250 + 190 * number).collect();
     let (mut world, video, subscribers) = room(1, &links);
     world.run(Duration::from_secs(20));
     for (subscriber, kbps) in subscribers.iter().zip(&links) {
-        let lately = layers_lately(&world, *subscriber, &video, Duration::from_secs(3));
+        let lately = world.layers_lately(*subscriber, &video, Duration::from_secs(3));
         let best = NEEDED_KBPS.iter().rposition(|needed| needed <= kbps).expect("all carry the lowest") as u8;
         let lowest = lately.iter().min().copied().expect("a picture");
         println!("{kbps} kbit/s: layer {lowest} of at best {best}, {} frames of 90", lately.len());
@@ -64,7 +57,7 @@ fn one_bad_link_changes_nobody_else_s_picture() {
     world.links[*bad].1 = link;
     let from = world.now;
     world.run(Duration::from_secs(10));
-    let frames = layers_lately(&world, *bad, &video, Duration::from_secs(5)).len();
+    let frames = world.layers_lately(*bad, &video, Duration::from_secs(5)).len();
     assert!(frames < 140, "the bad link is one: {frames} frames of 150");
     for other in others {
         let frames = world.clients[*other].frames_of(&video);

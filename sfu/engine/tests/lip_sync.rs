@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use harness::network::Path;
 use harness::raw::person::{Publish, Setup};
-use harness::raw::{RawWorld, announced};
+use harness::raw::{RawWorld, announced, simulcast};
 use sfu_engine::rtp::extension::EndToEndExtensions;
 use sfu_engine::rtp::extension::Extension;
-use sfu_protocol::{Command, LayerQuality, MediaKind, SimulcastLayer, TrackDemand, TrackSid};
+use sfu_protocol::{Command, LayerQuality, MediaKind, TrackDemand, TrackSid};
 
 const SOUND: &str = "TR_AMana";
 const PICTURES: &str = "TR_VCana";
@@ -21,20 +21,7 @@ fn link(ms: u64) -> Path {
 
 fn publishes() -> Vec<Publish> {
     let mut pictures = announced(PICTURES, MediaKind::Video, "vp8");
-    let qualities = [LayerQuality::Low, LayerQuality::Medium, LayerQuality::High];
-    pictures.layers = qualities
-        .into_iter()
-        .enumerate()
-        .map(|(layer, quality)| SimulcastLayer {
-            quality,
-            width: 320 << layer,
-            height: 180 << layer,
-            bitrate_bps: 0,
-            ssrc: 0,
-            repair_ssrc: 0,
-            rid: String::new(),
-        })
-        .collect();
+    pictures.layers = simulcast(3);
     vec![
         Publish {
             announced: announced(SOUND, MediaKind::Audio, "opus"),

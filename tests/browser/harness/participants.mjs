@@ -1,5 +1,6 @@
 // Pages of `pages/call.html` as people in a call.
 
+import assert from 'node:assert/strict';
 import { CLIENT, fileHandler, PAGES, serve } from './files.mjs';
 import { joinToken } from './server.mjs';
 import { until } from './limits.mjs';
@@ -49,4 +50,13 @@ export async function openPerson(browser, pages, person, options = {}) {
         return identities.every((who) => view[who]?.firstPicture !== undefined && view[who]?.firstTone !== undefined) && view;
       }),
   };
+}
+
+/** The end of a test file: no page may have had an uncaught error, and whatever was started is stopped, in this order. */
+export async function end(people, ...parts) {
+  try {
+    for (const person of people ?? []) assert.deepEqual(person?.page.failures, [], `${person?.identity}: uncaught errors`);
+  } finally {
+    for (const part of parts) await part?.stop();
+  }
 }

@@ -5,8 +5,8 @@
 //! the estimate, and each is taken if it still fits:
 //!
 //! 1. audio, always, even if the estimate does not cover it. It is the only thing that may exceed the estimate;
-//! 2. the lowest layer of every video track, at a lower frame rate if it does not fit otherwise: screen shares, then the active speaker, then the others, each by
-//!    priority, and among equals first those that are sent already;
+//! 2. the lowest layer of every video track, at a lower frame rate if it does not fit otherwise: screen shares, then
+//!    the active speaker, then the others, each by priority, and among equals first those that are sent already;
 //! 3. the higher layers in the same order of importance; among equals the second layer of all before the third of
 //!    any, those sent already first, then the cheapest.
 //!

@@ -9,7 +9,7 @@ use sfu_protocol::{Layer, MediaKind};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::Shard;
+use super::{Shard, track_in_mut};
 use crate::egress::PacketSource;
 use crate::egress::redundancy::Depths;
 use crate::handles::{PeerIndex, TrackHandle};
@@ -95,8 +95,7 @@ impl Shard {
 
     fn deliver_all(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>]) {
         let Some(now) = packets.last().map(|packet| packet.arrival) else { return };
-        let Some(room) = self.rooms.get_mut(handle.room.0) else { return };
-        let Some(track) = room.tracks.get_mut(handle.track) else { return };
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         let (peers, stats, touched) = (&mut self.peers, &mut self.stats, &mut self.touched);
         let mut needed: SmallVec<[Layer; 4]> = SmallVec::new();
         let mut panicked: SmallVec<[PeerIndex; 1]> = SmallVec::new();

@@ -7,11 +7,12 @@ use std::time::Duration;
 use sfu_protocol::MediaKind;
 use smallvec::SmallVec;
 
-use super::{FabricMessage, Shard, ShardId};
+use super::{FabricMessage, Shard, ShardId, track_in, track_in_mut};
 use crate::handles::TrackHandle;
 use crate::media_packet::MediaPacket;
 use crate::room::Track;
 use crate::room::speaker::Heard;
+use crate::units::ExtendedSequence;
 
 /// Who begins to speak is recognised within that time; what came in it is sent after all.
 const PRELUDE: Duration = Duration::from_millis(60);
@@ -44,7 +45,7 @@ impl Shard {
     /// The packet goes to nobody now. Should its track begin to be heard with one of the next, it is needed.
     fn keep_back(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
         self.stats.audio_unheard += 1;
-        let Some(track) = self.track_at_mut(handle) else { return };
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         let first = track.unheard_since.get_or_insert(packet.sequence);
         *first = packet.sequence.min(*first);
         if let Some(memory) = track.memory.get_mut(usize::from(packet.layer.0)) {
@@ -56,7 +57,7 @@ impl Shard {
     /// stopped, and what was kept back just before comes first.
     fn begin_sound(&mut self, handle: TrackHandle, packet: &MediaPacket) {
         self.deliver_batch();
-        let Some(track) = self.track_at_mut(handle) else { return };
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         let Some(unheard_since) = track.unheard_since.take() else { return };
         let prelude = prelude(track, packet, unheard_since.0);
         let subscribers = track.subscribers.clone();
@@ -79,7 +80,7 @@ impl Shard {
 
     /// Hands a packet that originates here to the shards with subscribers.
     fn route(&mut self, handle: TrackHandle, packet: &Arc<MediaPacket>) {
-        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        let track = track_in(&self.rooms, handle);
         let Some(track) = track else { return };
         let audio = track.facts.kind == MediaKind::Audio;
         for route in &track.routes {
@@ -88,10 +89,6 @@ impl Shard {
             }
         }
     }
-
-    fn track_at_mut(&mut self, handle: TrackHandle) -> Option<&mut Track> {
-        self.rooms.get_mut(handle.room.0)?.tracks.get_mut(handle.track)
-    }
 }
 
 /// What was kept back of a track just before a packet, without a hole, in order.
@@ -99,7 +96,7 @@ fn prelude(track: &Track, packet: &MediaPacket, unheard_since: u64) -> SmallVec<
     let Some(memory) = track.memory.get(usize::from(packet.layer.0)) else { return SmallVec::new() };
     let earliest = packet.sequence.0.saturating_sub(MOST_PRELUDE).max(unheard_since);
     let backwards = (earliest..packet.sequence.0).rev().map_while(|sequence| {
-        let earlier = memory.get(crate::units::ExtendedSequence(sequence))?;
+        let earlier = memory.get(ExtendedSequence(sequence))?;
         let age = packet.arrival.saturating_duration_since(earlier.arrival);
         (age <= PRELUDE && !earlier.payload.is_empty()).then(|| Arc::clone(earlier))
     });

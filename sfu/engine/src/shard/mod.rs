@@ -38,7 +38,7 @@ pub use io::{Input, Output, ShardConfig, ShardId};
 use crate::handles::{ParticipantIndex, PeerIndex, RoomIndex, TrackHandle};
 use crate::media_packet::TrackId;
 use crate::peer::{Peer, Stirred};
-use crate::room::Room;
+use crate::room::{Room, Track};
 use crate::stats::Stats;
 pub use crate::transmit::Transmit;
 use crate::transport::dtls::Certificate;
@@ -225,6 +225,16 @@ impl Shard {
             self.touched.push_back(index);
         }
     }
+}
+
+/// A track by its place.
+fn track_in(rooms: &Slab<Room>, handle: TrackHandle) -> Option<&Track> {
+    rooms.get(handle.room.0)?.tracks.get(handle.track)
+}
+
+/// The same, to be changed.
+fn track_in_mut(rooms: &mut Slab<Room>, handle: TrackHandle) -> Option<&mut Track> {
+    rooms.get_mut(handle.room.0)?.tracks.get_mut(handle.track)
 }
 
 /// The shard that keeps a room's roster of record: the same on every shard of a process.

@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::{Event, MediaKind, ParticipantQuality};
 
-use super::Shard;
+use super::{Shard, track_in};
 use crate::egress::layer_select::ideal_layer;
-use crate::handles::{ParticipantIndex, PeerIndex, TrackHandle};
+use crate::handles::{ParticipantIndex, PeerIndex};
 use crate::peer::quality::{Missing, Observed};
-use crate::room::Track;
 
 /// A track that sent its last packet this long before its peer fell silent was still flowing: sound in silence comes
 /// every 400 ms.
@@ -76,7 +75,7 @@ impl Shard {
     fn is_sending(&self, index: PeerIndex, last: Instant) -> bool {
         let Some(peer) = self.peers.get(index.0) else { return false };
         peer.ingress.tracks().iter().any(|track| {
-            let wanted = self.track_at(track.handle).is_some_and(|known| known.asked.is_some());
+            let wanted = track_in(&self.rooms, track.handle).is_some_and(|known| known.asked.is_some());
             let flowed = track.last_packet().is_some_and(|at| last.saturating_duration_since(at) < FLOWING);
             wanted && flowed && !track.is_muted()
         })
@@ -89,7 +88,7 @@ impl Shard {
         let mut missing = Missing::default();
         let Some(peer) = self.peers.get(index.0) else { return Observed::default() };
         for track in peer.ingress.tracks() {
-            let Some(known) = self.track_at(track.handle) else { continue };
+            let Some(known) = track_in(&self.rooms, track.handle) else { continue };
             let Some(wanted) = known.asked.filter(|_| track.kind == MediaKind::Video && !known.facts.muted)
             else {
                 continue;
@@ -107,15 +106,11 @@ impl Shard {
         let Some(peer) = self.peers.get(index.0) else { return Observed::default() };
         for (slot, picture) in peer.egress.pictures() {
             let demand = peer.egress.get(slot).map(|subscription| subscription.demand);
-            let layers = self.track_at(picture.track).map(|track| track.facts.layers.as_slice());
+            let layers = track_in(&self.rooms, picture.track).map(|track| track.facts.layers.as_slice());
             let (Some(demand), Some(layers)) = (demand, layers) else { continue };
             let Some(wanted) = ideal_layer(&demand, layers) else { continue };
             missing.add(wanted, if picture.short { picture.sent } else { Some(wanted) });
         }
         Observed { losses, missing }
-    }
-
-    fn track_at(&self, handle: TrackHandle) -> Option<&Track> {
-        self.rooms.get(handle.room.0)?.tracks.get(handle.track)
     }
 }

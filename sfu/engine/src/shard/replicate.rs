@@ -5,7 +5,7 @@ use std::time::Instant;
 use sfu_protocol::{Event, LeaveReason, RoomSid, RosterChange, RosterEntry, TrackSid};
 
 use super::speak::SpeakersTold;
-use super::{FabricMessage, RoomMessage, Shard, ShardId};
+use super::{FabricMessage, RoomMessage, Shard, ShardId, track_in_mut};
 use crate::handles::{RoomIndex, TrackHandle};
 use crate::media_packet::TrackId;
 use crate::room::roster::Person;
@@ -48,8 +48,7 @@ impl Shard {
     }
 
     fn track_by_id(&mut self, id: TrackId) -> Option<&mut Track> {
-        let handle = self.tracks.get(&id)?;
-        self.rooms.get_mut(handle.room.0)?.tracks.get_mut(handle.track)
+        track_in_mut(&mut self.rooms, *self.tracks.get(&id)?)
     }
 
     fn handle_room_message(&mut self, now: Instant, sid: &RoomSid, message: RoomMessage) {

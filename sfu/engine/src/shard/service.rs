@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Shard, Transmit};
+use super::{Shard, Transmit, track_in};
 use crate::handles::{PeerIndex, TrackHandle};
 use crate::peer::Stirred;
 
@@ -50,7 +50,7 @@ impl Shard {
         let mut compound = Vec::new();
         let rooms = &self.rooms;
         let report_of = |handle: TrackHandle, layer: sfu_protocol::Layer| {
-            let track = rooms.get(handle.room.0)?.tracks.get(handle.track)?;
+            let track = track_in(rooms, handle)?;
             track.reports.get(usize::from(layer.0))?.as_ref()
         };
         peer.egress.poll_bandwidth(now);

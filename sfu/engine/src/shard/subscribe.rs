@@ -7,7 +7,7 @@ use sfu_protocol::{CodecDemand, Event, Layer, MediaKind, SubscriptionFailure, Tr
 
 use super::negotiate::extension_map;
 use super::participant::Wish;
-use super::{FabricMessage, Shard, ShardId};
+use super::{FabricMessage, Shard, ShardId, track_in, track_in_mut};
 use crate::egress::PacketSource;
 use crate::egress::track::{EgressPayload, NewSubscription, Reporting, Subscription};
 use crate::handles::{ParticipantIndex, PeerIndex, TrackHandle};
@@ -175,11 +175,7 @@ impl Shard {
 
     /// A subscription begins to flow.
     fn attach(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
-        let Some(track) =
-            self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
-        else {
-            return;
-        };
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         let Some(peer) = self.peers.get_mut(subscriber.peer.0) else { return };
         let Some(subscription) = peer.egress.get_mut(subscriber.slot) else { return };
         subscription.track = Some(handle);
@@ -187,7 +183,7 @@ impl Shard {
         track.subscribers.push(subscriber);
         self.stats.subscriptions += 1;
         self.allocate_peer(now, subscriber.peer);
-        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        let track = track_in(&self.rooms, handle);
         let (Some(track), Some(peer)) = (track, self.peers.get_mut(subscriber.peer.0)) else { return };
         if track.facts.kind == MediaKind::Video {
             let source = PacketSource { clocks: &track.reports, memory: &track.memory, depths: None };
@@ -212,9 +208,7 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let Some(subscription) = peer.egress.remove(slot) else { return };
         let Some(handle) = subscription.track else { return };
-        if let Some(track) =
-            self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
-        {
+        if let Some(track) = track_in_mut(&mut self.rooms, handle) {
             track.subscribers.retain(|known| *known != Subscriber { peer: index, slot });
             self.stats.subscriptions = self.stats.subscriptions.saturating_sub(1);
         }
@@ -282,7 +276,7 @@ impl Shard {
     /// Chooses layers anew for every subscription of a track. Those that need a key frame ask for it at the
     /// track's next packet, unless that is one.
     pub(super) fn reallocate(&mut self, now: Instant, handle: TrackHandle) {
-        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        let track = track_in(&self.rooms, handle);
         let subscribers = track.map(|track| track.subscribers.clone()).unwrap_or_default();
         for subscriber in subscribers {
             self.contained_peer(subscriber.peer, |shard| shard.allocate_peer(now, subscriber.peer));
@@ -293,11 +287,7 @@ impl Shard {
     /// Tells where a track comes from what is wanted of it, if that changed: its publisher, or its origin on another
     /// shard.
     pub(super) fn demand_changed(&mut self, handle: TrackHandle) {
-        let Some(track) =
-            self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
-        else {
-            return;
-        };
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         let peers = &self.peers;
         let here = track
             .subscribers
@@ -327,11 +317,7 @@ impl Shard {
 
     /// Tells a track's publisher, once, that somebody receives it.
     pub(super) fn tell_first_subscriber(&mut self, handle: TrackHandle) {
-        let Some(track) =
-            self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
-        else {
-            return;
-        };
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         if std::mem::replace(&mut track.subscribed_told, true) {
             return;
         }

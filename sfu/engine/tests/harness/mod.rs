@@ -384,6 +384,13 @@ impl World {
         }
     }
 
+    /// The layers of the frames that reached a client in the last while.
+    pub fn layers_lately(&self, client: usize, video: &TrackSid, while_: Duration) -> Vec<u8> {
+        let from = self.now - while_;
+        let frames = self.clients[client].frames_of(video);
+        frames.iter().filter(|frame| frame.at >= from).map(|frame| frame.layer).collect()
+    }
+
     /// Since the world began.
     pub fn elapsed(&self) -> Duration {
         self.now - self.start

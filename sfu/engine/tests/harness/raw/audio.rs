@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use sfu_engine::rtp::extension::HeaderExtensions;
 use sfu_engine::rtp::packet::RtpHeader;
-use sfu_engine::rtp::rtcp::{self, ReportBlock};
+use sfu_engine::rtp::rtcp;
 use sfu_engine::units::{ExtendedSequence, Ssrc};
 use sfu_protocol::TrackSid;
 
 use super::person::{OPUS, RED};
+use super::reports::{Reports, SenderReport};
 
 /// Time between two requests for one packet, at a round trip of 80 ms.
 const ASK_AGAIN: Duration = Duration::from_millis(125);
@@ -55,8 +56,8 @@ pub fn with_redundancy(before: &[(u32, Vec<u8>)], timestamp: u32, frame: &[u8]) 
 pub struct SoundReceiver {
     pub track: TrackSid,
     pub ssrc: Ssrc,
-    /// The last sender report: its clock, its timestamp, and when it arrived.
-    pub reported: Option<(u64, u32, Instant)>,
+    /// The last sender report.
+    pub reported: Option<SenderReport>,
     /// When each frame first arrived, by number, with its RTP timestamp and when it was captured.
     pub frames: BTreeMap<u32, Heard>,
     /// Packets by how many frames they repeat.
@@ -72,11 +73,7 @@ pub struct SoundReceiver {
     highest: Option<ExtendedSequence>,
     missing: BTreeMap<u64, (Instant, Option<Instant>)>,
     seen: BTreeMap<u64, ()>,
-    expected_before: u64,
-    received: u64,
-    received_before: u64,
-    first: u64,
-    next_report: Option<Instant>,
+    reports: Reports,
 }
 
 /// A frame that has arrived.
@@ -103,11 +100,7 @@ impl SoundReceiver {
             highest: None,
             missing: BTreeMap::new(),
             seen: BTreeMap::new(),
-            expected_before: 0,
-            received: 0,
-            received_before: 0,
-            first: 0,
-            next_report: None,
+            reports: Reports::new(REPORTS),
         }
     }
 
@@ -123,7 +116,7 @@ impl SoundReceiver {
         if extensions.absolute_capture_time.is_some() {
             self.capture_time = extensions.absolute_capture_time.map(<[u8]>::to_vec);
         }
-        self.next_report.get_or_insert(now + REPORTS);
+        self.reports.begin(now);
         let sequence = self
             .highest
             .map_or(ExtendedSequence::first(header.sequence), |known| known.extend(header.sequence));
@@ -132,11 +125,13 @@ impl SoundReceiver {
                 self.missing.insert(number, (now, None));
             }
         } else {
-            self.first = sequence.0;
+            self.reports.begin_with(sequence);
         }
         self.highest = Some(self.highest.map_or(sequence, |highest| highest.max(sequence)));
         self.missing.remove(&sequence.0);
-        self.received += u64::from(self.seen.insert(sequence.0, ()).is_none());
+        if self.seen.insert(sequence.0, ()).is_none() {
+            self.reports.count();
+        }
         self.take(now, header, body);
         if self.nack {
             self.ask(now, out);
@@ -201,28 +196,6 @@ impl SoundReceiver {
             let all: Vec<u16> = (highest.0 - 50..=highest.0).map(|number| number as u16).collect();
             rtcp::write_nack(out, Ssrc(1), self.ssrc, &all);
         }
-        let (Some(highest), Some(due)) = (self.highest, self.next_report) else { return };
-        if due > now {
-            return;
-        }
-        self.next_report = Some(now + REPORTS);
-        let expected = highest.0 - self.first + 1;
-        let lately = expected - self.expected_before;
-        let got = self.received - self.received_before;
-        (self.expected_before, self.received_before) = (expected, self.received);
-        let lost = lately.saturating_sub(got);
-        let (last_sr, delay) = self.reported.map_or((0, 0), |(ntp, _, at)| {
-            ((ntp >> 16) as u32, ((now - at).as_micros() * 65_536 / 1_000_000) as u32)
-        });
-        let block = ReportBlock {
-            ssrc: self.ssrc,
-            fraction_lost: (lost * 256 / lately.max(1)).min(255) as u8,
-            lost: 0,
-            highest_sequence: highest.0 as u32,
-            jitter: 0,
-            last_sr,
-            delay_since_last_sr: delay,
-        };
-        rtcp::write_receiver_report(out, Ssrc(1), &[block]);
+        self.reports.poll(now, self.ssrc, self.highest, self.reported, out);
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod audio;
 pub mod person;
+mod reports;
 pub mod stun;
 pub mod video;
 
@@ -17,7 +18,9 @@ use rand::rngs::SmallRng;
 use sfu_engine::limits::Limits;
 use sfu_engine::shard::{FabricMessage, Input, Output, Shard, ShardConfig, ShardId, TRANSMIT_BUFFER};
 use sfu_engine::transport::dtls::Certificate;
-use sfu_protocol::{AddTrack, Command, Event, MediaKind, ParticipantSid, TrackDemand, TrackSid};
+use sfu_protocol::{
+    AddTrack, Command, Event, LayerQuality, MediaKind, ParticipantSid, SimulcastLayer, TrackDemand, TrackSid,
+};
 
 use super::network::Path;
 use super::{ROOM, server_address};
@@ -261,4 +264,19 @@ pub fn announced(track: &str, kind: MediaKind, codec: &str) -> AddTrack {
         screen_share: false,
         playout_delay: None,
     }
+}
+
+/// That many layers of a track's announcement, each twice as wide as the one before.
+pub fn simulcast(count: usize) -> Vec<SimulcastLayer> {
+    let qualities = [LayerQuality::Low, LayerQuality::Medium, LayerQuality::High];
+    let layer = |(place, quality)| SimulcastLayer {
+        quality,
+        width: 320_u32 << place,
+        height: 180_u32 << place,
+        bitrate_bps: 0,
+        ssrc: 0,
+        repair_ssrc: 0,
+        rid: String::new(),
+    };
+    qualities.into_iter().take(count).enumerate().map(layer).collect()
 }

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use sfu_engine::ingress::feedback::TransportFeedback;
 use sfu_engine::rtp::extension::HeaderExtensions;
 use sfu_engine::rtp::packet::RtpHeader;
-use sfu_engine::rtp::rtcp::{self, ReportBlock};
+use sfu_engine::rtp::rtcp;
 use sfu_engine::units::{ExtendedSequence, Ssrc};
 use sfu_protocol::TrackSid;
+
+use super::reports::{Reports, SenderReport};
 
 /// The round trip as the receiver knows it.
 const ROUND_TRIP: Duration = Duration::from_millis(80);
@@ -70,7 +72,7 @@ pub struct PictureReceiver {
     pub track: TrackSid,
     pub ssrc: Ssrc,
     pub repair: Ssrc,
-    pub reported: Option<(u64, u32, Instant)>,
+    pub reported: Option<SenderReport>,
     /// Pictures in the order in which they were shown.
     pub shown: Vec<Shown>,
     /// Key frames asked for.
@@ -88,13 +90,9 @@ pub struct PictureReceiver {
     seen: BTreeMap<u64, ()>,
     missing: BTreeMap<u64, (Option<Instant>, u8)>,
     next_look: Option<Instant>,
-    next_report: Option<Instant>,
+    reports: Reports,
     feedback: TransportFeedback,
     asked_at: Option<Instant>,
-    received: u64,
-    received_before: u64,
-    expected_before: u64,
-    first: u64,
 }
 
 impl PictureReceiver {
@@ -117,13 +115,9 @@ impl PictureReceiver {
             seen: BTreeMap::new(),
             missing: BTreeMap::new(),
             next_look: None,
-            next_report: None,
+            reports: Reports::new(REPORTS),
             feedback: TransportFeedback::new(),
             asked_at: None,
-            received: 0,
-            received_before: 0,
-            expected_before: 0,
-            first: 0,
         }
     }
 
@@ -145,7 +139,7 @@ impl PictureReceiver {
             self.capture_time = extensions.absolute_capture_time.map(<[u8]>::to_vec);
         }
         self.next_look.get_or_insert(now);
-        self.next_report.get_or_insert(now + REPORTS);
+        self.reports.begin(now);
         let repaired = header.ssrc == self.repair;
         let (wire, body) = match repaired {
             true if body.len() > 2 => (u16::from_be_bytes([body[0], body[1]]), &body[2..]),
@@ -163,7 +157,7 @@ impl PictureReceiver {
             Some(highest) => highest.extend(wire),
         };
         if self.highest.is_none() {
-            self.first = sequence.0;
+            self.reports.begin_with(sequence);
         }
         if let Some(highest) = self.highest {
             for number in highest.0 + 1..sequence.0 {
@@ -175,7 +169,9 @@ impl PictureReceiver {
         if self.seen.insert(sequence.0, ()).is_some() {
             return;
         }
-        self.received += u64::from(!repaired);
+        if !repaired {
+            self.reports.count();
+        }
         let word = |at: usize| u32::from_be_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]]);
         let packet = Packet {
             timestamp: header.timestamp,
@@ -263,27 +259,6 @@ impl PictureReceiver {
             self.ask(now, false, out);
         }
         self.feedback.poll(now, Ssrc(1), self.ssrc, out);
-        let (Some(highest), Some(due)) = (self.highest, self.next_report) else { return };
-        if due > now {
-            return;
-        }
-        self.next_report = Some(now + REPORTS);
-        let expected = highest.0 - self.first + 1;
-        let lately = expected - self.expected_before;
-        let got = self.received - self.received_before;
-        (self.expected_before, self.received_before) = (expected, self.received);
-        let (last_sr, delay) = self.reported.map_or((0, 0), |(ntp, _, at)| {
-            ((ntp >> 16) as u32, ((now - at).as_micros() * 65_536 / 1_000_000) as u32)
-        });
-        let block = ReportBlock {
-            ssrc: self.ssrc,
-            fraction_lost: (lately.saturating_sub(got) * 256 / lately.max(1)).min(255) as u8,
-            lost: 0,
-            highest_sequence: highest.0 as u32,
-            jitter: 0,
-            last_sr,
-            delay_since_last_sr: delay,
-        };
-        rtcp::write_receiver_report(out, Ssrc(1), &[block]);
+        self.reports.poll(now, self.ssrc, self.highest, self.reported, out);
     }
 }
