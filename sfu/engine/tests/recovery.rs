@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use harness::network::Path;
 use harness::raw::person::{Publish, Setup};
 use harness::raw::video::Shown;
-use harness::raw::{RawWorld, announced};
+use harness::raw::{RawWorld, announced, simulcast};
 use harness::report::{Bound, Report};
-use sfu_engine::rtp::extension::EndToEndExtensions;
-use sfu_protocol::{LayerQuality, MediaKind, SimulcastLayer};
+use sfu_engine::rtp::extension::{EndToEndExtensions, Extension};
+use sfu_protocol::MediaKind;
 
 const SOUND: &str = "TR_AMana";
 
@@ -194,18 +194,7 @@ const PICTURES: &str = "TR_VCana";
 
 fn picture(frame_bytes: &[usize]) -> Publish {
     let mut announced = announced(PICTURES, MediaKind::Video, "vp8");
-    let qualities = [LayerQuality::Low, LayerQuality::Medium, LayerQuality::High];
-    announced.layers = (0..frame_bytes.len())
-        .map(|layer| SimulcastLayer {
-            quality: qualities[layer],
-            width: 320 << layer,
-            height: 180 << layer,
-            bitrate_bps: 0,
-            ssrc: 0,
-            repair_ssrc: 0,
-            rid: String::new(),
-        })
-        .collect();
+    announced.layers = simulcast(frame_bytes.len());
     Publish { announced, redundancy: 0, frame_bytes: frame_bytes.to_vec(), extensions: Default::default() }
 }
 
@@ -221,12 +210,12 @@ fn frozen(shown: &[Shown], from: Instant, to: Instant) -> (f64, f64) {
     })
 }
 
-fn pictures_table(case: &str, from_ben: bool, required: [Bound; 3]) {
+fn pictures_table(case: &str, from_ben: bool, ben: &Setup, required: [Bound; 3]) {
     for ((name, loss), bound) in
         [("5 % loss", 0.05), ("10 % loss", 0.1), ("20 % loss", 0.2)].into_iter().zip(required)
     {
         Report::over_seeds(&format!("{case}, {name}"), |seed, report| {
-            let mut world = two(seed, 1, vec![picture(&[2500])], Setup::default());
+            let mut world = two(seed, 1, vec![picture(&[2500])], ben.clone());
             world.run(Duration::from_secs(3));
             let up = if from_ben { lossy(loss, 0.0) } else { Path::with_delay(ONE_WAY) };
             world.links[1] = (up, lossy(loss, 0.0));
@@ -247,13 +236,22 @@ fn pictures_table(case: &str, from_ben: bool, required: [Bound; 3]) {
 #[test]
 fn pictures_to_a_subscriber_whose_link_loses() {
     let required = [0.5, 2.0, 5.0].map(Bound::AtMost);
-    pictures_table("pictures, loss to the subscriber", false, required);
+    pictures_table("pictures, loss to the subscriber", false, &Setup::default(), required);
 }
 
 #[test]
 fn pictures_to_a_subscriber_whose_requests_are_lost_too() {
     // What is beyond reach here: a fifth of the requests is lost as well, and each costs a round trip.
-    pictures_table("pictures, loss to and from the subscriber", true, [Bound::Less; 3]);
+    let case = "pictures, loss to and from the subscriber";
+    pictures_table(case, true, &Setup::default(), [Bound::Less; 3]);
+}
+
+#[test]
+fn pictures_to_a_subscriber_that_reports_what_arrives() {
+    let extensions = vec![(3, Extension::TransportSequence.uri())];
+    let ben = Setup { extensions, ..Setup::default() };
+    let required = [0.5, 2.0, 5.0].map(Bound::AtMost);
+    pictures_table("pictures, loss to and from a subscriber that reports", true, &ben, required);
 }
 
 #[test]

@@ -5,12 +5,13 @@ pub mod bandwidth;
 mod carry_out;
 mod history;
 pub mod layer_select;
+mod losses;
 pub mod pacer;
 mod padding;
 pub mod quality;
 pub mod redundancy;
-mod repairs;
 pub mod report;
+mod resend;
 pub mod retransmit;
 pub mod rewrite;
 mod sound;
@@ -22,7 +23,6 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::{Layer, MediaKind, TrackSid};
 use slab::Slab;
-use smallvec::SmallVec;
 
 use crate::bwe::EstimatorConfig;
 use crate::handles::TrackHandle;
@@ -30,27 +30,21 @@ use crate::limits::Limits;
 use crate::media_packet::MediaPacket;
 use crate::packet_memory::PacketMemory;
 use crate::rtp::extension::ExtensionMap;
-use crate::rtp::rtcp::{self, ReportBlock, SenderInfo, TransportFeedback};
+use crate::rtp::rtcp::{self, ReportBlock, SenderInfo};
 use crate::stats::{Drop, Stats};
 use crate::units::{Bitrate, ExtendedSequence, SenderClock, Ssrc};
 use bandwidth::Bandwidth;
 use carry_out::Allocated;
 use history::History;
 use layer_select::{Select, Selection};
+use losses::Losses;
 use pacer::{Pacer, Queued};
 use redundancy::Depths;
-use repairs::Repairs;
-use retransmit::Retransmit;
+use resend::Road;
 use track::{Beginning, Reporting, Subscription};
 
 /// Time between sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A link whose queue is longer loses packets for want of room.
-const FULL: Duration = Duration::from_millis(40);
-
-/// Until a round trip is measured.
-const DEFAULT_RTT: Duration = Duration::from_millis(100);
 
 /// The sending half of a peer.
 #[derive(Debug)]
@@ -60,7 +54,7 @@ pub struct Egress {
     extensions: ExtensionMap,
     /// The number of the next packet in transport-wide feedback.
     transport_sequence: ExtendedSequence,
-    repairs: Repairs,
+    losses: Losses,
     /// Once something is sent about which the subscriber reports.
     bandwidth: Option<Box<Bandwidth>>,
     /// What was last decided by.
@@ -102,7 +96,7 @@ impl Egress {
             pacer: Pacer::new(limits.pacer_packets),
             extensions: ExtensionMap::new(),
             transport_sequence: ExtendedSequence::first(0),
-            repairs: Repairs::default(),
+            losses: Losses::default(),
             bandwidth: None,
             allocated: None,
             allocate_at: None,
@@ -155,7 +149,7 @@ impl Egress {
     /// A subscription has lost its media section.
     pub fn remove(&mut self, slot: usize) -> Option<Subscription> {
         self.pacer.remove(slot);
-        self.repairs.remove(slot);
+        self.losses.remove(slot);
         self.subscriptions.try_remove(slot)
     }
 
@@ -327,7 +321,7 @@ impl Egress {
         let audio = subscription.kind == MediaKind::Audio;
         let twice = subscription.asked_in_vain.take(rewritten.sequence.wire())
             && subscription.repair.is_some()
-            && subscription.budget.take_spare(packet.payload.len());
+            && subscription.budget.take_spare(packet.payload.len(), Road::of(self.bandwidth.as_deref()));
         let queued = Queued { slot, packet: Arc::clone(packet), rewritten, repair: false };
         let queued = self.pacer.push(queued, audio);
         if !queued {
@@ -350,71 +344,6 @@ impl Egress {
             .iter()
             .find(|(_, subscription)| subscription.ssrc == ssrc || subscription.repair == Some(ssrc))
             .map(|(slot, _)| slot)
-    }
-
-    /// The subscriber misses packets: those that are remembered and within budget are sent again.
-    pub fn on_nack(
-        &mut self,
-        slot: usize,
-        lost: &[u16],
-        memory: &[PacketMemory],
-        now: Instant,
-        stats: &mut Stats,
-    ) {
-        let rtt = self.rtt.unwrap_or(DEFAULT_RTT);
-        // Copies help where packets are lost by chance. What is lost for want of room they would only add to.
-        let full = self.bandwidth.as_deref().is_some_and(|bandwidth| bandwidth.queue_delay() > FULL);
-        let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
-        let audio = subscription.kind == MediaKind::Audio;
-        for wire in lost {
-            let entry = match subscription.sent.lookup(*wire, now, rtt, self.retransmit_per_packet) {
-                Retransmit::Send(entry) => entry,
-                Retransmit::TooSoon => continue,
-                Retransmit::TooOften => {
-                    stats.drop(Drop::RetransmitBudget);
-                    continue;
-                }
-                Retransmit::Gone => {
-                    subscription.asked_in_vain.insert(*wire);
-                    stats.drop(Drop::RetransmitGone);
-                    continue;
-                }
-            };
-            let packet =
-                memory.get(usize::from(entry.layer.0)).and_then(|memory| memory.get_low(entry.source));
-            let Some(packet) = packet else {
-                stats.drop(Drop::RetransmitGone);
-                continue;
-            };
-            let copies = if full { 1 } else { subscription.copies(entry.resent) };
-            let mut sent = false;
-            for copy in 0..copies {
-                let bytes = packet.payload.len();
-                let budget = &mut subscription.budget;
-                if !if copy == 0 { budget.take(bytes) } else { budget.take_spare(bytes) } {
-                    stats.drop(Drop::RetransmitBudget);
-                    continue;
-                }
-                let queued =
-                    Queued { slot, packet: Arc::clone(packet), rewritten: entry.rewritten, repair: true };
-                if self.pacer.push(queued, audio) {
-                    sent = true;
-                } else {
-                    stats.drop(Drop::PacerFull);
-                }
-            }
-            if sent {
-                subscription.sent.mark_resent(*wire, now);
-            }
-            if let Some(redundancy) = subscription.redundancy.as_mut().filter(|_| entry.resent == 0) {
-                redundancy.on_asked(*wire);
-            }
-        }
-    }
-
-    /// The subscriber reports what arrived: the retransmissions that did not, by the places of their subscriptions.
-    pub fn lost_again(&mut self, feedback: &TransportFeedback) -> SmallVec<[(usize, u16); 8]> {
-        self.repairs.on_feedback(feedback)
     }
 
     /// A receiver report's block about one of our sources.

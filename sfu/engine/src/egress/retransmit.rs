@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::Layer;
 
+use super::resend::Road;
 use super::rewrite::{PictureIds, Rewritten};
 use crate::media_packet::MediaPacket;
 use crate::units::ExtendedSequence;
@@ -125,7 +126,7 @@ impl SentLog {
                 picture_id: ids.picture_id,
                 frame_number: ids.frame_number,
                 tl0_picture_index: ids.tl0_picture_index,
-                // A track has eight layers at most: they are named by RIDs, of which far fewer are taken.
+                // Eight streams of a track at most are told apart: see `MOST_LAYERS`.
                 layer_and_key: packet.layer.0 << 5 | ids.key_index & KEY_INDEX,
                 resent: 0,
                 flags: USED | has_ids | marker,
@@ -293,8 +294,8 @@ impl RetransmitBudget {
     }
 
     /// Whether little of what may be sent again was needed lately.
-    pub fn is_plentiful(&self) -> bool {
-        self.usual.saved > BUDGET_BYTES * 100 / 2
+    pub(super) fn is_plentiful(&self, road: Road) -> bool {
+        self.spare(road).saved > BUDGET_BYTES * 100 / 2
     }
 
     /// Takes the bytes of an answer to a request, if they are there.
@@ -308,8 +309,13 @@ impl RetransmitBudget {
     }
 
     /// Takes the bytes of one more copy, if they are there.
-    pub fn take_spare(&mut self, bytes: usize) -> bool {
-        self.usual.has(bytes) && self.take(bytes)
+    pub(super) fn take_spare(&mut self, bytes: usize, road: Road) -> bool {
+        self.spare(road).has(bytes) && self.take(bytes)
+    }
+
+    /// What copies are taken from: where they help, all that there is.
+    fn spare(&self, road: Road) -> &Savings {
+        if road == Road::Lossy { &self.hard } else { &self.usual }
     }
 }
 
@@ -390,9 +396,10 @@ mod tests {
             each.sum::<u64>()
         };
         let saved = BUDGET_BYTES / 1000 + 1;
-        for (resent, share) in
-            [(resent(RetransmitBudget::take_spare), 1500), (resent(RetransmitBudget::take), 5000)]
-        {
+        for (resent, share) in [
+            (resent(|budget, bytes| budget.take_spare(bytes, Road::Usual)), 1500),
+            (resent(RetransmitBudget::take), 5000),
+        ] {
             assert!((share..=share + saved).contains(&resent), "{resent}, not {share}");
         }
     }

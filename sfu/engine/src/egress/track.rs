@@ -189,18 +189,6 @@ impl Subscription {
         self.sent = SentLog::default();
     }
 
-    /// How often to send a packet again that was sent again `resent` times before. While little is lost, twice: a
-    /// picture that waits for a second request comes too late to look smooth. A receiver asks a few times only, so what
-    /// was lost as retransmission too is sent three, then five times; sound is over by then.
-    pub(super) fn copies(&self, resent: u8) -> u8 {
-        let first = if self.budget.is_plentiful() { 2 } else { 1 };
-        match (resent, self.repair) {
-            (0, _) | (_, None) => first,
-            (1, Some(_)) => 3,
-            (_, Some(_)) => 5,
-        }
-    }
-
     /// The layer whose key frame is waited for.
     pub fn wants_key_frame(&self) -> Option<Layer> {
         self.select.wants_key_frame()

@@ -99,8 +99,9 @@ impl Egress {
             if !next.repair && delay < REPLAYED {
                 stats.forwarding_delay.add(delay, 1);
             }
-            if next.repair && plain.counted == Some(Reporting::TransportWide) {
-                self.repairs.on_sent(self.transport_sequence, next.slot, next.rewritten.sequence.wire());
+            if plain.counted == Some(Reporting::TransportWide) {
+                let sequence = next.rewritten.sequence.wire();
+                self.losses.on_sent(self.transport_sequence, next.slot, sequence, next.repair);
             }
             self.pacer.pop();
             self.count_sent(now, &plain, total);

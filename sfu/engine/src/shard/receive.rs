@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sfu_protocol::{EndReason, Event, Layer, Target};
 
 use super::membership::Ending;
-use super::{FabricMessage, Shard, ShardId};
+use super::{FabricMessage, Shard, ShardId, track_in, track_in_mut};
 use crate::egress::PacketSource;
 use crate::egress::bandwidth::Bandwidth;
 use crate::handles::{PeerIndex, TrackHandle};
@@ -53,19 +53,19 @@ impl Shard {
         local: Option<IpAddr>,
         data: &mut [u8],
     ) {
-        if protocol(data) != Some(Protocol::Rtp) {
+        let kind = protocol(data);
+        if kind != Some(Protocol::Rtp) {
             self.deliver_batch();
         }
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         #[cfg(feature = "fault-injection")]
         peer.fail_at(crate::peer::Fault::Receive);
         let size = data.len();
-        let is_check = protocol(data) == Some(Protocol::Stun);
         let mut published = None;
         let mut reports = Vec::new();
         let received = peer.transport.handle_datagram(now, source, local, data);
         if !matches!(received, Received::Ignored(_)) {
-            peer.heard.on_datagram(now, is_check);
+            peer.heard.on_datagram(now, kind == Some(Protocol::Stun));
         }
         match received {
             Received::Nothing => {
@@ -138,7 +138,7 @@ impl Shard {
             }
             Rtcp::TransportFeedback(feedback) => {
                 self.on_bandwidth(now, index, |bandwidth| bandwidth.on_feedback(now, &feedback));
-                self.repair_again(now, index, &feedback);
+                self.resend_lost(now, index, &feedback);
             }
             Rtcp::CongestionFeedback(feedback) => {
                 self.on_bandwidth(now, index, |bandwidth| bandwidth.on_congestion_feedback(now, &feedback));
@@ -179,11 +179,7 @@ impl Shard {
         else {
             return;
         };
-        let Some(track) =
-            self.rooms.get_mut(handle.room.0).and_then(|room| room.tracks.get_mut(handle.track))
-        else {
-            return;
-        };
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         if let Some(place) = track.reports.get_mut(usize::from(layer.0)) {
             *place = Some(report);
         }
@@ -198,22 +194,20 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let Some(slot) = peer.egress.slot_of_ssrc(media) else { return };
         let Some(handle) = peer.egress.get(slot).and_then(|subscription| subscription.track) else { return };
-        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        let track = track_in(&self.rooms, handle);
         if let Some(track) = track {
             peer.egress.on_nack(slot, lost, &track.memory, now, &mut self.stats);
         }
     }
 
-    /// Sends again what was sent again and, as the subscriber reports, lost again.
-    fn repair_again(&mut self, now: Instant, index: PeerIndex, feedback: &TransportFeedback) {
+    /// Sends again what the subscriber reports as lost.
+    fn resend_lost(&mut self, now: Instant, index: PeerIndex, feedback: &TransportFeedback) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
-        for (slot, sequence) in peer.egress.lost_again(feedback) {
-            let handle = peer.egress.get(slot).and_then(|subscription| subscription.track);
-            let track = handle.and_then(|handle| {
-                self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track))
-            });
+        for lost in peer.egress.lost(feedback) {
+            let handle = peer.egress.get(lost.slot).and_then(|subscription| subscription.track);
+            let track = handle.and_then(|handle| track_in(&self.rooms, handle));
             if let Some(track) = track {
-                peer.egress.on_nack(slot, &[sequence], &track.memory, now, &mut self.stats);
+                peer.egress.on_lost(lost, &track.memory, now, &mut self.stats);
             }
         }
     }
@@ -223,7 +217,7 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let Some(slot) = peer.egress.slot_of_ssrc(media) else { return };
         let Some(handle) = peer.egress.get(slot).and_then(|subscription| subscription.track) else { return };
-        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        let track = track_in(&self.rooms, handle);
         let Some(track) = track else { return };
         let source = PacketSource { clocks: &track.reports, memory: &track.memory, depths: None };
         if let Some(layer) = peer.egress.on_picture_loss(slot, &source, now, &mut self.stats) {
@@ -233,7 +227,7 @@ impl Shard {
 
     /// Sends a subscriber's need of a key frame to where the track originates.
     pub(super) fn ask_key_frame(&mut self, now: Instant, handle: TrackHandle, layer: Layer) {
-        let track = self.rooms.get(handle.room.0).and_then(|room| room.tracks.get(handle.track));
+        let track = track_in(&self.rooms, handle);
         let Some(track) = track else { return };
         let id = track.facts.id;
         match track.origin {

@@ -1,0 +1,159 @@
+//! Sending again: what was asked for, and what the subscriber reports as lost.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sfu_protocol::MediaKind;
+use smallvec::SmallVec;
+
+use super::Egress;
+use super::bandwidth::Bandwidth;
+use super::losses::Lost;
+use super::pacer::Queued;
+use super::retransmit::{Retransmit, SentEntry};
+use super::track::Subscription;
+use crate::packet_memory::PacketMemory;
+use crate::rtp::rtcp::TransportFeedback;
+use crate::stats::{Drop, Stats};
+
+/// A link whose queue is longer loses packets for want of room.
+const FULL: Duration = Duration::from_millis(40);
+
+/// A share of packets lost above which copies are worth more than their room.
+const LOSSY: f64 = 0.02;
+
+/// Until a round trip is measured.
+const DEFAULT_RTT: Duration = Duration::from_millis(100);
+
+/// What the link is like for copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Road {
+    /// Packets are lost for want of room: copies would only add to that.
+    Full,
+    /// Nothing special is known of it.
+    Usual,
+    /// It has room, and loses packets by chance: copies are what helps.
+    Lossy,
+}
+
+impl Road {
+    pub(super) fn of(bandwidth: Option<&Bandwidth>) -> Self {
+        match bandwidth {
+            Some(bandwidth) if bandwidth.queue_delay() > FULL => Self::Full,
+            Some(bandwidth) if bandwidth.loss() > LOSSY => Self::Lossy,
+            _ => Self::Usual,
+        }
+    }
+}
+
+impl Egress {
+    /// The subscriber asks for packets: those that are remembered and within budget are sent again.
+    pub fn on_nack(
+        &mut self,
+        slot: usize,
+        lost: &[u16],
+        memory: &[PacketMemory],
+        now: Instant,
+        stats: &mut Stats,
+    ) {
+        let (road, rtt, most) = (
+            Road::of(self.bandwidth.as_deref()),
+            self.rtt.unwrap_or(DEFAULT_RTT),
+            self.retransmit_per_packet,
+        );
+        for wire in lost {
+            let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
+            match subscription.sent.lookup(*wire, now, rtt, most) {
+                Retransmit::Send(entry) => {
+                    self.resend(slot, &entry, road, memory, now, stats);
+                }
+                Retransmit::TooSoon => {}
+                Retransmit::TooOften => stats.drop(Drop::RetransmitBudget),
+                Retransmit::Gone => {
+                    subscription.asked_in_vain.insert(*wire);
+                    stats.drop(Drop::RetransmitGone);
+                }
+            }
+        }
+    }
+
+    /// The subscriber reports what arrived: what did not, of all its subscriptions.
+    pub fn lost(&mut self, feedback: &TransportFeedback) -> SmallVec<[Lost; 8]> {
+        self.losses.on_feedback(feedback)
+    }
+
+    /// One packet was lost as the subscriber reports. Its request for it was lost, or has yet to come.
+    pub fn on_lost(&mut self, lost: Lost, memory: &[PacketMemory], now: Instant, stats: &mut Stats) {
+        let (road, rtt, most) = (
+            Road::of(self.bandwidth.as_deref()),
+            self.rtt.unwrap_or(DEFAULT_RTT),
+            self.retransmit_per_packet,
+        );
+        // What is lost there comes late anyway, and by then the subscriber may not want it any more.
+        if road == Road::Full {
+            return;
+        }
+        let Some(subscription) = self.subscriptions.get(lost.slot) else { return };
+        let Retransmit::Send(entry) = subscription.sent.lookup(lost.sequence, now, rtt, most) else { return };
+        // What was sent again since is judged by what becomes of that.
+        if lost.again || entry.resent == 0 {
+            self.resend(lost.slot, &entry, road, memory, now, stats);
+        }
+    }
+
+    fn resend(
+        &mut self,
+        slot: usize,
+        entry: &SentEntry,
+        road: Road,
+        memory: &[PacketMemory],
+        now: Instant,
+        stats: &mut Stats,
+    ) {
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
+        let packet = memory.get(usize::from(entry.layer.0)).and_then(|memory| memory.get_low(entry.source));
+        let Some(packet) = packet else {
+            stats.drop(Drop::RetransmitGone);
+            return;
+        };
+        let audio = subscription.kind == MediaKind::Audio;
+        let wire = entry.rewritten.sequence.wire();
+        let mut sent = false;
+        for copy in 0..subscription.copies(entry.resent, road) {
+            let bytes = packet.payload.len();
+            let budget = &mut subscription.budget;
+            if !if copy == 0 { budget.take(bytes) } else { budget.take_spare(bytes, road) } {
+                stats.drop(Drop::RetransmitBudget);
+                continue;
+            }
+            let queued =
+                Queued { slot, packet: Arc::clone(packet), rewritten: entry.rewritten, repair: true };
+            if self.pacer.push(queued, audio) {
+                sent = true;
+            } else {
+                stats.drop(Drop::PacerFull);
+            }
+        }
+        if sent {
+            subscription.sent.mark_resent(wire, now);
+        }
+        if let Some(redundancy) = subscription.redundancy.as_mut().filter(|_| entry.resent == 0) {
+            redundancy.on_asked(wire);
+        }
+    }
+}
+
+impl Subscription {
+    /// How often to send a packet again that was sent again `resent` times before. While little is lost, or there is room,
+    /// twice: a picture that waits for a second request comes too late to look smooth. A receiver asks a few times only,
+    /// so what was lost as retransmission too is sent three, then five times; sound is over by then.
+    fn copies(&self, resent: u8, road: Road) -> u8 {
+        let first = if self.budget.is_plentiful(road) { 2 } else { 1 };
+        match (resent, self.repair) {
+            _ if road == Road::Full => 1,
+            (0, _) | (_, None) => first,
+            (1, Some(_)) => 3,
+            (_, Some(_)) => 5,
+        }
+    }
+}
