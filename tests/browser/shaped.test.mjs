@@ -146,6 +146,7 @@ const scenarios = {
     return ({ recording }) => ({
       'picture after, ms': judge.picture(recording, back),
       'tone after, ms': judge.tone(recording, back),
+      'sound decoded after, ms': judge.decoded(recording, back),
       'pictures stand still later, ms': judge.still(recording, back + 500, recording.ended),
     });
   },

@@ -11,7 +11,7 @@ use harness::raw::person::{Publish, Setup};
 use harness::raw::video::Shown;
 use harness::raw::{RawWorld, announced, simulcast};
 use harness::report::{Bound, Report};
-use sfu_engine::rtp::extension::{EndToEndExtensions, Extension};
+use sfu_engine::rtp::extension::{EndToEndExtensions, Extension, read_playout_delay};
 use sfu_protocol::MediaKind;
 
 const SOUND: &str = "TR_AMana";
@@ -252,6 +252,22 @@ fn pictures_to_a_subscriber_that_reports_what_arrives() {
     let ben = Setup { extensions, ..Setup::default() };
     let required = [0.5, 2.0, 5.0].map(Bound::AtMost);
     pictures_table("pictures, loss to and from a subscriber that reports", true, &ben, required);
+}
+
+#[test]
+fn a_subscriber_whose_link_loses_holds_pictures_back_until_it_does_not_lose_any_more() {
+    let extensions = vec![(3, Extension::TransportSequence.uri()), (4, Extension::PlayoutDelay.uri())];
+    let mut world = two(1, 1, vec![picture(&[2500])], Setup { extensions, ..Setup::default() });
+    world.run(Duration::from_secs(5));
+    let told = |world: &RawWorld| world.people[1].pictures[0].playout_delay.map(read_playout_delay);
+    assert_eq!(told(&world), None, "there is no reason to");
+    world.links[1] = (lossy(0.1, 0.0), lossy(0.1, 0.0));
+    world.run(Duration::from_secs(10));
+    let delay = told(&world).expect("it is told");
+    assert!((200..=300).contains(&delay.min_ms) && delay.max_ms > 1000, "two round trips: {delay:?}");
+    world.links[1] = (lossy(0.0, 0.0), lossy(0.0, 0.0));
+    world.run(Duration::from_secs(15));
+    assert_eq!(told(&world).map(|delay| delay.min_ms), Some(0));
 }
 
 #[test]

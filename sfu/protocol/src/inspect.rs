@@ -112,6 +112,11 @@ pub enum Decision {
         /// Its rate, in bit/s.
         rate_bps: u64,
     },
+    /// Packets are lost by chance, or are not any more: the subscriber is told how long to hold pictures back.
+    Playout {
+        /// At least, in milliseconds.
+        least_delay_ms: u64,
+    },
     /// A key frame is asked for.
     KeyFrame {
         /// Of which track.

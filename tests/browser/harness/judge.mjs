@@ -72,6 +72,20 @@ export function concealed({ stats }, from, to) {
   return (last.concealedSamples - first.concealedSamples) / (last.totalSamplesReceived - first.totalSamplesReceived);
 }
 
+/**
+ * How long after `from` sound left the receiver's jitter buffer again, after a while without any. Unlike the tone it is
+ * free of what the page itself takes to play it.
+ */
+export function decoded({ stats }, from) {
+  const later = stats.findIndex((sample, i) => i > 0 && sample.at > from && emitted(stats[i - 1], sample) > 0);
+  if (later < 0) return undefined;
+  return Math.max(0, stats[later].at - emitted(stats[later - 1], stats[later]) / SAMPLES_PER_MS - from);
+}
+
+function emitted(before, after) {
+  return after.jitterBufferEmittedCount - before.jitterBufferEmittedCount;
+}
+
 /** How long until pictures of this width come and go on coming for a second; undefined: they do not. */
 export function reaches({ frames }, width, from) {
   const later = frames.filter((frame) => frame.at >= from);
@@ -111,6 +125,9 @@ export function median(values) {
   // What did not happen counts as worst.
   return known.length * 2 <= values.length ? undefined : known[Math.floor(values.length / 2)];
 }
+
+/** Of Opus. */
+const SAMPLES_PER_MS = 48;
 
 /** The tone is at -11. */
 const LOUD_DB = -30;

@@ -51,8 +51,8 @@ export class Recorder {
       for (const entry of report.values()) {
         if (entry.type !== 'inbound-rtp') continue;
         if (entry.kind === 'audio') {
-          const { concealedSamples, silentConcealedSamples, totalSamplesReceived } = entry;
-          Object.assign(sample, { concealedSamples, silentConcealedSamples, totalSamplesReceived });
+          const { concealedSamples, silentConcealedSamples, totalSamplesReceived, jitterBufferEmittedCount } = entry;
+          Object.assign(sample, { concealedSamples, silentConcealedSamples, totalSamplesReceived, jitterBufferEmittedCount });
         } else {
           const { framesDecoded, framesDropped, frameWidth, freezeCount, totalFreezesDuration, pliCount, nackCount, keyFramesDecoded } = entry;
           Object.assign(sample, { framesDecoded, framesDropped, frameWidth, freezeCount, totalFreezesDuration, pliCount, nackCount, keyFramesDecoded });

@@ -41,6 +41,7 @@ fuzz_target!(|data: &[u8]| {
         ssrc: header.ssrc,
         transport_sequence: None,
         extensions: &extensions,
+        playout_delay: None,
         frame_number: None,
     };
     let mut buffer = [0; 1500];

@@ -1,7 +1,7 @@
 //! What was decided lately for one subscriber, and why: kept to be looked at, never read to decide.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sfu_protocol::inspect::{Decided, Decision as Entry, Inspection, LinkState, SubscriptionState};
 use sfu_protocol::{Layer, ParticipantSid, TrackSid};
@@ -48,6 +48,11 @@ impl History {
     /// A burst begins.
     pub(super) fn on_probe(&mut self, now: Instant, rate: Bitrate) {
         self.push(now, Entry::Probe { rate_bps: rate.bps() });
+    }
+
+    /// Pictures are to be held back for so long.
+    pub(super) fn on_playout(&mut self, now: Instant, delay: Duration) {
+        self.push(now, Entry::Playout { least_delay_ms: delay.as_millis() as u64 });
     }
 
     /// Where the estimate stands now. Small steps for the same reason are one.
@@ -122,7 +127,6 @@ fn word(reason: &impl std::fmt::Debug) -> String {
 mod tests {
     use super::*;
     use crate::units::test_epoch;
-    use std::time::Duration;
 
     #[test]
     fn what_is_remembered_is_bounded_and_small_steps_of_one_kind_are_one() {

@@ -95,7 +95,7 @@ impl Losses {
         let begin = self.judged.max(if next { oldest } else { oldest.max(base) });
         for number in begin..end {
             let Some(left) = self.get(number) else { continue };
-            if !left.arrived && !(left.again && self.has_better_copy(number, left)) {
+            if !(left.arrived || left.again && self.has_better_copy(number, left)) {
                 let (slot, sequence, again) = (usize::from(left.slot), left.sequence, left.again);
                 lost.push(Lost { slot, sequence, again });
             }

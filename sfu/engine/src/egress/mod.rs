@@ -8,6 +8,7 @@ pub mod layer_select;
 mod losses;
 pub mod pacer;
 mod padding;
+mod playout;
 pub mod quality;
 pub mod redundancy;
 pub mod report;
@@ -39,12 +40,16 @@ use history::History;
 use layer_select::{Select, Selection};
 use losses::Losses;
 use pacer::{Pacer, Queued};
+use playout::Playout;
 use redundancy::Depths;
 use resend::Road;
 use track::{Beginning, Reporting, Subscription};
 
 /// Time between sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Until a round trip is measured.
+const DEFAULT_RTT: Duration = Duration::from_millis(100);
 
 /// The sending half of a peer.
 #[derive(Debug)]
@@ -55,6 +60,7 @@ pub struct Egress {
     /// The number of the next packet in transport-wide feedback.
     transport_sequence: ExtendedSequence,
     losses: Losses,
+    playout: Playout,
     /// Once something is sent about which the subscriber reports.
     bandwidth: Option<Box<Bandwidth>>,
     /// What was last decided by.
@@ -97,6 +103,7 @@ impl Egress {
             extensions: ExtensionMap::new(),
             transport_sequence: ExtendedSequence::first(0),
             losses: Losses::default(),
+            playout: Playout::default(),
             bandwidth: None,
             allocated: None,
             allocate_at: None,
@@ -120,7 +127,8 @@ impl Egress {
     }
 
     /// A subscription has its media section. Returns its place.
-    pub fn add(&mut self, now: Instant, subscription: Subscription) -> usize {
+    pub fn add(&mut self, now: Instant, mut subscription: Subscription) -> usize {
+        self.begin_held_back(&mut subscription);
         if subscription.reporting != Reporting::None {
             self.bandwidth.get_or_insert_with(|| Box::new(Bandwidth::new(now, EstimatorConfig::default())));
         }
@@ -180,6 +188,7 @@ impl Egress {
             self.history.on_probe(now, rate);
         }
         self.history.on_estimate(bandwidth.last_change());
+        self.hold_back(now);
     }
 
     /// Whether something waits that only time lets go.

@@ -45,6 +45,7 @@ impl Subscription {
             ssrc,
             transport_sequence: (self.reporting == Reporting::TransportWide).then_some(number.wire()),
             extensions: &EndToEndExtensions::default(),
+            playout_delay: None,
             frame_number: None,
         };
         let header_len = write_header(space, &header, extensions)?;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use sfu_protocol::MediaKind;
 use smallvec::SmallVec;
 
-use super::Egress;
 use super::bandwidth::Bandwidth;
 use super::losses::Lost;
 use super::pacer::Queued;
 use super::retransmit::{Retransmit, SentEntry};
 use super::track::Subscription;
+use super::{DEFAULT_RTT, Egress};
 use crate::packet_memory::PacketMemory;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::stats::{Drop, Stats};
@@ -21,9 +21,6 @@ const FULL: Duration = Duration::from_millis(40);
 
 /// A share of packets lost above which copies are worth more than their room.
 const LOSSY: f64 = 0.02;
-
-/// Until a round trip is measured.
-const DEFAULT_RTT: Duration = Duration::from_millis(100);
 
 /// What the link is like for copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -52,6 +52,8 @@ pub struct Subscription {
     pub(super) asked_in_vain: AskedInVain,
     pub(super) reports: SenderReports,
     pub(super) repair_sequence: ExtendedSequence,
+    /// It holds pictures back for this long at least, in milliseconds; `None`: it was told nothing.
+    pub(super) least_delay_ms: Option<u32>,
     pub(super) asked: Option<(Layer, Instant)>,
     pub(super) clock_rate: u32,
     pub(super) began: Option<Beginning>,
@@ -154,6 +156,7 @@ impl Subscription {
             asked_in_vain: AskedInVain::default(),
             reports: SenderReports::default(),
             repair_sequence: ExtendedSequence::first(new.first_sequence),
+            least_delay_ms: None,
             asked: None,
             clock_rate,
             began: None,

@@ -204,6 +204,7 @@ impl Subscription {
             ssrc,
             transport_sequence: (counted == Some(Reporting::TransportWide)).then_some(transport.wire()),
             extensions: &packet.extensions,
+            playout_delay: self.playout_delay(packet),
             frame_number: rewritten.ids.map(|ids| ids.frame_number),
         };
         let Some(header_len) = write_header(space, &header, extensions) else { return Written::OtherSize };

@@ -1,11 +1,13 @@
 //! RTP header extensions (RFC 8285): which identifier stands for what, reading a publisher's values without a copy,
 //! and writing the header that one subscriber gets.
 
+mod playout_delay;
 mod read;
 mod write;
 
 use bytes::Bytes;
 
+pub use playout_delay::{read_playout_delay, write_playout_delay};
 pub use read::{HeaderExtensions, read};
 pub use write::{OutgoingHeader, write_header};
 

@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use sfu_protocol::{
-    AddTrack, ConnectionMode, Event, MediaKind, NegotiationError, PlayoutDelay, PublishedTrack, Target,
-    TrackSid,
+    AddTrack, ConnectionMode, Event, MediaKind, NegotiationError, PublishedTrack, Target, TrackSid,
 };
 
 use super::{RoomMessage, Shard};
@@ -14,7 +13,7 @@ use crate::media_packet::{Arrangement, LayerInfo, TrackId};
 use crate::peer::Peer;
 use crate::room::{Origin, TrackFacts};
 use crate::rtp::codec::Codec;
-use crate::rtp::extension::{Extension, ExtensionMap};
+use crate::rtp::extension::{Extension, ExtensionMap, write_playout_delay};
 use crate::sdp::{LocalParameters, Outcome, PublishedSection, WantedTrack};
 use crate::stats::Drop;
 use crate::transport::ice::IceCredentials;
@@ -328,16 +327,11 @@ fn new_track(
         encrypted: announced.encrypted,
         voice: facts.kind == MediaKind::Audio && !facts.screen_share,
         muted: announced.muted,
-        playout_delay: announced.playout_delay.filter(|_| facts.kind == MediaKind::Video).map(playout_delay),
+        playout_delay: announced
+            .playout_delay
+            .filter(|_| facts.kind == MediaKind::Video)
+            .map(write_playout_delay),
     }
-}
-
-/// As the header extension has it: two times 12 bits, in units of 10 ms.
-fn playout_delay(delay: PlayoutDelay) -> [u8; 3] {
-    let units = |ms: u32| (ms / 10).min(0xfff);
-    let (min, max) = (units(delay.min_ms), units(delay.max_ms.max(delay.min_ms)));
-    let [_, a, b, c] = (min << 12 | max).to_be_bytes();
-    [a, b, c]
 }
 
 fn bindings_of(section: &PublishedSection) -> Vec<PayloadBinding> {

@@ -26,8 +26,17 @@ pub struct OutgoingHeader<'a> {
     pub transport_sequence: Option<u16>,
     /// What the publisher set; of it, what the subscriber negotiated is written.
     pub extensions: &'a EndToEndExtensions,
+    /// How long the subscriber is to wait, in place of what the publisher says; `None`: as that says.
+    pub playout_delay: Option<[u8; 3]>,
     /// The frame's number in the subscriber's numbering, for the dependency descriptor; `None`: the publisher's.
     pub frame_number: Option<u16>,
+}
+
+impl OutgoingHeader<'_> {
+    #[inline]
+    fn playout_delay(&self) -> Option<[u8; 3]> {
+        self.playout_delay.or(self.extensions.playout_delay)
+    }
 }
 
 /// Writes the header and returns its length: 12 bytes where nothing is to be carried. Extensions take the one-byte form
@@ -41,7 +50,8 @@ pub fn write_header(buffer: &mut [u8], header: &OutgoingHeader<'_>, map: &Extens
     let [i0, i1, i2, i3] = header.ssrc.0.to_be_bytes();
     let second = u8::from(header.marker) << 7 | header.payload_type.0 & 0x7f;
     *fixed = [VERSION_2, second, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3];
-    if header.transport_sequence.is_none() && carries_nothing(header.extensions) {
+    let own = header.transport_sequence.is_some() || header.playout_delay.is_some();
+    if !own && carries_nothing(header.extensions) {
         return Some(FIXED_HEADER_LEN);
     }
     let block = Block::measure(header, map);
@@ -98,7 +108,7 @@ impl Block {
                 Extension::AbsoluteCaptureTime,
                 extensions.absolute_capture_time.as_ref().map(Bytes::len),
             ),
-            playout_delay: id(Extension::PlayoutDelay, extensions.playout_delay.map(|_| 3)),
+            playout_delay: id(Extension::PlayoutDelay, header.playout_delay().map(|_| 3)),
             dependency_descriptor: id(
                 Extension::DependencyDescriptor,
                 extensions.dependency_descriptor.as_ref().map(Bytes::len),
@@ -130,7 +140,7 @@ impl Block {
         if let (id @ 1.., Some(time)) = (self.absolute_capture_time, &extensions.absolute_capture_time) {
             self.put(&mut rest, id, time)?;
         }
-        if let (id @ 1.., Some(delay)) = (self.playout_delay, extensions.playout_delay) {
+        if let (id @ 1.., Some(delay)) = (self.playout_delay, header.playout_delay()) {
             self.put_array(&mut rest, id, delay)?;
         }
         if let (id @ 1.., Some(descriptor)) = (self.dependency_descriptor, &extensions.dependency_descriptor)
@@ -201,6 +211,7 @@ mod tests {
             ssrc: Ssrc(0xdead_beef),
             transport_sequence: None,
             extensions,
+            playout_delay: None,
             frame_number: None,
         }
     }

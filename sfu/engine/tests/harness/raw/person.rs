@@ -562,6 +562,7 @@ impl Person {
                 ssrc: sending.ssrc,
                 transport_sequence: None,
                 extensions: &sending.publish.extensions,
+                playout_delay: None,
                 frame_number: None,
             };
             let mut packet = vec![0; 100];
