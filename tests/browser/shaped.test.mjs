@@ -22,7 +22,7 @@ import { printTable } from './harness/table.mjs';
 const ALL = process.env.SHAPED === 'all';
 const NAMED = ALL ? [] : (process.env.SHAPED ?? '').split(',').filter(Boolean);
 const CODECS = pick(['vp8', 'vp9', 'av1', 'h264'], ['vp8']);
-const USUAL = ['narrow', 'loss10', 'loss20', 'outage', 'join'];
+const USUAL = ['narrow', 'outage', 'loss10', 'loss20', 'join'];
 const MORE = ['loss10down', 'loss20down'].filter((name) => NAMED.includes(name));
 const SCENARIOS = MORE.length ? MORE : pick(USUAL, NAMED.length ? USUAL : ['narrow']);
 const RUNS = Number(process.env.SHAPED_RUNS ?? (ALL ? 3 : 1));
@@ -114,7 +114,7 @@ const scenarios = {
     const narrow = note('500 kbit/s', link.change({ down: { rate_kbps: NARROW } }));
     await wait(15_000);
     const wide = note('3 Mbit/s', link.change({ down: { rate_kbps: WIDE } }));
-    await wait(20_000);
+    await wait(12_000);
     return ({ recording, reports, estimates }) => ({
       'sent before, kbit/s': judge.most(reports, narrow - 2_500, narrow),
       'most sent after, kbit/s': judge.most(reports, narrow, narrow + 5_000),
@@ -240,14 +240,28 @@ async function startCall(codec, run) {
   await ben.join(server.ws, room);
   await ben.meets(['ada']);
   const record = () => ben.call('record', 'ada');
+  const leave = async () => {
+    await ben.call('leave');
+    await wait(500);
+  };
+  let fresh = true;
   return {
     codec,
     run,
     room,
     ben,
     link,
-    /** Resolves when the uppermost layer has been on show for three seconds, and begins the recording. */
+    /**
+     * Comes anew, so that nothing of the scenario before is left; resolves when the uppermost layer has been on show for
+     * three seconds, and begins the recording.
+     */
     async settle(name) {
+      if (!fresh) {
+        await leave();
+        await ben.join(server.ws, room);
+        await ben.meets(['ada']);
+      }
+      fresh = false;
       let since = 0;
       await until(`the uppermost layer to come before ${name}`, async () => {
         const { width } = (await ben.call('view')).ada;
@@ -259,8 +273,7 @@ async function startCall(codec, run) {
     },
     /** Leaves and comes again; returns when it began. */
     async rejoin() {
-      await ben.call('leave');
-      await wait(500);
+      await leave();
       await record();
       const began = Date.now();
       await ben.join(server.ws, room);

@@ -24,7 +24,7 @@ pub struct Limits {
     /// Most media waiting to be sent to one subscriber, in packets.
     pub pacer_packets: usize,
     /// Retransmissions of a stream, as a share of its media, in percent: above it a lost packet gets no spare
-    /// copies.
+    /// copies, unless packets are lost by chance.
     pub retransmit_percent: u32,
     /// The same, above which nothing is sent again.
     pub retransmit_hard_percent: u32,

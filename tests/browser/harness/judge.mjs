@@ -79,7 +79,9 @@ export function concealed({ stats }, from, to) {
 export function decoded({ stats }, from) {
   const later = stats.findIndex((sample, i) => i > 0 && sample.at > from && emitted(stats[i - 1], sample) > 0);
   if (later < 0) return undefined;
-  return Math.max(0, stats[later].at - emitted(stats[later - 1], stats[later]) / SAMPLES_PER_MS - from);
+  // Sound that is behind is played faster than it lasts.
+  const began = stats[later].at - emitted(stats[later - 1], stats[later]) / SAMPLES_PER_MS;
+  return Math.max(0, Math.max(began, stats[later - 1].at) - from);
 }
 
 function emitted(before, after) {

@@ -57,6 +57,8 @@ export async function end(people, ...parts) {
   try {
     for (const person of people ?? []) assert.deepEqual(person?.page.failures, [], `${person?.identity}: uncaught errors`);
   } finally {
-    for (const part of parts) await part?.stop();
+    const stopped = [];
+    for (const part of parts) stopped.push(...(await Promise.allSettled([part?.stop()])));
+    for (const { reason } of stopped) if (reason) throw reason;
   }
 }

@@ -24,25 +24,25 @@ pub struct Lost {
     pub slot: usize,
     /// The number under which it was sent first.
     pub sequence: u16,
-    /// It was sent again, and all copies of that were lost as well.
-    pub again: bool,
+    /// How often it had been sent again by then.
+    pub attempt: u8,
 }
 
-/// One packet that left. 8 bytes: one is written for each.
+/// One packet that left. Small, for one is written for each.
 #[derive(Debug, Clone, Copy, Default)]
 struct Left {
     /// Its transport-wide number.
     number: u16,
     sequence: u16,
     slot: u16,
+    attempt: u8,
     used: bool,
-    again: bool,
     arrived: bool,
 }
 
 impl Left {
     fn is_copy_of(&self, other: &Self) -> bool {
-        self.used && self.again && (self.slot, self.sequence) == (other.slot, other.sequence)
+        self.used && (self.slot, self.sequence) == (other.slot, other.sequence)
     }
 }
 
@@ -51,8 +51,6 @@ impl Left {
 pub(super) struct Losses {
     /// Empty until something is sent.
     ring: Vec<Left>,
-    /// The number of the last that left.
-    newest: Option<ExtendedSequence>,
     /// Below this, everything is judged.
     judged: u64,
     /// The count of the last report.
@@ -60,24 +58,33 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// A packet of a subscription leaves under this transport-wide number, for the first time or `again`.
-    pub(super) fn on_sent(&mut self, number: ExtendedSequence, slot: usize, sequence: u16, again: bool) {
+    /// A packet of a subscription leaves under this transport-wide number, for the first time (attempt 0) or again.
+    pub(super) fn on_sent(&mut self, number: ExtendedSequence, slot: usize, sequence: u16, attempt: u8) {
         if self.ring.is_empty() {
             self.ring.resize(REMEMBERED, Left::default());
         }
-        self.newest = Some(number);
         let used = slot <= usize::from(u16::MAX);
         let place = place(number.0);
         if let Some(left) = self.ring.get_mut(place) {
-            *left = Left { number: number.wire(), sequence, slot: slot as u16, used, again, arrived: false };
+            *left =
+                Left { number: number.wire(), sequence, slot: slot as u16, attempt, used, arrived: false };
         }
     }
 
-    /// The subscriber reports what arrived. Returns what did not, each packet once. What a report that was itself lost
-    /// would have told of is not among it.
-    pub(super) fn on_feedback(&mut self, feedback: &TransportFeedback) -> SmallVec<[Lost; 8]> {
+    /// The subscriber reports what arrived, with `newest` as the last number that left. Returns what did not arrive, each
+    /// packet once. What a report that was itself lost would have told of is not among it.
+    pub(super) fn on_feedback(
+        &mut self,
+        feedback: &TransportFeedback,
+        newest: ExtendedSequence,
+    ) -> SmallVec<[Lost; 8]> {
         let mut lost = SmallVec::new();
-        let Some(newest) = self.newest else { return lost };
+        // With no report missing between them, two tell of all that lies between them.
+        let ahead = self.report.map_or(1, |before| feedback.feedback_count.wrapping_sub(before));
+        let next = self.report.is_some() && ahead == 1;
+        if (1..128).contains(&ahead) {
+            self.report = Some(feedback.feedback_count);
+        }
         let behind = u64::from(newest.wire().wrapping_sub(feedback.base_sequence));
         let Some(base) = newest.0.checked_sub(behind) else { return lost };
         let number_of = |wire: u16| base + u64::from(wire.wrapping_sub(feedback.base_sequence));
@@ -88,16 +95,13 @@ impl Losses {
         }
         let Some(last) = feedback.received.last() else { return lost };
         let end = (number_of(last.sequence).min(newest.0) + 1).saturating_sub(OVERTAKEN_BY);
-        // With no report missing between them, two tell of all that lies between them.
-        let before = self.report.replace(feedback.feedback_count);
-        let next = before.is_some_and(|before| before.wrapping_add(1) == feedback.feedback_count);
         let oldest = (newest.0 + 1).saturating_sub(REMEMBERED as u64);
         let begin = self.judged.max(if next { oldest } else { oldest.max(base) });
         for number in begin..end {
             let Some(left) = self.get(number) else { continue };
-            if !(left.arrived || left.again && self.has_better_copy(number, left)) {
-                let (slot, sequence, again) = (usize::from(left.slot), left.sequence, left.again);
-                lost.push(Lost { slot, sequence, again });
+            if !(left.arrived || left.attempt > 0 && self.has_better_copy(number, left)) {
+                let (slot, sequence, attempt) = (usize::from(left.slot), left.sequence, left.attempt);
+                lost.push(Lost { slot, sequence, attempt });
             }
         }
         self.judged = self.judged.max(end);
@@ -150,79 +154,113 @@ mod tests {
         }
     }
 
-    fn first_numbers(count: u64) -> impl Iterator<Item = ExtendedSequence> {
-        (0..count).map(|n| ExtendedSequence::first(65_530).plus(n))
-    }
-
     /// Packets 0, 1, 2 ... of subscription 4 leave as 65530, 65531 ...
     fn sent(count: u64) -> Losses {
         let mut losses = Losses::default();
-        first_numbers(count).zip(0..).for_each(|(number, n)| losses.on_sent(number, 4, n, false));
+        (0..count).for_each(|n| losses.on_sent(number(n), 4, n as u16, 0));
         losses
     }
 
-    fn lost(sequence: u16, again: bool) -> Lost {
-        Lost { slot: 4, sequence, again }
+    fn lost(sequence: u16, attempt: u8) -> Lost {
+        Lost { slot: 4, sequence, attempt }
+    }
+
+    fn number(n: u64) -> ExtendedSequence {
+        ExtendedSequence::first(65_530).plus(n)
     }
 
     #[test]
     fn what_later_ones_overtook_is_lost_and_told_of_once() {
         let mut losses = sent(20);
         let report = feedback(0, 65_530, &[true, false, true, true, true, false, true, true]);
-        assert_eq!(losses.on_feedback(&report).as_slice(), [lost(1, false)], "the sixth may be late");
-        assert!(losses.on_feedback(&report).is_empty());
+        assert_eq!(losses.on_feedback(&report, number(19)).as_slice(), [lost(1, 0)], "the sixth may be late");
+        assert!(losses.on_feedback(&report, number(19)).is_empty());
         let next = feedback(1, 65_530_u16.wrapping_add(9), &[true; 3]);
-        assert_eq!(losses.on_feedback(&next).as_slice(), [lost(5, false), lost(8, false)]);
+        assert_eq!(losses.on_feedback(&next, number(19)).as_slice(), [lost(5, 0), lost(8, 0)]);
     }
 
     #[test]
     fn what_a_lost_report_would_have_told_of_is_unknown() {
         let mut losses = sent(20);
-        losses.on_feedback(&feedback(0, 65_530, &[true; 4]));
+        losses.on_feedback(&feedback(0, 65_530, &[true; 4]), number(19));
         let later = feedback(2, 65_530_u16.wrapping_add(8), &[true, false, true, true, true]);
-        assert_eq!(losses.on_feedback(&later).as_slice(), [lost(9, false)]);
+        assert_eq!(losses.on_feedback(&later, number(19)).as_slice(), [lost(9, 0)]);
     }
 
     #[test]
     fn what_arrives_late_is_not_lost() {
         let mut losses = sent(20);
-        assert!(losses.on_feedback(&feedback(0, 65_530, &[true, false, true])).is_empty());
-        assert!(losses.on_feedback(&feedback(1, 65_531, &[true, true, true, true, true])).is_empty());
+        assert!(losses.on_feedback(&feedback(0, 65_530, &[true, false, true]), number(19)).is_empty());
+        assert!(
+            losses.on_feedback(&feedback(1, 65_531, &[true, true, true, true, true]), number(19)).is_empty()
+        );
     }
 
     #[test]
     fn of_copies_one_is_enough() {
         let mut losses = Losses::default();
-        let numbers: Vec<_> = first_numbers(12).collect();
+        let numbers: Vec<_> = (0..12).map(number).collect();
         for number in &numbers[..3] {
-            losses.on_sent(*number, 4, 7, true);
+            losses.on_sent(*number, 4, 7, 1);
         }
         for number in &numbers[3..6] {
-            losses.on_sent(*number, 4, 8, true);
+            losses.on_sent(*number, 4, 8, 1);
         }
         for number in &numbers[6..] {
-            losses.on_sent(*number, 5, 8, false);
+            losses.on_sent(*number, 5, 8, 0);
         }
         let report = [false, false, true, false, false, false, true, true, true];
-        assert_eq!(losses.on_feedback(&feedback(0, 65_530, &report)).as_slice(), [lost(8, true)]);
+        assert_eq!(losses.on_feedback(&feedback(0, 65_530, &report), number(19)).as_slice(), [lost(8, 1)]);
+    }
+
+    #[test]
+    fn a_copy_sent_with_the_first_is_not_missed_when_that_arrived() {
+        let mut losses = sent(4);
+        losses.on_sent(number(4), 4, 3, 2);
+        (5..9).for_each(|n| losses.on_sent(number(n), 4, n as u16, 0));
+        let report = [true, true, true, true, false, true, true, true, true];
+        assert!(losses.on_feedback(&feedback(0, 65_530, &report), number(8)).is_empty());
+    }
+
+    #[test]
+    fn padding_that_arrives_tells_of_what_left_before() {
+        let mut losses = sent(4);
+        let report = [true, true, true, false, true, true, true];
+        assert_eq!(losses.on_feedback(&feedback(0, 65_530, &report), number(6)).as_slice(), [lost(3, 0)]);
+    }
+
+    #[test]
+    fn a_report_that_comes_late_does_not_hide_what_the_next_tells_of() {
+        let mut losses = sent(40);
+        losses.on_feedback(&feedback(7, 65_530, &[true; 8]), number(39));
+        losses.on_feedback(&feedback(8, number(8).wire(), &[true; 8]), number(39));
+        losses.on_feedback(&feedback(6, 65_000, &[true; 8]), number(39));
+        let next = feedback(9, number(20).wire(), &[true; 4]);
+        let told = losses.on_feedback(&next, number(39));
+        assert_eq!(told.iter().map(|lost| lost.sequence).collect::<Vec<_>>(), [16, 17, 18, 19]);
     }
 
     #[test]
     fn what_was_sent_to_a_subscription_that_is_gone_is_nobodys() {
         let mut losses = sent(20);
         losses.remove(4);
-        assert!(losses.on_feedback(&feedback(0, 65_530, &[false, true, true, true, true])).is_empty());
+        assert!(
+            losses.on_feedback(&feedback(0, 65_530, &[false, true, true, true, true]), number(19)).is_empty()
+        );
     }
 
     #[test]
     fn reports_about_what_was_never_sent_or_long_ago_tell_of_nothing() {
-        assert!(Losses::default().on_feedback(&feedback(0, 0, &[false, true, true, true])).is_empty());
+        assert!(
+            Losses::default().on_feedback(&feedback(0, 0, &[false, true, true, true]), number(19)).is_empty()
+        );
         let mut losses = sent(20);
-        assert!(losses.on_feedback(&feedback(0, 30_000, &[false, true, true, true, true])).is_empty());
+        assert!(
+            losses.on_feedback(&feedback(0, 30_000, &[false, true, true, true, true]), number(19)).is_empty()
+        );
         let mut losses = sent(5000);
         let old = feedback(0, 65_530, &[false, true, true, true, true]);
-        assert!(losses.on_feedback(&old).is_empty(), "no longer remembered");
+        assert!(losses.on_feedback(&old, number(4999)).is_empty(), "no longer remembered");
         assert_eq!(size_of::<Left>(), 10);
-        assert!(losses.ring.len() <= REMEMBERED);
     }
 }

@@ -42,8 +42,8 @@ use losses::Losses;
 use pacer::{Pacer, Queued};
 use playout::Playout;
 use redundancy::Depths;
-use resend::Road;
-use track::{Beginning, Reporting, Subscription};
+use resend::Link;
+use track::{Beginning, EgressPayload, Reporting, Subscription};
 
 /// Time between sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -123,6 +123,15 @@ impl Egress {
         }
         if self.extensions != before {
             self.subscriptions.iter_mut().for_each(|(_, subscription)| subscription.forget_sent());
+            self.pacer.remove_repairs();
+        }
+    }
+
+    /// A subscription's payload types, as negotiated anew.
+    pub fn set_payload_types(&mut self, slot: usize, payload_types: Vec<EgressPayload>) {
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
+        if subscription.set_payload_types(payload_types) {
+            self.pacer.remove_repairs();
         }
     }
 
@@ -330,16 +339,16 @@ impl Egress {
         let audio = subscription.kind == MediaKind::Audio;
         let twice = subscription.asked_in_vain.take(rewritten.sequence.wire())
             && subscription.repair.is_some()
-            && subscription.budget.take_spare(packet.payload.len(), Road::of(self.bandwidth.as_deref()));
-        let queued = Queued { slot, packet: Arc::clone(packet), rewritten, repair: false };
+            && subscription.budget.take_spare(packet.payload.len(), Link::of(self.bandwidth.as_deref()));
+        let queued = Queued { slot, packet: Arc::clone(packet), rewritten, attempt: 0 };
         let queued = self.pacer.push(queued, audio);
         if !queued {
             stats.drop(Drop::PacerFull);
         }
         if twice {
             // Its receiver has spent requests on it already; the next one counts like a third.
-            subscription.sent.mark_urgent(rewritten.sequence.wire());
-            let again = Queued { slot, packet: Arc::clone(packet), rewritten, repair: true };
+            let attempt = subscription.sent.mark_urgent(rewritten.sequence.wire());
+            let again = Queued { slot, packet: Arc::clone(packet), rewritten, attempt };
             if !self.pacer.push(again, audio) {
                 stats.drop(Drop::PacerFull);
             }

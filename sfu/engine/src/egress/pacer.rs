@@ -18,8 +18,15 @@ pub struct Queued {
     pub packet: Arc<MediaPacket>,
     /// How its header and descriptor read for this subscriber.
     pub rewritten: Rewritten,
-    /// Sent again (RFC 4588).
-    pub repair: bool,
+    /// How often it was decided to send it again (RFC 4588); 0: it is sent for the first time.
+    pub attempt: u8,
+}
+
+impl Queued {
+    /// Whether it is sent again.
+    pub fn is_repair(&self) -> bool {
+        self.attempt > 0
+    }
 }
 
 /// The queue.
@@ -86,10 +93,20 @@ impl Pacer {
         self.video_bytes
     }
 
+    /// Forgets what waits to be sent again. Headers read differently from now on: without a source of its own for
+    /// retransmissions, one AES-GCM nonce would see two.
+    pub fn remove_repairs(&mut self) {
+        self.retain(|queued| !queued.is_repair());
+    }
+
     /// Forgets what waits for a subscription.
     pub fn remove(&mut self, slot: usize) {
-        self.audio.retain(|queued| queued.slot != slot);
-        self.video.retain(|queued| queued.slot != slot);
+        self.retain(|queued| queued.slot != slot);
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Queued) -> bool) {
+        self.audio.retain(&keep);
+        self.video.retain(&keep);
         self.video_bytes = self.video.iter().map(|queued| queued.packet.payload.len()).sum();
     }
 }

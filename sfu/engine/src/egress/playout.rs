@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::{MediaKind, PlayoutDelay};
 
-use super::resend::Road;
+use super::resend::Link;
 use super::track::Subscription;
 use super::{DEFAULT_RTT, Egress};
 use crate::media_packet::MediaPacket;
@@ -45,12 +45,12 @@ pub(super) struct Playout {
 
 impl Playout {
     /// Takes note of the link. Returns another delay than before.
-    fn update(&mut self, now: Instant, road: Road, loss: f64, rtt: Duration) -> Option<Duration> {
+    fn update(&mut self, now: Instant, link: Link, loss: f64, rtt: Duration) -> Option<Duration> {
         let lasted = |since: Option<Instant>, long| {
             since.is_some_and(|since| now.saturating_duration_since(since) >= long)
         };
         // What is lost for want of room is over as soon as less is sent.
-        let lossy = loss > LOSSY && road != Road::Full;
+        let lossy = loss > LOSSY && link != Link::Full;
         self.lossy_since = lossy.then(|| self.lossy_since.unwrap_or(now));
         self.calm_since = (loss < CALM_LOSS).then(|| self.calm_since.unwrap_or(now));
         let before = self.delay.unwrap_or(Duration::ZERO);
@@ -74,8 +74,8 @@ impl Egress {
     /// Tells the subscriber to hold pictures back, or not to any more, as its link is now.
     pub(super) fn hold_back(&mut self, now: Instant) {
         let Some(bandwidth) = self.bandwidth.as_deref() else { return };
-        let (road, rtt) = (Road::of(Some(bandwidth)), self.rtt.unwrap_or(DEFAULT_RTT));
-        let Some(delay) = self.playout.update(now, road, bandwidth.loss(), rtt) else { return };
+        let (link, rtt) = (Link::of(Some(bandwidth)), self.rtt.unwrap_or(DEFAULT_RTT));
+        let Some(delay) = self.playout.update(now, link, bandwidth.loss(), rtt) else { return };
         self.history.on_playout(now, delay);
         self.subscriptions.iter_mut().for_each(|(_, subscription)| subscription.hold_back(Some(delay)));
     }
@@ -88,19 +88,21 @@ impl Egress {
 
 impl Subscription {
     fn hold_back(&mut self, delay: Option<Duration>) {
-        // Without a source of its own for retransmissions the same number would go out with two headers.
-        let told = self.kind == MediaKind::Video && self.repair.is_some();
-        self.least_delay_ms = delay.filter(|_| told).map(|delay| delay.as_millis() as u32);
+        let delay = delay.filter(|_| self.kind == MediaKind::Video);
+        self.least_delay_ms = delay.map(|delay| delay.as_millis() as u32);
     }
 
     /// What to say about the delay in place of what the publisher says. Its greatest is kept.
     pub(super) fn playout_delay(&self, packet: &MediaPacket) -> Option<[u8; 3]> {
-        let least = self.least_delay_ms?;
-        let published = packet.extensions.playout_delay.map(read_playout_delay);
-        let PlayoutDelay { min_ms, max_ms } =
-            published.unwrap_or(PlayoutDelay { min_ms: 0, max_ms: GREATEST_MS });
-        Some(write_playout_delay(PlayoutDelay { min_ms: min_ms.max(least.min(max_ms)), max_ms }))
+        Some(raised(packet.extensions.playout_delay, self.least_delay_ms?))
     }
+}
+
+/// What a publisher says, with this as the least delay, as far as its greatest allows.
+fn raised(published: Option<[u8; 3]>, least_ms: u32) -> [u8; 3] {
+    let untold = PlayoutDelay { min_ms: 0, max_ms: GREATEST_MS };
+    let PlayoutDelay { min_ms, max_ms } = published.map_or(untold, read_playout_delay);
+    write_playout_delay(PlayoutDelay { min_ms: min_ms.max(least_ms.min(max_ms)), max_ms })
 }
 
 #[cfg(test)]
@@ -111,10 +113,10 @@ mod tests {
     const RTT: Duration = Duration::from_millis(40);
 
     /// What is told while so much is lost for so long, from one tenth of a second to the next.
-    fn told(playout: &mut Playout, from: u32, tenths: u32, loss: f64, road: Road) -> Vec<(u32, u128)> {
+    fn told(playout: &mut Playout, from: u32, tenths: u32, loss: f64, link: Link) -> Vec<(u32, u128)> {
         let changed = |tenth: u32| {
             let now = test_epoch() + Duration::from_millis(100) * tenth;
-            playout.update(now, road, loss, RTT).map(|delay| (tenth - from, delay.as_millis()))
+            playout.update(now, link, loss, RTT).map(|delay| (tenth - from, delay.as_millis()))
         };
         (from..from + tenths).filter_map(changed).collect()
     }
@@ -122,18 +124,28 @@ mod tests {
     #[test]
     fn pictures_are_held_back_while_packets_are_lost_by_chance() {
         let mut playout = Playout::default();
-        assert!(told(&mut playout, 0, 100, 0.01, Road::Usual).is_empty());
-        assert_eq!(told(&mut playout, 100, 100, 0.1, Road::Lossy), [(10, 140)]);
-        assert!(told(&mut playout, 200, 100, 0.03, Road::Lossy).is_empty(), "neither lossy nor calm");
-        assert!(told(&mut playout, 300, 90, 0.0, Road::Usual).is_empty());
-        assert_eq!(told(&mut playout, 390, 100, 0.0, Road::Usual), [(10, 0)]);
+        assert!(told(&mut playout, 0, 100, 0.01, Link::Usual).is_empty());
+        assert_eq!(told(&mut playout, 100, 100, 0.1, Link::Lossy), [(10, 140)]);
+        assert!(told(&mut playout, 200, 100, 0.03, Link::Lossy).is_empty(), "neither lossy nor calm");
+        assert!(told(&mut playout, 300, 90, 0.0, Link::Usual).is_empty());
+        assert_eq!(told(&mut playout, 390, 100, 0.0, Link::Usual), [(10, 0)]);
     }
 
     #[test]
     fn what_is_lost_for_want_of_room_or_only_shortly_holds_nothing_back() {
         let mut playout = Playout::default();
-        assert!(told(&mut playout, 0, 100, 0.3, Road::Full).is_empty());
-        assert!(told(&mut playout, 100, 9, 0.3, Road::Lossy).is_empty());
-        assert!(told(&mut playout, 109, 100, 0.0, Road::Usual).is_empty());
+        assert!(told(&mut playout, 0, 100, 0.3, Link::Full).is_empty());
+        assert!(told(&mut playout, 100, 9, 0.3, Link::Lossy).is_empty());
+        assert!(told(&mut playout, 109, 100, 0.0, Link::Usual).is_empty());
+    }
+
+    #[test]
+    fn what_the_publisher_says_is_kept_where_it_is_stricter() {
+        let told = |min_ms, max_ms| write_playout_delay(PlayoutDelay { min_ms, max_ms });
+        assert_eq!(raised(None, 140), told(140, 10_000));
+        assert_eq!(raised(None, 0), told(0, 10_000));
+        assert_eq!(raised(Some(told(200, 2_000)), 140), told(200, 2_000));
+        assert_eq!(raised(Some(told(50, 2_000)), 140), told(140, 2_000));
+        assert_eq!(raised(Some(told(0, 100)), 140), told(100, 100));
     }
 }

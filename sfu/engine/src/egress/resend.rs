@@ -15,6 +15,7 @@ use super::{DEFAULT_RTT, Egress};
 use crate::packet_memory::PacketMemory;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::stats::{Drop, Stats};
+use crate::units::ExtendedSequence;
 
 /// A link whose queue is longer loses packets for want of room.
 const FULL: Duration = Duration::from_millis(40);
@@ -24,7 +25,7 @@ const LOSSY: f64 = 0.02;
 
 /// What the link is like for copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Road {
+pub(super) enum Link {
     /// Packets are lost for want of room: copies would only add to that.
     Full,
     /// Nothing special is known of it.
@@ -33,7 +34,7 @@ pub(super) enum Road {
     Lossy,
 }
 
-impl Road {
+impl Link {
     pub(super) fn of(bandwidth: Option<&Bandwidth>) -> Self {
         match bandwidth {
             Some(bandwidth) if bandwidth.queue_delay() > FULL => Self::Full,
@@ -53,8 +54,8 @@ impl Egress {
         now: Instant,
         stats: &mut Stats,
     ) {
-        let (road, rtt, most) = (
-            Road::of(self.bandwidth.as_deref()),
+        let (link, rtt, most) = (
+            Link::of(self.bandwidth.as_deref()),
             self.rtt.unwrap_or(DEFAULT_RTT),
             self.retransmit_per_packet,
         );
@@ -62,7 +63,7 @@ impl Egress {
             let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
             match subscription.sent.lookup(*wire, now, rtt, most) {
                 Retransmit::Send(entry) => {
-                    self.resend(slot, &entry, road, memory, now, stats);
+                    self.resend(slot, &entry, link, memory, now, stats);
                 }
                 Retransmit::TooSoon => {}
                 Retransmit::TooOften => stats.drop(Drop::RetransmitBudget),
@@ -76,25 +77,22 @@ impl Egress {
 
     /// The subscriber reports what arrived: what did not, of all its subscriptions.
     pub fn lost(&mut self, feedback: &TransportFeedback) -> SmallVec<[Lost; 8]> {
-        self.losses.on_feedback(feedback)
+        // The number of the next is the one behind the last that left.
+        let newest = ExtendedSequence(self.transport_sequence.0.saturating_sub(1));
+        self.losses.on_feedback(feedback, newest)
     }
 
     /// One packet was lost as the subscriber reports. Its request for it was lost, or has yet to come.
     pub fn on_lost(&mut self, lost: Lost, memory: &[PacketMemory], now: Instant, stats: &mut Stats) {
-        let (road, rtt, most) = (
-            Road::of(self.bandwidth.as_deref()),
-            self.rtt.unwrap_or(DEFAULT_RTT),
-            self.retransmit_per_packet,
-        );
+        let link = Link::of(self.bandwidth.as_deref());
         // What is lost there comes late anyway, and by then the subscriber may not want it any more.
-        if road == Road::Full {
+        if link == Link::Full {
             return;
         }
         let Some(subscription) = self.subscriptions.get(lost.slot) else { return };
-        let Retransmit::Send(entry) = subscription.sent.lookup(lost.sequence, now, rtt, most) else { return };
         // What was sent again since is judged by what becomes of that.
-        if lost.again || entry.resent == 0 {
-            self.resend(lost.slot, &entry, road, memory, now, stats);
+        if let Some(entry) = subscription.sent.lost(lost.sequence, lost.attempt, self.retransmit_per_packet) {
+            self.resend(lost.slot, &entry, link, memory, now, stats);
         }
     }
 
@@ -102,7 +100,7 @@ impl Egress {
         &mut self,
         slot: usize,
         entry: &SentEntry,
-        road: Road,
+        link: Link,
         memory: &[PacketMemory],
         now: Instant,
         stats: &mut Stats,
@@ -116,15 +114,15 @@ impl Egress {
         let audio = subscription.kind == MediaKind::Audio;
         let wire = entry.rewritten.sequence.wire();
         let mut sent = false;
-        for copy in 0..subscription.copies(entry.resent, road) {
+        for copy in 0..subscription.copies(entry.resent, link) {
             let bytes = packet.payload.len();
             let budget = &mut subscription.budget;
-            if !if copy == 0 { budget.take(bytes) } else { budget.take_spare(bytes, road) } {
+            if !if copy == 0 { budget.take(bytes) } else { budget.take_spare(bytes, link) } {
                 stats.drop(Drop::RetransmitBudget);
                 continue;
             }
-            let queued =
-                Queued { slot, packet: Arc::clone(packet), rewritten: entry.rewritten, repair: true };
+            let attempt = entry.resent.saturating_add(1);
+            let queued = Queued { slot, packet: Arc::clone(packet), rewritten: entry.rewritten, attempt };
             if self.pacer.push(queued, audio) {
                 sent = true;
             } else {
@@ -144,10 +142,10 @@ impl Subscription {
     /// How often to send a packet again that was sent again `resent` times before. While little is lost, or there is room,
     /// twice: a picture that waits for a second request comes too late to look smooth. A receiver asks a few times only,
     /// so what was lost as retransmission too is sent three, then five times; sound is over by then.
-    fn copies(&self, resent: u8, road: Road) -> u8 {
-        let first = if self.budget.is_plentiful(road) { 2 } else { 1 };
+    fn copies(&self, resent: u8, link: Link) -> u8 {
+        let first = if self.budget.is_plentiful(link) { 2 } else { 1 };
         match (resent, self.repair) {
-            _ if road == Road::Full => 1,
+            _ if link == Link::Full => 1,
             (0, _) | (_, None) => first,
             (1, Some(_)) => 3,
             (_, Some(_)) => 5,

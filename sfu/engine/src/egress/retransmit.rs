@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::Layer;
 
-use super::resend::Road;
+use super::resend::Link;
 use super::rewrite::{PictureIds, Rewritten};
 use crate::media_packet::MediaPacket;
 use crate::units::ExtendedSequence;
@@ -30,6 +30,9 @@ const URGENT: u8 = 2;
 
 /// Budget that a stream starts with, and may save up: enough to repair its first picture.
 const BUDGET_BYTES: u64 = 96 * 1024;
+
+/// What copies leave of it for first answers.
+const FOR_ANSWERS: usize = 48 * 1024;
 
 /// How one packet was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +93,16 @@ const KEY_INDEX: u8 = 0x1f;
 impl Entry {
     fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    fn sent(&self, sequence: ExtendedSequence) -> SentEntry {
+        let (timestamp, marker, ids) = (self.timestamp, self.has(MARKER), self.ids());
+        SentEntry {
+            layer: Layer(self.layer_and_key >> 5),
+            source: self.source,
+            rewritten: Rewritten { sequence, timestamp, marker, ids },
+            resent: self.resent,
+        }
     }
 
     fn ids(&self) -> Option<PictureIds> {
@@ -160,22 +173,25 @@ impl SentLog {
         if u128::from(since) < rtt.as_millis() * u128::from(echo) / 100 {
             return Retransmit::TooSoon;
         }
-        let (timestamp, marker, ids) = (entry.timestamp, entry.has(MARKER), entry.ids());
-        Retransmit::Send(SentEntry {
-            layer: Layer(entry.layer_and_key >> 5),
-            source: entry.source,
-            rewritten: Rewritten { sequence, timestamp, marker, ids },
-            resent: entry.resent,
-        })
+        Retransmit::Send(entry.sent(sequence))
     }
 
-    /// Counts a packet as sent again twice, so that the next request for it gets the most copies.
-    pub fn mark_urgent(&mut self, wire: u16) {
-        let Some((sequence, _)) = self.find(wire) else { return };
+    /// The packet that was sent for this time, counted from 0, and was not sent again since. `None` if it was, or as
+    /// often as is allowed, or is not remembered.
+    pub fn lost(&self, wire: u16, attempt: u8, most: u8) -> Option<SentEntry> {
+        let (sequence, entry) = self.find(wire)?;
+        (entry.resent == attempt && entry.resent < most).then(|| entry.sent(sequence))
+    }
+
+    /// Counts a packet as sent again twice, so that the next request for it gets the most copies. Returns how often it
+    /// counts as sent again.
+    pub fn mark_urgent(&mut self, wire: u16) -> u8 {
+        let Some((sequence, _)) = self.find(wire) else { return URGENT };
         let place = place(sequence.0 as u32, self.ring.len());
         if let Some(entry) = self.ring.get_mut(place) {
             entry.resent = entry.resent.max(URGENT);
         }
+        URGENT
     }
 
     /// Notes that a packet was sent again.
@@ -277,7 +293,8 @@ struct Savings {
 }
 
 impl RetransmitBudget {
-    /// At most `percent` of the stream's media with all copies, and at most `hard_percent` whatever happens.
+    /// At most `hard_percent` of the stream's media, whatever happens; copies only while all that was sent again stays
+    /// within `percent`, or, where they help, while enough is left for first answers.
     pub fn new(percent: u32, hard_percent: u32) -> Self {
         Self { usual: Savings::new(percent), hard: Savings::new(hard_percent) }
     }
@@ -294,8 +311,9 @@ impl RetransmitBudget {
     }
 
     /// Whether little of what may be sent again was needed lately.
-    pub(super) fn is_plentiful(&self, road: Road) -> bool {
-        self.spare(road).saved > BUDGET_BYTES * 100 / 2
+    pub(super) fn is_plentiful(&self, link: Link) -> bool {
+        let spare = if link == Link::Lossy { &self.hard } else { &self.usual };
+        spare.has(FOR_ANSWERS)
     }
 
     /// Takes the bytes of an answer to a request, if they are there.
@@ -309,13 +327,13 @@ impl RetransmitBudget {
     }
 
     /// Takes the bytes of one more copy, if they are there.
-    pub(super) fn take_spare(&mut self, bytes: usize, road: Road) -> bool {
-        self.spare(road).has(bytes) && self.take(bytes)
-    }
-
-    /// What copies are taken from: where they help, all that there is.
-    fn spare(&self, road: Road) -> &Savings {
-        if road == Road::Lossy { &self.hard } else { &self.usual }
+    pub(super) fn take_spare(&mut self, bytes: usize, link: Link) -> bool {
+        let enough = match link {
+            Link::Lossy => self.hard.has(bytes.saturating_add(FOR_ANSWERS)),
+            Link::Usual => self.usual.has(bytes),
+            Link::Full => false,
+        };
+        enough && self.take(bytes)
     }
 }
 
@@ -396,8 +414,11 @@ mod tests {
             each.sum::<u64>()
         };
         let saved = BUDGET_BYTES / 1000 + 1;
+        let lossy = |budget: &mut RetransmitBudget, bytes| budget.take_spare(bytes, Link::Lossy);
+        let kept = resent(RetransmitBudget::take) - resent(lossy);
+        assert_eq!(kept, FOR_ANSWERS as u64 / 1000, "copies leave room for answers");
         for (resent, share) in [
-            (resent(|budget, bytes| budget.take_spare(bytes, Road::Usual)), 1500),
+            (resent(|budget, bytes| budget.take_spare(bytes, Link::Usual)), 1500),
             (resent(RetransmitBudget::take), 5000),
         ] {
             assert!((share..=share + saved).contains(&resent), "{resent}, not {share}");

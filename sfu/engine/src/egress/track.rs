@@ -177,13 +177,15 @@ impl Subscription {
         self.sent.touch_next(packets)
     }
 
-    /// The subscriber's payload types, as negotiated anew.
-    pub fn set_payload_types(&mut self, payload_types: Vec<EgressPayload>) {
-        if self.payload_types != payload_types {
+    /// The subscriber's payload types, as negotiated anew. True if they are others than before.
+    pub(super) fn set_payload_types(&mut self, payload_types: Vec<EgressPayload>) -> bool {
+        let changed = self.payload_types != payload_types;
+        if changed {
             self.redundancy = Redundancy::of(&payload_types);
             self.payload_types = payload_types;
             self.forget_sent();
         }
+        changed
     }
 
     /// Headers read differently from now on. What was sent is not sent again: without a source of its own for

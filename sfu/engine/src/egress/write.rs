@@ -96,12 +96,12 @@ impl Egress {
             subscription.count(next, total, stats);
             // What is sent again, or replayed to a late joiner, was not held up here.
             let delay = now.saturating_duration_since(next.packet.arrival);
-            if !next.repair && delay < REPLAYED {
+            if !next.is_repair() && delay < REPLAYED {
                 stats.forwarding_delay.add(delay, 1);
             }
             if plain.counted == Some(Reporting::TransportWide) {
                 let sequence = next.rewritten.sequence.wire();
-                self.losses.on_sent(self.transport_sequence, next.slot, sequence, next.repair);
+                self.losses.on_sent(self.transport_sequence, next.slot, sequence, next.attempt);
             }
             self.pacer.pop();
             self.count_sent(now, &plain, total);
@@ -186,12 +186,12 @@ impl Subscription {
         let packet = &*queued.packet;
         let Some(payload) = self.payload(packet.codec) else { return Written::Impossible };
         let rewritten = &queued.rewritten;
-        let (payload_type, ssrc, sequence) = match (queued.repair, payload.repair, self.repair) {
+        let (payload_type, ssrc, sequence) = match (queued.is_repair(), payload.repair, self.repair) {
             (true, Some(repair_type), Some(repair)) => (repair_type, repair, self.repair_sequence.plus(1)),
             // Audio is repaired on its own source: no retransmission format is negotiated for it.
             _ => (payload.payload_type, self.ssrc, rewritten.sequence),
         };
-        let repaired = queued.repair && ssrc != self.ssrc;
+        let repaired = queued.is_repair() && ssrc != self.ssrc;
         // Without a source of its own for retransmissions the same numbers go out twice, and then the bytes have
         // to be the same too: an AES-GCM nonce must never see two headers or two plain texts.
         let once = self.repair.is_some() && payload.repair.is_some();
@@ -204,7 +204,7 @@ impl Subscription {
             ssrc,
             transport_sequence: (counted == Some(Reporting::TransportWide)).then_some(transport.wire()),
             extensions: &packet.extensions,
-            playout_delay: self.playout_delay(packet),
+            playout_delay: if once { self.playout_delay(packet) } else { None },
             frame_number: rewritten.ids.map(|ids| ids.frame_number),
         };
         let Some(header_len) = write_header(space, &header, extensions) else { return Written::OtherSize };
@@ -256,7 +256,7 @@ impl Subscription {
     }
 
     fn count(&mut self, queued: &Queued, bytes: usize, stats: &mut Stats) {
-        if queued.repair {
+        if queued.is_repair() {
             stats.sent.retransmitted.add(bytes);
             return;
         }

@@ -90,9 +90,8 @@ impl Shard {
             }
         }
         if let Some(known) = peer.egress.slot_of(&section.track) {
-            let subscription = peer.egress.get_mut(known).filter(|known| known.ssrc == section.ssrc);
-            if let Some(subscription) = subscription {
-                subscription.set_payload_types(payload_types);
+            if peer.egress.get(known).is_some_and(|known| known.ssrc == section.ssrc) {
+                peer.egress.set_payload_types(known, payload_types);
                 return;
             }
             self.unbind(index, &section.track);

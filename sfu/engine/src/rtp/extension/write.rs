@@ -329,6 +329,19 @@ mod tests {
     }
 
     #[test]
+    fn a_delay_of_our_own_takes_the_place_of_the_publishers() {
+        let published = EndToEndExtensions { playout_delay: Some([1, 2, 3]), ..Default::default() };
+        for extensions in [EndToEndExtensions::default(), published] {
+            let header = OutgoingHeader { playout_delay: Some([7, 8, 9]), ..header(&extensions) };
+            let mut buffer = [0; 100];
+            let map = map(&[(4, Extension::PlayoutDelay)]);
+            let len = write_header(&mut buffer, &header, &map).unwrap();
+            let again = RtpHeader::parse(&buffer[..len]).unwrap();
+            assert_eq!(read(&buffer[..len], &again, &map).playout_delay, Some([7, 8, 9]));
+        }
+    }
+
+    #[test]
     fn the_transport_wide_number_is_written_where_it_was_negotiated() {
         let nothing = EndToEndExtensions::default();
         let header = OutgoingHeader { transport_sequence: Some(0xabcd), ..header(&nothing) };
