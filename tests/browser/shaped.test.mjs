@@ -114,7 +114,7 @@ const scenarios = {
     const narrow = note('500 kbit/s', link.change({ down: { rate_kbps: NARROW } }));
     await wait(15_000);
     const wide = note('3 Mbit/s', link.change({ down: { rate_kbps: WIDE } }));
-    await wait(12_000);
+    await wait(20_000);
     return ({ recording, reports, estimates }) => ({
       'sent before, kbit/s': judge.most(reports, narrow - 2_500, narrow),
       'most sent after, kbit/s': judge.most(reports, narrow, narrow + 5_000),

@@ -43,6 +43,7 @@ use pacer::{Pacer, Queued};
 use playout::Playout;
 use redundancy::Depths;
 use resend::Link;
+use retransmit::URGENT;
 use track::{Beginning, EgressPayload, Reporting, Subscription};
 
 /// Time between sender reports.
@@ -347,8 +348,8 @@ impl Egress {
         }
         if twice {
             // Its receiver has spent requests on it already; the next one counts like a third.
-            let attempt = subscription.sent.mark_urgent(rewritten.sequence.wire());
-            let again = Queued { slot, packet: Arc::clone(packet), rewritten, attempt };
+            subscription.sent.mark_urgent(rewritten.sequence.wire());
+            let again = Queued { slot, packet: Arc::clone(packet), rewritten, attempt: URGENT };
             if !self.pacer.push(again, audio) {
                 stats.drop(Drop::PacerFull);
             }

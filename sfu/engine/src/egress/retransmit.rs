@@ -26,7 +26,7 @@ const ECHO_PERCENT: u32 = 95;
 const FIRST_ECHO_PERCENT: u32 = 80;
 
 /// As if it had been sent again so often.
-const URGENT: u8 = 2;
+pub(super) const URGENT: u8 = 2;
 
 /// Budget that a stream starts with, and may save up: enough to repair its first picture.
 const BUDGET_BYTES: u64 = 96 * 1024;
@@ -183,15 +183,13 @@ impl SentLog {
         (entry.resent == attempt && entry.resent < most).then(|| entry.sent(sequence))
     }
 
-    /// Counts a packet as sent again twice, so that the next request for it gets the most copies. Returns how often it
-    /// counts as sent again.
-    pub fn mark_urgent(&mut self, wire: u16) -> u8 {
-        let Some((sequence, _)) = self.find(wire) else { return URGENT };
+    /// Counts a packet as sent again [`URGENT`] times, so that the next request for it gets the most copies.
+    pub fn mark_urgent(&mut self, wire: u16) {
+        let Some((sequence, _)) = self.find(wire) else { return };
         let place = place(sequence.0 as u32, self.ring.len());
         if let Some(entry) = self.ring.get_mut(place) {
             entry.resent = entry.resent.max(URGENT);
         }
-        URGENT
     }
 
     /// Notes that a packet was sent again.

@@ -43,6 +43,10 @@ pub struct RawWorld {
     pub links: Vec<(Path, Path)>,
     /// What sessions were told.
     pub events: Vec<Event>,
+    /// What the time that shards take is measured by, if it is.
+    pub stopwatch: Option<fn() -> Instant>,
+    /// What they took.
+    pub spent: Duration,
     certificates: [Arc<Certificate>; 2],
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
     flying: BTreeMap<u64, Flying>,
@@ -84,6 +88,8 @@ impl RawWorld {
             people: Vec::new(),
             links: Vec::new(),
             events: Vec::new(),
+            stopwatch: None,
+            spent: Duration::ZERO,
             certificates,
             queue: BinaryHeap::new(),
             flying: BTreeMap::new(),
@@ -178,8 +184,10 @@ impl RawWorld {
             let Some(Flying { person, up, mut data }) = self.flying.remove(&order) else { continue };
             if up {
                 let (source, shard) = (self.people[person].address, self.people[person].shard);
+                let began = self.stopwatch.map(|read| read());
                 let input = Input::Datagram { source, local: None, data: &mut data };
                 self.shards[shard].handle_input(self.now, input);
+                self.measure(began);
                 self.drain(shard);
             } else {
                 self.people[person].receive(self.now, &mut data);
@@ -207,7 +215,10 @@ impl RawWorld {
         let mut events = Vec::new();
         let mut buffer = std::mem::take(&mut self.buffer);
         loop {
-            match self.shards[shard].poll_output(self.now, &mut buffer) {
+            let began = self.stopwatch.map(|read| read());
+            let output = self.shards[shard].poll_output(self.now, &mut buffer);
+            self.measure(began);
+            match output {
                 Output::Transmit(transmit) => {
                     let segment = transmit.segment_size.unwrap_or(transmit.size).max(1);
                     let to = self.people.iter().position(|person| person.address == transmit.destination);
@@ -240,6 +251,12 @@ impl RawWorld {
                 self.flush(who);
             }
             self.events.push(event);
+        }
+    }
+
+    fn measure(&mut self, began: Option<Instant>) {
+        if let Some((read, began)) = self.stopwatch.zip(began) {
+            self.spent += read() - began;
         }
     }
 
