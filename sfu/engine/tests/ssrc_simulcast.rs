@@ -87,6 +87,7 @@ fn announcement(track: &TrackSid, sources: Option<&Vec<(u32, u32)>>) -> AddTrack
         encrypted: false,
         screen_share: false,
         playout_delay: None,
+        part: sfu_protocol::TrackPart::default(),
     }
 }
 

@@ -54,14 +54,14 @@ pub enum Command {
         /// What is to come.
         track: Box<AddTrack>,
     },
-    /// Stops taking a track from its publisher (permission lost, or the request withdrawn).
+    /// Stops taking a track, with its backup codecs, from its publisher (permission lost, or the request withdrawn).
     RemoveTrack {
         /// Whose track.
         participant: ParticipantSid,
         /// Which.
         track: TrackSid,
     },
-    /// The publisher (or a moderator) muted or unmuted a track: nothing of a muted track is forwarded.
+    /// The publisher (or a moderator) muted or unmuted a track, in all its codecs: nothing of a muted track is forwarded.
     SetMuted {
         /// Whose track.
         participant: ParticipantSid,
@@ -263,6 +263,46 @@ pub struct AddTrack {
     pub screen_share: bool,
     /// Of pictures: what receivers that understand it are told, in place of what the publisher says.
     pub playout_delay: Option<PlayoutDelay>,
+    /// Whether it is a track of its own or another codec of one.
+    pub part: TrackPart,
+}
+
+/// What an announced section is of its track. A publisher may send one track in several codecs, each in a section of
+/// its own, so that those who cannot decode the first see it too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrackPart {
+    /// The track itself, in its first codec.
+    Main {
+        /// MIME subtypes (`vp8`) that the publisher sends as well once somebody needs one, first choice first. Until it
+        /// does, they can be subscribed to like a codec that is published: that is how it learns of the need.
+        backups: Vec<String>,
+        /// Who gets which.
+        policy: BackupPolicy,
+    },
+    /// A backup codec of a track that the participant publishes. `AddTrack::track` is a sid that only the session and the
+    /// SFU know, by which [`Event::TrackPublished`](crate::Event::TrackPublished) and
+    /// [`Event::TrackUnpublished`](crate::Event::TrackUnpublished) tell of this section. Where the track does not promise
+    /// the codec that was negotiated, the latter comes at once.
+    Backup {
+        /// Which track.
+        of: TrackSid,
+    },
+}
+
+impl Default for TrackPart {
+    fn default() -> Self {
+        Self::Main { backups: Vec::new(), policy: BackupPolicy::default() }
+    }
+}
+
+/// Who gets which codec of a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum BackupPolicy {
+    /// Each subscriber the first codec that it can decode; all that are needed are published side by side.
+    #[default]
+    SideBySide,
+    /// Once a backup is published, everybody who can decode it, so that its publisher encodes once.
+    Instead,
 }
 
 /// The least and the greatest delay between capture and display that receivers are asked to keep, in milliseconds.

@@ -13,8 +13,8 @@ mod ids;
 pub mod inspect;
 
 pub use command::{
-    AddTrack, ClientTraits, Command, ConnectionMode, DataKind, Join, Layer, LayerQuality, LeaveReason,
-    MediaKind, Permissions, PlayoutDelay, SimulcastLayer, Target, TrackDemand,
+    AddTrack, BackupPolicy, ClientTraits, Command, ConnectionMode, DataKind, Join, Layer, LayerQuality,
+    LeaveReason, MediaKind, Permissions, PlayoutDelay, SimulcastLayer, Target, TrackDemand, TrackPart,
 };
 pub use event::{
     CodecDemand, ConnectionQuality, EndReason, Event, NegotiationError, ParticipantQuality, PublishedTrack,

@@ -32,18 +32,17 @@ impl Session {
         if !self.tracks.knows(&track) {
             return self.discard(Discard::StaleTrackEvent);
         }
-        match self.dynacast.told.get(&track) {
-            Some(told) if *told == codecs => {
-                self.dynacast.less.remove(&track);
-            }
-            Some(told) if is_less(&codecs, told) => {
-                let due = now + self.config.limits.less_wanted;
-                // The wait does not begin anew when it becomes less still.
-                let due = self.dynacast.less.get(&track).map_or(due, |(earlier, _)| *earlier);
-                self.dynacast.less.insert(track, (due, codecs));
-                self.timers.set_earliest(Timer::LessWanted, due);
-            }
-            Some(_) | None => self.tell_wanted(track, codecs),
+        let told = self.dynacast.told.get(&track);
+        let at_once = told.map_or_else(|| codecs.clone(), |told| no_less_than(told, &codecs));
+        let earlier = self.dynacast.less.remove(&track);
+        if told != Some(&at_once) {
+            self.tell_wanted(track.clone(), at_once.clone());
+        }
+        if at_once != codecs {
+            // The wait does not begin anew when it becomes less still.
+            let due = earlier.map_or(now + self.config.limits.less_wanted, |(due, _)| due);
+            self.dynacast.less.insert(track, (due, codecs));
+            self.timers.set_earliest(Timer::LessWanted, due);
         }
     }
 
@@ -81,14 +80,18 @@ impl Session {
     }
 }
 
-/// Whether the same codecs are named and none is wanted in a higher quality.
-fn is_less(new: &[CodecDemand], old: &[CodecDemand]) -> bool {
-    new.len() == old.len()
-        && new.iter().zip(old).all(|(new, old)| new.mime_type == old.mime_type && new.highest <= old.highest)
+/// What is wanted now, but of each codec no less than before.
+fn no_less_than(before: &[CodecDemand], now: &[CodecDemand]) -> Vec<CodecDemand> {
+    let wanted_before = |mime_type: &str| before.iter().find(|codec| codec.mime_type == mime_type)?.highest;
+    let codecs = now.iter().map(|codec| CodecDemand {
+        highest: codec.highest.max(wanted_before(&codec.mime_type)),
+        mime_type: codec.mime_type.clone(),
+    });
+    codecs.collect()
 }
 
 fn subscribed_codec(demand: &CodecDemand) -> proto::SubscribedCodec {
-    let name = demand.mime_type.split_once('/').map_or(demand.mime_type.as_str(), |(_, subtype)| subtype);
+    let name = track::subtype(&demand.mime_type);
     let qualities = [LayerQuality::Low, LayerQuality::Medium, LayerQuality::High].map(|quality| {
         let enabled = demand.highest.is_some_and(|highest| quality <= highest);
         proto::SubscribedQuality { quality: track::video_quality(quality) as i32, enabled }

@@ -11,6 +11,7 @@
 //! runs it on one.
 
 pub mod admit;
+mod backup;
 mod config;
 mod dynacast;
 mod info;

@@ -8,24 +8,27 @@ use livekit_protocol::request_response::{Reason, Request};
 use livekit_protocol::signal_response::Message;
 use sfu_protocol::{Command, MediaKind, PublishedTrack, TrackSid};
 
+use super::backup::Backup;
 use super::permission::may_publish;
 use super::{Discard, Session, track};
 
 /// A track of ours.
 #[derive(Debug)]
-struct OwnTrack {
-    sid: TrackSid,
-    cid: String,
-    info: proto::TrackInfo,
+pub(super) struct OwnTrack {
+    pub(super) sid: TrackSid,
+    pub(super) cid: String,
+    pub(super) info: proto::TrackInfo,
+    /// Its codecs beside the first, as far as they were announced.
+    pub(super) backups: Vec<Backup>,
 }
 
 /// Our tracks. A cid stands in at most one of `pending` and `published`.
 #[derive(Debug, Default)]
 pub(super) struct OwnTracks {
     /// Announced; the media has not come.
-    pending: Vec<OwnTrack>,
+    pub(super) pending: Vec<OwnTrack>,
     /// With media: everybody knows of them.
-    published: Vec<OwnTrack>,
+    pub(super) published: Vec<OwnTrack>,
     /// Requests for a cid that is published: their turn comes when that track ends.
     queued: VecDeque<proto::AddTrackRequest>,
 }
@@ -61,8 +64,19 @@ impl OwnTracks {
         self.published.iter().chain(&self.pending).any(|track| track.sid == *sid)
     }
 
-    fn waiting(&self) -> usize {
-        self.pending.len().saturating_add(self.queued.len())
+    /// Requests without media.
+    pub(super) fn waiting(&self) -> usize {
+        let backups = self.published.iter().flat_map(|track| &track.backups);
+        let backups = backups.filter(|backup| !backup.published).count();
+        self.pending.len().saturating_add(self.queued.len()).saturating_add(backups)
+    }
+
+    /// Media sections that are in use, or will be.
+    pub(super) fn sections(&self) -> usize {
+        let published = self.published.iter().map(|track| {
+            1_usize.saturating_add(track.backups.iter().filter(|backup| backup.published).count())
+        });
+        published.fold(self.waiting(), usize::saturating_add)
     }
 
     fn find(&mut self, sid: &str) -> Option<(&mut OwnTrack, bool)> {
@@ -76,8 +90,11 @@ impl OwnTracks {
 impl Session {
     /// The client is about to publish a track. Its media section may have been offered already.
     pub(super) fn on_add_track(&mut self, request: proto::AddTrackRequest) {
+        if !request.sid.is_empty() {
+            return self.on_add_backup(request);
+        }
         let known = self.tracks.pending.iter().find(|track| track.cid == request.cid);
-        if let Some(track) = known.filter(|_| request.sid.is_empty()) {
+        if let Some(track) = known {
             let again = published_response(&request.cid, &track.info);
             return self.signal(again);
         }
@@ -104,10 +121,14 @@ impl Session {
         let announced = track::add_track(sid.clone(), kind, &info, &request, self.config.room.playout_delay);
         let participant = self.config.sid.clone();
         self.command(Command::AddTrack { participant, track: Box::new(announced) });
-        self.tracks.pending.push(OwnTrack { sid, cid: request.cid, info });
+        self.tracks.pending.push(OwnTrack { sid, cid: request.cid, info, backups: Vec::new() });
     }
 
-    fn check_add_track(&self, request: &proto::AddTrackRequest) -> Result<MediaKind, (Reason, String)> {
+    /// What makes a request one that cannot be carried out, whatever it is for.
+    pub(super) fn check_add_track(
+        &self,
+        request: &proto::AddTrackRequest,
+    ) -> Result<MediaKind, (Reason, String)> {
         let limits = &self.config.limits;
         if request.cid.is_empty() {
             return Err((Reason::InvalidRequest, "add_track.cid is empty".to_owned()));
@@ -123,18 +144,10 @@ impl Session {
         }
         track::check_sizes(request, limits)
             .map_err(|field| (Reason::LimitExceeded, format!("{field} is too long")))?;
-        if !request.sid.is_empty() {
-            let known = self.tracks.published.iter().any(|track| track.sid.as_str() == request.sid);
-            return Err(if known {
-                (Reason::UnsupportedType, "a track has one codec here".to_owned())
-            } else {
-                (Reason::NotFound, "add_track.sid is not a track of this participant".to_owned())
-            });
-        }
         if self.tracks.waiting() >= limits.pending_tracks {
             return Err((Reason::LimitExceeded, "too many tracks are waiting for their media".to_owned()));
         }
-        if self.tracks.published.len().saturating_add(self.tracks.waiting()) >= limits.published_tracks {
+        if self.tracks.sections() >= limits.published_tracks {
             return Err((Reason::LimitExceeded, "too many tracks".to_owned()));
         }
         Ok(kind)
@@ -144,7 +157,7 @@ impl Session {
     pub(super) fn on_track_published(&mut self, now: Instant, published: &PublishedTrack) {
         let place = self.tracks.pending.iter().position(|track| track.sid == published.track);
         let Some(place) = place else {
-            return self.discard(Discard::StaleTrackEvent);
+            return self.on_backup_published(now, published);
         };
         let mut track = self.tracks.pending.remove(place);
         track::negotiated(&mut track.info, &track.cid, published, self.config.clock.unix_ms(now));
@@ -164,7 +177,7 @@ impl Session {
             None
         };
         let Some((ended, visible)) = ended else {
-            return self.discard(Discard::StaleTrackEvent);
+            return self.on_backup_unpublished(sid);
         };
         if visible {
             self.announce();
@@ -180,7 +193,12 @@ impl Session {
     /// The client may have missed what it was told of tracks whose media has not come.
     pub(super) fn tell_pending_again(&mut self) {
         let pending = self.tracks.pending.iter();
-        let told: Vec<_> = pending.map(|track| published_response(&track.cid, &track.info)).collect();
+        let pending = pending.map(|track| published_response(&track.cid, &track.info));
+        let backups = self.tracks.published.iter().flat_map(|track| {
+            let waiting = track.backups.iter().filter(|backup| !backup.published);
+            waiting.map(|backup| published_response(&backup.cid, &track.info))
+        });
+        let told: Vec<_> = pending.chain(backups).collect();
         for message in told {
             self.signal(message);
         }
@@ -246,6 +264,6 @@ impl Session {
     }
 }
 
-fn published_response(cid: &str, info: &proto::TrackInfo) -> Message {
+pub(super) fn published_response(cid: &str, info: &proto::TrackInfo) -> Message {
     Message::TrackPublished(proto::TrackPublishedResponse { cid: cid.to_owned(), track: Some(info.clone()) })
 }

@@ -5,7 +5,8 @@ use proto::{AudioTrackFeature, TrackSource, TrackType, VideoQuality};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use sfu_protocol::{
-    AddTrack, LayerQuality, MediaKind, PlayoutDelay, PublishedTrack, SimulcastLayer, TrackSid,
+    AddTrack, BackupPolicy, LayerQuality, MediaKind, PlayoutDelay, PublishedTrack, SimulcastLayer, TrackPart,
+    TrackSid,
 };
 
 use super::{PublishCodec, SessionLimits};
@@ -154,7 +155,54 @@ pub(super) fn add_track(
         encrypted: info.encryption() != proto::encryption::Type::None,
         screen_share: matches!(info.source(), TrackSource::ScreenShare | TrackSource::ScreenShareAudio),
         playout_delay: playout_delay.filter(|_| kind == MediaKind::Video),
+        part: TrackPart::Main { backups: backups(kind, info), policy: policy(info.backup_codec_policy()) },
     }
+}
+
+/// Every codec of the request but the first. Sound is published once.
+fn backups(kind: MediaKind, info: &proto::TrackInfo) -> Vec<String> {
+    let others = info.codecs.iter().skip(1).filter(|_| kind == MediaKind::Video);
+    others.map(|codec| subtype(&codec.mime_type).to_owned()).collect()
+}
+
+/// "Prefer regression" leaves the choice to us: whoever can decode the first codec keeps it. One old device in a large
+/// call would otherwise cost everybody the better picture, to save its publisher a second encoding.
+fn policy(asked: proto::BackupCodecPolicy) -> BackupPolicy {
+    match asked {
+        proto::BackupCodecPolicy::PreferRegression | proto::BackupCodecPolicy::Simulcast => {
+            BackupPolicy::SideBySide
+        }
+        proto::BackupCodecPolicy::Regression => BackupPolicy::Instead,
+    }
+}
+
+/// The command that announces a backup codec of a published track: like that, but for its layers.
+pub(super) fn add_backup(
+    section: TrackSid,
+    info: &proto::TrackInfo,
+    codec: &proto::SimulcastCodecInfo,
+    playout_delay: Option<PlayoutDelay>,
+) -> AddTrack {
+    AddTrack {
+        track: section,
+        cids: vec![codec.cid.clone()],
+        kind: MediaKind::Video,
+        codecs: vec![subtype(&codec.mime_type).to_owned()],
+        layers: sorted(codec.layers.iter().filter_map(simulcast_layer).collect()),
+        muted: info.muted,
+        stereo: false,
+        disable_dtx: false,
+        disable_red: true,
+        encrypted: info.encryption() != proto::encryption::Type::None,
+        screen_share: info.source() == TrackSource::ScreenShare,
+        playout_delay,
+        part: TrackPart::Backup { of: TrackSid::new(info.sid.as_str()) },
+    }
+}
+
+/// `vp8` of `video/vp8`.
+pub(super) fn subtype(mime_type: &str) -> &str {
+    mime_type.split_once('/').map_or(mime_type, |(_, subtype)| subtype)
 }
 
 /// Fills in what negotiation has decided.
@@ -175,6 +223,18 @@ pub(super) fn negotiated(info: &mut proto::TrackInfo, cid: &str, track: &Publish
     let place = info.codecs.iter().position(|codec| codec.mime_type == track.mime_type).unwrap_or_default();
     let Some(codec) = info.codecs.get_mut(place) else { return };
     codec.mime_type.clone_from(&track.mime_type);
+    fill_in(codec, track);
+}
+
+/// The same of a backup codec.
+pub(super) fn backup_negotiated(info: &mut proto::TrackInfo, track: &PublishedTrack, now_ms: i64) {
+    info.version = Some(proto::TimedVersion { unix_micro: now_ms.saturating_mul(1000), ticks: 0 });
+    if let Some(codec) = info.codecs.iter_mut().find(|codec| codec.mime_type == track.mime_type) {
+        fill_in(codec, track);
+    }
+}
+
+fn fill_in(codec: &mut proto::SimulcastCodecInfo, track: &PublishedTrack) {
     codec.mid.clone_from(&track.mid);
     if codec.cid != track.sdp_cid && !track.sdp_cid.is_empty() {
         codec.sdp_cid.clone_from(&track.sdp_cid);
@@ -211,8 +271,7 @@ fn codec_infos(request: &proto::AddTrackRequest, enabled: &[PublishCodec]) -> Ve
     let of_kind = || enabled.iter().map(|codec| codec.mime_type).filter(|mime| mime.starts_with(prefix));
     let mut infos: Vec<proto::SimulcastCodecInfo> = Vec::new();
     for codec in request.simulcast_codecs.iter().filter(|codec| !codec.codec.is_empty()) {
-        let name = codec.codec.to_ascii_lowercase();
-        let name = if name.contains('/') { name } else { format!("{prefix}{name}") };
+        let name = mime_type(&codec.codec, prefix);
         let known = of_kind().find(|mime| *mime == name).or_else(|| of_kind().next());
         let Some(mime) = known.filter(|mime| infos.iter().all(|info| info.mime_type != *mime)) else {
             continue;
@@ -227,6 +286,12 @@ fn codec_infos(request: &proto::AddTrackRequest, enabled: &[PublishCodec]) -> Ve
         });
     }
     infos
+}
+
+/// `video/vp8` of `VP8` or `video/VP8`.
+pub(super) fn mime_type(name: &str, prefix: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    if name.contains('/') { name } else { format!("{prefix}{name}") }
 }
 
 fn simulcast_layer(layer: &proto::VideoLayer) -> Option<SimulcastLayer> {

@@ -9,13 +9,15 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use sfu_engine::media_packet::{Arrangement, LayerInfo, MediaPacket, TrackId};
 use sfu_engine::room::TrackFacts;
+use sfu_engine::room::rendition::Rendition;
 use sfu_engine::rtp::codec::{Codec, facts};
 use sfu_engine::rtp::extension::EndToEndExtensions;
 use sfu_engine::shard::{FabricMessage, RoomMessage, ShardId};
 use sfu_engine::units::{ExtendedSequence, ExtendedTimestamp};
 use sfu_engine_fuzz::{Call, REMOTE_TRACKS, Script, TRACKS, room};
 use sfu_protocol::{
-    Command, Layer, LayerQuality, LeaveReason, MediaKind, ParticipantSid, Permissions, TrackDemand, TrackSid,
+    BackupPolicy, Command, Layer, LayerQuality, LeaveReason, MediaKind, ParticipantSid, Permissions, TrackDemand,
+    TrackSid,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -205,6 +207,8 @@ fn fabric(call: &mut Call, script: &mut Script<'_>) {
                 publisher: ParticipantSid::new("PA_far"),
                 kind: [MediaKind::Audio, MediaKind::Video][which],
                 mime_type: ["audio/opus", "video/vp8"][which].to_owned(),
+                rendition: [Rendition::Main, Rendition::Promised, Rendition::Backup][usize::from(choice >> 5 & 3) % 3],
+                policy: BackupPolicy::default(),
                 layers: vec![LayerInfo { width: 320, height: 180, active: true }; usize::from(layer.0) + 1],
                 arrangement: Arrangement::Encodings,
                 muted: choice & 8 == 8,

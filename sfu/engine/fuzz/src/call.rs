@@ -219,6 +219,7 @@ impl Call {
             encrypted: false,
             screen_share: false,
             playout_delay: None,
+            part: sfu_protocol::TrackPart::default(),
         };
         let participant = self.people[0].sid.clone();
         self.command(Command::AddTrack { participant, track: Box::new(track) });

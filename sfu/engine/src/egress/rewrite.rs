@@ -14,6 +14,9 @@ use crate::units::{ExtendedSequence, RESTART_GAP, SenderClock};
 /// believed: a publisher that restarted its clock would otherwise stop its receivers' pictures.
 const CLOCK_TOLERANCE: Duration = Duration::from_millis(500);
 
+/// The layer of a packet of another publication: no layer is that.
+const ELSEWHERE: u8 = u8::MAX;
+
 /// How one packet reads for this subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rewritten {
@@ -116,6 +119,15 @@ impl Rewrite {
             ahead,
             pictures: None,
         });
+    }
+
+    /// What follows is of another publication, whose numbers and clock have nothing to do with those of before: it goes
+    /// on behind the last packet sent, by the time at which it arrives.
+    pub fn leave_source(&mut self) {
+        self.source = None;
+        if let Some(last) = &mut self.last {
+            last.layer = ELSEWHERE;
+        }
     }
 
     /// What was sent so far was of no use: the encoding that is sent now begins again with an earlier packet of

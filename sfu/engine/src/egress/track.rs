@@ -194,6 +194,17 @@ impl Subscription {
         self.sent = SentLog::default();
     }
 
+    /// Where its packets came from is left: from now on they come from another codec of the track, from another
+    /// publication of the same, or not at all. What was sent is not sent again, for it is remembered by numbers that the
+    /// next source has too.
+    pub fn leave_source(&mut self) {
+        self.select.aim(None);
+        self.rewrite.leave_source();
+        self.forget_sent();
+        self.asked = None;
+        self.began = None;
+    }
+
     /// The layer whose key frame is waited for.
     pub fn wants_key_frame(&self) -> Option<Layer> {
         self.select.wants_key_frame()

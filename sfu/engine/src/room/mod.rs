@@ -4,20 +4,23 @@
 pub mod data;
 pub mod demand;
 pub mod rate;
+pub mod rendition;
 pub mod roster;
 pub mod speaker;
 
 use std::collections::HashMap;
 use std::time::Instant;
 
-use sfu_protocol::{Layer, MediaKind, ParticipantSid, RoomSid, TrackSid};
+use sfu_protocol::{BackupPolicy, Layer, MediaKind, ParticipantSid, RoomSid, TrackSid};
 use slab::Slab;
+use smallvec::SmallVec;
 
 use crate::handles::{ParticipantIndex, PeerIndex};
 use crate::media_packet::{Arrangement, LayerInfo, TrackId};
 use crate::packet_memory::PacketMemory;
 use crate::units::{ExtendedSequence, SenderClock};
 use rate::{EncodingRate, Sublayer};
+use rendition::Rendition;
 use roster::Roster;
 use speaker::{Loudest, SpeakerConfig, Speakers};
 
@@ -31,9 +34,10 @@ pub struct Room {
     pub sid: RoomSid,
     /// Participants on this shard.
     pub members: Vec<ParticipantIndex>,
-    /// Tracks published anywhere in the room.
+    /// Tracks published anywhere in the room, each of their codecs by itself.
     pub tracks: Slab<Track>,
-    by_sid: HashMap<TrackSid, usize>,
+    /// The codecs of each track, the main one first.
+    by_sid: HashMap<TrackSid, SmallVec<[usize; 2]>>,
     /// Other shards with members, as the home shard last told.
     pub other_shards: Vec<u16>,
     /// The roster of record; only on the home shard.
@@ -52,7 +56,7 @@ pub struct Room {
     pub scheduled: Option<Instant>,
 }
 
-/// One published track, as known on this shard.
+/// One published track, or one codec of it, as known on this shard.
 #[derive(Debug)]
 pub struct Track {
     /// What every shard knows of it.
@@ -82,7 +86,7 @@ pub struct Track {
 pub struct TrackFacts {
     /// Its number in this process.
     pub id: TrackId,
-    /// Its sid.
+    /// Its sid, which its codecs have in common.
     pub sid: TrackSid,
     /// Who publishes it.
     pub publisher: ParticipantSid,
@@ -90,6 +94,10 @@ pub struct TrackFacts {
     pub kind: MediaKind,
     /// `video/vp8` and so on.
     pub mime_type: String,
+    /// Which of the track's codecs that is.
+    pub rendition: Rendition,
+    /// Who gets which of them.
+    pub policy: BackupPolicy,
     /// Its layers, lowest first.
     pub layers: Vec<LayerInfo>,
     /// What those are.
@@ -140,6 +148,26 @@ impl TrackFacts {
 }
 
 impl Track {
+    /// A track that nobody receives yet.
+    fn new(facts: TrackFacts, origin: Origin) -> Self {
+        let streams = facts.streams();
+        // Sound has one stream, and a memory for each depth of redundancy.
+        let memories = if facts.kind == MediaKind::Audio { streams.max(SOUND_MEMORIES) } else { streams };
+        let memory = (0..memories).map(|_| PacketMemory::new(facts.kind)).collect();
+        Self {
+            facts,
+            origin,
+            subscribers: Vec::new(),
+            routes: Vec::new(),
+            asked: None,
+            memory,
+            rates: vec![EncodingRate::default(); streams],
+            reports: vec![None; streams],
+            unheard_since: None,
+            subscribed_told: false,
+        }
+    }
+
     /// The rates of a layer's stream, and how much of that stream the layer is.
     pub fn rate_of(&self, layer: usize) -> Option<(&EncodingRate, Sublayer)> {
         match self.facts.arrangement {
@@ -172,38 +200,34 @@ impl Room {
         }
     }
 
-    /// Adds a track. If one of that sid is there, it stays and its place is returned.
+    /// Adds a track, or a codec of one. If it is there, it stays and its place is returned.
     pub fn add_track(&mut self, facts: TrackFacts, origin: Origin) -> usize {
-        if let Some(&place) = self.by_sid.get(&facts.sid) {
+        let is_main = facts.rendition == Rendition::Main;
+        let places = self.by_sid.entry(facts.sid.clone()).or_default();
+        let known = |place: &&usize| {
+            self.tracks
+                .get(**place)
+                .map(|track| &track.facts)
+                .is_some_and(|known| known.id == facts.id || (is_main && known.rendition == Rendition::Main))
+        };
+        if let Some(&place) = places.iter().find(known) {
             return place;
         }
-        let streams = facts.streams();
-        let rates = vec![EncodingRate::default(); streams];
-        // Sound has one stream, and a memory for each depth of redundancy.
-        let memories = if facts.kind == MediaKind::Audio { streams.max(SOUND_MEMORIES) } else { streams };
-        let memory = (0..memories).map(|_| PacketMemory::new(facts.kind)).collect();
-        let sid = facts.sid.clone();
         self.sounds += usize::from(facts.kind == MediaKind::Audio);
-        let place = self.tracks.insert(Track {
-            facts,
-            origin,
-            subscribers: Vec::new(),
-            routes: Vec::new(),
-            asked: None,
-            memory,
-            rates,
-            reports: vec![None; streams],
-            unheard_since: None,
-            subscribed_told: false,
-        });
-        self.by_sid.insert(sid, place);
+        let place = self.tracks.insert(Track::new(facts, origin));
+        places.insert(if is_main { 0 } else { places.len() }, place);
         place
     }
 
-    /// Removes a track.
+    /// Removes a track, or a codec of one.
     pub fn remove_track(&mut self, place: usize) -> Option<Track> {
         let track = self.tracks.try_remove(place)?;
-        self.by_sid.remove(&track.facts.sid);
+        if let Some(places) = self.by_sid.get_mut(&track.facts.sid) {
+            places.retain(|known| *known != place);
+            if places.is_empty() {
+                self.by_sid.remove(&track.facts.sid);
+            }
+        }
         self.sounds -= usize::from(track.facts.kind == MediaKind::Audio);
         if let Some(loudest) = &mut self.loudest {
             loudest.remove(place);
@@ -211,9 +235,9 @@ impl Room {
         Some(track)
     }
 
-    /// The place of a track.
-    pub fn track_by_sid(&self, sid: &TrackSid) -> Option<usize> {
-        self.by_sid.get(sid).copied()
+    /// The places of a track in all its codecs, as far as they are known here.
+    pub fn places_of(&self, sid: &TrackSid) -> SmallVec<[usize; 2]> {
+        self.by_sid.get(sid).cloned().unwrap_or_default()
     }
 
     /// Whether nothing keeps the replica here.

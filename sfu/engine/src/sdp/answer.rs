@@ -222,12 +222,12 @@ impl Negotiation {
                 }
                 continue;
             };
-            let codecs =
-                codecs::accept_sent(section, self.client, before.as_ref().and_then(|bound| bound.codec));
+            let available = before.as_ref().map_or(&[][..], |bound| &bound.available);
+            let codecs = codecs::accept_sent(section, self.client, available);
             let usable = !section.rejected && !codecs.is_empty();
             let receives = usable && section.direction == Direction::RecvOnly;
             match before {
-                Some(bound) if receives && can_carry(&codecs, bound.codec) => {
+                Some(bound) if receives && can_carry(&codecs, &bound.available) => {
                     let extensions = extensions::accept_sent(section, kind);
                     let now = BoundSection { codecs, extensions, ..(*bound).clone() };
                     if now != *bound {
@@ -265,8 +265,8 @@ impl Negotiation {
                 matches!(slot.usage, Usage::Free) && slot.kind == SlotKind::Media(track.kind)
             });
             let Some((slot, section)) = free.next() else { continue };
-            let codecs = codecs::accept_sent(section, self.client, track.codec);
-            if !can_carry(&codecs, track.codec) {
+            let codecs = codecs::accept_sent(section, self.client, &track.available);
+            if !can_carry(&codecs, &track.available) {
                 outcome.unsupported.push(track.track.clone());
                 continue;
             }
@@ -276,7 +276,7 @@ impl Negotiation {
                 track: track.track.clone(),
                 publisher: track.publisher.clone(),
                 kind: track.kind,
-                codec: track.codec,
+                available: track.available.clone(),
                 ssrc: draw_ssrc(used, rng),
                 rtx_ssrc: rtx.then(|| draw_ssrc(used, rng)),
                 extensions: extensions::accept_sent(section, track.kind),
@@ -302,18 +302,15 @@ impl Negotiation {
     }
 }
 
-/// Whether a track of that codec can be sent with these payload types.
-pub(super) fn can_carry(codecs: &[NegotiatedCodec], codec: Option<Codec>) -> bool {
-    let has = |wanted: Codec| codecs.iter().any(|codec| codec.codec == wanted);
-    match codec {
-        None => !codecs.is_empty(),
-        Some(codec) => has(codec),
-    }
+/// Whether a track that can be had in these codecs can be sent with these payload types.
+pub(super) fn can_carry(codecs: &[NegotiatedCodec], available: &[Codec]) -> bool {
+    let has = |wanted: &Codec| codecs.iter().any(|codec| codec.codec == *wanted);
+    if available.is_empty() { !codecs.is_empty() } else { available.iter().any(has) }
 }
 
 fn wanted_again(bound: &BoundSection) -> WantedTrack {
-    let BoundSection { track, publisher, kind, codec, .. } = bound.clone();
-    WantedTrack { track, publisher, kind, codec }
+    let BoundSection { track, publisher, kind, available, .. } = bound.clone();
+    WantedTrack { track, publisher, kind, available }
 }
 
 struct AnswerWriter<'a> {
@@ -353,7 +350,7 @@ impl<'a> AnswerWriter<'a> {
             }
             Usage::Inactive | Usage::Free | Usage::Rejected => {
                 text.flag("inactive");
-                let idle = codecs::accept_sent(offered, self.negotiation.client, None);
+                let idle = codecs::accept_sent(offered, self.negotiation.client, &[]);
                 media(&mut text, offered, &idle);
             }
         }

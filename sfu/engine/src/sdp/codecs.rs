@@ -125,12 +125,12 @@ pub(super) fn accept_published(
     codecs
 }
 
-/// What we take of a section in which the client receives; the track's own codec leads. A publisher may
+/// What we take of a section in which the client receives; the track's own codecs lead. A publisher may
 /// change its codec, so everything common stays.
 pub(super) fn accept_sent(
     section: &Section,
     client: ClientTraits,
-    hint: Option<Codec>,
+    available: &[Codec],
 ) -> Vec<NegotiatedCodec> {
     let feedback = match section.kind {
         SectionKind::Video => SENT_VIDEO_FEEDBACK,
@@ -138,18 +138,17 @@ pub(super) fn accept_sent(
     };
     let mut codecs = accept(section, feedback);
     codecs.retain(|codec| codec.codec != Codec::Red || !client.firefox);
-    let preferred: &[Codec] = match &hint {
+    let preferred = match available {
         // RED of a publisher goes to those who take it, its Opus to the others.
-        Some(Codec::Red) => &[Codec::Red, Codec::Opus],
-        Some(codec) => std::slice::from_ref(codec),
-        None => &[],
+        [Codec::Red, ..] => &[Codec::Red, Codec::Opus],
+        available => available,
     };
     prefer(&mut codecs, preferred);
     codecs
 }
 
 /// What we offer in a section of our own; mids and numbers are ours.
-pub(super) fn offered(kind: MediaKind, client: ClientTraits, hint: Option<Codec>) -> Vec<NegotiatedCodec> {
+pub(super) fn offered(kind: MediaKind, client: ClientTraits, available: &[Codec]) -> Vec<NegotiatedCodec> {
     let (table, feedback) = match kind {
         MediaKind::Audio => (OFFERED_AUDIO, SENT_AUDIO_FEEDBACK),
         MediaKind::Video => (OFFERED_VIDEO, SENT_VIDEO_FEEDBACK),
@@ -166,7 +165,7 @@ pub(super) fn offered(kind: MediaKind, client: ClientTraits, hint: Option<Codec>
             encoding: (*encoding).to_owned(),
         })
         .collect();
-    prefer(&mut codecs, hint.as_slice());
+    prefer(&mut codecs, available);
     codecs
 }
 

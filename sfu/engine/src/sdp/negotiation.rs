@@ -50,8 +50,8 @@ pub struct WantedTrack {
     pub publisher: ParticipantSid,
     /// Audio or video.
     pub kind: MediaKind,
-    /// Its codec, if it is known here already.
-    pub codec: Option<Codec>,
+    /// The codecs that it can be had in, the one to be sent first leading; empty: not known here yet.
+    pub available: Vec<Codec>,
 }
 
 /// Who opens the DTLS handshake.
@@ -96,13 +96,14 @@ pub struct BoundSection {
     pub publisher: ParticipantSid,
     /// Audio or video.
     pub kind: MediaKind,
-    /// The track's codec, if it was known when it was bound; the client takes it.
-    pub codec: Option<Codec>,
+    /// The codecs that the track could be had in when it was bound, one of which the client takes; empty: not known
+    /// then.
+    pub available: Vec<Codec>,
     /// The SSRC to send with; stays while the track is bound here.
     pub ssrc: Ssrc,
     /// The SSRC of retransmissions (video whose codecs have RTX).
     pub rtx_ssrc: Option<Ssrc>,
-    /// Agreed payload types, the track's own codec first.
+    /// Agreed payload types, those of the track's own codecs first.
     pub codecs: Vec<NegotiatedCodec>,
     /// Agreed header extensions, by id.
     pub extensions: Vec<(u8, &'static str)>,

@@ -130,10 +130,10 @@ impl Negotiation {
                 track: track.track.clone(),
                 publisher: track.publisher.clone(),
                 kind: track.kind,
-                codec: track.codec,
+                available: track.available.clone(),
                 ssrc: draw_ssrc(&mut used, rng),
                 rtx_ssrc: (track.kind == MediaKind::Video).then(|| draw_ssrc(&mut used, rng)),
-                codecs: codecs::offered(track.kind, self.client, track.codec),
+                codecs: codecs::offered(track.kind, self.client, &track.available),
                 extensions: extensions::offered(track.kind).to_vec(),
             }));
             added = true;
@@ -180,7 +180,8 @@ impl Negotiation {
                 text.rtcp(true);
                 text.extensions(extensions::offered(kind));
                 // Always the whole set, so that a payload type keeps its meaning over all offers.
-                text.codecs(&codecs::offered(kind, self.client, bound.and_then(|bound| bound.codec)));
+                let available = bound.map_or(&[][..], |bound| &bound.available);
+                text.codecs(&codecs::offered(kind, self.client, available));
                 if let Some(bound) = bound {
                     let BoundSection { track, publisher, ssrc, rtx_ssrc, .. } = &**bound;
                     text.source(&Source { track, publisher, ssrc: *ssrc, rtx: *rtx_ssrc });
@@ -216,7 +217,7 @@ fn take_section(slot: &mut Slot, section: &Section, before: Option<&Usage>, outc
         ..(**bound).clone()
     };
     let usable = !section.rejected && section.direction.receives();
-    if usable && can_carry(&now.codecs, now.codec) {
+    if usable && can_carry(&now.codecs, &now.available) {
         if previously.is_none_or(|previously| **previously != now) {
             outcome.bound.push(now.clone());
         }

@@ -34,7 +34,7 @@ impl Shard {
             Command::Offer { id, sdp, .. } => self.on_offer(now, participant, id, &sdp),
             Command::Answer { id, sdp, .. } => self.on_answer(now, participant, id, &sdp),
             Command::AddTrack { track, .. } => self.on_add_track(now, participant, &track),
-            Command::RemoveTrack { track, .. } => self.unpublish(participant, &track),
+            Command::RemoveTrack { track, .. } => self.unpublish(now, participant, &track),
             Command::SetMuted { track, muted, .. } => self.set_muted(now, participant, &track, muted),
             Command::Subscribe { track, publisher, kind, demand, .. } => {
                 self.subscribe(now, participant, Wish { track, publisher, kind, demand, hopeless: false });

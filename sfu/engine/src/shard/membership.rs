@@ -136,13 +136,13 @@ impl Shard {
     }
 
     /// Ends a participant: transports, tracks, subscriptions and roster entry go.
-    pub(super) fn end(&mut self, index: ParticipantIndex, ending: Ending) {
+    pub(super) fn end(&mut self, now: Instant, index: ParticipantIndex, ending: Ending) {
         let Some(participant) = self.participants.get(index.0) else { return };
         let sid = participant.sid.clone();
         let room = participant.room;
         let peers: Vec<PeerIndex> = participant.peers().collect();
         for peer in &peers {
-            self.forget_media(*peer);
+            self.forget_media(now, *peer);
         }
         for peer in peers {
             self.demux.remove_addresses(peer);
@@ -169,7 +169,7 @@ impl Shard {
     }
 
     /// Takes a peer's tracks and subscriptions out of the room.
-    fn forget_media(&mut self, index: PeerIndex) {
+    fn forget_media(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let slots: Vec<usize> = peer.egress.iter().map(|(slot, _)| slot).collect();
         let tracks: Vec<_> = peer.ingress.tracks().iter().map(|track| track.sid.clone()).collect();
@@ -177,7 +177,7 @@ impl Shard {
             self.detach(index, slot);
         }
         for track in tracks {
-            self.withdraw(index, &track);
+            self.withdraw(now, index, &track);
         }
     }
 

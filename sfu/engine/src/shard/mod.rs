@@ -14,8 +14,10 @@ mod hear;
 mod membership;
 mod negotiate;
 mod participant;
+mod publish;
 mod quality;
 mod receive;
+mod rendition;
 mod replicate;
 mod service;
 mod speak;
@@ -196,7 +198,7 @@ impl Shard {
             if let Some(message) = self.loopback.pop_front() {
                 self.handle_fabric(now, message);
             } else if let Some((participant, ending)) = self.doomed.pop() {
-                self.end(participant, ending);
+                self.end(now, participant, ending);
             } else {
                 return;
             }

@@ -241,18 +241,17 @@ impl Shard {
             return;
         }
         let Some(room) = self.rooms.get_mut(index.0) else { return };
-        let id = facts.id;
-        let track_sid = facts.sid.clone();
+        let (id, track_sid, rendition) = (facts.id, facts.sid.clone(), facts.rendition);
         let place = room.add_track(facts.clone(), Origin::Shard(origin.0));
         let handle = TrackHandle { room: index, track: place };
         let known = self.tracks.insert(id, handle).is_some();
-        if known {
-            if let Some(track) = room.tracks.get_mut(place) {
+        match room.tracks.get_mut(place).filter(|_| known) {
+            Some(track) if track.facts.rendition != rendition => self.renew_track(now, handle, facts),
+            Some(track) => {
                 track.facts = facts;
+                self.reallocate(now, handle);
             }
-            self.reallocate(now, handle);
-        } else {
-            self.bind_waiting(now, handle, &track_sid);
+            None => self.choose_all(now, index, &track_sid),
         }
     }
 
@@ -274,7 +273,9 @@ impl Shard {
     /// A track elsewhere is gone.
     fn forget_track(&mut self, sid: &RoomSid, track: &TrackSid) {
         let Some(index) = self.known_room(sid) else { return };
-        let Some(place) = self.rooms.get(index.0).and_then(|room| room.track_by_sid(track)) else { return };
-        self.remove_track(TrackHandle { room: index, track: place });
+        let places = self.rooms.get(index.0).map(|room| room.places_of(track)).unwrap_or_default();
+        for track in places {
+            self.remove_track(TrackHandle { room: index, track });
+        }
     }
 }

@@ -3,15 +3,15 @@
 use std::time::Instant;
 
 use rand::Rng;
-use sfu_protocol::{CodecDemand, Event, Layer, MediaKind, SubscriptionFailure, TrackDemand, TrackSid};
+use sfu_protocol::{Event, Layer, MediaKind, SubscriptionFailure, TrackDemand, TrackSid};
 
 use super::negotiate::extension_map;
 use super::participant::Wish;
 use super::{FabricMessage, Shard, ShardId, track_in, track_in_mut};
-use crate::egress::PacketSource;
 use crate::egress::track::{EgressPayload, NewSubscription, Reporting, Subscription};
 use crate::handles::{ParticipantIndex, PeerIndex, TrackHandle};
 use crate::media_packet::Arrangement;
+use crate::room::rendition::Rendition;
 use crate::room::{Origin, Subscriber, demand};
 use crate::rtp::extension::Extension;
 use crate::sdp::{BoundSection, NegotiatedCodec};
@@ -92,7 +92,7 @@ impl Shard {
         if let Some(known) = peer.egress.slot_of(&section.track) {
             if peer.egress.get(known).is_some_and(|known| known.ssrc == section.ssrc) {
                 peer.egress.set_payload_types(known, payload_types);
-                return;
+                return self.choose_rendition(now, Subscriber { peer: index, slot: known });
             }
             self.unbind(index, &section.track);
         }
@@ -126,80 +126,7 @@ impl Shard {
                 retransmit_percents: (limits.retransmit_percent, limits.retransmit_hard_percent),
             }),
         );
-        if peer.transport.is_connected() {
-            self.attach_by_sid(now, Subscriber { peer: index, slot }, &section.track);
-        }
-    }
-
-    /// The transport is up: what was bound before begins to flow.
-    pub(super) fn start_subscriptions(&mut self, now: Instant, index: PeerIndex) {
-        let Some(peer) = self.peers.get(index.0) else { return };
-        let waiting: Vec<(usize, TrackSid)> = peer
-            .egress
-            .iter()
-            .filter(|(_, subscription)| subscription.track.is_none())
-            .map(|(slot, subscription)| (slot, subscription.sid.clone()))
-            .collect();
-        for (slot, sid) in waiting {
-            self.attach_by_sid(now, Subscriber { peer: index, slot }, &sid);
-        }
-    }
-
-    /// This shard has heard of a track: whoever has a section for it already is attached.
-    pub(super) fn bind_waiting(&mut self, now: Instant, handle: TrackHandle, sid: &TrackSid) {
-        let Some(room) = self.rooms.get(handle.room.0) else { return };
-        let members = room.members.clone();
-        for member in members {
-            let Some(entry) = self.participants.get(member.0) else { continue };
-            let index = entry.receiver();
-            let Some(peer) = self.peers.get(index.0).filter(|peer| peer.transport.is_connected()) else {
-                continue;
-            };
-            let slot = peer.egress.slot_of(sid);
-            let waiting =
-                slot.and_then(|slot| peer.egress.get(slot)).is_some_and(|known| known.track.is_none());
-            if let (true, Some(slot)) = (waiting, slot) {
-                let subscriber = Subscriber { peer: index, slot };
-                self.contained(member, |shard| shard.attach(now, handle, subscriber));
-            }
-        }
-    }
-
-    fn attach_by_sid(&mut self, now: Instant, subscriber: Subscriber, sid: &TrackSid) {
-        let Some(room) = self.peers.get(subscriber.peer.0).map(|peer| peer.room) else { return };
-        if let Some(track) = self.rooms.get(room.0).and_then(|room| room.track_by_sid(sid)) {
-            self.attach(now, TrackHandle { room, track }, subscriber);
-        }
-    }
-
-    /// A subscription begins to flow.
-    fn attach(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
-        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
-        let Some(peer) = self.peers.get_mut(subscriber.peer.0) else { return };
-        let Some(subscription) = peer.egress.get_mut(subscriber.slot) else { return };
-        subscription.track = Some(handle);
-        subscription.select.arrange(track.facts.arrangement);
-        track.subscribers.push(subscriber);
-        self.stats.subscriptions += 1;
-        self.allocate_peer(now, subscriber.peer);
-        let track = track_in(&self.rooms, handle);
-        let (Some(track), Some(peer)) = (track, self.peers.get_mut(subscriber.peer.0)) else { return };
-        if track.facts.kind == MediaKind::Video {
-            let source = PacketSource { clocks: &track.reports, memory: &track.memory, depths: None };
-            peer.egress.begin(subscriber.slot, &source, now, &mut self.stats);
-        }
-        let needed = peer.egress.ask_key_frame(subscriber.slot, now);
-        self.touch(subscriber.peer);
-        if let Some(layer) = needed {
-            self.ask_key_frame(now, handle, layer);
-        }
-        self.demand_changed(handle);
-        let participant = self.peers.get(subscriber.peer.0).map(|peer| peer.participant);
-        let hidden =
-            participant.and_then(|index| self.participants.get(index.0)).is_none_or(|entry| entry.hidden);
-        if !hidden {
-            self.tell_first_subscriber(handle);
-        }
+        self.choose_rendition(now, Subscriber { peer: index, slot });
     }
 
     /// A subscription loses its media section, or its peer.
@@ -247,7 +174,8 @@ impl Shard {
                 subscription.track = None;
             }
         }
-        if let Origin::Here(_) = track.origin {
+        if let (Origin::Here(_), Rendition::Main | Rendition::Backup) = (track.origin, track.facts.rendition)
+        {
             self.count_track(track.facts.kind, -1);
         }
     }
@@ -304,30 +232,8 @@ impl Shard {
                 let message = FabricMessage::Demand { track: facts.id, from: self.config.id, highest };
                 self.send_fabric(ShardId(origin), message);
             }
-            Origin::Here(_) if facts.kind == MediaKind::Video => {
-                let highest = highest.map(|layer| demand::quality(layer, facts.layers.len()));
-                let codecs = vec![CodecDemand { mime_type: facts.mime_type.clone(), highest }];
-                let (participant, track) = (facts.publisher.clone(), facts.sid.clone());
-                self.events.push_back(Event::SubscribedQuality { participant, track, codecs });
-            }
+            Origin::Here(_) if facts.kind == MediaKind::Video => self.tell_wanted(handle),
             Origin::Here(_) => {}
-        }
-    }
-
-    /// Tells a track's publisher, once, that somebody receives it.
-    pub(super) fn tell_first_subscriber(&mut self, handle: TrackHandle) {
-        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
-        if std::mem::replace(&mut track.subscribed_told, true) {
-            return;
-        }
-        let (participant, sid, id) = (track.facts.publisher.clone(), track.facts.sid.clone(), track.facts.id);
-        match track.origin {
-            Origin::Here(_) => {
-                self.events.push_back(Event::TrackSubscribed { participant, track: sid });
-            }
-            Origin::Shard(shard) => {
-                self.send_fabric(ShardId(shard), FabricMessage::FirstSubscriber { track: id });
-            }
         }
     }
 

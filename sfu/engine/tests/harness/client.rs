@@ -236,6 +236,17 @@ impl Client {
         offer.to_sdp_string().lines().filter(kept).map(|line| format!("{line}\r\n")).collect()
     }
 
+    /// Offers to send a scalable stream no longer.
+    pub fn offer_without(&mut self, track: &TrackSid) -> String {
+        let place = self.raw_publishers.iter().position(|publisher| publisher.track == *track);
+        let publisher = self.raw_publishers.remove(place.expect("it is published"));
+        let mut api = self.rtc.sdp_api();
+        api.set_direction(publisher.mid, Direction::Inactive);
+        let (offer, pending) = api.apply().expect("something changed");
+        self.pending = Some(pending);
+        offer.to_sdp_string()
+    }
+
     /// Offers an ICE restart.
     pub fn restart_ice(&mut self) -> String {
         let mut api = self.rtc.sdp_api();
@@ -417,8 +428,10 @@ impl Client {
             Event::RtpPacket(packet) => {
                 let mut api = self.rtc.direct_api();
                 let stream = api.stream_rx(&packet.header.ssrc).map(|stream| stream.mid());
-                if let Some(mid) = stream {
-                    self.packets.push(packets::received(&packet, mid, self.last_input));
+                let known = self.rtc.codec_config().find(|params| params.pt() == packet.header.payload_type);
+                if let (Some(mid), Some(params)) = (stream, known) {
+                    let codec = params.spec().codec;
+                    self.packets.push(packets::received(&packet, codec, mid, self.last_input));
                 }
             }
             Event::MediaData(data) => {

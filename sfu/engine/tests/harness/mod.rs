@@ -23,8 +23,9 @@ use sfu_engine::limits::Limits;
 use sfu_engine::shard::{FabricMessage, Input, Output, Shard, ShardConfig, ShardId, TRANSMIT_BUFFER};
 use sfu_engine::transport::dtls::Certificate;
 use sfu_protocol::{
-    AddTrack, ClientTraits, Command, ConnectionMode, Event, Join, LayerQuality, LeaveReason, MediaKind,
-    ParticipantSid, Permissions, RoomSid, RosterChange, SimulcastLayer, TrackDemand, TrackSid,
+    AddTrack, BackupPolicy, ClientTraits, Command, ConnectionMode, Event, Join, LayerQuality, LeaveReason,
+    MediaKind, ParticipantSid, Permissions, RoomSid, RosterChange, SimulcastLayer, TrackDemand, TrackPart,
+    TrackSid,
 };
 use str0m::format::Codec;
 
@@ -57,6 +58,8 @@ pub struct World {
     /// Keeps no events: for benchmarks.
     pub quiet: bool,
     published: Vec<(ParticipantSid, TrackSid, MediaKind)>,
+    /// Sids of codecs of tracks, which nobody subscribes to.
+    backups: Vec<TrackSid>,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
     rng: SmallRng,
@@ -135,6 +138,7 @@ impl World {
             screen_share: false,
             quiet: false,
             published: Vec::new(),
+            backups: Vec::new(),
             queue: BinaryHeap::new(),
             order: 0,
             rng: SmallRng::seed_from_u64(seed),
@@ -233,6 +237,7 @@ impl World {
             encrypted: false,
             screen_share: self.screen_share,
             playout_delay: None,
+            part: TrackPart::default(),
         };
         self.command(
             shard,
@@ -254,8 +259,40 @@ impl World {
 
     /// A client that works with packets announces a scalable stream and offers it. Returns the track.
     pub fn publish_scalable(&mut self, client: usize, mode: Mode, codec: Codec, encrypted: bool) -> TrackSid {
+        self.publish_part(client, mode, codec, encrypted, TrackPart::default())
+    }
+
+    /// The same of one that can be had in other codecs too.
+    pub fn publish_promising(
+        &mut self,
+        client: usize,
+        mode: Mode,
+        codec: Codec,
+        backups: &[&str],
+        policy: BackupPolicy,
+    ) -> TrackSid {
+        let backups = backups.iter().map(|codec| (*codec).to_owned()).collect();
+        self.publish_part(client, mode, codec, false, TrackPart::Main { backups, policy })
+    }
+
+    /// Publishes a track in another codec. Returns the sid by which that is known to the session alone.
+    pub fn publish_backup(&mut self, client: usize, of: &TrackSid, mode: Mode, codec: Codec) -> TrackSid {
+        self.publish_part(client, mode, codec, false, TrackPart::Backup { of: of.clone() })
+    }
+
+    fn publish_part(
+        &mut self,
+        client: usize,
+        mode: Mode,
+        codec: Codec,
+        encrypted: bool,
+        part: TrackPart,
+    ) -> TrackSid {
         self.next_track += 1;
         let track = TrackSid::new(format!("TR_{}", self.next_track));
+        if let TrackPart::Backup { .. } = part {
+            self.backups.push(track.clone());
+        }
         let cid = format!("cid{}", self.next_track);
         let (participant, shard) = (self.clients[client].participant.clone(), self.clients[client].shard);
         let qualities = [LayerQuality::Low, LayerQuality::Medium, LayerQuality::High];
@@ -281,6 +318,7 @@ impl World {
             encrypted,
             screen_share: false,
             playout_delay: None,
+            part,
         };
         let announce = Command::AddTrack { participant: participant.clone(), track: Box::new(announced) };
         self.command(shard, announce);
@@ -297,6 +335,13 @@ impl World {
         self.clients[client].publish_raw(mode, codec);
         self.command(shard, Command::Offer { participant, id: 0, sdp });
         track
+    }
+
+    /// The client ceases to publish a section that carries a track, or a codec of one.
+    pub fn stop_publishing(&mut self, client: usize, track: &TrackSid) {
+        let (participant, shard) = (self.clients[client].participant.clone(), self.clients[client].shard);
+        let sdp = self.clients[client].offer_without(track);
+        self.command(shard, Command::Offer { participant, id: 0, sdp });
     }
 
     /// The client connects without publishing.
@@ -520,7 +565,7 @@ impl World {
                     self.subscribe(&participant, &publisher, &track, kind);
                 }
             }
-            Event::TrackPublished { participant, track } => {
+            Event::TrackPublished { participant, track } if !self.backups.contains(&track.track) => {
                 self.published.push((participant.clone(), track.track.clone(), track.kind));
                 if self.auto_subscribe {
                     let all: Vec<_> = self.clients.iter().map(|client| client.participant.clone()).collect();

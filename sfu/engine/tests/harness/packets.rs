@@ -38,6 +38,7 @@ pub struct RawPublisher {
 #[derive(Debug, Clone)]
 pub struct ReceivedPacket {
     pub mid: Mid,
+    pub codec: Codec,
     pub at: Instant,
     pub sequence: u64,
     pub timestamp: u64,
@@ -118,10 +119,11 @@ fn payload_of(codec: Codec, mode: Mode, frame: &Frame) -> Vec<u8> {
 }
 
 /// Notes a packet.
-pub fn received(packet: &RtpPacket, mid: Mid, at: Instant) -> ReceivedPacket {
+pub fn received(packet: &RtpPacket, codec: Codec, mid: Mid, at: Instant) -> ReceivedPacket {
     let descriptor = packet.header.ext_vals.user_values.get::<Descriptor>();
     ReceivedPacket {
         mid,
+        codec,
         at,
         sequence: *packet.seq_no,
         timestamp: packet.time.numer(),

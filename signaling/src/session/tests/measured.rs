@@ -184,22 +184,25 @@ fn more_is_wanted_at_once_and_less_after_a_while() {
 }
 
 #[test]
-fn a_second_codec_that_is_wanted_is_news_at_once() {
+fn a_second_codec_that_is_wanted_is_news_at_once_and_that_the_first_is_not_only_later() {
     let mut rig = Rig::active(config(ConnectionMode::Single));
     let track = rig.publish("c", proto::TrackType::Video, proto::TrackSource::Camera);
     let demand = |mime: &str, highest| CodecDemand { mime_type: mime.into(), highest };
-    let mut want = |codecs: Vec<CodecDemand>| {
-        let event = Event::SubscribedQuality { participant: me(), track: track.clone(), codecs };
-        let got = rig.sfu(event);
-        wanted(&got).concat().iter().map(|(codec, on)| ((*codec).to_owned(), *on)).collect::<Vec<_>>()
+    let want = |rig: &mut Rig, codecs: Vec<CodecDemand>| {
+        rig.sfu(Event::SubscribedQuality { participant: me(), track: track.clone(), codecs })
     };
-    let high = Some(LayerQuality::High);
-    assert_eq!(want(vec![demand("video/av1", high)]), [("av1".to_owned(), [true; 3])]);
-    let both = want(vec![demand("video/av1", None), demand("video/vp8", high)]);
-    assert_eq!(both, [("av1".to_owned(), [false; 3]), ("vp8".to_owned(), [true; 3])]);
-    assert_eq!(
-        want(vec![demand("video/av1", high), demand("video/vp8", None)]).len(),
-        2,
-        "one more, one less"
-    );
+    let (high, low) = (Some(LayerQuality::High), Some(LayerQuality::Low));
+    let got = want(&mut rig, vec![demand("video/av1", high)]);
+    assert_eq!(wanted(&got), [[("av1", [true; 3])]]);
+    let got = want(&mut rig, vec![demand("video/av1", None), demand("video/vp8", low)]);
+    assert_eq!(wanted(&got), [[("av1", [true; 3]), ("vp8", [true, false, false])]]);
+    rig.pass(Duration::from_secs(3));
+    let got = want(&mut rig, vec![demand("video/av1", None), demand("video/vp8", high)]);
+    assert_eq!(wanted(&got), [[("av1", [true; 3]), ("vp8", [true; 3])]]);
+    let got = rig.pass(Duration::from_secs(2));
+    assert_eq!(wanted(&got), [[("av1", [false; 3]), ("vp8", [true; 3])]], "the wait did not begin anew");
+    let got = want(&mut rig, vec![demand("video/av1", high), demand("video/vp8", None)]);
+    assert_eq!(wanted(&got), [[("av1", [true; 3]), ("vp8", [true; 3])]]);
+    let got = rig.pass(Duration::from_secs(5));
+    assert_eq!(wanted(&got), [[("av1", [true; 3]), ("vp8", [false; 3])]]);
 }

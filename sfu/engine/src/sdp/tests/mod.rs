@@ -127,11 +127,17 @@ fn announced(track: &str, cid: &str, kind: MediaKind) -> AddTrack {
         encrypted: false,
         screen_share: false,
         playout_delay: None,
+        part: sfu_protocol::TrackPart::default(),
     }
 }
 
 fn wanted(track: &str, kind: MediaKind) -> WantedTrack {
-    WantedTrack { track: TrackSid::new(track), publisher: ParticipantSid::new("PA_other"), kind, codec: None }
+    WantedTrack {
+        track: TrackSid::new(track),
+        publisher: ParticipantSid::new("PA_other"),
+        kind,
+        available: Vec::new(),
+    }
 }
 
 /// One connection and what the tests say to it.

@@ -96,13 +96,13 @@ fn a_track_that_loses_its_section_moves_to_a_free_one() {
 #[test]
 fn the_track_s_codec_leads_and_is_required() {
     for (codec, lead) in [(Codec::Av1, 45), (Codec::H264, 102), (Codec::Vp8, 96)] {
-        let track = WantedTrack { codec: Some(codec), ..wanted("TR_1", VIDEO) };
+        let track = WantedTrack { available: vec![codec], ..wanted("TR_1", VIDEO) };
         let outcome = Connection::new(Role::Single).offer(&offer(&[Part::See("0")]), &[], &[track]);
         assert_eq!(outcome.bound[0].codecs[0].payload_type.0, lead);
         assert!(outcome.bound[0].codecs.len() > 3);
     }
     let bare = offer(&[Part::See("0")]).replace("AV1/90000", "AV2/90000");
-    let track = WantedTrack { codec: Some(Codec::Av1), ..wanted("TR_1", VIDEO) };
+    let track = WantedTrack { available: vec![Codec::Av1], ..wanted("TR_1", VIDEO) };
     let outcome = Connection::new(Role::Single).offer(&bare, &[], &[track]);
     assert_eq!(outcome.unsupported, [TrackSid::new("TR_1")]);
     assert!(outcome.bound.is_empty() && outcome.answer_sdp.contains("a=inactive"));

@@ -136,7 +136,7 @@ fn refused_sections_are_told() {
 #[test]
 fn a_client_without_the_track_s_codec_is_told_apart() {
     let mut connection = Connection::new(Role::Subscriber);
-    let track = WantedTrack { codec: Some(Codec::Av1), ..wanted("TR_V1", VIDEO) };
+    let track = WantedTrack { available: vec![Codec::Av1], ..wanted("TR_V1", VIDEO) };
     let offer = make(&mut connection, &[track]).unwrap();
     let (_, sections) = split(&offer.sdp);
     assert!(sections[1].starts_with("m=video 9 UDP/TLS/RTP/SAVPF 35 36 96 97 "));

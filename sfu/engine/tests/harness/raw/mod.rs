@@ -280,6 +280,7 @@ pub fn announced(track: &str, kind: MediaKind, codec: &str) -> AddTrack {
         encrypted: false,
         screen_share: false,
         playout_delay: None,
+        part: sfu_protocol::TrackPart::default(),
     }
 }
 

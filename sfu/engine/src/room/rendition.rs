@@ -1,0 +1,147 @@
+//! A track in several codecs. Each codec is kept as a [`Track`] of its own, with its streams, memory, subscribers and
+//! demand, so that packets and demand take the way of every other track; what makes them one track is their sid.
+//!
+//! A backup codec is there from the moment its publisher promises it. Who can decode nothing else is its subscriber from
+//! then on, whose demand is what asks the publisher for it, and finds it flowing when it comes: nobody is bound anew.
+
+use sfu_protocol::{BackupPolicy, TrackSid};
+
+use super::{Room, Track, TrackFacts};
+use crate::rtp::codec::Codec;
+
+/// Which of its track's codecs this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rendition {
+    /// The first one. The track lives as long as this.
+    Main,
+    /// A backup that is not published.
+    Promised,
+    /// A backup that is.
+    Backup,
+}
+
+/// What a subscriber can be given of a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Best {
+    /// This shard has not heard of the track.
+    Unknown,
+    /// The one at that place.
+    Rendition(usize),
+    /// It can decode none.
+    Nothing,
+}
+
+impl TrackFacts {
+    /// Its codec, if that is one that is known here.
+    pub fn codec(&self) -> Option<Codec> {
+        Codec::from_mime(&self.mime_type)
+    }
+
+    /// Which codec somebody who can decode several is given: the lowest rank.
+    fn rank(&self) -> u8 {
+        match (self.rendition, self.policy) {
+            (Rendition::Main, BackupPolicy::SideBySide) | (Rendition::Backup, BackupPolicy::Instead) => 0,
+            (Rendition::Main, BackupPolicy::Instead) | (Rendition::Backup, BackupPolicy::SideBySide) => 1,
+            (Rendition::Promised, _) => 2,
+        }
+    }
+}
+
+impl Room {
+    /// A track's codecs with their places, the main one first. None if the main one is not known here: backups are
+    /// announced ahead of it, so that who knows that one knows all.
+    pub fn renditions(&self, sid: &TrackSid) -> impl Iterator<Item = (usize, &Track)> {
+        let places = self.by_sid.get(sid).map(|places| &places[..]).unwrap_or_default();
+        let is_main = |place: &usize| {
+            self.tracks.get(*place).is_some_and(|track| track.facts.rendition == Rendition::Main)
+        };
+        let known = if places.first().is_some_and(is_main) { places } else { &[] };
+        known.iter().filter_map(|place| Some((*place, self.tracks.get(*place)?)))
+    }
+
+    /// What to give to somebody who can decode what `takes` says.
+    pub fn best_for(&self, sid: &TrackSid, takes: impl Fn(Codec) -> bool) -> Best {
+        let mut known = false;
+        let usable = self.renditions(sid).filter(|(_, track)| {
+            known = true;
+            track.facts.codec().is_none_or(&takes)
+        });
+        match usable.min_by_key(|(_, track)| track.facts.rank()) {
+            Some((place, _)) => Best::Rendition(place),
+            None if known => Best::Nothing,
+            None => Best::Unknown,
+        }
+    }
+}
+
+impl Track {
+    /// Something else flows from now on than did before: its first packets, or none any more.
+    pub fn renew(&mut self, facts: TrackFacts) {
+        let fresh = Self::new(facts, self.origin);
+        self.facts = fresh.facts;
+        self.memory = fresh.memory;
+        self.rates = fresh.rates;
+        self.reports = fresh.reports;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handles::PeerIndex;
+    use crate::media_packet::{Arrangement, TrackId};
+    use crate::room::Origin;
+    use sfu_protocol::{MediaKind, ParticipantSid, RoomSid};
+
+    fn facts(id: u64, mime_type: &str, rendition: Rendition, policy: BackupPolicy) -> TrackFacts {
+        TrackFacts {
+            id: TrackId(id),
+            sid: TrackSid::new("TR_1"),
+            publisher: ParticipantSid::new("PA_1"),
+            kind: MediaKind::Video,
+            mime_type: mime_type.to_owned(),
+            rendition,
+            policy,
+            layers: Vec::new(),
+            arrangement: Arrangement::Encodings,
+            muted: false,
+            screen_share: false,
+            encrypted: false,
+        }
+    }
+
+    #[test]
+    fn the_first_codec_that_can_be_decoded_is_given() {
+        use BackupPolicy::{Instead, SideBySide};
+        use Codec::{Av1, H264, Vp8, Vp9};
+        use Rendition::{Backup, Promised};
+        let cases: [(&[Codec], Rendition, BackupPolicy, Option<&str>); 9] = [
+            (&[Vp9, Vp8], Promised, SideBySide, Some("video/vp9")),
+            (&[Vp9, Vp8], Backup, SideBySide, Some("video/vp9")),
+            (&[Vp8, H264], Promised, SideBySide, Some("video/vp8")),
+            (&[Vp8, H264], Backup, SideBySide, Some("video/vp8")),
+            (&[Vp9, Vp8], Promised, Instead, Some("video/vp9")),
+            (&[Vp9, Vp8], Backup, Instead, Some("video/vp8")),
+            (&[Vp9, H264], Backup, Instead, Some("video/vp9")),
+            (&[Av1, H264], Backup, SideBySide, None),
+            (&[], Promised, SideBySide, None),
+        ];
+        for (takes, backup, policy, expected) in cases {
+            let mut room = Room::new(RoomSid::new("RM_1"), false, 0);
+            let here = Origin::Here(PeerIndex(0));
+            let sid = TrackSid::new("TR_1");
+            let best = |room: &Room| room.best_for(&sid, |codec| takes.contains(&codec));
+            room.add_track(facts(2, "video/vp8", backup, policy), here);
+            assert_eq!(best(&room), Best::Unknown, "what the main one is, is not known");
+            let main = room.add_track(facts(1, "video/vp9", Rendition::Main, policy), here);
+            let mime = match best(&room) {
+                Best::Rendition(place) => Some(room.tracks[place].facts.mime_type.clone()),
+                Best::Nothing => None,
+                Best::Unknown => panic!("it is known"),
+            };
+            assert_eq!(mime.as_deref(), expected, "{takes:?} {backup:?} {policy:?}");
+            room.remove_track(main);
+            assert_eq!(best(&room), Best::Unknown);
+        }
+    }
+}

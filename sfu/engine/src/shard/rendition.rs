@@ -1,0 +1,161 @@
+//! Which codec of a track a subscription is given: when its section and the track have met, when a codec of the track
+//! comes or goes, and when the section takes others than before.
+
+use std::time::Instant;
+
+use sfu_protocol::{CodecDemand, Event, MediaKind, TrackSid};
+
+use super::{FabricMessage, Shard, ShardId, track_in, track_in_mut};
+use crate::egress::PacketSource;
+use crate::handles::{PeerIndex, RoomIndex, TrackHandle};
+use crate::room::rendition::Best;
+use crate::room::{Origin, Subscriber, Track, TrackFacts, demand};
+
+impl Shard {
+    /// The transport is up: what was bound before begins to flow.
+    pub(super) fn start_subscriptions(&mut self, now: Instant, index: PeerIndex) {
+        let Some(peer) = self.peers.get(index.0) else { return };
+        let slots: Vec<usize> = peer.egress.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.choose_rendition(now, Subscriber { peer: index, slot });
+        }
+    }
+
+    /// This shard has heard of a track, or of another codec of it: whoever has a section for it chooses.
+    pub(super) fn choose_all(&mut self, now: Instant, index: RoomIndex, sid: &TrackSid) {
+        let Some(room) = self.rooms.get(index.0) else { return };
+        let members = room.members.clone();
+        for member in members {
+            let Some(entry) = self.participants.get(member.0) else { continue };
+            let index = entry.receiver();
+            let slot = self.peers.get(index.0).and_then(|peer| peer.egress.slot_of(sid));
+            if let Some(slot) = slot {
+                let subscriber = Subscriber { peer: index, slot };
+                self.contained(member, |shard| shard.choose_rendition(now, subscriber));
+            }
+        }
+    }
+
+    /// Gives a subscription the codec of its track that serves it best, unless it has that already.
+    pub(super) fn choose_rendition(&mut self, now: Instant, subscriber: Subscriber) {
+        let Some(peer) = self.peers.get(subscriber.peer.0) else { return };
+        let Some(subscription) = peer.egress.get(subscriber.slot) else { return };
+        let Some(room) = self.rooms.get(peer.room.0).filter(|_| peer.transport.is_connected()) else {
+            return;
+        };
+        let current = subscription.track;
+        let best = match room.best_for(&subscription.sid, |codec| subscription.payload(codec).is_some()) {
+            Best::Unknown => return,
+            Best::Rendition(track) => Some(TrackHandle { room: peer.room, track }),
+            Best::Nothing => None,
+        };
+        if best == current && best.is_some() {
+            return;
+        }
+        let (participant, sid) = (peer.participant, subscription.sid.clone());
+        if let Some(current) = current {
+            self.leave(current, subscriber);
+        }
+        match best {
+            Some(best) => self.attach(now, best, subscriber),
+            None => self.unsupported(participant, sid),
+        }
+    }
+
+    /// A subscription begins to flow.
+    fn attach(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
+        let Some(peer) = self.peers.get_mut(subscriber.peer.0) else { return };
+        let Some(subscription) = peer.egress.get_mut(subscriber.slot) else { return };
+        subscription.track = Some(handle);
+        subscription.select.arrange(track.facts.arrangement);
+        track.subscribers.push(subscriber);
+        self.stats.subscriptions += 1;
+        self.allocate_peer(now, subscriber.peer);
+        let track = track_in(&self.rooms, handle);
+        let (Some(track), Some(peer)) = (track, self.peers.get_mut(subscriber.peer.0)) else { return };
+        if track.facts.kind == MediaKind::Video {
+            let source = PacketSource { clocks: &track.reports, memory: &track.memory, depths: None };
+            peer.egress.begin(subscriber.slot, &source, now, &mut self.stats);
+        }
+        let needed = peer.egress.ask_key_frame(subscriber.slot, now);
+        self.touch(subscriber.peer);
+        if let Some(layer) = needed {
+            self.ask_key_frame(now, handle, layer);
+        }
+        self.demand_changed(handle);
+        let participant = self.peers.get(subscriber.peer.0).map(|peer| peer.participant);
+        let hidden =
+            participant.and_then(|index| self.participants.get(index.0)).is_none_or(|entry| entry.hidden);
+        if !hidden {
+            self.tell_first_subscriber(handle);
+        }
+    }
+
+    /// A subscription no longer gets a track in this codec.
+    fn leave(&mut self, handle: TrackHandle, subscriber: Subscriber) {
+        let peer = self.peers.get_mut(subscriber.peer.0);
+        if let Some(subscription) = peer.and_then(|peer| peer.egress.get_mut(subscriber.slot)) {
+            subscription.track = None;
+            subscription.leave_source();
+        }
+        if let Some(track) = track_in_mut(&mut self.rooms, handle) {
+            track.subscribers.retain(|known| *known != subscriber);
+            self.stats.subscriptions = self.stats.subscriptions.saturating_sub(1);
+        }
+        self.demand_changed(handle);
+    }
+
+    /// A promised codec is published, or a published one is no more than promised again. Who has subscribed to it stays;
+    /// who is better served by it, or was, chooses anew.
+    pub(super) fn renew_track(&mut self, now: Instant, handle: TrackHandle, facts: TrackFacts) {
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
+        let (sid, arrangement) = (facts.sid.clone(), facts.arrangement);
+        track.renew(facts);
+        for subscriber in &track.subscribers {
+            let peer = self.peers.get_mut(subscriber.peer.0);
+            if let Some(subscription) = peer.and_then(|peer| peer.egress.get_mut(subscriber.slot)) {
+                subscription.leave_source();
+                subscription.select.arrange(arrangement);
+            }
+        }
+        self.choose_all(now, handle.room, &sid);
+        self.reallocate(now, handle);
+    }
+
+    /// Tells a track's publisher what is wanted of it, in each codec.
+    pub(super) fn tell_wanted(&mut self, handle: TrackHandle) {
+        let Some(room) = self.rooms.get(handle.room.0) else { return };
+        let Some(facts) = room.tracks.get(handle.track).map(|track| &track.facts) else { return };
+        let codecs: Vec<CodecDemand> = room
+            .renditions(&facts.sid)
+            .map(|(_, track)| CodecDemand {
+                mime_type: track.facts.mime_type.clone(),
+                highest: track.asked.map(|layer| demand::quality(layer, track.facts.layers.len())),
+            })
+            .collect();
+        let (participant, track) = (facts.publisher.clone(), facts.sid.clone());
+        self.events.push_back(Event::SubscribedQuality { participant, track, codecs });
+    }
+
+    /// Tells a track's publisher, once, that somebody receives it, in whatever codec.
+    pub(super) fn tell_first_subscriber(&mut self, handle: TrackHandle) {
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
+        if std::mem::replace(&mut track.subscribed_told, true) {
+            return;
+        }
+        let (participant, sid, id) = (track.facts.publisher.clone(), track.facts.sid.clone(), track.facts.id);
+        match track.origin {
+            Origin::Here(_) => {
+                let Some(room) = self.rooms.get(handle.room.0) else { return };
+                let told = |(place, other): (usize, &Track)| place != handle.track && other.subscribed_told;
+                if !room.renditions(&sid).any(told) {
+                    self.events.push_back(Event::TrackSubscribed { participant, track: sid });
+                }
+            }
+            Origin::Shard(shard) => {
+                self.send_fabric(ShardId(shard), FabricMessage::FirstSubscriber { track: id });
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! A track in two codecs: each subscriber gets one that it can decode, the second is asked of the publisher only while
+//! somebody needs it, and the two are one track to everybody.
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use harness::World;
+use harness::packets::ReceivedPacket;
+use harness::scalable::mode_of;
+use sfu_protocol::{BackupPolicy, Command, Event, LayerQuality, SubscriptionFailure, TrackSid};
+use str0m::format::Codec;
+
+const NEAR: Duration = Duration::from_millis(10);
+const SECOND: Duration = Duration::from_secs(1);
+
+const NO_VP9: &[&str] = &["VP9/90000"];
+const NEITHER: &[&str] = &["VP9/90000", "VP8/90000"];
+
+const HIGH: Option<LayerQuality> = Some(LayerQuality::High);
+
+/// Ana publishes VP9 and could publish VP8, Ben takes both, Cleo's browser has no VP9.
+struct Call {
+    world: World,
+    video: TrackSid,
+    ana: usize,
+    ben: usize,
+    cleo: usize,
+}
+
+impl Call {
+    /// Cleo is on the given shard of two; Ana and Ben are on the first.
+    fn new(seed: u64, cleos_shard: usize, policy: BackupPolicy) -> Self {
+        let mut world = World::new(seed, 2);
+        let ana = world.join_raw("ana", 0, NEAR);
+        let ben = world.join_raw("ben", 0, NEAR);
+        let cleo = world.join_raw("cleo", cleos_shard, NEAR);
+        world.clients[cleo].offers_without = NO_VP9;
+        let video = world.publish_promising(ana, mode_of("L3T3_KEY"), Codec::Vp9, &["vp8"], policy);
+        world.connect(ben);
+        world.connect(cleo);
+        world.run(3 * SECOND);
+        Self { world, video, ana, ben, cleo }
+    }
+
+    /// The same after Ana did what she was asked for. Returns the sid of her second section too.
+    fn with_backup(seed: u64, cleos_shard: usize, policy: BackupPolicy) -> (Self, TrackSid) {
+        let mut call = Self::new(seed, cleos_shard, policy);
+        let backup = call.publish_backup();
+        call.world.run(2 * SECOND);
+        (call, backup)
+    }
+
+    fn publish_backup(&mut self) -> TrackSid {
+        self.world.publish_backup(self.ana, &self.video, mode_of("L1T3"), Codec::Vp8)
+    }
+
+    fn wanted(&self) -> Option<Vec<(String, Option<LayerQuality>)>> {
+        wanted(&self.world, &self.video)
+    }
+
+    /// The codecs of what comes to somebody in the next second.
+    fn codecs(&mut self, who: usize) -> BTreeSet<String> {
+        let before = self.packets(who).len();
+        self.world.run(SECOND);
+        self.packets(who)[before..].iter().map(|packet| packet.codec.to_string()).collect()
+    }
+
+    fn packets(&self, who: usize) -> Vec<ReceivedPacket> {
+        self.world.clients[who].packets_of(&self.video).into_iter().cloned().collect()
+    }
+
+    fn failures(&self) -> Vec<(String, SubscriptionFailure)> {
+        let failed = self.world.events.iter().filter_map(|(_, event)| match event {
+            Event::SubscriptionFailed { participant, track, reason } if *track == self.video => {
+                Some((participant.to_string(), *reason))
+            }
+            _ => None,
+        });
+        failed.collect()
+    }
+
+    /// Packets are numbered without a hole, and pictures do not stand still: for what came in one codec.
+    fn assert_whole(&self, who: usize, codec: Codec) {
+        let packets = self.packets(who);
+        let of_codec: Vec<_> = packets.iter().filter(|packet| packet.codec == codec).collect();
+        assert!(of_codec.len() > 30, "{codec} flows");
+        for pair in of_codec.windows(2) {
+            assert_eq!(pair[1].sequence, pair[0].sequence + 1, "no hole in the numbering");
+            assert!(pair[1].at - pair[0].at < Duration::from_millis(150), "no freeze");
+        }
+    }
+}
+
+/// What the publisher was last told of its track.
+fn wanted(world: &World, video: &TrackSid) -> Option<Vec<(String, Option<LayerQuality>)>> {
+    world.events.iter().rev().find_map(|(_, event)| match event {
+        Event::SubscribedQuality { track, codecs, .. } if track == video => {
+            Some(codecs.iter().map(|codec| (codec.mime_type.clone(), codec.highest)).collect())
+        }
+        _ => None,
+    })
+}
+
+fn both(vp9: Option<LayerQuality>, vp8: Option<LayerQuality>) -> Option<Vec<(String, Option<LayerQuality>)>> {
+    Some(vec![("video/vp9".to_owned(), vp9), ("video/vp8".to_owned(), vp8)])
+}
+
+fn only(codec: &str) -> BTreeSet<String> {
+    BTreeSet::from([codec.to_owned()])
+}
+
+#[test]
+fn who_cannot_decode_the_first_codec_makes_its_publisher_want_the_second() {
+    for (seed, shard) in [(1, 0), (2, 1)] {
+        let mut call = Call::new(seed, shard, BackupPolicy::SideBySide);
+        assert_eq!(call.wanted(), both(HIGH, HIGH), "shard {shard}");
+        assert_eq!(call.failures(), [], "what is not there yet is no error");
+        assert_eq!(call.codecs(call.ben), only("VP9"));
+        assert_eq!(call.codecs(call.cleo), BTreeSet::new());
+    }
+}
+
+#[test]
+fn each_subscriber_gets_the_codec_that_it_can_decode() {
+    for (seed, shard) in [(3, 0), (4, 1)] {
+        let (mut call, _) = Call::with_backup(seed, shard, BackupPolicy::SideBySide);
+        assert_eq!(call.codecs(call.ben), only("VP9"), "shard {shard}");
+        assert_eq!(call.codecs(call.cleo), only("VP8"), "shard {shard}");
+        call.assert_whole(call.ben, Codec::Vp9);
+        call.assert_whole(call.cleo, Codec::Vp8);
+        assert_eq!(call.wanted(), both(HIGH, HIGH));
+        assert_eq!(call.failures(), []);
+        let told =
+            |event: &Event| matches!(event, Event::TrackSubscribed { track, .. } if *track == call.video);
+        assert_eq!(call.world.events.iter().filter(|(_, event)| told(event)).count(), 1, "one track");
+    }
+}
+
+#[test]
+fn a_codec_that_nobody_needs_any_more_is_wanted_no_longer() {
+    for (seed, shard) in [(5, 0), (6, 1)] {
+        let (mut call, _) = Call::with_backup(seed, shard, BackupPolicy::SideBySide);
+        call.world.leave(call.cleo);
+        call.world.run(SECOND);
+        assert_eq!(call.wanted(), both(HIGH, None), "shard {shard}");
+        assert_eq!(call.codecs(call.ben), only("VP9"));
+        call.world.leave(call.ben);
+        call.world.run(SECOND);
+        assert_eq!(call.wanted(), both(None, None), "shard {shard}");
+    }
+}
+
+#[test]
+fn key_frames_are_asked_of_the_codec_that_needs_one() {
+    for (seed, shard) in [(7, 0), (8, 1)] {
+        let (mut call, _) = Call::with_backup(seed, shard, BackupPolicy::SideBySide);
+        // What has only just begun is served from memory.
+        call.world.run(4 * SECOND);
+        let keys = |call: &Call, place: usize| {
+            let published = &call.world.clients[call.ana].raw_publishers[place].frames;
+            published.iter().filter(|frame| frame.references.is_empty()).count()
+        };
+        let before = [0, 1].map(|place| keys(&call, place));
+        call.world.ask_for_picture(call.cleo, &call.video);
+        call.world.run(SECOND);
+        assert_eq!([0, 1].map(|place| keys(&call, place) - before[place]), [0, 1], "shard {shard}");
+        call.world.ask_for_picture(call.ben, &call.video);
+        call.world.run(2 * SECOND);
+        assert_eq!([0, 1].map(|place| keys(&call, place) - before[place]), [1, 1], "shard {shard}");
+    }
+}
+
+#[test]
+fn who_comes_later_finds_the_second_codec_flowing() {
+    for (seed, shard) in [(9, 0), (10, 1)] {
+        let (mut call, _) = Call::with_backup(seed, 0, BackupPolicy::SideBySide);
+        let dan = call.world.join_raw("dan", shard, NEAR);
+        call.world.clients[dan].offers_without = NO_VP9;
+        call.world.connect(dan);
+        call.world.run(2 * SECOND);
+        assert_eq!(call.codecs(dan), only("VP8"), "shard {shard}");
+        assert_eq!(call.codecs(call.cleo), only("VP8"));
+        call.assert_whole(dan, Codec::Vp8);
+    }
+}
+
+#[test]
+fn who_can_decode_neither_is_told_so_and_nobody_else_loses_anything() {
+    for (seed, shard) in [(11, 0), (12, 1)] {
+        let (mut call, _) = Call::with_backup(seed, 0, BackupPolicy::SideBySide);
+        let dan = call.world.join_raw("dan", shard, NEAR);
+        call.world.clients[dan].offers_without = NEITHER;
+        call.world.connect(dan);
+        call.world.run(2 * SECOND);
+        assert_eq!(call.failures(), [("PA_dan".to_owned(), SubscriptionFailure::CodecUnsupported)]);
+        assert_eq!(call.codecs(dan), BTreeSet::new());
+        assert_eq!(call.codecs(call.ben), only("VP9"));
+        assert_eq!(call.codecs(call.cleo), only("VP8"));
+        call.assert_whole(call.ben, Codec::Vp9);
+        call.assert_whole(call.cleo, Codec::Vp8);
+    }
+}
+
+#[test]
+fn a_second_codec_that_ends_can_be_published_again() {
+    for (seed, shard) in [(13, 0), (14, 1)] {
+        let (mut call, backup) = Call::with_backup(seed, shard, BackupPolicy::SideBySide);
+        call.world.stop_publishing(call.ana, &backup);
+        call.world.run(SECOND);
+        let ended = |(_, event): &(_, Event)| match event {
+            Event::TrackUnpublished { track, .. } => Some(track.clone()),
+            _ => None,
+        };
+        let ended: Vec<TrackSid> = call.world.events.iter().filter_map(ended).collect();
+        assert_eq!(ended, [backup], "the track goes on");
+        assert_eq!(call.codecs(call.cleo), BTreeSet::new());
+        assert_eq!(call.codecs(call.ben), only("VP9"));
+        assert_eq!(call.wanted(), both(HIGH, HIGH), "it is still needed");
+        call.publish_backup();
+        call.world.run(2 * SECOND);
+        assert_eq!(call.codecs(call.cleo), only("VP8"), "shard {shard}");
+        let packets = call.packets(call.cleo);
+        let gaps = packets.windows(2).filter(|pair| pair[1].sequence != pair[0].sequence + 1).count();
+        assert_eq!(gaps, 0, "one stream to its receiver");
+        assert_eq!(call.codecs(call.ben), only("VP9"));
+        call.assert_whole(call.ben, Codec::Vp9);
+    }
+}
+
+#[test]
+fn a_track_ends_with_all_its_codecs() {
+    for (seed, shard) in [(15, 0), (16, 1)] {
+        let (mut call, backup) = Call::with_backup(seed, shard, BackupPolicy::SideBySide);
+        let video = call.video.clone();
+        call.world.stop_publishing(call.ana, &video);
+        call.world.run(SECOND);
+        assert_eq!(call.codecs(call.ben), BTreeSet::new());
+        assert_eq!(call.codecs(call.cleo), BTreeSet::new());
+        let stats = call.world.shards[0].stats();
+        assert_eq!((stats.tracks_video, stats.subscriptions), (0, 0), "shard {shard}");
+        assert_eq!(call.world.shards[1].stats().subscriptions, 0);
+        // Its sid is free, and a section that still sends does no harm.
+        let ended =
+            |event: &Event| matches!(event, Event::TrackUnpublished { track, .. } if *track == backup);
+        assert!(!call.world.events.iter().any(|(_, event)| ended(event)), "it went with its track");
+        call.world.stop_publishing(call.ana, &backup);
+        call.world.run(SECOND);
+        let again = call.world.publish_scalable(call.ana, mode_of("L1T3"), Codec::Vp8, false);
+        call.world.run(2 * SECOND);
+        assert!(!call.world.clients[call.cleo].packets_of(&again).is_empty(), "shard {shard}");
+    }
+}
+
+#[test]
+fn muting_silences_every_codec() {
+    for (seed, shard) in [(17, 0), (18, 1)] {
+        let (mut call, _) = Call::with_backup(seed, shard, BackupPolicy::SideBySide);
+        for muted in [true, false] {
+            let participant = call.world.clients[call.ana].participant.clone();
+            call.world.command(0, Command::SetMuted { participant, track: call.video.clone(), muted });
+            call.world.run(2 * SECOND);
+            let expected = |codec| if muted { BTreeSet::new() } else { only(codec) };
+            assert_eq!(call.codecs(call.ben), expected("VP9"), "shard {shard}");
+            assert_eq!(call.codecs(call.cleo), expected("VP8"), "shard {shard}");
+        }
+    }
+}
+
+#[test]
+fn a_backup_may_take_the_place_of_the_first_codec() {
+    for (seed, shard) in [(19, 0), (20, 1)] {
+        let mut call = Call::new(seed, shard, BackupPolicy::Instead);
+        let dan = call.world.join_raw("dan", shard, NEAR);
+        call.world.connect(dan);
+        call.world.run(2 * SECOND);
+        assert_eq!(call.wanted(), both(HIGH, HIGH), "shard {shard}");
+        assert_eq!(call.codecs(dan), only("VP9"));
+        let backup = call.publish_backup();
+        call.world.run(2 * SECOND);
+        for who in [call.ben, call.cleo, dan] {
+            assert_eq!(call.codecs(who), only("VP8"), "shard {shard}");
+        }
+        assert_eq!(call.wanted(), both(None, HIGH), "shard {shard}");
+        for who in [call.ben, dan] {
+            let packets = call.packets(who);
+            for pair in packets.windows(2) {
+                assert_eq!(pair[1].sequence, pair[0].sequence + 1, "one stream to its receiver");
+                assert!(pair[1].timestamp >= pair[0].timestamp, "time goes on");
+                assert!(pair[1].timestamp - pair[0].timestamp < 90_000, "and does not leap");
+                assert!(pair[1].at - pair[0].at < Duration::from_millis(400), "no freeze to speak of");
+            }
+        }
+        call.world.stop_publishing(call.ana, &backup);
+        call.world.run(2 * SECOND);
+        assert_eq!(call.codecs(call.ben), only("VP9"), "back, shard {shard}");
+        assert_eq!(call.codecs(dan), only("VP9"));
+        assert_eq!(call.codecs(call.cleo), BTreeSet::new());
+    }
+}
+
+#[test]
+fn sections_that_no_track_promises_are_refused_and_cost_nobody_anything() {
+    let (mut call, _) = Call::with_backup(21, 1, BackupPolicy::SideBySide);
+    let ben_video = call.world.publish_scalable(call.ben, mode_of("L1T3"), Codec::Vp8, false);
+    call.world.run(SECOND);
+    let unknown = TrackSid::new("TR_unknown");
+    // No such track; somebody else's; one without backups; a codec that is not promised; one that is published already.
+    let cases = [
+        (&unknown, Codec::Vp8),
+        (&ben_video, Codec::Vp8),
+        (&call.video, Codec::H264),
+        (&call.video, Codec::Vp8),
+    ];
+    for (of, codec) in cases {
+        let before = call.world.events.len();
+        let refused = call.world.publish_backup(call.ana, of, mode_of("L1T3"), codec);
+        call.world.run(SECOND);
+        let told: Vec<&Event> = call.world.events[before..]
+            .iter()
+            .map(|(_, event)| event)
+            .filter(|event| match event {
+                Event::TrackPublished { track, .. } => track.track == refused,
+                Event::TrackUnpublished { track, .. } => *track == refused,
+                _ => false,
+            })
+            .collect();
+        assert!(matches!(told[..], [Event::TrackUnpublished { .. }]), "{of:?} {codec:?}: {told:?}");
+    }
+    let own = call.world.publish_backup(call.ben, &ben_video, mode_of("L1T3"), Codec::Vp8);
+    call.world.run(SECOND);
+    let refused = |event: &Event| matches!(event, Event::TrackUnpublished { track, .. } if *track == own);
+    assert!(call.world.events.iter().any(|(_, event)| refused(event)), "it promised nothing");
+    assert_eq!(call.codecs(call.ben), only("VP9"));
+    assert_eq!(call.codecs(call.cleo), only("VP8"));
+    call.assert_whole(call.ben, Codec::Vp9);
+    call.assert_whole(call.cleo, Codec::Vp8);
+}

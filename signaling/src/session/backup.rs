@@ -1,0 +1,144 @@
+//! Codecs of a track beside its first. The client announces one by a request that names the track, once it hears that
+//! somebody needs it, and publishes it in a section of its own. To everybody it is one track, whose information lists its
+//! codecs; the media plane tells of each section by a sid that stays between it and us.
+
+use std::time::Instant;
+
+use livekit_protocol as proto;
+use livekit_protocol::request_response::{Reason, Request};
+use sfu_protocol::{Command, PublishedTrack, TrackSid};
+
+use super::publish::{OwnTrack, published_response};
+use super::{Discard, Session, track};
+
+/// A codec of a track of ours, beside the first.
+#[derive(Debug)]
+pub(super) struct Backup {
+    /// As the media plane calls its section.
+    pub(super) section: TrackSid,
+    /// The client's id of what it sends there.
+    pub(super) cid: String,
+    mime_type: String,
+    /// Its media has come.
+    pub(super) published: bool,
+}
+
+impl Session {
+    /// The client is about to publish a track in another codec.
+    pub(super) fn on_add_backup(&mut self, request: proto::AddTrackRequest) {
+        let checked =
+            self.known_backup(&request).map_or_else(|| self.check_backup(&request).map(Some), |_| Ok(None));
+        let mime_type = match checked {
+            Ok(mime_type) => mime_type,
+            Err((reason, text)) => {
+                let request = Some(Request::AddTrack(request));
+                return self.refuse(Discard::Refused, reason, text, request);
+            }
+        };
+        let track = self.tracks.published.iter_mut().find(|track| track.sid.as_str() == request.sid);
+        let Some(track) = track else { return };
+        let mut command = None;
+        if let Some(mime_type) = mime_type {
+            let codec = track.info.codecs.iter_mut().find(|codec| codec.mime_type == mime_type);
+            let Some(codec) = codec else { return };
+            describe(codec, &request);
+            let codec = codec.clone();
+            let section = TrackSid::new(format!("{}/{}", track.sid, track::subtype(&mime_type)));
+            let delay = self.config.room.playout_delay;
+            command = Some(track::add_backup(section.clone(), &track.info, &codec, delay));
+            track.backups.push(Backup { section, cid: request.cid.clone(), mime_type, published: false });
+        }
+        let told = published_response(&request.cid, &track.info);
+        self.signal(told);
+        if let Some(announced) = command {
+            let participant = self.config.sid.clone();
+            self.command(Command::AddTrack { participant, track: Box::new(announced) });
+        }
+    }
+
+    /// Request and media have met.
+    pub(super) fn on_backup_published(&mut self, now: Instant, published: &PublishedTrack) {
+        let now_ms = self.config.clock.unix_ms(now);
+        let Some((track, place)) = self.backup_of(&published.track) else {
+            return self.discard(Discard::StaleTrackEvent);
+        };
+        if let Some(backup) = track.backups.get_mut(place) {
+            backup.published = true;
+        }
+        track::backup_negotiated(&mut track.info, published, now_ms);
+        self.announce();
+    }
+
+    /// A codec of a track of ours has ended, or could not be taken. The track goes on, and may have it again.
+    pub(super) fn on_backup_unpublished(&mut self, section: &TrackSid) {
+        let Some((track, place)) = self.backup_of(section) else {
+            return self.discard(Discard::StaleTrackEvent);
+        };
+        let ended = track.backups.remove(place);
+        for codec in track.info.codecs.iter_mut().filter(|codec| codec.mime_type == ended.mime_type) {
+            codec.cid.clear();
+            codec.mid.clear();
+            codec.sdp_cid.clear();
+        }
+        if ended.published {
+            self.announce();
+        }
+    }
+
+    fn backup_of(&mut self, section: &TrackSid) -> Option<(&mut OwnTrack, usize)> {
+        self.tracks.published.iter_mut().find_map(|track| {
+            let place = track.backups.iter().position(|backup| backup.section == *section)?;
+            Some((track, place))
+        })
+    }
+
+    /// The very codec that a request announces, if it did so before.
+    fn known_backup(&self, request: &proto::AddTrackRequest) -> Option<&Backup> {
+        let track = self.tracks.published.iter().find(|track| track.sid.as_str() == request.sid)?;
+        track.backups.iter().find(|backup| backup.cid == request.cid)
+    }
+
+    /// The codec that a request announces, if it can be carried out.
+    fn check_backup(&self, request: &proto::AddTrackRequest) -> Result<String, (Reason, String)> {
+        self.check_add_track(request)?;
+        let track = self.tracks.published.iter().find(|track| track.sid.as_str() == request.sid);
+        let track = track.ok_or_else(|| {
+            (Reason::NotFound, "add_track.sid is not a published track of this participant".to_owned())
+        })?;
+        if request.r#type != track.info.r#type || track.info.r#type() != proto::TrackType::Video {
+            return Err((Reason::UnsupportedType, "only pictures come in several codecs".to_owned()));
+        }
+        let named = request.simulcast_codecs.iter().find(|codec| !codec.codec.is_empty());
+        let named = named.ok_or_else(|| {
+            (Reason::InvalidRequest, "add_track.simulcast_codecs names no codec".to_owned())
+        })?;
+        let mime_type = track::mime_type(&named.codec, "video/");
+        let announced = track.info.codecs.iter().any(|codec| codec.mime_type == mime_type);
+        if !announced || track.info.mime_type == mime_type {
+            return Err((
+                Reason::UnsupportedType,
+                "the track was not announced with this backup codec".to_owned(),
+            ));
+        }
+        if track.backups.iter().any(|backup| backup.mime_type == mime_type) {
+            return Err((Reason::InvalidRequest, "the track has this codec already".to_owned()));
+        }
+        let tracks = self.tracks.published.iter().chain(&self.tracks.pending);
+        let mut cids = tracks.flat_map(|track| {
+            std::iter::once(&track.cid).chain(track.backups.iter().map(|backup| &backup.cid))
+        });
+        if cids.any(|cid| *cid == request.cid) {
+            return Err((Reason::InvalidRequest, "add_track.cid is that of another track".to_owned()));
+        }
+        Ok(mime_type)
+    }
+}
+
+/// What the request says of the codec.
+fn describe(codec: &mut proto::SimulcastCodecInfo, request: &proto::AddTrackRequest) {
+    let named = request.simulcast_codecs.iter().find(|named| !named.codec.is_empty());
+    let layers = named.map(|named| &named.layers).filter(|layers| !layers.is_empty());
+    codec.cid.clone_from(&request.cid);
+    codec.layers.clone_from(layers.unwrap_or(&request.layers));
+    codec.video_layer_mode = named.map(|named| named.video_layer_mode).unwrap_or_default();
+}
