@@ -1,5 +1,6 @@
 //! Tables: messages and events in, messages and commands out. Time is virtual.
 
+mod backup;
 mod ending;
 mod hostile;
 mod joining;

@@ -193,6 +193,7 @@ window.call = {
         simulcast: true,
         videoCodec: me.codec ?? 'vp8',
         backupCodec: me.backupCodec ?? false,
+        backupCodecPolicy: me.backupCodecPolicy,
         // Blocks need few bits. With the client's own rates a busy machine, whose delays look like a full network, has
         // the browser leave out the upper layers for half a minute.
         videoEncoding: { maxBitrate: me.maxBitrate ?? 450_000, maxFramerate: fps },

@@ -207,7 +207,7 @@ fn fabric(call: &mut Call, script: &mut Script<'_>) {
                 publisher: ParticipantSid::new("PA_far"),
                 kind: [MediaKind::Audio, MediaKind::Video][which],
                 mime_type: ["audio/opus", "video/vp8"][which].to_owned(),
-                rendition: [Rendition::Main, Rendition::Promised, Rendition::Backup][usize::from(choice >> 5 & 3) % 3],
+                rendition: [Rendition::Main, Rendition::Promised, Rendition::Negotiated, Rendition::Backup][usize::from(choice >> 5 & 3)],
                 policy: BackupPolicy::default(),
                 layers: vec![LayerInfo { width: 320, height: 180, active: true }; usize::from(layer.0) + 1],
                 arrangement: Arrangement::Encodings,

@@ -16,8 +16,17 @@ pub enum Rendition {
     Main,
     /// A backup that is not published.
     Promised,
-    /// A backup that is.
+    /// A backup that has its section, in which nothing has come.
+    Negotiated,
+    /// A backup that flows, or did before it was muted or paused.
     Backup,
+}
+
+impl Rendition {
+    /// Whether what flows from now on has nothing to do with what did before.
+    pub fn begins_anew_as(self, next: Self) -> bool {
+        self != next && (self, next) != (Self::Negotiated, Self::Backup)
+    }
 }
 
 /// What a subscriber can be given of a track.
@@ -42,7 +51,8 @@ impl TrackFacts {
         match (self.rendition, self.policy) {
             (Rendition::Main, BackupPolicy::SideBySide) | (Rendition::Backup, BackupPolicy::Instead) => 0,
             (Rendition::Main, BackupPolicy::Instead) | (Rendition::Backup, BackupPolicy::SideBySide) => 1,
-            (Rendition::Promised, _) => 2,
+            (Rendition::Negotiated, _) => 2,
+            (Rendition::Promised, _) => 3,
         }
     }
 }
@@ -114,13 +124,14 @@ mod tests {
     fn the_first_codec_that_can_be_decoded_is_given() {
         use BackupPolicy::{Instead, SideBySide};
         use Codec::{Av1, H264, Vp8, Vp9};
-        use Rendition::{Backup, Promised};
-        let cases: [(&[Codec], Rendition, BackupPolicy, Option<&str>); 9] = [
+        use Rendition::{Backup, Negotiated, Promised};
+        let cases: [(&[Codec], Rendition, BackupPolicy, Option<&str>); 10] = [
             (&[Vp9, Vp8], Promised, SideBySide, Some("video/vp9")),
             (&[Vp9, Vp8], Backup, SideBySide, Some("video/vp9")),
             (&[Vp8, H264], Promised, SideBySide, Some("video/vp8")),
             (&[Vp8, H264], Backup, SideBySide, Some("video/vp8")),
             (&[Vp9, Vp8], Promised, Instead, Some("video/vp9")),
+            (&[Vp9, Vp8], Negotiated, Instead, Some("video/vp9")),
             (&[Vp9, Vp8], Backup, Instead, Some("video/vp8")),
             (&[Vp9, H264], Backup, Instead, Some("video/vp9")),
             (&[Av1, H264], Backup, SideBySide, None),

@@ -56,7 +56,7 @@ impl Shard {
             }
             TrackPart::Backup { of } => self
                 .promised(room, index, of, &section.mime_type)
-                .map(|promised| (promised.id, of.clone(), Rendition::Backup, promised.policy)),
+                .map(|promised| (promised.id, of.clone(), Rendition::Negotiated, promised.policy)),
         };
         let Some((id, of, rendition, policy)) = track else {
             return self.refuse_backup(index, publisher, announced.track);
@@ -99,7 +99,7 @@ impl Shard {
         });
         match rendition {
             Rendition::Main => self.choose_all(now, room, &of),
-            Rendition::Backup | Rendition::Promised => self.renew_track(now, handle, facts),
+            _ => self.renew_track(now, handle, facts),
         }
     }
 
@@ -178,7 +178,7 @@ impl Shard {
         let Some(facts) = track_in(&self.rooms, handle).map(|track| track.facts.clone()) else { return };
         match facts.rendition {
             Rendition::Main => self.remove_published(participant, handle.room, &facts.sid),
-            Rendition::Backup | Rendition::Promised => {
+            _ => {
                 let mut facts = TrackFacts { rendition: Rendition::Promised, ..facts };
                 facts.layers.iter_mut().for_each(|layer| layer.active = false);
                 self.count_track(facts.kind, -1);

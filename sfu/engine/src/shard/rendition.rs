@@ -106,7 +106,7 @@ impl Shard {
         self.demand_changed(handle);
     }
 
-    /// A promised codec is published, or a published one is no more than promised again. Who has subscribed to it stays;
+    /// A promised codec has its section, or one that had is no more than promised again. Who has subscribed to it stays;
     /// who is better served by it, or was, chooses anew.
     pub(super) fn renew_track(&mut self, now: Instant, handle: TrackHandle, facts: TrackFacts) {
         let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };

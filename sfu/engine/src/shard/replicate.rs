@@ -246,9 +246,15 @@ impl Shard {
         let handle = TrackHandle { room: index, track: place };
         let known = self.tracks.insert(id, handle).is_some();
         match room.tracks.get_mut(place).filter(|_| known) {
-            Some(track) if track.facts.rendition != rendition => self.renew_track(now, handle, facts),
+            Some(track) if track.facts.rendition.begins_anew_as(rendition) => {
+                self.renew_track(now, handle, facts);
+            }
             Some(track) => {
+                let flows_now = track.facts.rendition != rendition;
                 track.facts = facts;
+                if flows_now {
+                    self.choose_all(now, index, &track_sid);
+                }
                 self.reallocate(now, handle);
             }
             None => self.choose_all(now, index, &track_sid),

@@ -7,7 +7,7 @@ use sfu_protocol::{Event, Layer, MediaKind, SubscriptionFailure, TrackDemand, Tr
 
 use super::negotiate::extension_map;
 use super::participant::Wish;
-use super::{FabricMessage, Shard, ShardId, track_in, track_in_mut};
+use super::{FabricMessage, RoomMessage, Shard, ShardId, track_in, track_in_mut};
 use crate::egress::track::{EgressPayload, NewSubscription, Reporting, Subscription};
 use crate::handles::{ParticipantIndex, PeerIndex, TrackHandle};
 use crate::media_packet::Arrangement;
@@ -151,9 +151,9 @@ impl Shard {
 
     pub(super) fn unsupported(&mut self, participant: ParticipantIndex, track: TrackSid) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
-        for wish in entry.wishes.iter_mut().filter(|wish| wish.track == track) {
-            wish.hopeless = true;
-        }
+        let news = |wish: &&mut Wish| wish.track == track && !wish.hopeless;
+        let Some(wish) = entry.wishes.iter_mut().find(news) else { return };
+        wish.hopeless = true;
         self.events.push_back(Event::SubscriptionFailed {
             participant: entry.sid.clone(),
             track,
@@ -174,17 +174,15 @@ impl Shard {
                 subscription.track = None;
             }
         }
-        if let (Origin::Here(_), Rendition::Main | Rendition::Backup) = (track.origin, track.facts.rendition)
-        {
+        let is_published = track.facts.rendition != Rendition::Promised;
+        if let (Origin::Here(_), true) = (track.origin, is_published) {
             self.count_track(track.facts.kind, -1);
         }
     }
 
     /// A stream has come alive or fallen silent: every subscription may choose anew.
     pub(super) fn set_layer_active(&mut self, now: Instant, handle: TrackHandle, layer: Layer, active: bool) {
-        let Some(room) = self.rooms.get_mut(handle.room.0) else { return };
-        let sid = room.sid.clone();
-        let Some(track) = room.tracks.get_mut(handle.track) else { return };
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         match track.facts.arrangement {
             Arrangement::Encodings => {
                 let Some(info) = track.facts.layers.get_mut(usize::from(layer.0)) else { return };
@@ -193,10 +191,16 @@ impl Shard {
             // Which of its layers a stream carries is seen frame by frame; what is missing, the next lower stands for.
             Arrangement::Spatial => track.facts.layers.iter_mut().for_each(|info| info.active = active),
         }
+        let begins = active && track.facts.rendition == Rendition::Negotiated;
+        if begins {
+            track.facts.rendition = Rendition::Backup;
+        }
         let facts = track.facts.clone();
-        let home = super::home_of(&sid, self.config.shards);
-        let message = super::RoomMessage::Track { facts, origin: self.config.id };
-        self.send_fabric(home, FabricMessage::Room { room: sid, message });
+        let track = facts.sid.clone();
+        self.send_home(handle.room, RoomMessage::Track { facts, origin: self.config.id });
+        if begins {
+            self.choose_all(now, handle.room, &track);
+        }
         self.reallocate(now, handle);
     }
 

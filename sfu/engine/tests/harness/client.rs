@@ -365,10 +365,10 @@ impl Client {
         self.packets.iter().filter(carries).collect()
     }
 
-    /// What it has just offered is published as a scalable stream.
-    pub fn publish_raw(&mut self, mode: Mode, codec: Codec) {
+    /// What it has just offered is published as a scalable stream, after a while.
+    pub fn publish_raw(&mut self, mode: Mode, codec: Codec, after: Duration) {
         let offered = self.publishers.pop().expect("a track was offered");
-        let publisher = RawPublisher::new(offered.mid, offered.track, mode, codec, offered.next);
+        let publisher = RawPublisher::new(offered.mid, offered.track, mode, codec, offered.next + after);
         self.raw_publishers.push(publisher);
     }
 

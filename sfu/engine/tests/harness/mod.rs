@@ -55,6 +55,8 @@ pub struct World {
     pub wakeups: u64,
     /// What is published from now on is that of a screen.
     pub screen_share: bool,
+    /// How long a scalable stream's encoder takes to begin.
+    pub encoders_take: Duration,
     /// Keeps no events: for benchmarks.
     pub quiet: bool,
     published: Vec<(ParticipantSid, TrackSid, MediaKind)>,
@@ -136,6 +138,7 @@ impl World {
             auto_subscribe: true,
             wakeups: 0,
             screen_share: false,
+            encoders_take: Duration::ZERO,
             quiet: false,
             published: Vec::new(),
             backups: Vec::new(),
@@ -332,7 +335,7 @@ impl World {
         };
         let (audios, videos) = self.spare_sections(client);
         let sdp = self.clients[client].offer(&[new], audios, videos, self.now);
-        self.clients[client].publish_raw(mode, codec);
+        self.clients[client].publish_raw(mode, codec, self.encoders_take);
         self.command(shard, Command::Offer { participant, id: 0, sdp });
         track
     }

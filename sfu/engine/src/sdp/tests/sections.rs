@@ -109,6 +109,24 @@ fn the_track_s_codec_leads_and_is_required() {
 }
 
 #[test]
+fn one_of_a_track_s_codecs_is_enough() {
+    let available = vec![Codec::Vp9, Codec::Vp8];
+    for (lacking, lead) in [("VP9/90000", Codec::Vp8), ("VP8/90000", Codec::Vp9)] {
+        let bare = offer(&[Part::See("0")]).replace(lacking, "VPX/90000");
+        let track = WantedTrack { available: available.clone(), ..wanted("TR_1", VIDEO) };
+        let mut connection = Connection::new(Role::Single);
+        let outcome = connection.offer(&bare, &[], &[track]);
+        assert_eq!(outcome.bound[0].codecs[0].codec, lead);
+        let again = connection.offer(&bare, &[], &[]);
+        assert!(again.unbound.is_empty() && again.bound.is_empty(), "it stays as it is");
+    }
+    let all = WantedTrack { available: vec![Codec::Av1, Codec::Vp8], ..wanted("TR_1", VIDEO) };
+    let outcome = Connection::new(Role::Single).offer(&offer(&[Part::See("0")]), &[], &[all]);
+    let order: Vec<Codec> = outcome.bound[0].codecs.iter().map(|codec| codec.codec).take(2).collect();
+    assert_eq!(order, [Codec::Av1, Codec::Vp8], "its own codecs lead");
+}
+
+#[test]
 fn sections_keep_their_places() {
     let start = [Part::Hear("0"), Part::See("1"), Part::Data("2")];
     let cases: [(&[Part], Option<&str>); 5] = [

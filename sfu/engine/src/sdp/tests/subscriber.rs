@@ -150,6 +150,23 @@ fn a_client_without_the_track_s_codec_is_told_apart() {
 }
 
 #[test]
+fn a_client_with_another_of_the_track_s_codecs_is_bound() {
+    let mut connection = Connection::new(Role::Subscriber);
+    let track = WantedTrack { available: vec![Codec::Av1, Codec::Vp8], ..wanted("TR_V1", VIDEO) };
+    let offer = make(&mut connection, &[track]).unwrap();
+    let (_, sections) = split(&offer.sdp);
+    assert!(sections[1].starts_with("m=video 9 UDP/TLS/RTP/SAVPF 35 36 96 97 "));
+    let answer: String = mirror(&offer)
+        .lines()
+        .filter(|line| !line.contains("AV1"))
+        .map(|line| format!("{}\r\n", line.replace("SAVPF 35 36 ", "SAVPF ")))
+        .collect();
+    let outcome = connection.negotiation.apply_answer(offer.id, &answer).unwrap().unwrap();
+    assert!(outcome.unsupported.is_empty());
+    assert_eq!(outcome.bound[0].codecs[0].codec, Codec::Vp8);
+}
+
+#[test]
 fn new_credentials_restart_ice() {
     let mut connection = Connection::new(Role::Subscriber);
     settle(&mut connection, &[wanted("TR_V1", VIDEO)]);
