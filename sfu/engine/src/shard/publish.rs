@@ -76,7 +76,7 @@ impl Shard {
             encrypted: announced.encrypted,
         };
         if let TrackPart::Main { backups, .. } = &announced.part {
-            self.promise(room, index, &facts, backups, layers_announced(&announced));
+            self.promise(room, index, &facts, backups, &layers_announced(&announced));
         }
         let Some(replica) = self.rooms.get_mut(room.0) else { return };
         let handle = TrackHandle { room, track: replica.add_track(facts.clone(), Origin::Here(index)) };
@@ -117,7 +117,7 @@ impl Shard {
         index: PeerIndex,
         main: &TrackFacts,
         backups: &[String],
-        layers: Vec<LayerInfo>,
+        layers: &[LayerInfo],
     ) {
         let mut known: Vec<Codec> = main.codec().into_iter().collect();
         for name in backups {
@@ -128,7 +128,7 @@ impl Shard {
                 id: self.next_track_id(),
                 mime_type: codec.mime().to_owned(),
                 rendition: Rendition::Promised,
-                layers: layers.clone(),
+                layers: layers.to_vec(),
                 arrangement: Arrangement::Encodings,
                 ..main.clone()
             };
