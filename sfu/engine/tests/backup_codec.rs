@@ -9,7 +9,7 @@ use std::time::Duration;
 use harness::World;
 use harness::packets::ReceivedPacket;
 use harness::scalable::mode_of;
-use sfu_protocol::{BackupPolicy, Command, Event, LayerQuality, SubscriptionFailure, TrackSid};
+use sfu_protocol::{BackupPolicy, Command, Event, LayerQuality, SubscriptionFailure, TrackDemand, TrackSid};
 use str0m::format::Codec;
 
 const NEAR: Duration = Duration::from_millis(10);
@@ -359,4 +359,32 @@ fn sections_that_no_track_promises_are_refused_and_cost_nobody_anything() {
     assert_eq!(call.codecs(call.cleo), only("VP8"));
     call.assert_whole(call.ben, Codec::Vp9);
     call.assert_whole(call.cleo, Codec::Vp8);
+}
+
+#[test]
+fn a_backup_may_have_other_layers_than_were_promised() {
+    for (seed, shard) in [(24, 0), (25, 1)] {
+        let mut world = World::new(seed, 2);
+        let ana = world.join_raw("ana", 0, NEAR);
+        let ben = world.join_raw("ben", shard, NEAR);
+        world.clients[ben].offers_without = &["AV1/90000"];
+        let policy = BackupPolicy::SideBySide;
+        let video = world.publish_promising(ana, mode_of("L1T3"), Codec::Av1, &["vp9"], policy);
+        world.connect(ben);
+        world.run(2 * SECOND);
+        world.publish_backup(ana, &video, mode_of("L3T3_KEY"), Codec::Vp9);
+        world.run(4 * SECOND);
+        for (width, height, top) in [(1280, 720, 2), (160, 90, 0), (1280, 720, 2)] {
+            world.set_demand(ben, &video, TrackDemand { width, height, ..TrackDemand::default() });
+            world.run(2 * SECOND);
+            let before = world.clients[ben].packets_of(&video).len();
+            world.run(SECOND);
+            let published = &world.clients[ana].raw_publishers[1].frames;
+            let packets = world.clients[ben].packets_of(&video);
+            let numbers: BTreeSet<u64> =
+                packets[before..].iter().map(|packet| packet.frame_number()).collect();
+            let frames = published.iter().filter(|frame| numbers.contains(&frame.number));
+            assert_eq!(frames.map(|frame| frame.spatial).max(), Some(top), "shard {shard}, {width} pixels");
+        }
+    }
 }

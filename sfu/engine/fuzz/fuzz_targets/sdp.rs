@@ -134,5 +134,10 @@ const CIDS: [&str; 2] = ["066b2f98-408a-4868-8452-d09bad3a6157", "e513cf29-2c8a-
 
 fn wanted(round: usize, kind: MediaKind, codec: Option<Codec>) -> WantedTrack {
     let track = TrackSid::new(format!("TR_{kind:?}{}", round / 2));
-    WantedTrack { track, publisher: ParticipantSid::new("PA_other"), kind, available: codec.into_iter().collect() }
+    WantedTrack {
+        track,
+        publisher: ParticipantSid::new("PA_other"),
+        kind,
+        available: codec.into_iter().collect(),
+    }
 }

@@ -16,8 +16,8 @@ use sfu_engine::shard::{FabricMessage, RoomMessage, ShardId};
 use sfu_engine::units::{ExtendedSequence, ExtendedTimestamp};
 use sfu_engine_fuzz::{Call, REMOTE_TRACKS, Script, TRACKS, room};
 use sfu_protocol::{
-    BackupPolicy, Command, Layer, LayerQuality, LeaveReason, MediaKind, ParticipantSid, Permissions, TrackDemand,
-    TrackSid,
+    BackupPolicy, Command, Layer, LayerQuality, LeaveReason, MediaKind, ParticipantSid, Permissions,
+    TrackDemand, TrackSid,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -207,7 +207,8 @@ fn fabric(call: &mut Call, script: &mut Script<'_>) {
                 publisher: ParticipantSid::new("PA_far"),
                 kind: [MediaKind::Audio, MediaKind::Video][which],
                 mime_type: ["audio/opus", "video/vp8"][which].to_owned(),
-                rendition: [Rendition::Main, Rendition::Promised, Rendition::Negotiated, Rendition::Backup][usize::from(choice >> 5 & 3)],
+                rendition: [Rendition::Main, Rendition::Promised, Rendition::Negotiated, Rendition::Backup]
+                    [usize::from(choice >> 5 & 3)],
                 policy: BackupPolicy::default(),
                 layers: vec![LayerInfo { width: 320, height: 180, active: true }; usize::from(layer.0) + 1],
                 arrangement: Arrangement::Encodings,

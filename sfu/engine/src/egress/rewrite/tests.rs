@@ -407,3 +407,21 @@ fn frame_numbers_and_vp9_ids_go_on_over_a_switch_and_keep_the_holes_of_what_was_
     rewrite.skip(&scalable(2, 501, 91));
     assert_eq!(ids(rewrite.forward(&scalable(2, 502, 92))), (3, 3));
 }
+
+/// Two publications count and tell the time each in its own way, however close their figures are by chance.
+#[test]
+fn another_publication_goes_on_by_arrival_and_nothing_of_the_one_before_follows() {
+    let start = start();
+    let mut rewrite = Rewrite::new(1, 1);
+    rewrite.switch(&packet(0, 100, start), &[]);
+    let last = rewrite.forward(&packet(0, 100, start)).expect("of this publication");
+    rewrite.leave_source();
+    assert!(rewrite.forward(&packet(0, 101, frame_time(start, 1))).is_none(), "that is over");
+    // By its figures a third of a second has passed.
+    let next = packet(0, 110, frame_time(start, 3));
+    rewrite.switch(&next, &[]);
+    let next = rewrite.forward(&next).expect("of the next publication");
+    assert_eq!(next.sequence.0, last.sequence.0 + 1);
+    let ticks = next.timestamp.wrapping_sub(last.timestamp);
+    assert!((8_990..=9_010).contains(&ticks), "{ticks} ticks");
+}
