@@ -63,6 +63,18 @@ test('everybody sees VP8 once somebody needs it, if its publisher wants to encod
   await assertSees(ben, 'video/VP8');
 });
 
+test('whoever lacks VP9 may be there before its publisher', options, async () => {
+  await Promise.all([ada, ben, cleo].map((person) => person.call('leave')));
+  calls += 1;
+  const room = `backup-${process.pid}-${calls}`;
+  await ada.call('reconsider', { codec: 'vp9', maxBitrate: 1_000_000, backupCodec: true, backupCodecPolicy: SIMULCAST });
+  for (const person of [cleo, ben, ada]) await person.join(server.ws, room);
+  await ben.meets(['ada']);
+  await cleo.meets(['ada']);
+  await assertSees(cleo, 'video/VP8');
+  await assertSees(ben, 'video/VP9');
+});
+
 /** Ada publishes, Ben watches. Answers the room. */
 async function call(what) {
   calls += 1;

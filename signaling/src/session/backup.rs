@@ -23,6 +23,15 @@ pub(super) struct Backup {
     pub(super) published: bool,
 }
 
+impl OwnTrack {
+    /// Whether the track was announced with this codec beside its first, and its client has not come with it.
+    pub(super) fn lacks(&self, mime_type: &str) -> bool {
+        let announced = self.info.codecs.iter().any(|codec| codec.mime_type == mime_type);
+        let is_backup = announced && self.info.mime_type != mime_type;
+        is_backup && self.backups.iter().all(|backup| backup.mime_type != mime_type)
+    }
+}
+
 impl Session {
     /// The client is about to publish a track in another codec.
     pub(super) fn on_add_backup(&mut self, request: proto::AddTrackRequest) {

@@ -1,7 +1,7 @@
 //! What others want of our tracks, told to our client so that it encodes nothing else.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use livekit_protocol::signal_response::Message;
@@ -17,12 +17,20 @@ pub(super) struct Dynacast {
     told: BTreeMap<TrackSid, Vec<CodecDemand>>,
     /// Less than that, and from when on it is to be told.
     less: BTreeMap<TrackSid, (Instant, Vec<CodecDemand>)>,
+    /// Tracks of which a backup codec was asked for and not announced: when to ask again, and how often still.
+    unheeded: BTreeMap<TrackSid, (Instant, u8)>,
 }
+
+/// A client that is told of its track before it has finished publishing it does not listen. It has by then.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// Some clients never publish a backup codec.
+const MOST_TIMES: u8 = 4;
 
 impl Dynacast {
     pub(super) fn forget(&mut self, track: &TrackSid) {
         self.told.remove(track);
         self.less.remove(track);
+        self.unheeded.remove(track);
     }
 }
 
@@ -41,8 +49,37 @@ impl Session {
         if at_once != codecs {
             // The wait does not begin anew when it becomes less still.
             let due = earlier.map_or(now + self.config.limits.less_wanted, |(due, _)| due);
-            self.dynacast.less.insert(track, (due, codecs));
+            self.dynacast.less.insert(track.clone(), (due, codecs));
             self.timers.set_earliest(Timer::LessWanted, due);
+        }
+        if self.lacks_backup(&track) {
+            let (due, _) = *self.dynacast.unheeded.entry(track).or_insert((now + ASK_AGAIN, MOST_TIMES));
+            self.timers.set_earliest(Timer::Unheeded, due);
+        }
+    }
+
+    /// Whether the client was told that a backup codec of a track is wanted, and has not announced it.
+    fn lacks_backup(&self, track: &TrackSid) -> bool {
+        let told = self.dynacast.told.get(track).map(Vec::as_slice).unwrap_or_default();
+        let Some(own) = self.tracks.published.iter().find(|own| own.sid == *track) else { return false };
+        told.iter().any(|codec| codec.highest.is_some() && own.lacks(&codec.mime_type))
+    }
+
+    pub(super) fn on_unheeded_due(&mut self, now: Instant) {
+        for (track, (due, times)) in std::mem::take(&mut self.dynacast.unheeded) {
+            if !self.lacks_backup(&track) {
+                continue;
+            }
+            let (mut due, mut times) = (due, times);
+            if due <= now {
+                let told = self.dynacast.told.get(&track).map(|codecs| quality_update(&track, codecs));
+                told.into_iter().for_each(|told| self.signal(told));
+                (due, times) = (now + ASK_AGAIN, times.saturating_sub(1));
+            }
+            if times > 0 {
+                self.dynacast.unheeded.insert(track, (due, times));
+                self.timers.set_earliest(Timer::Unheeded, due);
+            }
         }
     }
 
@@ -67,17 +104,22 @@ impl Session {
     }
 
     fn tell_wanted(&mut self, track: TrackSid, codecs: Vec<CodecDemand>) {
-        let subscribed_codecs: Vec<_> = codecs.iter().map(subscribed_codec).collect();
-        #[expect(deprecated, reason = "older clients read only these")]
-        let update = proto::SubscribedQualityUpdate {
-            track_sid: track.to_string(),
-            subscribed_qualities: subscribed_codecs.first().map(|c| c.qualities.clone()).unwrap_or_default(),
-            subscribed_codecs,
-        };
+        let update = quality_update(&track, &codecs);
         self.dynacast.less.remove(&track);
         self.dynacast.told.insert(track, codecs);
-        self.signal(Message::SubscribedQualityUpdate(update));
+        self.signal(update);
     }
+}
+
+fn quality_update(track: &TrackSid, codecs: &[CodecDemand]) -> Message {
+    let subscribed_codecs: Vec<_> = codecs.iter().map(subscribed_codec).collect();
+    #[expect(deprecated, reason = "older clients read only these")]
+    let update = proto::SubscribedQualityUpdate {
+        track_sid: track.to_string(),
+        subscribed_qualities: subscribed_codecs.first().map(|c| c.qualities.clone()).unwrap_or_default(),
+        subscribed_codecs,
+    };
+    Message::SubscribedQualityUpdate(update)
 }
 
 /// What is wanted now, but of each codec no less than before.

@@ -299,6 +299,7 @@ impl Session {
             Timer::Departures => self.on_departures_due(now),
             Timer::UnknownTracks => self.on_unknown_tracks_due(now),
             Timer::LessWanted => self.on_less_wanted_due(now),
+            Timer::Unheeded => self.on_unheeded_due(now),
             Timer::PlayedSpeaker => self.play_speaker(false),
         }
     }

@@ -21,11 +21,13 @@ pub(crate) enum Timer {
     UnknownTracks,
     /// Less of our tracks is wanted, and has been for a while.
     LessWanted,
+    /// A backup codec that was asked for has not come.
+    Unheeded,
     /// A speech that the client asked to be played ends.
     PlayedSpeaker,
 }
 
-const COUNT: usize = 9;
+const COUNT: usize = 10;
 
 /// When each is due.
 #[derive(Debug, Default)]
@@ -41,6 +43,7 @@ impl Timers {
         Timer::Departures,
         Timer::UnknownTracks,
         Timer::LessWanted,
+        Timer::Unheeded,
         Timer::PlayedSpeaker,
     ];
 

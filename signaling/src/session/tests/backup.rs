@@ -211,3 +211,27 @@ fn codecs_count_towards_the_limits() {
     let got = rig.ask(Ask::AddTrack(second(&sid, "vp8", "cam2")));
     assert_eq!(got.refusals()[0].0, Reason::LimitExceeded);
 }
+
+#[test]
+fn a_client_that_does_not_seem_to_have_heard_is_asked_again_a_few_times() {
+    let want = |track: &TrackSid, backup| {
+        let demand = |mime: &str, highest| CodecDemand { mime_type: mime.into(), highest };
+        let codecs = vec![demand("video/vp9", Some(LayerQuality::High)), demand("video/vp8", backup)];
+        Event::SubscribedQuality { participant: me(), track: track.clone(), codecs }
+    };
+    let high = Some(LayerQuality::High);
+    let told =
+        |got: &Got| got.says().iter().filter(|say| matches!(say, Say::SubscribedQualityUpdate(_))).count();
+    let moment = Duration::from_secs(1);
+    let (mut rig, sid) = Rig::with_camera();
+    assert_eq!(told(&rig.sfu(want(&sid, high))), 1);
+    assert_eq!(told(&rig.pass(moment * 3)), 1, "again");
+    rig.ask(Ask::AddTrack(second(&sid, "vp8", "clone")));
+    assert_eq!(told(&rig.pass(moment * 60)), 0, "it has heard");
+    let (mut rig, sid) = Rig::with_camera();
+    rig.sfu(want(&sid, None));
+    assert_eq!(told(&rig.pass(moment * 60)), 0, "nobody wants it");
+    rig.sfu(want(&sid, high));
+    let again: usize = (0..60).map(|_| told(&rig.pass(moment))).sum();
+    assert_eq!(again, 4, "it never will");
+}
