@@ -159,13 +159,18 @@ const USUAL: [(&str, usize); 3] = [("q", 667), ("h", 1875), ("f", 7083)];
 
 /// Somebody who receives sound and three layers over a link that has carried all of it for a while.
 fn settled(seed: u64) -> (World, usize, TrackSid) {
+    settled_over(seed, 3_000)
+}
+
+/// The same over a link of so many kilobits per second.
+fn settled_over(seed: u64, kbps: u64) -> (World, usize, TrackSid) {
     let mut world = World::new(seed, 1);
     let ana = world.join("ana", 0, HALF_RTT);
     let video = world.publish_video(ana, &USUAL);
     world.publish_audio(ana);
     world.run(Duration::from_secs(2));
     let ben = world.join("ben", 0, HALF_RTT);
-    world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
+    world.links[ben].1 = Path::with_rate(HALF_RTT, kbps);
     world.connect(ben);
     world.run(Duration::from_secs(10));
     let before = world.layers_lately(ben, &video, Duration::from_secs(1));
@@ -235,6 +240,25 @@ fn a_layer_that_is_too_much_is_left_soon_after_the_estimate_fell() {
     assert!(fell <= Duration::from_secs(1), "{fell:?}");
     assert!(down - fell <= Duration::from_millis(10), "{down:?} after {fell:?}");
     assert!(left - fell <= Duration::from_millis(100), "{left:?} after {fell:?}");
+}
+
+#[test]
+fn what_is_lost_here_and_there_costs_no_layer() {
+    for seed in 0..5 {
+        for kbps in [2_500, 8_000] {
+            let (mut world, ben, video) = settled_over(seed, kbps);
+            world.links[ben].1.loss = 0.2;
+            let from = world.now;
+            world.run(Duration::from_secs(20));
+            trace(&world, ben, from);
+            let lately = world.layers_lately(ben, &video, Duration::from_secs(20));
+            let tops = lately.iter().filter(|layer| **layer == 2).count();
+            let still = still(&world, ben, &video, from, world.now);
+            println!("seed {seed}, {kbps} kbit/s: {tops} of {} frames, still for {still:?}", lately.len());
+            assert_eq!(tops, lately.len(), "seed {seed}, {kbps} kbit/s");
+            assert!(still <= Duration::from_secs(1), "seed {seed}, {kbps} kbit/s: {still:?}");
+        }
+    }
 }
 
 #[test]

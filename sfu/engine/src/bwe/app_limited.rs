@@ -26,9 +26,8 @@ impl AppLimited {
     }
 
     /// Bits per second that are sent.
-    pub fn rate(&mut self, now: f64) -> f64 {
-        self.decay(now);
-        self.sent / TIME
+    pub fn rate(&self, now: f64) -> f64 {
+        self.sent * self.left(now) / TIME
     }
 
     /// Whether what is sent is far below `estimate`, with hysteresis.
@@ -49,13 +48,16 @@ impl AppLimited {
     }
 
     fn decay(&mut self, now: f64) {
-        let elapsed = now - self.updated;
         // What leaves together leaves at one moment: once for all of it.
-        if elapsed <= 0.0 {
-            return;
+        if now > self.updated {
+            self.sent *= self.left(now);
+            self.updated = now;
         }
-        self.updated = now;
-        self.sent *= (-elapsed / TIME).exp();
+    }
+
+    /// The share of what was counted that counts now.
+    fn left(&self, now: f64) -> f64 {
+        (-(now - self.updated).max(0.0) / TIME).exp()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What loss says. Loss that comes with a queue, or that falls when less is sent, is congestion; loss that does
-//! neither is the path's own, and sending less would only make the picture worse.
+//! neither is the path's own, and sending less would only make the picture worse. Nor need less be sent to see that
+//! where packets are lost here and there: what exceeds a rate is lost in rows, for media leave in bursts.
 
 /// What the last window of packets means for the rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,8 +23,22 @@ pub(super) struct LossControl {
     inherent: f64,
     trial: Option<Trial>,
     smoothed: f64,
+    /// The same of what was lost while no queue stood.
+    by_chance: f64,
+    /// What stood before the last judgement, for what it judged may turn out to be a link that has become narrow.
+    before: Option<Before>,
+    /// The last packet was lost.
+    losing: bool,
     /// Packets sent before the last change say nothing about it, in seconds.
     quiet_until: f64,
+}
+
+/// What a judgement may have spoilt. Times in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    at: f64,
+    inherent: f64,
+    by_chance: f64,
 }
 
 /// A reduction made to see whether loss falls with it.
@@ -48,6 +63,9 @@ struct Window {
 struct Count {
     received: u32,
     lost: u32,
+    /// Packets behind a lost one, and how many of those were lost too.
+    behind: u32,
+    in_rows: u32,
 }
 
 impl Count {
@@ -59,7 +77,16 @@ impl Count {
         Self {
             received: self.received.saturating_add(other.received),
             lost: self.lost.saturating_add(other.lost),
+            behind: self.behind.saturating_add(other.behind),
+            in_rows: self.in_rows.saturating_add(other.in_rows),
         }
+    }
+
+    /// Whether a packet is lost as likely behind a lost one as elsewhere, give or take two standard deviations.
+    fn is_scattered(self) -> bool {
+        let (ratio, behind) = (self.ratio(), f64::from(self.behind.max(1)));
+        let found = f64::from(self.in_rows) / behind;
+        (found - ratio).abs() <= 2.0 * (ratio * (1.0 - ratio) / behind).sqrt()
     }
 
     fn ratio(self) -> f64 {
@@ -88,7 +115,16 @@ pub(super) struct Evidence {
 impl LossControl {
     /// Nothing known.
     pub fn new() -> Self {
-        Self { window: Window::default(), inherent: 0.0, trial: None, smoothed: 0.0, quiet_until: 0.0 }
+        Self {
+            window: Window::default(),
+            inherent: 0.0,
+            trial: None,
+            smoothed: 0.0,
+            by_chance: 0.0,
+            before: None,
+            losing: false,
+            quiet_until: 0.0,
+        }
     }
 
     /// The share of packets lost, 0 to 1, over about a second.
@@ -96,14 +132,24 @@ impl LossControl {
         self.smoothed
     }
 
+    /// The share of packets lost while no queue stood, 0 to 1, over about a second of that. Unlike
+    /// [`inherent`](Self::inherent), which is sure, it is known at once.
+    pub fn by_chance(&self) -> f64 {
+        self.by_chance
+    }
+
     /// The share that is lost whatever the rate, 0 to 1.
     pub fn inherent(&self) -> f64 {
         self.inherent
     }
 
-    /// One packet arrived, or did not.
+    /// One packet arrived, or did not. In the order in which they were sent.
     pub fn on_packet(&mut self, received: bool) {
         let count = &mut self.window.pending;
+        if std::mem::replace(&mut self.losing, !received) {
+            count.behind = count.behind.saturating_add(1);
+            count.in_rows = count.in_rows.saturating_add(u32::from(!received));
+        }
         let side = if received { &mut count.received } else { &mut count.lost };
         *side = side.saturating_add(1);
     }
@@ -120,9 +166,14 @@ impl LossControl {
         }
     }
 
-    /// Forgets the current window: nothing got through, which is no matter of rates.
+    /// Forgets the current window, and what was made of the one before: nothing got through, or a queue grew, and then
+    /// packets are lost ahead of the first report of it.
     pub fn discard(&mut self, now: f64, rtt: f64) {
         self.window = Window::default();
+        self.trial = None;
+        if let Some(before) = self.before.take().filter(|before| now - before.at < WINDOW) {
+            (self.inherent, self.by_chance) = (before.inherent, before.by_chance);
+        }
         self.quiet_until = now + rtt;
     }
 
@@ -145,6 +196,10 @@ impl LossControl {
         let window = std::mem::take(&mut self.window);
         self.window.began = Some(now);
         self.smoothed += (all.ratio() - self.smoothed) * 0.5;
+        self.before = Some(Before { at: now, inherent: self.inherent, by_chance: self.by_chance });
+        if window.free.total() >= FEWEST / 2 {
+            self.by_chance += (window.free.ratio() - self.by_chance) * 0.5;
+        }
         let verdict = self.judge(&window, evidence);
         if matches!(verdict, Verdict::Reduce(_) | Verdict::Restore(_)) {
             self.quiet_until = now + evidence.rtt + REACTION;
@@ -161,7 +216,10 @@ impl LossControl {
             let loss = window.free.ratio();
             let gain = if loss < self.inherent { 0.1 } else { 0.05 };
             self.inherent += (loss - self.inherent) * gain;
-            if loss - self.inherent > UNQUEUED_LIMIT + window.free.noise() {
+            let much = loss - self.inherent > UNQUEUED_LIMIT + window.free.noise();
+            if much && window.free.is_scattered() {
+                self.inherent = loss.min(MOST_INHERENT);
+            } else if much {
                 self.trial = Some(Trial { rate: evidence.rate, loss });
                 return Verdict::Reduce(evidence.rate * TRIAL);
             }
@@ -218,6 +276,9 @@ const MOST_INHERENT: f64 = 0.5;
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+
     use super::*;
 
     /// Half a second of packets of which one in `every` is lost, then the verdict.
@@ -225,7 +286,8 @@ mod tests {
         let mut last = Verdict::Fine;
         for _ in 0..12 {
             *now += 0.05;
-            (0..20).for_each(|n| loss.on_packet(n % every != 0));
+            // Two in a row.
+            (0..20).for_each(|n| loss.on_packet((n / 2 + 1) % every != 0));
             let evidence = Evidence { now: *now, rtt: 0.05, queued, contended: false, rate };
             last = loss.update(&evidence);
             if last != Verdict::Fine {
@@ -243,6 +305,30 @@ mod tests {
         half_second(&mut loss, &mut now, 5, false, 0.85e6);
         assert!(loss.inherent() > 0.15, "{}", loss.inherent());
         assert_eq!(half_second(&mut loss, &mut now, 5, false, 1e6), Verdict::Fine);
+    }
+
+    #[test]
+    fn loss_here_and_there_is_the_paths_own_at_once() {
+        let (mut loss, mut now) = (LossControl::new(), 0.0);
+        let mut random = SmallRng::seed_from_u64(1);
+        for _ in 0..1_000 {
+            now += 0.05;
+            (0..10).for_each(|_| loss.on_packet(!random.random_bool(0.1)));
+            let evidence = Evidence { now, rtt: 0.05, queued: false, contended: false, rate: 1e6 };
+            assert!(matches!(loss.update(&evidence), Verdict::Fine | Verdict::Hold), "after {now} s");
+        }
+        assert!((0.05..0.15).contains(&loss.inherent()), "{}", loss.inherent());
+    }
+
+    #[test]
+    fn what_was_lost_ahead_of_a_queue_is_neither_chance_nor_tried() {
+        let (mut loss, mut now) = (LossControl::new(), 0.0);
+        assert_eq!(half_second(&mut loss, &mut now, 3, false, 1e6), Verdict::Reduce(0.85e6));
+        loss.discard(now, 0.0);
+        assert_eq!((loss.inherent(), loss.by_chance()), (0.0, 0.0));
+        // The rate has fallen for the queue, and some of what was sent before is lost yet: no reason to go back.
+        let verdict = half_second(&mut loss, &mut now, 4, true, 2e5);
+        assert!(!matches!(verdict, Verdict::Restore(_)), "{verdict:?}");
     }
 
     #[test]

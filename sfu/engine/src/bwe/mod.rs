@@ -129,6 +129,8 @@ pub struct Estimator {
     rtt: Option<f64>,
     wanted: Bitrate,
     before_drop: Option<(f64, f64)>,
+    /// What a burst, or a trial of loss, showed to pass, and when.
+    confirmed: Option<(f64, f64)>,
     disturbed_until: f64,
     /// When the rate was last cut to what the link delivers, in microseconds.
     cut: i64,
@@ -168,6 +170,7 @@ impl Estimator {
             rtt: None,
             wanted: config.max_rate,
             before_drop: None,
+            confirmed: None,
             disturbed_until: 0.0,
             cut: 0,
             outage: false,
@@ -191,6 +194,31 @@ impl Estimator {
         self.bounded(self.rate.rate() * self.silence.share())
     }
 
+    /// What arrived while the queue that drains was made; not below [`settled`](Self::settled).
+    pub fn delivered(&self, now: Instant) -> Bitrate {
+        self.bounded(self.rate.delivered(self.seconds(now)) * self.silence.share())
+    }
+
+    /// What a burst of the last ten seconds has shown to pass, or passed before less was sent in vain, if nothing has
+    /// spoken against it since; else zero.
+    pub fn confirmed(&self, now: Instant) -> Bitrate {
+        let now = self.seconds(now);
+        let recent = self.confirmed.filter(|(_, at)| now - at < CONFIRMED);
+        recent.map_or(Bitrate::ZERO, |(rate, _)| self.bounded(rate))
+    }
+
+    /// Until when bursts may show more than they just did, if they do.
+    pub fn climbs_until(&self, now: Instant) -> Option<Instant> {
+        let until = self.probe.climbs_until();
+        (until > self.seconds(now)).then(|| self.epoch + Duration::from_secs_f64(until.clamp(0.0, 1e9)))
+    }
+
+    /// No burst before that time, whatever happens; `None`: as soon as one is due.
+    pub fn rest(&mut self, until: Option<Instant>) {
+        let until = until.map_or(0.0, |until| self.seconds(until));
+        self.probe.rest(until);
+    }
+
     /// From sending a packet to hearing of it, smoothed.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt.map(Duration::from_secs_f64)
@@ -201,9 +229,20 @@ impl Estimator {
         self.loss.ratio()
     }
 
+    /// The share of packets lost while no queue stood, 0 to 1, over about a second of that.
+    pub fn lost_by_chance(&self) -> f64 {
+        self.loss.by_chance()
+    }
+
     /// How long packets wait in the network.
     pub fn queue_delay(&self) -> Duration {
         Duration::from_secs_f64(self.queue.millis().clamp(0.0, 1e6) / 1000.0)
+    }
+
+    /// What is sent, over half a second: sound, pictures, repair and padding.
+    pub fn sent_rate(&self, now: Instant) -> Bitrate {
+        let now = self.seconds(now);
+        Bitrate::from_bps((self.app.rate(now) + self.unreported.rate(now)).max(0.0) as u64)
     }
 
     /// Bytes sent that nothing was heard of.
@@ -434,6 +473,7 @@ impl Estimator {
     fn after_silence(&mut self, now: f64, received: usize, lost: usize) -> Cause {
         // What arrives at once after an outage is no measure of anything.
         self.disturbed_until = now + SETTLING;
+        self.confirmed = None;
         self.loss.discard(now, self.rtt.unwrap_or(DEFAULT_RTT));
         if lost * 2 > received {
             let rate = self.rate.rate();
@@ -457,6 +497,7 @@ impl Estimator {
             false => 1.0,
         };
         let found = if outcome.filled { outcome.rate + self.unreported.rate(now) } else { outcome.rate };
+        self.confirmed = Some((found, now));
         let fits =
             found > rate * gain || outcome.filled && found < rate && (start || self.queue.millis() > CONFIRM);
         if !fits {
@@ -531,6 +572,7 @@ impl Estimator {
                 return Some(Cause::Loss);
             }
             Verdict::Restore(rate) if rate > self.rate.rate() && !fell => {
+                self.confirmed = Some((rate, now));
                 self.rate.set(rate);
                 return Some(Cause::LossUnrelated);
             }
@@ -546,6 +588,7 @@ impl Estimator {
 
     /// Remembers where the estimate stood, to look there again first.
     fn fell(&mut self, now: f64, from: f64) {
+        self.confirmed = None;
         let fresh = self.before_drop.is_some_and(|(rate, at)| now - at < 10.0 && rate > from);
         if !fresh {
             self.before_drop = Some((from, now));
@@ -591,6 +634,8 @@ const AFTER_OUTAGE: f64 = 0.7;
 /// So long a silence, a second and a half, leaves nothing of a picture to go on with, whatever was lost.
 const OUTAGE_STEPS: u32 = 3;
 const SETTLING: f64 = 0.3;
+/// In seconds: how long what a burst showed is relied on.
+const CONFIRMED: f64 = 10.0;
 const CALM_AFTER: f64 = 6.0;
 const SOONEST_CALM: f64 = 1.5;
 const PROBE_AFTER_DROP: f64 = 3.0;

@@ -76,6 +76,9 @@ pub(super) struct ProbeControl {
     waiting: [Option<Cluster>; WAITING],
     next_id: u8,
     not_before: f64,
+    /// The same, also for what is urgent.
+    rest_until: f64,
+    climbs_until: f64,
     interval: f64,
     /// Since when packets of a burst are in the network.
     disturbed_until: f64,
@@ -140,6 +143,8 @@ impl ProbeControl {
             waiting: [None; WAITING],
             next_id: 1,
             not_before: 0.0,
+            rest_until: 0.0,
+            climbs_until: 0.0,
             interval: SHORTEST_INTERVAL,
             disturbed_until: 0.0,
             urgent: false,
@@ -159,7 +164,17 @@ impl ProbeControl {
 
     /// When a burst could be due, in seconds.
     pub fn due(&self) -> f64 {
-        self.not_before
+        self.not_before.max(self.rest_until)
+    }
+
+    /// Until when, in seconds, the burst that follows a success may show more.
+    pub fn climbs_until(&self) -> f64 {
+        self.climbs_until
+    }
+
+    /// Nothing is missing that a burst could show room for: none until then, in seconds.
+    pub fn rest(&mut self, until: f64) {
+        self.rest_until = until;
     }
 
     /// Not before that time, in seconds.
@@ -180,7 +195,7 @@ impl ProbeControl {
         if self.active.is_some_and(|active| now - active.asked > PATIENCE) {
             self.active = None; // whoever should send it does not
         }
-        if self.active.is_some() || now < self.not_before {
+        if self.active.is_some() || now < self.due() {
             return None;
         }
         let rate = self.next_rate(situation)?;
@@ -291,6 +306,7 @@ impl ProbeControl {
 
     /// What comes next, given what this one showed.
     fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64, inherent: f64) {
+        self.climbs_until = 0.0;
         if outcome.is_none() {
             // Too little of it arrived to tell.
             if self.phase == Phase::Climb {
@@ -302,6 +318,9 @@ impl ProbeControl {
         }
         let asked = cluster.probe.rate.bps() as f64;
         let success = outcome.is_some_and(|outcome| !outcome.filled && outcome.rate > asked * 0.7);
+        if success {
+            self.climbs_until = now + CLIMBING;
+        }
         self.boldness = if success { (self.boldness * 1.3).min(BOLDEST) } else { LEAST_BOLD };
         match self.phase {
             Phase::Climb if success => {
@@ -427,6 +446,8 @@ const HEADROOM: f64 = 1.25;
 /// Between two successes. Others that share the link get their turn.
 const AGAIN: f64 = 0.5;
 const NEXT: f64 = 0.0;
+/// How long a success is waited for after another: a round trip, the burst and the report of it.
+const CLIMBING: f64 = 0.3;
 const BOLDEST: f64 = 2.0;
 const LEAST_BOLD: f64 = 1.5;
 /// A burst that arrives at less of its rate than this has filled the link.

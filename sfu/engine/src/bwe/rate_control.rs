@@ -49,6 +49,8 @@ pub(super) struct RateControl {
     queue: f64,
     updated: f64,
     decreased: f64,
+    /// What arrived when the rate last fell because the queue grew.
+    delivered: f64,
     jumped: f64,
 }
 
@@ -65,6 +67,7 @@ impl RateControl {
             queue: 0.0,
             updated: 0.0,
             decreased: -10.0,
+            delivered: 0.0,
             jumped: -10.0,
         }
     }
@@ -81,6 +84,12 @@ impl RateControl {
             None => 1.0,
         };
         (self.rate * share).clamp(self.min, self.max)
+    }
+
+    /// What arrived while the last queue grew, until that is some seconds ago; not less than [`rate`](Self::rate).
+    pub fn delivered(&self, now: f64) -> f64 {
+        let recent = now - self.decreased < LONGEST_DRAIN;
+        if recent { self.rate.max(self.delivered) } else { self.rate }
     }
 
     /// Whether a queue is being emptied.
@@ -159,6 +168,7 @@ impl RateControl {
             return Step::None;
         }
         self.decreased = input.now;
+        self.delivered = acked;
         self.fell_at = input.queue;
         let rate = if input.limited {
             // The queue is hardly of our making; what will be sent later is probed for first.

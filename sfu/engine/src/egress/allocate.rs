@@ -8,31 +8,60 @@
 //! 2. the lowest layer of every video track, at a lower frame rate if it does not fit otherwise: screen shares, then
 //!    the active speaker, then the others, each by priority, and among equals first those that are sent already;
 //! 3. the higher layers in the same order of importance; among equals the second layer of all before the third of
-//!    any, those sent already first, then the cheapest.
+//!    any, those sent already first, then the cheapest. If the second is sent and does not fit any more, it stays at a
+//!    lower frame rate before it goes: the lowest is often too small to show much, and begins with a key frame.
 //!
 //! So what is shed first is the higher layers of thumbnails, then those of important tracks, then thumbnails, then all
 //! video. And more bandwidth never makes a track worse, unless a more important step takes what it had.
 //!
-//! A step down, or a pause, comes at once. A step up needs headroom and patience (see [`Standing`]), or that a probe has
-//! just shown the new total to pass.
+//! A step down, or a pause, comes at once, but not for the queue that the key frame of a step up makes. A step up needs
+//! headroom and patience (see [`Standing`]), or that a probe has shown the new total to pass: headroom, if it was
+//! lately, and patience too, if it was just now.
 
-use std::time::{Duration, Instant};
+mod standing;
+
+use std::time::Instant;
 
 use sfu_protocol::{Layer, MediaKind};
 
 use crate::units::Bitrate;
+
+pub use standing::{Standing, UPGRADE_INTERVAL};
 
 /// What a subscriber's link carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
     /// The estimate. What is allocated to video stays below it, audio included.
     pub estimate: Bitrate,
-    /// What it will be when the queue that stands is empty; not below the estimate. The lowest layers may use it: they
-    /// leave room for the queue to drain, and pausing them would cost a picture.
+    /// What it will be when the queue that stands is empty; not below the estimate. What is sent already may use it: it
+    /// leaves room for the queue to drain, and another layer would begin with a key frame, which makes a queue itself.
     pub settled: Bitrate,
-    /// The highest rate that a recent probe has shown to pass, zero if none has. Up to that rate, but never beyond
-    /// the estimate, a step up needs no further headroom.
+    /// What arrived while the queue grew; not below `settled`. The key frame that a step up begins with makes a queue
+    /// even on a link that carries the layer well: until it has drained the layer may use this.
+    pub delivered: Bitrate,
+    /// The highest rate that a burst has lately shown to pass, zero if none has. Up to that rate, but never beyond the
+    /// estimate, a step up needs no further headroom.
+    pub confirmed: Bitrate,
+    /// The same of a burst that is the newest thing known of the link: a step up need not wait for its time either.
     pub probed: Bitrate,
+    /// How much more than the new total the estimate must be for a step up, in per cent, where no burst has shown it.
+    pub headroom: u32,
+    /// Bursts have just shown more, and until then others may show more yet: only what is wanted in the end is worth a
+    /// key frame before.
+    pub climbs_until: Option<Instant>,
+}
+
+impl Capacity {
+    /// Nothing is known of the link, or nothing can be: everything fits.
+    pub const UNKNOWN: Self = Self {
+        estimate: Bitrate::MAX,
+        settled: Bitrate::MAX,
+        delivered: Bitrate::MAX,
+        confirmed: Bitrate::MAX,
+        probed: Bitrate::MAX,
+        headroom: HEADROOM_PERCENT,
+        climbs_until: None,
+    };
 }
 
 /// What one layer of a track costs.
@@ -43,6 +72,9 @@ pub struct LayerCost {
     /// Of this layer with all that it needs below it. Measured; expected, while unmeasured; the last known, while
     /// it does not flow. Zero, if nothing is known, lets an inactive layer be asked for at any estimate.
     pub bitrate: Bitrate,
+    /// The same with its lowest temporal layer only, and with the lowest two; `None`: it has no such, or they save
+    /// nothing or show too little.
+    pub slower: [Option<Bitrate>; 2],
 }
 
 /// One subscribed track.
@@ -62,26 +94,8 @@ pub struct Candidate<'a> {
     pub ideal: Option<Layer>,
     /// What its layers cost, lowest first. Of audio the first counts.
     pub layers: &'a [LayerCost],
-    /// What the lowest layer costs with fewer temporal layers, fewest first; without those that save nothing.
-    pub slower: &'a [Bitrate],
     /// What was decided before.
     pub standing: Standing,
-}
-
-/// What was decided for a track before. A subscription keeps it between calls.
-///
-/// A step up is allowed at most once in [`UPGRADE_INTERVAL`], and later after each one that had to be taken back;
-/// but at any time in the first [`UPGRADE_INTERVAL`] of a subscription, once after a change of demand, and whenever a
-/// probe has shown that it passes; if two in a row had to be taken back, that half as much again passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    current: Option<Layer>,
-    began: Instant,
-    last_up: Option<Instant>,
-    /// Steps up that were taken back, in a row.
-    failures: u32,
-    /// The last step up was taken back: it counts once, however many steps down follow.
-    taken_back: bool,
 }
 
 /// What is decided for one track.
@@ -89,7 +103,7 @@ pub struct Standing {
 pub struct Decision {
     /// The layer to send.
     pub target: Option<Layer>,
-    /// Its highest temporal layer, `None` for all. All but the lowest layer are sent whole or not at all.
+    /// Its highest temporal layer, `None` for all. All but the lowest two layers are sent whole or not at all.
     pub temporal: Option<u8>,
     /// The layer to ask of the publisher: above the target if that one does not flow yet or may not be taken yet.
     pub demand: Option<Layer>,
@@ -116,6 +130,8 @@ pub enum Reason {
     LayerInactive,
     /// A step up fits, but comes too soon after the last one.
     Hysteresis,
+    /// A step up fits, but bursts go on, and may show that a higher one does.
+    Climbing,
 }
 
 /// What is decided for a subscriber as a whole.
@@ -138,51 +154,6 @@ pub struct Scratch {
     ladders: Vec<Ladder>,
 }
 
-impl Standing {
-    /// A subscription that begins now. Nothing is sent.
-    pub fn new(now: Instant) -> Self {
-        Self { current: None, began: now, last_up: None, failures: 0, taken_back: false }
-    }
-
-    /// What is sent now.
-    pub fn current(&self) -> Option<Layer> {
-        self.current
-    }
-
-    /// The subscriber wants another size, rate, quality or priority: the next step up need not wait.
-    pub fn on_demand_changed(&mut self) {
-        self.last_up = None;
-        self.failures = 0;
-    }
-
-    /// Takes note of a decision. True if its target is another than before.
-    pub fn apply(&mut self, decision: &Decision, now: Instant) -> bool {
-        let before = std::mem::replace(&mut self.current, decision.target);
-        if matches!(decision.reason, Reason::Muted | Reason::Demand) {
-            // What comes after is wanted anew.
-            self.on_demand_changed();
-        } else if decision.target > before {
-            if self.last_up.is_some_and(|last| now.saturating_duration_since(last) >= FORGIVEN) {
-                self.failures = 0;
-            }
-            self.last_up = Some(now);
-            self.taken_back = false;
-        } else if decision.target < before && decision.reason == Reason::NoBandwidth && !self.taken_back {
-            let soon = self.last_up.is_some_and(|last| now.saturating_duration_since(last) < SETTLED);
-            self.failures = if soon { (self.failures + 1).min(MOST_FAILURES) } else { 0 };
-            self.taken_back = true;
-        }
-        decision.target != before
-    }
-
-    /// When the next step up is allowed, if it is not now.
-    fn blocked_until(&self, now: Instant) -> Option<Instant> {
-        let young = now.saturating_duration_since(self.began) < UPGRADE_INTERVAL;
-        let until = self.last_up? + UPGRADE_INTERVAL * (1 << self.failures);
-        (!young && now < until).then_some(until)
-    }
-}
-
 /// Decides for all tracks of one subscriber: fills `decisions` with one for each of `candidates`, in their order.
 /// The same input gives the same result.
 pub fn allocate(
@@ -198,12 +169,12 @@ pub fn allocate(
     let mut budget = Budget::new(capacity);
     let mut wanted = Bitrate::ZERO;
     for (track, candidate) in candidates.iter().enumerate() {
-        ladders.push(Ladder::new(candidate, now));
+        ladders.push(Ladder::default());
         wanted = plus(wanted, ideal_cost(candidate));
         match (candidate.kind, wish(candidate)) {
             (_, None) => {}
             (MediaKind::Audio, Some(_)) => budget.spend(ideal_cost(candidate)),
-            (MediaKind::Video, Some(ideal)) => push_steps(track, candidate, ideal, steps),
+            (MediaKind::Video, Some(ideal)) => push_steps(track, candidate, ideal, now, steps),
         }
     }
     // Steps differ in their track or layer, so an unstable sort has one result.
@@ -213,19 +184,17 @@ pub fn allocate(
         let Some(ladder) = ladders.get_mut(step.track) else { continue };
         if let Some(needed) = climb(step, ladder, &mut budget) {
             next_step.get_or_insert(needed);
-            let slower = candidates.get(step.track).map_or(&[][..], |candidate| candidate.slower);
-            slow_down(step, slower, ladder, &mut budget);
+            slow_down(step, ladder, &mut budget);
         }
     }
     decisions.clear();
     let decided = candidates.iter().zip(ladders.iter());
     decisions.extend(decided.map(|(candidate, ladder)| decide(candidate, ladder)));
-    let waiting = ladders.iter().filter(|ladder| ladder.reason == Some(Reason::Hysteresis));
     Outcome {
         allocated: budget.spent,
         wanted,
         next_step,
-        next_upgrade_at: waiting.filter_map(|ladder| ladder.blocked_until).min(),
+        next_upgrade_at: ladders.iter().filter_map(|ladder| ladder.waits_until).min(),
     }
 }
 
@@ -237,7 +206,7 @@ struct Step {
     importance: (u8, u32),
     /// Its place among the track's steps.
     place: u8,
-    /// Above what is sent now.
+    /// More than what is sent now.
     up: bool,
     cost: Bitrate,
     track: usize,
@@ -246,10 +215,22 @@ struct Step {
     active: bool,
     /// Above the ideal, and sent only because nothing better flows.
     stands_in: bool,
+    /// What it costs with fewer temporal layers.
+    slower: [Option<Bitrate>; 2],
+    /// It is the layer that is sent now.
+    held: bool,
+    /// It is what is wanted.
+    ideal: bool,
+    /// Of a track whose last step up has only begun.
+    settling: bool,
+    /// It is not taken before that time,
+    blocked_until: Option<Instant>,
+    /// and only with more to spare, since it had to be taken back.
+    doubted: bool,
 }
 
 /// How far up a track has got.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Ladder {
     target: Option<Layer>,
     /// As in the decision.
@@ -259,26 +240,10 @@ struct Ladder {
     demand: Option<Layer>,
     /// What the demand costs.
     granted: Bitrate,
-    blocked_until: Option<Instant>,
-    /// The last steps up had to be taken back.
-    failed: bool,
+    /// When the next step, which fits, is allowed.
+    waits_until: Option<Instant>,
     /// What stands in the way of the next step.
     reason: Option<Reason>,
-}
-
-impl Ladder {
-    fn new(candidate: &Candidate<'_>, now: Instant) -> Self {
-        Self {
-            target: None,
-            temporal: None,
-            spent: Bitrate::ZERO,
-            demand: None,
-            granted: Bitrate::ZERO,
-            blocked_until: candidate.standing.blocked_until(now),
-            failed: candidate.standing.failures > 1,
-            reason: None,
-        }
-    }
 }
 
 /// What is left of the estimate.
@@ -286,12 +251,18 @@ impl Ladder {
 struct Budget {
     /// Shown to pass by a probe.
     probed: Bitrate,
-    /// For lowest layers that are sent already, and for going up to them.
-    lowest: (Bitrate, Bitrate),
     /// For what is sent already.
     hold: Bitrate,
+    /// The same of a higher layer that is sent since so short a time that its key frame may be what makes a queue.
+    settling: Bitrate,
     /// For steps up.
     up: Bitrate,
+    /// For steps up to a lowest layer: better now than when the queue is empty.
+    lowest: Bitrate,
+    /// Beyond a step up, in per cent.
+    headroom: u32,
+    /// As in the capacity.
+    climbs_until: Option<Instant>,
     /// What all targets cost.
     spent: Bitrate,
     /// What all demands cost: what waits for its time or its publisher keeps its room, so that a less important
@@ -303,10 +274,15 @@ impl Budget {
     fn new(capacity: Capacity) -> Self {
         let estimate = capacity.estimate;
         let probed = capacity.probed.min(estimate);
-        let up = without_headroom(estimate).max(probed);
+        let confirmed = capacity.confirmed.min(estimate).max(probed);
+        let headroom = capacity.headroom;
+        let up = without_headroom(estimate, headroom).max(confirmed);
         let settled = capacity.settled.max(estimate);
-        let lowest = (settled, without_headroom(settled).max(probed));
-        Self { probed, lowest, hold: estimate, up, spent: Bitrate::ZERO, granted: Bitrate::ZERO }
+        let lowest = without_headroom(settled, HEADROOM_PERCENT).max(confirmed);
+        let settling = capacity.delivered.max(settled);
+        let (spent, granted) = (Bitrate::ZERO, Bitrate::ZERO);
+        let climbs_until = capacity.climbs_until;
+        Self { probed, lowest, hold: settled, settling, up, headroom, climbs_until, spent, granted }
     }
 
     fn spend(&mut self, cost: Bitrate) {
@@ -319,48 +295,59 @@ impl Budget {
 fn climb(step: &Step, ladder: &mut Ladder, budget: &mut Budget) -> Option<Bitrate> {
     let spent = plus(minus(budget.spent, ladder.spent), step.cost);
     let granted = plus(minus(budget.granted, ladder.granted), step.cost);
-    let (hold, up) = if step.higher { (budget.hold, budget.up) } else { budget.lowest };
+    let up = if step.higher { budget.up } else { budget.lowest };
+    let hold = if step.settling && step.higher { budget.settling } else { budget.hold };
     let fits = if step.up { spent.max(granted) <= up } else { spent <= hold };
     if !fits {
         // The next step is tried all the same: a still picture can cost less in a higher layer.
         let short = if spent > hold { Reason::NoBandwidth } else { Reason::NoHeadroom };
         ladder.reason.get_or_insert(short);
-        return Some(if step.up { with_headroom(spent.max(granted)) } else { spent });
+        let headroom = if step.higher { budget.headroom } else { HEADROOM_PERCENT };
+        return Some(if step.up { with_headroom(spent.max(granted), headroom) } else { spent });
     }
     let total = spent.max(granted);
-    let shown = if ladder.failed { with_doubt(total) } else { total } <= budget.probed;
-    let too_soon = step.up && ladder.blocked_until.is_some() && !shown;
+    let shown = if step.doubted { with_doubt(total) } else { total } <= budget.probed;
+    let climbs = budget.climbs_until.filter(|_| step.up && step.higher && !step.held && !step.ideal);
+    let blocked = step.blocked_until.filter(|_| !shown);
+    let wait =
+        blocked.map(|until| (Reason::Hysteresis, until)).or(climbs.map(|until| (Reason::Climbing, until)));
     // No room is kept for a layer that stands in: with luck the ideal, which is cheaper, flows by then.
-    if !(too_soon && step.stands_in) {
+    if wait.is_none() || !step.stands_in {
         (budget.granted, ladder.granted, ladder.demand) = (granted, step.cost, Some(step.layer));
     }
     if !step.active {
         ladder.reason.get_or_insert(Reason::LayerInactive);
-    } else if too_soon {
-        ladder.reason.get_or_insert(Reason::Hysteresis);
+    } else if let Some((reason, until)) = wait {
+        if *ladder.reason.get_or_insert(reason) == reason {
+            ladder.waits_until = Some(until);
+        }
     } else {
         (budget.spent, ladder.spent, ladder.target) = (spent, step.cost, Some(step.layer));
-        ladder.temporal = None;
+        (ladder.temporal, ladder.waits_until) = (None, None);
     }
     None
 }
 
-/// A lowest layer that does not fit whole may fit with fewer temporal layers: better slow than not at all.
-fn slow_down(step: &Step, slower: &[Bitrate], ladder: &mut Ladder, budget: &mut Budget) {
-    if step.higher || !step.active || step.layer != Layer(0) {
+/// A layer that does not fit whole may fit with fewer temporal layers: better slow than not at all.
+fn slow_down(step: &Step, ladder: &mut Ladder, budget: &mut Budget) {
+    // The key frame that another layer begins with would fill a narrow link for long, only to show few pictures.
+    if !step.active || step.higher && !step.held {
         return;
     }
-    let fits = |cost: &Bitrate| climb(&Step { cost: *cost, ..*step }, ladder, budget).is_none();
-    if let Some(temporal) = slower.iter().rposition(fits) {
-        // Few.
-        ladder.temporal = u8::try_from(temporal).ok();
+    let before = ladder.target;
+    let up = step.up && !step.held;
+    let mut fits = |cost| climb(&Step { cost, up, ..*step }, ladder, budget).is_none();
+    let temporal = step.slower.iter().rposition(|cost| cost.is_some_and(&mut fits));
+    if ladder.target != before {
+        // One of two.
+        ladder.temporal = temporal.and_then(|temporal| u8::try_from(temporal).ok());
     }
 }
 
 /// The steps of a video track: its layers up to the ideal that flow, and above those the ones that do not, which can
 /// be asked for only. If none up to the ideal flows, the next that does stands for them; if none flows at all, the
 /// track has only begun, or sleeps for want of demand, and all count as if they did.
-fn push_steps(track: usize, candidate: &Candidate<'_>, ideal: Layer, steps: &mut Vec<Step>) {
+fn push_steps(track: usize, candidate: &Candidate<'_>, ideal: Layer, now: Instant, steps: &mut Vec<Step>) {
     let top = existing(ideal, candidate);
     let active = |place: usize| candidate.layers.get(place).is_some_and(|layer| layer.active);
     let highest_active = (0..=top).rev().find(|place| active(*place));
@@ -374,16 +361,26 @@ fn push_steps(track: usize, candidate: &Candidate<'_>, ideal: Layer, steps: &mut
             continue;
         }
         let layer = Layer(u8::try_from(number).unwrap_or(u8::MAX));
+        let above = candidate.standing.current.is_none_or(|current| layer > current);
+        let held = candidate.standing.current == Some(layer);
+        // So that its frame rate does not flap.
+        let whole = place > 0 && candidate.standing.slow && held;
         steps.push(Step {
             higher: place > 0,
             importance: importance(candidate),
             place,
-            up: candidate.standing.current.is_none_or(|current| layer > current),
+            up: above || whole,
             cost: cost.bitrate,
             track,
             layer,
             active: may_be_sent,
             stands_in: number > top,
+            slower: if place < MAY_BE_SLOW { cost.slower } else { [None; 2] },
+            held,
+            ideal: number == top,
+            settling: candidate.standing.is_settling(now),
+            blocked_until: candidate.standing.blocked_until(layer, now).filter(|_| above),
+            doubted: candidate.standing.is_doubted(layer),
         });
         place = place.saturating_add(1);
     }
@@ -455,27 +452,21 @@ fn with_doubt(total: Bitrate) -> Bitrate {
 }
 
 /// What a step up may lead to at this estimate.
-fn without_headroom(estimate: Bitrate) -> Bitrate {
-    let bps = u128::from(estimate.bps()) * 100 / u128::from(100 + HEADROOM_PERCENT);
+fn without_headroom(estimate: Bitrate, percent: u32) -> Bitrate {
+    let bps = u128::from(estimate.bps()) * 100 / (100 + u128::from(percent));
     Bitrate::from_bps(u64::try_from(bps).unwrap_or(u64::MAX))
 }
 
 /// The estimate at which a step up to this total has its headroom. Rounded up.
-fn with_headroom(total: Bitrate) -> Bitrate {
-    let bps = (u128::from(total.bps()) * u128::from(100 + HEADROOM_PERCENT)).div_ceil(100);
+fn with_headroom(total: Bitrate, percent: u32) -> Bitrate {
+    let bps = (u128::from(total.bps()) * (100 + u128::from(percent))).div_ceil(100);
     Bitrate::from_bps(u64::try_from(bps).unwrap_or(u64::MAX))
 }
 
-/// Least time between two steps up of one track.
-pub const UPGRADE_INTERVAL: Duration = Duration::from_secs(5);
-/// A step up that held this long was right.
-const SETTLED: Duration = Duration::from_secs(10);
-/// After this long, failures are forgotten. Longer than the longest wait, or that would end itself.
-const FORGIVEN: Duration = Duration::from_secs(60);
-/// After so many failures in a row the wait, twice as long each time, grows no further: 40 s.
-const MOST_FAILURES: u32 = 3;
-/// How much more than the new total the estimate must be for a step up, in per cent.
-const HEADROOM_PERCENT: u32 = 10;
+/// Of so many layers some temporal layers may be left out.
+const MAY_BE_SLOW: u8 = 2;
+/// The usual [`Capacity::headroom`].
+pub const HEADROOM_PERCENT: u32 = 10;
 
 #[cfg(test)]
 mod tests;

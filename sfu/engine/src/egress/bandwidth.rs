@@ -18,6 +18,9 @@ const BURST: Duration = Duration::from_millis(40);
 /// As above, at least: two packets.
 const LEAST_BURST: i64 = 2_400;
 
+/// Of the estimate: with as much sent there may be room for copies.
+const ROOM_PERCENT: u64 = 125;
+
 /// IP and UDP headers, which the link carries too.
 const DATAGRAM_OVERHEAD: usize = 28;
 
@@ -30,6 +33,9 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// The same while nothing is heard, so that the end of an outage is.
 const SILENT_HEARTBEAT: Duration = Duration::from_millis(40);
+
+/// Once nothing more is missing there is time before looking for what could be spared.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// Padding goes out in steps of this at least, or of one packet.
 const PADDING_STEP: Duration = Duration::from_millis(2);
@@ -99,6 +105,21 @@ impl Bandwidth {
         self.estimator.settled()
     }
 
+    /// What arrived while the queue that drains was made; not below [`settled`](Self::settled).
+    pub fn delivered(&self, now: Instant) -> Bitrate {
+        self.estimator.delivered(now)
+    }
+
+    /// What a burst has lately shown to pass, zero if none has.
+    pub fn confirmed(&self, now: Instant) -> Bitrate {
+        self.estimator.confirmed(now)
+    }
+
+    /// Until when bursts may show more than they just did, if they do.
+    pub fn climbs_until(&self, now: Instant) -> Option<Instant> {
+        self.estimator.climbs_until(now)
+    }
+
     /// Whether an outage has just ended. Once each.
     pub fn take_outage(&mut self) -> bool {
         self.estimator.take_outage()
@@ -151,9 +172,27 @@ impl Bandwidth {
         self.estimator.loss()
     }
 
+    /// The share of packets lost lately while no queue stood, 0 to 1.
+    pub fn lost_by_chance(&self) -> f64 {
+        self.estimator.lost_by_chance()
+    }
+
+    /// Whether not much more is sent than may be. The estimate counts what arrives, not what is lost on the way, and keeps
+    /// some room free.
+    pub fn has_room(&self, now: Instant) -> bool {
+        let most = self.estimate().bps().saturating_mul(ROOM_PERCENT) / 100;
+        self.estimator.sent_rate(now).bps() < most
+    }
+
     /// What is sent by decision, and what would be sent if there was room. `missing`: something is left out for want of
     /// room.
     pub fn set_wanted(&mut self, now: Instant, allocated: Bitrate, wanted: Bitrate, missing: bool) {
+        match (self.missing, missing) {
+            // The key frame of the last step up is a burst of its own.
+            (Some(_), false) => self.estimator.rest(Some(now + SETTLING)),
+            (None, true) => self.estimator.rest(None),
+            (None, false) | (Some(_), true) => {}
+        }
         self.allocated = allocated;
         self.missing = missing.then(|| self.missing.unwrap_or(now));
         self.estimator.set_wanted(now, wanted);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sfu_protocol::MediaKind;
 use smallvec::SmallVec;
 
-use super::allocate::{Capacity, Decision, Outcome};
+use super::allocate::{Capacity, Decision, HEADROOM_PERCENT, Outcome};
 use super::bandwidth::Bandwidth;
 use super::layer_select::Target;
 use super::{Egress, REPORT_INTERVAL};
@@ -16,6 +16,12 @@ use crate::units::Bitrate;
 /// How far bursts look beyond what is wanted: with this much to spare, loss that has other causes than the link's
 /// rate costs nobody a layer.
 const WANTED_PERCENT: u64 = 160;
+
+/// Where a larger share is lost by chance, the key frame of a step up comes late, for every packet of it is needed: it
+/// takes room for copies.
+const LOSSY: f64 = 0.12;
+/// How much more headroom, in per cent, for each per cent lost beyond that.
+const HEADROOM_PER_LOSS: f64 = 10.0;
 
 /// Decisions are made anew this often while reports come: what layers cost changes too.
 const ALLOCATE_INTERVAL: Duration = Duration::from_millis(500);
@@ -48,21 +54,39 @@ impl Egress {
             !bandwidth.is_mute(now) && (bandwidth.is_measured() || self.is_reported())
         };
         let Some(bandwidth) = self.bandwidth.as_deref().filter(known) else {
-            return Capacity { estimate: Bitrate::MAX, settled: Bitrate::MAX, probed: Bitrate::MAX };
+            return Capacity::UNKNOWN;
         };
         let change = bandwidth.last_change();
-        let settled = bandwidth.settled();
         let (estimate, probed) = match change.cause {
             _ if !bandwidth.is_measured() => (change.estimate.max(blind), blind),
             Cause::Probe => (change.estimate, change.estimate),
             _ => (change.estimate, Bitrate::ZERO),
         };
-        Capacity { estimate, settled, probed }
+        let loss = bandwidth.lost_by_chance();
+        let headroom = HEADROOM_PERCENT + ((loss - LOSSY).max(0.0) * 100.0 * HEADROOM_PER_LOSS) as u32;
+        // A burst shows what a link carries, not what it carries whole.
+        let shown = |rate| if loss > LOSSY { Bitrate::ZERO } else { rate };
+        Capacity {
+            estimate,
+            settled: bandwidth.settled(),
+            delivered: bandwidth.delivered(now),
+            confirmed: shown(bandwidth.confirmed(now)),
+            probed: shown(probed),
+            headroom,
+            climbs_until: bandwidth.climbs_until(now),
+        }
     }
 
-    /// Does what was decided about a subscription. Whether that needs a key frame is asked for afterwards, by
+    /// Does what was decided about a subscription. No higher temporal layer than `enough` is sent, if that is known.
+    /// Whether that needs a key frame is asked for afterwards, by
     /// [`ask_key_frame`](Self::ask_key_frame): the packet that made a layer eligible often begins one itself.
-    pub fn carry_out(&mut self, slot: usize, decision: &Decision, now: Instant) -> CarriedOut {
+    pub fn carry_out(
+        &mut self,
+        slot: usize,
+        decision: &Decision,
+        enough: Option<u8>,
+        now: Instant,
+    ) -> CarriedOut {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return CarriedOut::default() };
         self.next_report.get_or_insert(now + REPORT_INTERVAL);
         subscription.standing.apply(decision, now);
@@ -73,6 +97,7 @@ impl Egress {
             // loss falls with it.
             subscription.standing.on_demand_changed();
         }
+        let decision = &Decision { temporal: decision.temporal.into_iter().chain(enough).min(), ..*decision };
         let target = decision.target.map(|layer| match decision.temporal {
             Some(temporal) => Target { layer, temporal },
             None => Target::whole(layer),

@@ -197,6 +197,12 @@ impl Egress {
         if let Some(rate) = bandwidth.poll(now) {
             self.history.on_probe(now, rate);
         }
+        self.note_estimate(now);
+    }
+
+    /// The estimate may be another, and packets may have been lost.
+    pub fn note_estimate(&mut self, now: Instant) {
+        let Some(bandwidth) = self.bandwidth.as_deref() else { return };
         self.history.on_estimate(bandwidth.last_change());
         self.hold_back(now);
     }
@@ -340,7 +346,9 @@ impl Egress {
         let audio = subscription.kind == MediaKind::Audio;
         let twice = subscription.asked_in_vain.take(rewritten.sequence.wire())
             && subscription.repair.is_some()
-            && subscription.budget.take_spare(packet.payload.len(), Link::of(self.bandwidth.as_deref()));
+            && subscription
+                .budget
+                .take_spare(packet.payload.len(), Link::of(self.bandwidth.as_deref(), packet.arrival));
         let queued = Queued { slot, packet: Arc::clone(packet), rewritten, attempt: 0 };
         let queued = self.pacer.push(queued, audio);
         if !queued {

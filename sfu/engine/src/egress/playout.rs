@@ -7,29 +7,35 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::{MediaKind, PlayoutDelay};
 
-use super::resend::Link;
 use super::track::Subscription;
 use super::{DEFAULT_RTT, Egress};
 use crate::media_packet::MediaPacket;
 use crate::rtp::extension::{read_playout_delay, write_playout_delay};
 
-/// A share of packets lost above which pictures are held back, once it has lasted for [`LASTING`];
+/// A share of packets lost by chance above which pictures are held back;
 const LOSSY: f64 = 0.04;
-const LASTING: Duration = Duration::from_secs(1);
 /// and below which they are not any more, once it has lasted for [`CALM`].
 const CALM_LOSS: f64 = 0.02;
 const CALM: Duration = Duration::from_secs(10);
 
-/// A loss is asked for and sent again in one round trip; if that is lost, the report about it takes another, and this
-/// until it is written.
-const ROUND_TRIPS: u32 = 2;
+/// What is lost is sent again a round trip later, once a report of it is written; and what is lost of that, after as
+/// long again.
 const REPORT: Duration = Duration::from_millis(60);
+
+/// So many times, and once more where so large a share is lost.
+const TIMES: u32 = 2;
+const VERY_LOSSY: f64 = 0.12;
 
 /// Who talks with another notices more than this.
 const MOST: Duration = Duration::from_millis(300);
 
 /// A delay is changed for another only if that is longer by more.
 const STEP: Duration = Duration::from_millis(50);
+
+/// The delay grows by no more than this share of the time that passes: if it did so at once, the picture would stand
+/// still for as long.
+const SLOPE: f64 = 0.3;
+const LONGEST_STEP: Duration = Duration::from_millis(100);
 
 /// What receivers take for the greatest delay where they are told none, in milliseconds.
 const GREATEST_MS: u32 = 10_000;
@@ -39,34 +45,44 @@ const GREATEST_MS: u32 = 10_000;
 pub(super) struct Playout {
     /// `None` until there is a reason to tell anything.
     delay: Option<Duration>,
-    lossy_since: Option<Instant>,
+    /// What it is to become.
+    goal: Duration,
+    updated: Option<Instant>,
     calm_since: Option<Instant>,
 }
 
+/// What is new about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct News {
+    /// To be told from now on.
+    delay: Duration,
+    /// What it is to become, if that has just been decided.
+    goal: Option<Duration>,
+}
+
 impl Playout {
-    /// Takes note of the link. Returns another delay than before.
-    fn update(&mut self, now: Instant, link: Link, loss: f64, rtt: Duration) -> Option<Duration> {
-        let lasted = |since: Option<Instant>, long| {
-            since.is_some_and(|since| now.saturating_duration_since(since) >= long)
-        };
-        // What is lost for want of room is over as soon as less is sent.
-        let lossy = loss > LOSSY && link != Link::Full;
-        self.lossy_since = lossy.then(|| self.lossy_since.unwrap_or(now));
+    /// Takes note of the share of packets that is lost by chance: what is lost for want of room is over as soon as less
+    /// is sent.
+    fn update(&mut self, now: Instant, loss: f64, rtt: Duration) -> Option<News> {
+        let calm = |since: Instant| now.saturating_duration_since(since) >= CALM;
         self.calm_since = (loss < CALM_LOSS).then(|| self.calm_since.unwrap_or(now));
-        let before = self.delay.unwrap_or(Duration::ZERO);
-        let needed = (rtt * ROUND_TRIPS + REPORT).min(MOST);
-        let after = if lasted(self.lossy_since, LASTING) && needed > before + STEP {
-            needed
-        } else if lasted(self.calm_since, CALM) {
-            Duration::ZERO
-        } else {
-            before
-        };
-        if after == before {
+        let times = if loss > VERY_LOSSY { TIMES + 1 } else { TIMES };
+        let needed = ((rtt + REPORT) * times).min(MOST);
+        let before = self.goal;
+        if loss > LOSSY && (needed > before + STEP || needed == MOST) {
+            self.goal = needed.max(before);
+        } else if self.calm_since.is_some_and(calm) {
+            self.goal = Duration::ZERO;
+        }
+        let elapsed = self.updated.map_or(LONGEST_STEP, |updated| now.saturating_duration_since(updated));
+        self.updated = Some(now);
+        let told = self.delay.unwrap_or(Duration::ZERO);
+        let delay = self.goal.min(told + elapsed.min(LONGEST_STEP).mul_f64(SLOPE));
+        if delay == told {
             return None;
         }
-        self.delay = Some(after);
-        self.delay
+        self.delay = Some(delay);
+        Some(News { delay, goal: (self.goal != before).then_some(self.goal) })
     }
 }
 
@@ -74,9 +90,11 @@ impl Egress {
     /// Tells the subscriber to hold pictures back, or not to any more, as its link is now.
     pub(super) fn hold_back(&mut self, now: Instant) {
         let Some(bandwidth) = self.bandwidth.as_deref() else { return };
-        let (link, rtt) = (Link::of(Some(bandwidth)), self.rtt.unwrap_or(DEFAULT_RTT));
-        let Some(delay) = self.playout.update(now, link, bandwidth.loss(), rtt) else { return };
-        self.history.on_playout(now, delay);
+        let (loss, rtt) = (bandwidth.lost_by_chance(), self.rtt.unwrap_or(DEFAULT_RTT));
+        let Some(News { delay, goal }) = self.playout.update(now, loss, rtt) else { return };
+        if let Some(goal) = goal {
+            self.history.on_playout(now, goal);
+        }
         self.subscriptions.iter_mut().for_each(|(_, subscription)| subscription.hold_back(Some(delay)));
     }
 
@@ -112,31 +130,31 @@ mod tests {
 
     const RTT: Duration = Duration::from_millis(40);
 
-    /// What is told while so much is lost for so long, from one tenth of a second to the next.
-    fn told(playout: &mut Playout, from: u32, tenths: u32, loss: f64, link: Link) -> Vec<(u32, u128)> {
-        let changed = |tenth: u32| {
+    /// What is decided while so much is lost for so long, from one tenth of a second to the next, and what is told in
+    /// the end.
+    fn told(playout: &mut Playout, from: u32, tenths: u32, loss: f64) -> (Vec<(u32, u128)>, u128) {
+        let mut goals = Vec::new();
+        for tenth in from..from + tenths {
+            let before = playout.delay.unwrap_or(Duration::ZERO);
             let now = test_epoch() + Duration::from_millis(100) * tenth;
-            playout.update(now, link, loss, RTT).map(|delay| (tenth - from, delay.as_millis()))
-        };
-        (from..from + tenths).filter_map(changed).collect()
+            if let Some(news) = playout.update(now, loss, RTT) {
+                goals.extend(news.goal.map(|goal| (tenth - from, goal.as_millis())));
+                assert!(news.delay <= before + Duration::from_millis(30), "a picture would stand still");
+            }
+        }
+        (goals, playout.delay.unwrap_or(Duration::ZERO).as_millis())
     }
 
     #[test]
     fn pictures_are_held_back_while_packets_are_lost_by_chance() {
         let mut playout = Playout::default();
-        assert!(told(&mut playout, 0, 100, 0.01, Link::Usual).is_empty());
-        assert_eq!(told(&mut playout, 100, 100, 0.1, Link::Lossy), [(10, 140)]);
-        assert!(told(&mut playout, 200, 100, 0.03, Link::Lossy).is_empty(), "neither lossy nor calm");
-        assert!(told(&mut playout, 300, 90, 0.0, Link::Usual).is_empty());
-        assert_eq!(told(&mut playout, 390, 100, 0.0, Link::Usual), [(10, 0)]);
-    }
-
-    #[test]
-    fn what_is_lost_for_want_of_room_or_only_shortly_holds_nothing_back() {
-        let mut playout = Playout::default();
-        assert!(told(&mut playout, 0, 100, 0.3, Link::Full).is_empty());
-        assert!(told(&mut playout, 100, 9, 0.3, Link::Lossy).is_empty());
-        assert!(told(&mut playout, 109, 100, 0.0, Link::Usual).is_empty());
+        assert_eq!(told(&mut playout, 0, 100, 0.01), (vec![], 0));
+        assert_eq!(told(&mut playout, 100, 3, 0.1), (vec![(0, 200)], 90));
+        assert_eq!(told(&mut playout, 103, 100, 0.1), (vec![], 200));
+        assert_eq!(told(&mut playout, 203, 100, 0.03), (vec![], 200), "neither lossy nor calm");
+        assert_eq!(told(&mut playout, 303, 90, 0.0), (vec![], 200));
+        assert_eq!(told(&mut playout, 393, 100, 0.0), (vec![(10, 0)], 0));
+        assert_eq!(told(&mut playout, 500, 100, 0.2), (vec![(0, 300)], 300), "once more");
     }
 
     #[test]

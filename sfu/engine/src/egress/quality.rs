@@ -40,7 +40,7 @@ impl Egress {
         self.subscriptions.iter().filter_map(|(slot, subscription)| {
             let decision = subscription.decision.filter(|_| subscription.kind == MediaKind::Video)?;
             let short = match decision.reason {
-                Reason::Ideal | Reason::LayerInactive | Reason::Hysteresis => false,
+                Reason::Ideal | Reason::LayerInactive | Reason::Hysteresis | Reason::Climbing => false,
                 Reason::NoBandwidth | Reason::NoHeadroom => true,
                 Reason::Demand | Reason::Muted => return None,
             };

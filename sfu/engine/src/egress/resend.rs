@@ -35,10 +35,10 @@ pub(super) enum Link {
 }
 
 impl Link {
-    pub(super) fn of(bandwidth: Option<&Bandwidth>) -> Self {
+    pub(super) fn of(bandwidth: Option<&Bandwidth>, now: Instant) -> Self {
         match bandwidth {
             Some(bandwidth) if bandwidth.queue_delay() > FULL => Self::Full,
-            Some(bandwidth) if bandwidth.loss() > LOSSY => Self::Lossy,
+            Some(bandwidth) if bandwidth.loss() > LOSSY && bandwidth.has_room(now) => Self::Lossy,
             _ => Self::Usual,
         }
     }
@@ -55,7 +55,7 @@ impl Egress {
         stats: &mut Stats,
     ) {
         let (link, rtt, most) = (
-            Link::of(self.bandwidth.as_deref()),
+            Link::of(self.bandwidth.as_deref(), now),
             self.rtt.unwrap_or(DEFAULT_RTT),
             self.retransmit_per_packet,
         );
@@ -84,7 +84,7 @@ impl Egress {
 
     /// One packet was lost as the subscriber reports. Its request for it was lost, or has yet to come.
     pub fn on_lost(&mut self, lost: Lost, memory: &[PacketMemory], now: Instant, stats: &mut Stats) {
-        let link = Link::of(self.bandwidth.as_deref());
+        let link = Link::of(self.bandwidth.as_deref(), now);
         // What is lost there comes late anyway, and by then the subscriber may not want it any more.
         if link == Link::Full {
             return;

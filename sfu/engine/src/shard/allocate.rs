@@ -24,7 +24,6 @@ const BLIND: Bitrate = Bitrate::from_kbps(2_000);
 #[derive(Debug, Default)]
 pub(super) struct Allocation {
     costs: Vec<LayerCost>,
-    slower: Vec<Bitrate>,
     scratch: Scratch,
     decisions: Vec<Decision>,
 }
@@ -35,11 +34,9 @@ struct Entry {
     handle: TrackHandle,
     /// Of its layers, among all costs.
     costs: Range<usize>,
-    /// Of its lowest layer with fewer temporal layers, among all those.
-    slower: Range<usize>,
     ideal: Option<Layer>,
     /// The highest temporal layer that the wanted frame rate needs, `None` for all.
-    temporal: Option<u8>,
+    enough: Option<u8>,
     kind: MediaKind,
     muted: bool,
     screen_share: bool,
@@ -63,10 +60,9 @@ impl Shard {
         index: PeerIndex,
         allocation: &mut Allocation,
     ) -> SmallVec<[Entry; 8]> {
-        let Allocation { costs, slower, scratch, decisions } = allocation;
+        let Allocation { costs, scratch, decisions } = allocation;
         let mut entries: SmallVec<[Entry; 8]> = SmallVec::new();
         costs.clear();
-        slower.clear();
         decisions.clear();
         let Some(peer) = self.peers.get_mut(index.0) else { return entries };
         for (slot, subscription) in peer.egress.iter() {
@@ -77,14 +73,12 @@ impl Shard {
             let first = costs.len();
             if room.loudest.as_ref().is_some_and(|loudest| loudest.is_unheard(handle.track, room.sounds)) {
                 // It takes no room while it is not sent.
-                costs.push(LayerCost { active: true, bitrate: Bitrate::ZERO });
+                costs.push(LayerCost { active: true, bitrate: Bitrate::ZERO, slower: [None; 2] });
             } else {
                 costs.extend((0..track.facts.layers.len()).map(|place| cost(track, place, now)));
             }
-            let first_slower = slower.len();
-            slower.extend(slower_costs(track, costs.get(first), now));
-            let ranges = (first..costs.len(), first_slower..slower.len());
-            entries.push(Entry { speaker, ..entry(slot, handle, subscription, track, ranges, now) });
+            let costs = first..costs.len();
+            entries.push(Entry { speaker, ..entry(slot, handle, subscription, track, costs, now) });
         }
         let candidates: SmallVec<[Candidate<'_>; 8]> = entries
             .iter()
@@ -96,7 +90,6 @@ impl Shard {
                 priority: entry.priority,
                 ideal: entry.ideal,
                 layers: costs.get(entry.costs.clone()).unwrap_or_default(),
-                slower: slower.get(entry.slower.clone()).unwrap_or_default(),
                 standing: entry.standing,
             })
             .collect();
@@ -109,8 +102,7 @@ impl Shard {
     fn enact(&mut self, now: Instant, index: PeerIndex, entries: &[Entry], decisions: &[Decision]) {
         for (entry, decision) in entries.iter().zip(decisions) {
             let Some(peer) = self.peers.get_mut(index.0) else { return };
-            let temporal = decision.temporal.into_iter().chain(entry.temporal).min();
-            let carried_out = peer.egress.carry_out(entry.slot, &Decision { temporal, ..*decision }, now);
+            let carried_out = peer.egress.carry_out(entry.slot, decision, entry.enough, now);
             if let (Some(paused), Some(subscription)) = (carried_out.paused, peer.egress.get(entry.slot))
                 && let Some(participant) = self.participants.get(peer.participant.0)
             {
@@ -153,7 +145,7 @@ fn entry(
     handle: TrackHandle,
     subscription: &Subscription,
     track: &Track,
-    (costs, slower): (Range<usize>, Range<usize>),
+    costs: Range<usize>,
     now: Instant,
 ) -> Entry {
     let facts = &track.facts;
@@ -165,9 +157,8 @@ fn entry(
         slot,
         handle,
         costs,
-        slower,
         ideal,
-        temporal: ideal.and_then(|layer| enough_for(subscription.demand.fps, track, layer, now)),
+        enough: ideal.and_then(|layer| enough_for(subscription.demand.fps, track, layer, now)),
         kind: facts.kind,
         muted: facts.muted,
         screen_share: facts.screen_share,
@@ -190,18 +181,22 @@ fn cost(track: &Track, place: usize, now: Instant) -> LayerCost {
     let active = info.is_some_and(|info| info.active);
     // The last that was measured of a layer that has stopped is nothing.
     let measured = measured.filter(|rate| active && *rate > Bitrate::ZERO);
-    LayerCost { active, bitrate: measured.unwrap_or(expected) }
+    let bitrate = measured.unwrap_or(expected);
+    let slower = if active { slower_costs(track, place, bitrate, now) } else { [None; 2] };
+    LayerCost { active, bitrate, slower }
 }
 
-/// What the lowest layer costs with fewer temporal layers, as far as that is less than `whole`.
-fn slower_costs(track: &Track, whole: Option<&LayerCost>, now: Instant) -> impl Iterator<Item = Bitrate> {
-    let rate = track.rate_of(0).filter(|_| track.facts.kind == MediaKind::Video);
-    let whole = whole.filter(|whole| whole.active).map_or(Bitrate::ZERO, |whole| whole.bitrate);
-    let cost = move |temporal| {
+/// What a layer costs with fewer temporal layers, as far as that is less than `whole` and, but for the lowest layer,
+/// pictures still move.
+fn slower_costs(track: &Track, place: usize, whole: Bitrate, now: Instant) -> [Option<Bitrate>; 2] {
+    let rate = track.rate_of(place).filter(|_| track.facts.kind == MediaKind::Video);
+    [0, 1].map(|temporal| {
         let (rate, at) = rate?;
-        rate.sustained_up_to(Sublayer { temporal, ..at }, now)
-    };
-    (0..Sublayer::TOP.temporal).map_while(cost).take_while(move |cost| *cost > Bitrate::ZERO && *cost < whole)
+        let at = Sublayer { temporal, ..at };
+        let cost = rate.sustained_up_to(at, now)?;
+        let moves = || rate.frames_per_second_up_to(at, now) >= Some(LEAST_FRAMES);
+        (cost > Bitrate::ZERO && cost < whole && (place == 0 || moves())).then_some(cost)
+    })
 }
 
 /// The lowest temporal layer of a layer, or of the next lower that flows, with which that has the wanted frame rate.
@@ -227,5 +222,7 @@ fn lowest(candidates: &[Candidate<'_>]) -> Bitrate {
 
 /// Of sound: Opus at 40 kbit/s and its headers.
 const USUAL_AUDIO: Bitrate = Bitrate::from_kbps(60);
+/// Frames per second below which a smaller picture is better than a slow one.
+const LEAST_FRAMES: u32 = 9;
 /// Per second. Browsers send 180 lines at 0.12 Mbit/s, 360 at 0.45, 720 at 1.7.
 const USUAL_BITS_PER_PIXEL: u64 = 2;

@@ -159,8 +159,12 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         if let Some(bandwidth) = peer.egress.bandwidth() {
             take(bandwidth);
-            peer.egress.poll_bandwidth(now);
+            peer.egress.note_estimate(now);
             self.on_estimate(now, index);
+        }
+        // A burst is for what is missing still.
+        if let Some(peer) = self.peers.get_mut(index.0) {
+            peer.egress.poll_bandwidth(now);
         }
     }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -10,11 +12,11 @@ const AUDIO: [LayerCost; 1] = [layer(50)];
 const SECOND: Duration = Duration::from_secs(1);
 
 const fn layer(kbps: u64) -> LayerCost {
-    LayerCost { active: true, bitrate: Bitrate::from_kbps(kbps) }
+    LayerCost { active: true, bitrate: Bitrate::from_kbps(kbps), slower: [None; 2] }
 }
 
 const fn inactive(kbps: u64) -> LayerCost {
-    LayerCost { active: false, bitrate: Bitrate::from_kbps(kbps) }
+    LayerCost { active: false, ..layer(kbps) }
 }
 
 /// A camera of which the best layer is wanted, subscribed a minute ago.
@@ -29,7 +31,6 @@ fn camera(current: Option<u8>, now: Instant) -> Candidate<'static> {
         priority: 0,
         ideal: Some(Layer(2)),
         layers: &VIDEO,
-        slower: &[],
         standing,
     }
 }
@@ -38,9 +39,21 @@ fn voice(now: Instant) -> Candidate<'static> {
     Candidate { kind: MediaKind::Audio, ideal: Some(Layer(0)), layers: &AUDIO, ..camera(None, now) }
 }
 
+/// Nothing is known but the estimate, in kilobits per second.
+fn link(kbps: u64) -> Capacity {
+    Capacity {
+        estimate: Bitrate::from_kbps(kbps),
+        settled: Bitrate::ZERO,
+        delivered: Bitrate::ZERO,
+        confirmed: Bitrate::ZERO,
+        probed: Bitrate::ZERO,
+        headroom: HEADROOM_PERCENT,
+        climbs_until: None,
+    }
+}
+
 fn run(kbps: u64, candidates: &[Candidate<'_>], now: Instant) -> (Vec<Decision>, Outcome) {
-    let capacity =
-        Capacity { estimate: Bitrate::from_kbps(kbps), settled: Bitrate::ZERO, probed: Bitrate::ZERO };
+    let capacity = link(kbps);
     let mut decisions = Vec::new();
     let outcome = allocate(capacity, candidates, now, &mut Scratch::default(), &mut decisions);
     (decisions, outcome)
@@ -53,7 +66,8 @@ fn targets(kbps: u64, candidates: &[Candidate<'_>], now: Instant) -> Vec<Option<
 #[test]
 fn a_lowest_layer_that_does_not_fit_comes_at_a_lower_frame_rate() {
     let now = test_epoch();
-    let slower = [Bitrate::from_kbps(40), Bitrate::from_kbps(60)];
+    let slower = [Some(Bitrate::from_kbps(40)), Some(Bitrate::from_kbps(60))];
+    let layers = [LayerCost { slower, ..layer(100) }, layer(400), layer(1500)];
     // (estimate in kilobits per second) and (target, temporal layer, allocated)
     let table = [
         (43, None, None, 0),
@@ -64,11 +78,75 @@ fn a_lowest_layer_that_does_not_fit_comes_at_a_lower_frame_rate() {
         (440, Some(1), None, 400),
     ];
     for (kbps, target, temporal, allocated) in table {
-        let (decisions, outcome) = run(kbps, &[Candidate { slower: &slower, ..camera(None, now) }], now);
+        let (decisions, outcome) = run(kbps, &[Candidate { layers: &layers, ..camera(None, now) }], now);
         let found = (decisions[0].target, decisions[0].temporal, outcome.allocated);
         assert_eq!(found, (target.map(Layer), temporal, Bitrate::from_kbps(allocated)), "{kbps}");
         assert_eq!(decisions[0].paused, target.is_none());
     }
+}
+
+#[test]
+fn a_second_layer_that_does_not_fit_any_more_stays_at_a_lower_frame_rate() {
+    let start = test_epoch();
+    let now = start + SECOND * 60;
+    let slower = [None, Some(Bitrate::from_kbps(240))];
+    let layers = [layer(100), LayerCost { slower, ..layer(400) }, LayerCost { slower, ..layer(1500) }];
+    // (sent now, of that less than all frames, estimate) and (target, temporal layer)
+    let table = [
+        (Some(0), false, 439, Some(0), None),
+        (Some(0), false, 440, Some(1), None),
+        // It stays while it fits, and all of it needs headroom, so that its rate does not flap.
+        (Some(1), true, 240, Some(1), Some(1)),
+        (Some(1), true, 239, Some(0), None),
+        (Some(1), true, 439, Some(1), Some(1)),
+        (Some(1), true, 440, Some(1), None),
+        // Less of it instead of another layer, which would need a key frame.
+        (Some(1), false, 400, Some(1), None),
+        (Some(1), false, 399, Some(1), Some(1)),
+        // A slow top layer is no better than the whole one below it.
+        (Some(1), false, 1640, Some(1), None),
+        (Some(2), false, 1499, Some(1), None),
+        (Some(2), false, 399, Some(0), None),
+    ];
+    for (current, slow, kbps, target, temporal) in table {
+        let mut track = Candidate { layers: &layers, ..camera(current, start) };
+        track.standing.slow = slow;
+        // More of the same layer is no step that has its time.
+        track.standing.last_up = slow.then(|| now - SECOND * 3);
+        let (decisions, _) = run(kbps, &[track], now);
+        let found = (decisions[0].target, decisions[0].temporal);
+        assert_eq!(found, (target.map(Layer), temporal), "{current:?}, slow: {slow}, {kbps}");
+    }
+}
+
+#[test]
+fn while_bursts_show_more_and_more_only_what_is_wanted_in_the_end_is_worth_a_key_frame() {
+    let now = test_epoch();
+    let until = now + SECOND / 3;
+    // (sent now, estimate, target)
+    for (current, kbps, target) in [(None, 700, 0), (Some(0), 700, 0), (Some(1), 700, 1), (Some(0), 1650, 2)]
+    {
+        let capacity = Capacity { climbs_until: Some(until), ..link(kbps) };
+        let (decisions, outcome) = decide_for(&[camera(current, now)], capacity, now);
+        assert_eq!(decisions[0].target, Some(Layer(target)), "{current:?} at {kbps}");
+        let waits = decisions[0].reason == Reason::Climbing;
+        assert_eq!(waits, target == 0);
+        assert_eq!(outcome.next_upgrade_at, waits.then_some(until));
+        assert!(!waits || decisions[0].demand == Some(Layer(1)), "its publisher may begin with it");
+    }
+}
+
+#[test]
+fn where_much_is_lost_a_step_up_needs_more_but_a_lowest_layer_does_not() {
+    let now = test_epoch();
+    // (sent now, estimate, target)
+    for (current, kbps, target) in [(1, 2999, 1), (1, 3000, 2), (2, 1500, 2)] {
+        let capacity = Capacity { headroom: 100, ..link(kbps) };
+        let (decisions, _) = decide_for(&[camera(Some(current), now)], capacity, now);
+        assert_eq!(decisions[0].target, Some(Layer(target)), "{current} at {kbps}");
+    }
+    let (decisions, _) = decide_for(&[camera(None, now)], Capacity { headroom: 100, ..link(110) }, now);
+    assert_eq!(decisions[0].target, Some(Layer(0)));
 }
 
 #[test]
@@ -190,14 +268,40 @@ fn a_probe_replaces_headroom_but_not_bandwidth() {
     for (estimate, probed, target) in
         [(1600, 0, 1), (1600, 1499, 1), (1600, 1500, 2), (1400, 1500, 1), (1650, 0, 2), (1500, 9000, 2)]
     {
-        let capacity = Capacity {
-            estimate: Bitrate::from_kbps(estimate),
-            settled: Bitrate::ZERO,
-            probed: Bitrate::from_kbps(probed),
-        };
-        let mut decisions = Vec::new();
-        allocate(capacity, &tracks, now, &mut Scratch::default(), &mut decisions);
-        assert_eq!(decisions[0].target, Some(Layer(target)), "{estimate}, {probed}");
+        let probed = Bitrate::from_kbps(probed);
+        for capacity in
+            [Capacity { probed, ..link(estimate) }, Capacity { confirmed: probed, ..link(estimate) }]
+        {
+            let (decisions, _) = decide_for(&tracks, capacity, now);
+            assert_eq!(decisions[0].target, Some(Layer(target)), "{capacity:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_probe_has_shown_some_time_ago_needs_patience() {
+    let start = test_epoch();
+    let now = start + SECOND * 60;
+    let mut track = camera(Some(1), start);
+    track.standing.last_up = Some(now - SECOND);
+    let capacity = Capacity { confirmed: Bitrate::from_kbps(1500), ..link(1600) };
+    let (decisions, _) = decide_for(&[track], capacity, now);
+    assert_eq!((decisions[0].target, decisions[0].reason), (Some(Layer(1)), Reason::Hysteresis));
+    let (decisions, _) = decide_for(&[track], capacity, now + SECOND * 4);
+    assert_eq!(decisions[0].target, Some(Layer(2)));
+}
+
+#[test]
+fn the_queue_of_its_own_key_frame_takes_no_step_back() {
+    let start = test_epoch();
+    let now = start + SECOND * 60;
+    // (seconds since the step up, what arrived, target)
+    for (since, delivered, target) in [(1, 1500, 2), (1, 1499, 1), (2, 1500, 1)] {
+        let mut track = camera(Some(2), start);
+        track.standing.last_up = Some(now - SECOND * since);
+        let capacity = Capacity { delivered: Bitrate::from_kbps(delivered), ..link(1100) };
+        let (decisions, _) = decide_for(&[track], capacity, now);
+        assert_eq!(decisions[0].target, Some(Layer(target)), "{since} s, {delivered}");
     }
 }
 
@@ -207,8 +311,8 @@ fn what_a_probe_has_shown_may_be_taken_at_once_unless_that_went_wrong_before() {
     let second = Duration::from_secs(1);
     let capacity = |estimate, probed| Capacity {
         estimate: Bitrate::from_kbps(estimate),
-        settled: Bitrate::from_kbps(estimate),
         probed: Bitrate::from_kbps(probed),
+        ..link(estimate)
     };
     for (failures, straight) in [(0, true), (1, true), (2, false)] {
         let mut standing = Standing::new(start);
@@ -221,14 +325,14 @@ fn what_a_probe_has_shown_may_be_taken_at_once_unless_that_went_wrong_before() {
             decisions[0].target.map(|layer| layer.0)
         };
         assert_eq!(step(&mut standing, capacity(130, 0), now), Some(0));
-        for _ in 0..failures {
-            now += UPGRADE_INTERVAL * 9;
-            assert_eq!(step(&mut standing, capacity(500, 0), now), Some(1));
-            now += second;
-            assert_eq!(step(&mut standing, capacity(130, 0), now), Some(0), "taken back");
-        }
         now += UPGRADE_INTERVAL * 9;
         assert_eq!(step(&mut standing, capacity(500, 0), now), Some(1));
+        for _ in 0..failures {
+            now += UPGRADE_INTERVAL * 9;
+            assert_eq!(step(&mut standing, capacity(1700, 0), now), Some(2));
+            now += second;
+            assert_eq!(step(&mut standing, capacity(500, 0), now), Some(1), "taken back");
+        }
         now += second;
         assert_eq!(step(&mut standing, capacity(3000, 0), now), Some(1), "too soon, and not shown");
         let target = step(&mut standing, capacity(3000, 2000), now);
@@ -238,21 +342,36 @@ fn what_a_probe_has_shown_may_be_taken_at_once_unless_that_went_wrong_before() {
 }
 
 #[test]
-fn a_queue_that_drains_pauses_no_lowest_layer_and_lets_no_higher_one_stay() {
+fn what_failed_on_a_narrow_link_holds_back_only_the_same_again() {
+    let start = test_epoch();
+    let mut standing = Standing::new(start);
+    let mut now = start + UPGRADE_INTERVAL;
+    assert_eq!(step(&mut standing, 130, now).0, Some(0));
+    for _ in 0..2 {
+        now += UPGRADE_INTERVAL * 9;
+        assert_eq!(step(&mut standing, 500, now).0, Some(1));
+        now += SECOND;
+        assert_eq!(step(&mut standing, 130, now).0, Some(0), "taken back");
+    }
+    now += UPGRADE_INTERVAL;
+    assert_eq!(step(&mut standing, 500, now).1, Reason::Hysteresis, "twice in vain");
+    assert_eq!(step(&mut standing, 2000, now).0, Some(2));
+}
+
+#[test]
+fn a_queue_that_drains_takes_no_layer_and_brings_only_a_lowest_one() {
     let now = test_epoch();
     // (estimate, settled, sent now, target)
     for (estimate, settled, current, target) in [
         (80, 130, Some(0), Some(0)),
         (80, 95, Some(0), None),
-        (80, 500, Some(1), Some(0)),
+        (80, 400, Some(1), Some(1)),
+        (80, 399, Some(1), Some(0)),
+        (80, 500, Some(0), Some(0)),
         (80, 105, None, None),
         (80, 115, None, Some(0)),
     ] {
-        let capacity = Capacity {
-            estimate: Bitrate::from_kbps(estimate),
-            settled: Bitrate::from_kbps(settled),
-            probed: Bitrate::ZERO,
-        };
+        let capacity = Capacity { settled: Bitrate::from_kbps(settled), ..link(estimate) };
         let mut decisions = Vec::new();
         allocate(capacity, &[camera(current, now)], now, &mut Scratch::default(), &mut decisions);
         let found = decisions[0].target.map(|layer| layer.0);
@@ -463,7 +582,7 @@ fn check_monotone(candidates: &[Candidate<'_>], capacity: Capacity, more: Capaci
     let mut steps = Vec::new();
     for (track, candidate) in candidates.iter().enumerate() {
         if let (MediaKind::Video, Some(ideal)) = (candidate.kind, wish(candidate)) {
-            push_steps(track, candidate, ideal, &mut steps);
+            push_steps(track, candidate, ideal, now, &mut steps);
         }
     }
     steps.sort_unstable();
@@ -503,16 +622,12 @@ fn a_random_walk_breaks_no_rule() {
             estimate = (estimate * walk.rng.random_range(0.8..1.25)).clamp(30_000.0, 20_000_000.0);
             let probed = if walk.rng.random_bool(0.2) { estimate * 0.97 } else { 0.0 };
             let bps = |value: f64| Bitrate::from_bps(value as u64);
-            let capacity = Capacity { estimate: bps(estimate), settled: bps(estimate), probed: bps(probed) };
+            let capacity = Capacity { estimate: bps(estimate), probed: bps(probed), ..link(0) };
             let candidates = walk.candidates();
             let decided = decide_for(&candidates, capacity, now);
             check_fit(&candidates, capacity, &decided);
             if tick % 10 == 0 {
-                let more = Capacity {
-                    estimate: bps(estimate * 1.15),
-                    settled: bps(estimate * 1.15),
-                    probed: bps(probed),
-                };
+                let more = Capacity { estimate: bps(estimate * 1.15), ..capacity };
                 check_monotone(&candidates, capacity, more, now);
             }
             let each = candidates.iter().zip(&decided.0);
