@@ -78,11 +78,12 @@ impl Playout {
         self.updated = Some(now);
         let told = self.delay.unwrap_or(Duration::ZERO);
         let delay = self.goal.min(told + elapsed.min(LONGEST_STEP).mul_f64(SLOPE));
-        if delay == told {
+        let goal = (self.goal != before).then_some(self.goal);
+        if delay == told && goal.is_none() {
             return None;
         }
         self.delay = Some(delay);
-        Some(News { delay, goal: (self.goal != before).then_some(self.goal) })
+        Some(News { delay, goal })
     }
 }
 
