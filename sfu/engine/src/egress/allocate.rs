@@ -72,10 +72,13 @@ pub struct LayerCost {
     /// Of this layer with all that it needs below it. Measured; expected, while unmeasured; the last known, while
     /// it does not flow. Zero, if nothing is known, lets an inactive layer be asked for at any estimate.
     pub bitrate: Bitrate,
-    /// The same with its lowest temporal layer only, and with the lowest two; `None`: it has no such, or they save
-    /// nothing or show too little.
-    pub slower: [Option<Bitrate>; 2],
+    /// The same with fewer temporal layers.
+    pub slower: Slower,
 }
+
+/// What a layer costs with its lowest temporal layer only, and with the lowest two; `None`: it has no such, or they save
+/// nothing or show too little.
+pub type Slower = [Option<Bitrate>; 2];
 
 /// One subscribed track.
 #[derive(Debug, Clone, Copy)]
@@ -216,7 +219,7 @@ struct Step {
     /// Above the ideal, and sent only because nothing better flows.
     stands_in: bool,
     /// What it costs with fewer temporal layers.
-    slower: [Option<Bitrate>; 2],
+    slower: Slower,
     /// It is the layer that is sent now.
     held: bool,
     /// It is what is wanted.
@@ -375,7 +378,7 @@ fn push_steps(track: usize, candidate: &Candidate<'_>, ideal: Layer, now: Instan
             layer,
             active: may_be_sent,
             stands_in: number > top,
-            slower: if place < MAY_BE_SLOW { cost.slower } else { [None; 2] },
+            slower: if place < MAY_BE_SLOW { cost.slower } else { Slower::default() },
             held,
             ideal: number == top,
             settling: candidate.standing.is_settling(now),

@@ -8,7 +8,7 @@ use sfu_protocol::{Event, Layer, MediaKind};
 use smallvec::SmallVec;
 
 use super::Shard;
-use crate::egress::allocate::{Candidate, Decision, LayerCost, Scratch, Standing, allocate};
+use crate::egress::allocate::{Candidate, Decision, LayerCost, Scratch, Slower, Standing, allocate};
 use crate::egress::layer_select::ideal_layer;
 use crate::egress::track::Subscription;
 use crate::handles::{PeerIndex, TrackHandle};
@@ -73,7 +73,7 @@ impl Shard {
             let first = costs.len();
             if room.loudest.as_ref().is_some_and(|loudest| loudest.is_unheard(handle.track, room.sounds)) {
                 // It takes no room while it is not sent.
-                costs.push(LayerCost { active: true, bitrate: Bitrate::ZERO, slower: [None; 2] });
+                costs.push(LayerCost { active: true, bitrate: Bitrate::ZERO, slower: Slower::default() });
             } else {
                 costs.extend((0..track.facts.layers.len()).map(|place| cost(track, place, now)));
             }
@@ -182,13 +182,13 @@ fn cost(track: &Track, place: usize, now: Instant) -> LayerCost {
     // The last that was measured of a layer that has stopped is nothing.
     let measured = measured.filter(|rate| active && *rate > Bitrate::ZERO);
     let bitrate = measured.unwrap_or(expected);
-    let slower = if active { slower_costs(track, place, bitrate, now) } else { [None; 2] };
+    let slower = if active { slower_costs(track, place, bitrate, now) } else { Slower::default() };
     LayerCost { active, bitrate, slower }
 }
 
 /// What a layer costs with fewer temporal layers, as far as that is less than `whole` and, but for the lowest layer,
 /// pictures still move.
-fn slower_costs(track: &Track, place: usize, whole: Bitrate, now: Instant) -> [Option<Bitrate>; 2] {
+fn slower_costs(track: &Track, place: usize, whole: Bitrate, now: Instant) -> Slower {
     let rate = track.rate_of(place).filter(|_| track.facts.kind == MediaKind::Video);
     [0, 1].map(|temporal| {
         let (rate, at) = rate?;

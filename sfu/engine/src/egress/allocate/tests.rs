@@ -12,7 +12,7 @@ const AUDIO: [LayerCost; 1] = [layer(50)];
 const SECOND: Duration = Duration::from_secs(1);
 
 const fn layer(kbps: u64) -> LayerCost {
-    LayerCost { active: true, bitrate: Bitrate::from_kbps(kbps), slower: [None; 2] }
+    LayerCost { active: true, bitrate: Bitrate::from_kbps(kbps), slower: [None, None] }
 }
 
 const fn inactive(kbps: u64) -> LayerCost {
