@@ -18,6 +18,7 @@ mod acked;
 mod app_limited;
 mod contention;
 mod delay;
+mod digest;
 mod loss;
 mod probe;
 mod queue;
@@ -34,12 +35,12 @@ use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 use acked::AckedRate;
 use app_limited::AppLimited;
 use contention::Contention;
-use delay::{DelayDetector, Trend};
-use loss::{Evidence, LossControl, Verdict};
+use delay::DelayDetector;
+use loss::LossControl;
 pub use probe::{ClusterId, Probe};
 use probe::{ProbeControl, Situation};
 use queue::QueueDelay;
-use rate_control::{Input, RateControl, Step};
+use rate_control::RateControl;
 use sent_history::{PacketResult, RemoteClock, SentHistory};
 use silence::Silence;
 use stream_index::StreamIndex;
@@ -419,183 +420,6 @@ impl Estimator {
         [silence.map(at), probe.map(at), remb].into_iter().flatten().min()
     }
 
-    /// Everything that one message said.
-    fn digest(&mut self, now: Instant) {
-        let seconds = self.seconds(now);
-        let mut newest = None;
-        let (mut received, mut lost) = (0_usize, 0_usize);
-        let disturbed = self.is_disturbed(seconds);
-        for result in &self.results {
-            if let Some(cluster) = result.cluster {
-                self.probe.on_result(cluster, result);
-            }
-            let judged = result.sent >= self.cut;
-            let Some(arrival) = result.arrival else {
-                lost += 1;
-                if judged {
-                    self.loss.on_packet(false);
-                }
-                continue;
-            };
-            received += 1;
-            self.acked.on_packet(arrival, result.bytes);
-            if result.late {
-                self.loss.on_late();
-                continue;
-            }
-            if judged {
-                self.loss.on_packet(true);
-            }
-            self.queue.on_packet(result.sent, arrival);
-            if result.cluster.is_none() {
-                self.delay.on_packet(result.sent, arrival);
-            }
-            newest = newest.max(Some(result.sent));
-        }
-        let Some(newest) = newest else { return };
-        let rtt = (seconds - newest as f64 / 1e6).clamp(0.0, MOST_RTT);
-        let rtt = self.rtt.map_or(rtt, |before| before + (rtt - before) / 8.0);
-        self.rtt = Some(rtt);
-        let mut cause = None;
-        let silent_steps = self.silence.on_heard();
-        if silent_steps > 0 {
-            // The first report after a long silence may be about the newest packets only.
-            self.outage = silent_steps >= OUTAGE_STEPS;
-            cause = Some(self.after_silence(seconds, received, lost));
-        }
-        while let Some(outcome) = self.probe.outcome(seconds, rtt, self.loss.inherent()) {
-            cause = self.on_outcome(seconds, outcome).or(cause);
-        }
-        let decided = self.decide(seconds, rtt, disturbed);
-        self.conclude(now, decided.or(cause).unwrap_or(Cause::Drained));
-    }
-
-    fn after_silence(&mut self, now: f64, received: usize, lost: usize) -> Cause {
-        // What arrives at once after an outage is no measure of anything.
-        self.disturbed_until = now + SETTLING;
-        self.confirmed = None;
-        self.loss.discard(now, self.rtt.unwrap_or(DEFAULT_RTT));
-        if lost * 2 > received {
-            let rate = self.rate.rate();
-            self.before_drop = Some((rate, now));
-            self.rate.set(rate * AFTER_OUTAGE);
-            self.outage = true;
-        }
-        self.probe.hurry(now);
-        Cause::Heard
-    }
-
-    fn on_outcome(&mut self, now: f64, outcome: probe::Outcome) -> Option<Cause> {
-        let rate = self.rate.rate();
-        if outcome.filled {
-            self.rate.drain(now);
-        }
-        let start = self.last.cause == Cause::Start;
-        let gain = match outcome.filled {
-            true if self.app.is_limited() => IDLE_GAIN,
-            true => FILLED_GAIN,
-            false => 1.0,
-        };
-        let found = if outcome.filled { outcome.rate + self.unreported.rate(now) } else { outcome.rate };
-        self.confirmed = Some((found, now));
-        let fits =
-            found > rate * gain || outcome.filled && found < rate && (start || self.queue.millis() > CONFIRM);
-        if !fits {
-            return None;
-        }
-        self.rate.set(found);
-        if outcome.filled {
-            self.rate.on_capacity(found);
-        }
-        Some(Cause::Probe)
-    }
-
-    fn is_disturbed(&self, now: f64) -> bool {
-        now < self.disturbed_until || self.probe.disturbs(now)
-    }
-
-    /// What delay and loss say together.
-    fn decide(&mut self, now: f64, rtt: f64, disturbed: bool) -> Option<Cause> {
-        let queue = self.queue.millis();
-        let contended = self.contention.is_active();
-        let start = self.rate.capacity().is_none() && now < 2.0;
-        let trend = match self.delay.trend() {
-            _ if contended => Trend::Steady,
-            _ if disturbed && queue < if start { START_LIMIT } else { DISTURBED_LIMIT } => Trend::Steady,
-            Trend::Rising if queue > RISING => Trend::Rising,
-            Trend::Steady | Trend::Rising if queue > QUEUE_LIMIT => Trend::Rising,
-            Trend::Falling => Trend::Falling,
-            Trend::Steady | Trend::Rising => Trend::Steady,
-        };
-        let evidence = Evidence {
-            now,
-            rtt,
-            queued: queue > QUEUED || trend == Trend::Rising,
-            contended,
-            rate: self.rate.rate(),
-        };
-        let verdict = self.loss.update(&evidence);
-        let unreported = self.unreported.rate(now);
-        let limited = self.app.update(now, self.rate.target() - unreported);
-        let acked = if trend == Trend::Rising { self.acked.filled_rate() } else { self.acked.rate() };
-        let input = Input {
-            now,
-            trend,
-            queue,
-            acked: acked.map(|acked| acked + unreported),
-            rtt,
-            limited,
-            hold: verdict == Verdict::Hold,
-            contended,
-            wanted: self.wanted.bps().min(MOST) as f64,
-        };
-        let before = self.rate.rate();
-        let step = self.rate.update(&input);
-        let gave_way = (step == Step::GaveWay).then_some(before);
-        if let Some(back) = self.contention.update(now, self.queue.sure_millis(), gave_way, self.rate.rate())
-        {
-            self.rate.set(back);
-        }
-        let fell = matches!(step, Step::Decreased | Step::GaveWay);
-        if fell {
-            self.fell(now, before);
-        }
-        if step == Step::Decreased {
-            // What is lost of what was sent before is what the new rate was made for.
-            self.cut = (now * 1e6) as i64;
-            self.loss.discard(now, 0.0);
-        }
-        let cause = match verdict {
-            Verdict::Reduce(rate) if rate < self.rate.rate() && step != Step::Decreased => {
-                self.fell(now, before);
-                self.rate.set(rate);
-                return Some(Cause::Loss);
-            }
-            Verdict::Restore(rate) if rate > self.rate.rate() && !fell => {
-                self.confirmed = Some((rate, now));
-                self.rate.set(rate);
-                return Some(Cause::LossUnrelated);
-            }
-            _ => match step {
-                Step::Increased => Cause::Growth,
-                Step::Decreased | Step::GaveWay => Cause::Queue,
-                Step::None if self.rate.is_draining() => Cause::Queue,
-                Step::None => return None,
-            },
-        };
-        Some(cause)
-    }
-
-    /// Remembers where the estimate stood, to look there again first.
-    fn fell(&mut self, now: f64, from: f64) {
-        self.confirmed = None;
-        let fresh = self.before_drop.is_some_and(|(rate, at)| now - at < 10.0 && rate > from);
-        if !fresh {
-            self.before_drop = Some((from, now));
-        }
-        self.probe.postpone(now + PROBE_AFTER_DROP);
-    }
-
     fn conclude(&mut self, now: Instant, cause: Cause) {
         let rate = self.rate.target() * self.silence.share();
         let remb = self.remb.map_or(f64::MAX, |(remb, _)| remb.bps().min(MOST) as f64);
@@ -628,32 +452,12 @@ const MOST_REPORTS: usize = 8192;
 const MICROS_PER_TICK: i64 = DELTA_TICK.as_micros() as i64;
 /// In seconds.
 const DEFAULT_RTT: f64 = 0.1;
-const MOST_RTT: f64 = 5.0;
 const REMB_LIFE: Duration = Duration::from_secs(10);
-const AFTER_OUTAGE: f64 = 0.7;
-/// So long a silence, a second and a half, leaves nothing of a picture to go on with, whatever was lost.
-const OUTAGE_STEPS: u32 = 3;
-const SETTLING: f64 = 0.3;
 /// In seconds: how long what a burst showed is relied on.
 const CONFIRMED: f64 = 10.0;
 const CALM_AFTER: f64 = 6.0;
 const SOONEST_CALM: f64 = 1.5;
-const PROBE_AFTER_DROP: f64 = 3.0;
-/// A burst that filled the link may have taken from others what it got: only much more counts.
-const FILLED_GAIN: f64 = 1.4;
-/// While little is sent, what is permitted is not what others leave: a picture may wait for a little more.
-const IDLE_GAIN: f64 = 1.1;
-/// Queues, in milliseconds: with less than this a rising trend is jitter;
-const CONFIRM: f64 = 8.0;
-const RISING: f64 = 20.0;
-/// more than this is too much even if it does not grow;
-const QUEUE_LIMIT: f64 = 40.0;
-/// the same while a burst of ours may be its cause;
-const DISTURBED_LIMIT: f64 = 70.0;
-const START_LIMIT: f64 = 200.0;
-/// loss together with this much is congestion;
-const QUEUED: f64 = 20.0;
-/// less than this, and some jitter, is no queue.
+/// A queue of fewer milliseconds, and some jitter, is none.
 const CALM: f64 = 12.0;
 
 #[cfg(test)]
