@@ -21,7 +21,7 @@ pub struct Limits {
     pub data_message_bytes: usize,
     /// Most user data buffered in each direction, in bytes.
     pub data_buffered_bytes: usize,
-    /// Most media waiting to be sent to one subscriber, in packets.
+    /// Most media waiting to be sent to one subscriber, in packets of sound and of video each.
     pub pacer_packets: usize,
     /// Retransmissions of a stream, as a share of its media, in percent: above it a lost packet gets no spare
     /// copies, unless packets are lost by chance.

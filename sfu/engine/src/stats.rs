@@ -40,6 +40,8 @@ pub enum Drop {
     TooLate,
     /// A subscriber's queue is full.
     PacerFull,
+    /// It waited to be sent, and nobody needs it any more: its layer was left, its subscription ended.
+    Withdrawn,
     /// Another shard's mailbox is full.
     MailboxFull,
     /// A retransmission over its budget.
@@ -60,7 +62,7 @@ pub enum Drop {
 
 impl Drop {
     /// All reasons, in order.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::UnknownSource,
         Self::AddressInUse,
         Self::UnknownProtocol,
@@ -78,6 +80,7 @@ impl Drop {
         Self::NotForwarded,
         Self::TooLate,
         Self::PacerFull,
+        Self::Withdrawn,
         Self::MailboxFull,
         Self::RetransmitBudget,
         Self::RetransmitGone,
@@ -108,6 +111,7 @@ impl Drop {
             Self::NotForwarded => "not_forwarded",
             Self::TooLate => "too_late",
             Self::PacerFull => "pacer_full",
+            Self::Withdrawn => "withdrawn",
             Self::MailboxFull => "mailbox_full",
             Self::RetransmitBudget => "retransmit_budget",
             Self::RetransmitGone => "retransmit_gone",
@@ -201,6 +205,11 @@ impl Stats {
     /// Counts one discard.
     pub fn drop(&mut self, reason: Drop) {
         self.drops[reason as usize] += 1;
+    }
+
+    /// Counts that many.
+    pub fn drop_many(&mut self, reason: Drop, count: u64) {
+        self.drops[reason as usize] += count;
     }
 
     /// Discards for that reason so far.

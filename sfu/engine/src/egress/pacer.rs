@@ -37,25 +37,26 @@ pub struct Pacer {
     /// Payload of what waits of video.
     video_bytes: usize,
     limit: usize,
+    /// Forgotten since this was last asked.
+    forgotten: u64,
 }
 
 impl Pacer {
-    /// A queue of at most `limit` packets.
+    /// A queue of at most `limit` packets of each kind: pictures that wait must not cost sound.
     pub fn new(limit: usize) -> Self {
-        Self { audio: VecDeque::new(), video: VecDeque::new(), video_bytes: 0, limit }
+        Self { audio: VecDeque::new(), video: VecDeque::new(), video_bytes: 0, limit, forgotten: 0 }
     }
 
     /// Adds a packet at the end of its kind. False if the queue is full; the packet is gone then.
     pub fn push(&mut self, queued: Queued, audio: bool) -> bool {
-        if self.len() >= self.limit {
+        let queue = if audio { &mut self.audio } else { &mut self.video };
+        if queue.len() >= self.limit {
             return false;
         }
-        if audio {
-            self.audio.push_back(queued);
-        } else {
+        if !audio {
             self.video_bytes += queued.packet.payload.len();
-            self.video.push_back(queued);
         }
+        queue.push_back(queued);
         true
     }
 
@@ -104,9 +105,40 @@ impl Pacer {
         self.retain(|queued| queued.slot != slot);
     }
 
+    /// How many packets were forgotten since this was last asked.
+    pub fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
+    }
+
     fn retain(&mut self, keep: impl Fn(&Queued) -> bool) {
+        let before = self.len();
         self.audio.retain(&keep);
         self.video.retain(&keep);
+        self.forgotten += before.saturating_sub(self.len()) as u64;
         self.video_bytes = self.video.iter().map(|queued| queued.packet.payload.len()).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media_packet::test_packet;
+    use crate::units::{ExtendedSequence, test_epoch};
+
+    fn queued(slot: usize) -> Queued {
+        let rewritten =
+            Rewritten { sequence: ExtendedSequence::first(0), timestamp: 0, marker: true, ids: None };
+        Queued { slot, packet: Arc::new(test_packet(0, test_epoch())), rewritten, attempt: 0 }
+    }
+
+    #[test]
+    fn pictures_that_wait_cost_no_sound_and_what_is_forgotten_is_counted() {
+        let mut pacer = Pacer::new(3);
+        assert!((0..3).all(|_| pacer.push(queued(0), false)));
+        assert!(!pacer.push(queued(0), false), "its bound");
+        assert!(pacer.push(queued(1), true));
+        pacer.remove(0);
+        assert_eq!((pacer.len(), pacer.video_bytes(), pacer.take_forgotten()), (1, 0, 3));
+        assert_eq!(pacer.take_forgotten(), 0);
     }
 }

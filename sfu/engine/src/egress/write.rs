@@ -60,6 +60,7 @@ impl Egress {
         buffer: &mut [u8],
         stats: &mut Stats,
     ) -> Option<Run> {
+        stats.drop_many(Drop::Withdrawn, self.pacer.take_forgotten());
         let overhead = transport.srtp_overhead();
         let limit = buffer.len().min(RUN_BYTES);
         let mut run = Run { size: 0, segment: 0, segments: 0 };
@@ -72,6 +73,7 @@ impl Egress {
                 break;
             }
             let Some(subscription) = self.subscriptions.get_mut(next.slot) else {
+                stats.drop(Drop::Withdrawn);
                 self.pacer.pop();
                 continue;
             };
@@ -133,7 +135,7 @@ impl Egress {
                     bandwidth.on_sent_stream(plain.ssrc, plain.sequence.wire(), number);
                 }
             }
-            None => bandwidth.on_sent_uncounted(now, bytes),
+            None => bandwidth.on_sent_unreported(now, bytes),
         }
     }
 
