@@ -97,17 +97,7 @@ impl Shard {
             self.unbind(index, &section.track);
         }
         let Some(peer) = self.peers.get_mut(index.0) else { return };
-        let numbered = extensions.id_of(Extension::TransportSequence).is_some();
-        let agreed = |feedback: fn(&NegotiatedCodec) -> bool| section.codecs.iter().any(feedback);
-        let reporting = if numbered && agreed(NegotiatedCodec::transport_cc) {
-            Reporting::TransportWide
-        } else if agreed(NegotiatedCodec::congestion_feedback) {
-            Reporting::ByStream
-        } else if agreed(NegotiatedCodec::remb) {
-            Reporting::Estimate
-        } else {
-            Reporting::None
-        };
+        let reporting = reporting(&section, extensions.id_of(Extension::TransportSequence).is_some());
         let limits = &self.config.limits;
         let slot = peer.egress.add(
             now,
@@ -247,5 +237,21 @@ impl Shard {
             MediaKind::Video => &mut self.stats.tracks_video,
         };
         *count = count.saturating_add_signed(change);
+    }
+}
+
+/// What the subscriber will report about a section. Packets are told apart only where what is sent again has a source of
+/// its own (see [`Reporting::is_per_packet`]): a client that offers no retransmissions is not waited for.
+fn reporting(section: &BoundSection, numbered: bool) -> Reporting {
+    let agreed = |feedback: fn(&NegotiatedCodec) -> bool| section.codecs.iter().any(feedback);
+    let repaired = section.rtx_ssrc.is_some() && section.codecs.iter().any(|codec| codec.rtx.is_some());
+    if repaired && numbered && agreed(NegotiatedCodec::transport_cc) {
+        Reporting::TransportWide
+    } else if repaired && agreed(NegotiatedCodec::congestion_feedback) {
+        Reporting::ByStream
+    } else if agreed(NegotiatedCodec::remb) {
+        Reporting::Estimate
+    } else {
+        Reporting::None
     }
 }
