@@ -436,7 +436,7 @@ fn ideal_cost(candidate: &Candidate<'_>) -> Bitrate {
     let place = match (candidate.kind, wish(candidate)) {
         (_, None) => return Bitrate::ZERO,
         (MediaKind::Audio, _) => 0,
-        (MediaKind::Video, Some(ideal)) => usize::from(ideal.0).min(candidate.layers.len().saturating_sub(1)),
+        (MediaKind::Video, Some(ideal)) => existing(ideal, candidate),
     };
     candidate.layers.get(place).map_or(Bitrate::ZERO, |layer| layer.bitrate)
 }

@@ -130,10 +130,13 @@ impl Redundancy {
     /// A second has passed; `sent` packets were sent so far.
     pub fn tick(&mut self, sent: u32) {
         let lately = sent.wrapping_sub(self.sent);
-        if !self.asks || lately < FEWEST {
+        if lately < FEWEST {
             return;
         }
         self.sent = sent;
+        if !self.asks {
+            return;
+        }
         let (asked, in_a_row) = (std::mem::take(&mut self.asked), std::mem::take(&mut self.in_a_row));
         if asked > 0 {
             self.rows += (in_a_row as f32 / asked as f32 - self.rows) * 0.25;

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use sfu_protocol::MediaKind;
 use smallvec::SmallVec;
 
+use super::Egress;
 use super::bandwidth::Bandwidth;
 use super::losses::Lost;
 use super::pacer::Queued;
 use super::retransmit::{Retransmit, SentEntry};
 use super::track::Subscription;
-use super::{DEFAULT_RTT, Egress};
+use crate::bwe::DEFAULT_RTT;
 use crate::packet_memory::PacketMemory;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::stats::{Drop, Stats};
@@ -116,10 +117,12 @@ impl Egress {
         let mut sent = false;
         for copy in 0..subscription.copies(entry.resent, link) {
             let bytes = packet.payload.len();
-            let budget = &mut subscription.budget;
-            if !if copy == 0 { budget.take(bytes) } else { budget.take_spare(bytes, link) } {
+            if copy == 0 && !subscription.budget.take(bytes) {
                 stats.drop(Drop::RetransmitBudget);
-                continue;
+                break;
+            }
+            if copy > 0 && !subscription.budget.take_spare(bytes, link) {
+                break;
             }
             let attempt = entry.resent.saturating_add(1);
             let queued = Queued { slot, packet: Arc::clone(packet), rewritten: entry.rewritten, attempt };
