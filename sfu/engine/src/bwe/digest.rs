@@ -7,7 +7,7 @@ use super::delay::Trend;
 use super::loss::{Evidence, Verdict};
 use super::probe::Outcome;
 use super::rate_control::{Input, Step};
-use super::{Cause, DEFAULT_RTT, Estimator, MOST};
+use super::{Cause, Estimator, MOST};
 
 impl Estimator {
     /// Everything that one message said.
@@ -43,7 +43,9 @@ impl Estimator {
             }
             newest = newest.max(Some(result.sent));
         }
+        self.lost_unheard = self.lost_unheard.saturating_add(lost);
         let Some(newest) = newest else { return };
+        let lost = std::mem::take(&mut self.lost_unheard);
         let rtt = (seconds - newest as f64 / 1e6).clamp(0.0, MOST_RTT);
         let rtt = self.rtt.map_or(rtt, |before| before + (rtt - before) / 8.0);
         self.rtt = Some(rtt);
@@ -65,7 +67,7 @@ impl Estimator {
         // What arrives at once after an outage is no measure of anything.
         self.disturbed_until = now + SETTLING;
         self.confirmed = None;
-        self.loss.discard(now, self.rtt.unwrap_or(DEFAULT_RTT));
+        self.loss.discard(now, self.rtt_or_default());
         if lost * 2 > received {
             let rate = self.rate.rate();
             self.before_drop = Some((rate, now));

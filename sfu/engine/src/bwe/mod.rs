@@ -23,6 +23,7 @@ mod loss;
 mod probe;
 mod queue;
 mod rate_control;
+mod report_order;
 mod sent_history;
 mod silence;
 mod stream_index;
@@ -41,6 +42,7 @@ pub use probe::{ClusterId, Probe};
 use probe::{ProbeControl, Situation};
 use queue::QueueDelay;
 use rate_control::RateControl;
+pub use report_order::ReportOrder;
 use sent_history::{PacketResult, RemoteClock, SentHistory};
 use silence::Silence;
 use stream_index::StreamIndex;
@@ -113,8 +115,7 @@ pub struct Estimator {
     /// Of the message being read; kept for its memory.
     results: Vec<PacketResult>,
     clock: RemoteClock,
-    /// The count of the last transport-wide feedback.
-    feedback: Option<u8>,
+    order: ReportOrder,
     acked: AckedRate,
     delay: DelayDetector,
     queue: QueueDelay,
@@ -126,6 +127,8 @@ pub struct Estimator {
     /// What is sent that the subscriber does not report about. It is taken to arrive: there is little of it.
     unreported: AppLimited,
     silence: Silence,
+    /// Packets reported as lost since one was last reported as received.
+    lost_unheard: usize,
     remb: Option<(Bitrate, Instant)>,
     rtt: Option<f64>,
     wanted: Bitrate,
@@ -156,7 +159,7 @@ impl Estimator {
             streams: StreamIndex::new(),
             results: Vec::new(),
             clock: RemoteClock::default(),
-            feedback: None,
+            order: ReportOrder::default(),
             acked: AckedRate::new(),
             delay: DelayDetector::new(),
             queue: QueueDelay::new(),
@@ -167,6 +170,7 @@ impl Estimator {
             app: AppLimited::new(),
             unreported: AppLimited::new(),
             silence: Silence::default(),
+            lost_unheard: 0,
             remb: None,
             rtt: None,
             wanted: config.max_rate,
@@ -299,8 +303,7 @@ impl Estimator {
         let Some(base) = self.history.extend(feedback.base_sequence) else { return };
         let end = base.plus(u64::from(feedback.status_count));
         self.results.clear();
-        let before = self.feedback.replace(feedback.feedback_count);
-        if before.is_some_and(|before| before.wrapping_add(1) == feedback.feedback_count) {
+        if self.order.follows(feedback.feedback_count) {
             // No message is missing: what neither of the two tells of was lost. Some receivers begin each message
             // with the next packet that they have.
             self.history.lose_before(base, &mut self.results);
@@ -374,7 +377,7 @@ impl Estimator {
             self.remb = None;
             self.conclude(now, Cause::Growth);
         }
-        if self.silence.update(seconds, self.rtt.unwrap_or(DEFAULT_RTT)) {
+        if self.silence.update(seconds, self.rtt_or_default()) {
             self.conclude(now, Cause::Silence);
         }
         let quiet = self.queue.sure_millis() < CALM
@@ -410,10 +413,15 @@ impl Estimator {
         self.probe.active()
     }
 
+    /// The burst being sent cannot be completed: nothing is to be learnt from it.
+    pub fn abandon_probe(&mut self) {
+        self.probe.abandon();
+    }
+
     /// When to [`poll`](Self::poll) next if nothing is heard before. It is also to be polled after feedback and
     /// after [`set_wanted`](Self::set_wanted): a burst that waits for the queue to empty waits for those.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let silence = self.silence.due(self.rtt.unwrap_or(DEFAULT_RTT));
+        let silence = self.silence.due(self.rtt_or_default());
         let probe = Some(self.probe.due()).filter(|due| self.polled.is_none_or(|polled| *due > polled));
         let at = |seconds: f64| self.epoch + Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
         let remb = self.remb.map(|(_, at)| at + REMB_LIFE);
@@ -422,8 +430,7 @@ impl Estimator {
 
     fn conclude(&mut self, now: Instant, cause: Cause) {
         let rate = self.rate.target() * self.silence.share();
-        let remb = self.remb.map_or(f64::MAX, |(remb, _)| remb.bps().min(MOST) as f64);
-        let cause = if remb < rate { Cause::Remb } else { cause };
+        let cause = if self.remb_bound() < rate { Cause::Remb } else { cause };
         let estimate = self.bounded(rate);
         if estimate != self.last.estimate {
             self.last = Change { at: now, cause, estimate };
@@ -432,8 +439,16 @@ impl Estimator {
 
     fn bounded(&self, rate: f64) -> Bitrate {
         let (min, max) = (self.config.min_rate, self.config.max_rate.max(self.config.min_rate));
-        let remb = self.remb.map_or(f64::MAX, |(remb, _)| remb.bps().min(MOST) as f64);
-        Bitrate::from_bps(rate.min(remb) as u64).clamp(min, max)
+        Bitrate::from_bps(rate.min(self.remb_bound()) as u64).clamp(min, max)
+    }
+
+    /// In seconds.
+    fn rtt_or_default(&self) -> f64 {
+        self.rtt.unwrap_or(DEFAULT_RTT.as_secs_f64())
+    }
+
+    fn remb_bound(&self) -> f64 {
+        self.remb.map_or(f64::MAX, |(remb, _)| remb.bps().min(MOST) as f64)
     }
 
     fn micros(&self, now: Instant) -> i64 {
@@ -450,8 +465,8 @@ const MOST: u64 = 10_000_000_000;
 /// Packets that one message is read for at most.
 const MOST_REPORTS: usize = 8192;
 const MICROS_PER_TICK: i64 = DELTA_TICK.as_micros() as i64;
-/// In seconds.
-const DEFAULT_RTT: f64 = 0.1;
+/// What a round trip is taken for until one is measured.
+pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
 const REMB_LIFE: Duration = Duration::from_secs(10);
 /// In seconds: how long what a burst showed is relied on.
 const CONFIRMED: f64 = 10.0;

@@ -80,7 +80,7 @@ pub(super) struct ProbeControl {
     rest_until: f64,
     climbs_until: f64,
     interval: f64,
-    /// Since when packets of a burst are in the network.
+    /// Until when packets of the last burst that was judged, or their queue, may still be in the network.
     disturbed_until: f64,
     /// Something happened that makes a look worth its cost even if there was a queue lately.
     urgent: bool,
@@ -189,6 +189,11 @@ impl ProbeControl {
         self.urgent = true;
     }
 
+    /// The burst being sent cannot be completed.
+    pub fn abandon(&mut self) {
+        self.active = None;
+    }
+
     /// A burst that should begin now.
     pub fn poll(&mut self, situation: &Situation) -> Option<Probe> {
         let now = situation.now;
@@ -281,6 +286,8 @@ impl ProbeControl {
         let Some(cluster) = clusters.find(|cluster| cluster.probe.cluster == id) else { return };
         match result.arrival {
             Some(arrival) => {
+                // It was told of as lost before.
+                cluster.lost = cluster.lost.saturating_sub(usize::from(result.late));
                 let half = cluster.is_second_half(result.sent);
                 cluster.received.on_packet(result.sent, arrival, f64::from(result.bytes), half);
             }
@@ -312,7 +319,8 @@ impl ProbeControl {
             if self.phase == Phase::Climb {
                 self.phase = Phase::Steady;
             }
-            self.urgent = inherent > LOSSY;
+            // What made a look urgent meanwhile still does.
+            self.urgent |= inherent > LOSSY;
             self.not_before = now + if self.urgent { AGAIN } else { self.interval };
             return;
         }
@@ -334,7 +342,7 @@ impl ProbeControl {
             }
             _ if success => {
                 self.interval = SHORTEST_INTERVAL;
-                self.not_before = now + NEXT;
+                self.not_before = now;
             }
             Phase::Steady => {
                 let gained = outcome.is_some_and(|outcome| outcome.rate > cluster.estimate * 1.15);
@@ -443,9 +451,8 @@ const SHORTEST_INTERVAL: f64 = 2.0;
 const LONGEST_INTERVAL: f64 = 6.0;
 /// Of what is wanted: a layer is switched to only with some room left.
 const HEADROOM: f64 = 1.25;
-/// Between two successes. Others that share the link get their turn.
+/// After a burst of which too little arrived to tell, on a lossy path.
 const AGAIN: f64 = 0.5;
-const NEXT: f64 = 0.0;
 /// How long a success is waited for after another: a round trip, the burst and the report of it.
 const CLIMBING: f64 = 0.3;
 const BOLDEST: f64 = 2.0;

@@ -33,10 +33,11 @@ impl QueueDelay {
             *self = Self::new(); // the receiver's clock was set, or it is another receiver
         }
         if sent >= self.base_until {
-            self.base.rotate_right(1);
-            if let Some(newest) = self.base.first_mut() {
-                *newest = NONE;
-            }
+            // Spans in which nothing was sent end too: after a pause the clocks have drifted apart.
+            let ended = sent.saturating_sub(self.base_until) / BASE_SPAN + 1;
+            let ended = usize::try_from(ended).unwrap_or(BASE_SPANS).min(BASE_SPANS);
+            self.base.rotate_right(ended % BASE_SPANS);
+            self.base.iter_mut().take(ended).for_each(|oldest| *oldest = NONE);
             self.base_until = sent.saturating_add(BASE_SPAN);
         }
         if let Some(newest) = self.base.first_mut() {
@@ -103,6 +104,20 @@ mod tests {
         for n in 200..250 {
             queue.on_packet(n * 5000, n * 5000 - 77_000_000 + 30_000);
         }
+        assert!((queue.millis() - 30.0).abs() < 0.1, "{}", queue.millis());
+    }
+
+    #[test]
+    fn a_clock_that_drifts_through_a_pause_makes_no_queue() {
+        let mut queue = QueueDelay::new();
+        (0..8000).for_each(|n| queue.on_packet(n * 5000, n * 5000));
+        // Twenty minutes later, at 40 millionths a second.
+        let (pause, drift) = (1_200_000_000, 48_000);
+        (8000..8100).for_each(|n| queue.on_packet(n * 5000 + pause, n * 5000 + pause + drift));
+        assert!(queue.millis() < 0.1, "{}", queue.millis());
+        // Half a minute of sending is remembered, be there a short pause in it.
+        let pause = pause + 10_000_000;
+        (8100..8200).for_each(|n| queue.on_packet(n * 5000 + pause, n * 5000 + pause + drift + 30_000));
         assert!((queue.millis() - 30.0).abs() < 0.1, "{}", queue.millis());
     }
 

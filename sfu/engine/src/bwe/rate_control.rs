@@ -153,6 +153,7 @@ impl RateControl {
                 return Step::None;
             }
             self.decreased = input.now;
+            self.delivered = 0.0;
             self.rate = (self.rate * 0.5).max(self.min);
             return Step::Decreased;
         };
@@ -210,8 +211,8 @@ impl RateControl {
     }
 }
 
-/// Growth per second near the capacity. It depends on the rate alone, not on the round trip, and less than
-/// linearly: flows that share a queue come to share it evenly.
+/// Growth per second near the capacity. It depends on the rate alone, not on the round trip, and hardly on that: flows
+/// that share a queue come to share it evenly.
 fn additive(rate: f64) -> f64 {
     (SLOPE * rate).clamp(LEAST_SLOPE, MOST_SLOPE)
 }
@@ -269,11 +270,11 @@ const MULTIPLICATIVE: f64 = 0.08;
 const DELIVERED: f64 = 0.88;
 /// How much more than the smoothed capacity is surely more.
 const BEYOND: f64 = 1.05;
-/// In bits per second, per second and root of a bit per second: 45 kbit/s per second at 1 Mbit/s.
+/// Share of the rate, per second,
 const SLOPE: f64 = 0.1;
-const MOST_SLOPE: f64 = 60_000.0;
-/// In bits per second, per second.
+/// but within these bounds, in bits per second, per second.
 const LEAST_SLOPE: f64 = 45_000.0;
+const MOST_SLOPE: f64 = 60_000.0;
 /// In seconds: when so long nothing was in the way the link may have become wider, and growth grows.
 const LONG_CALM: f64 = 3.0;
 const CALM_GAIN: f64 = 2.0;

@@ -222,7 +222,7 @@ impl SentHistory {
     fn grow(&mut self) {
         let old = std::mem::take(&mut self.entries);
         self.entries = vec![Entry::default(); (old.len() * 2).min(MOST)];
-        for entry in old {
+        for entry in old.into_iter().filter(|entry| entry.state != State::Empty) {
             let place = entry.sequence as usize & (self.entries.len() - 1);
             if let Some(slot) = self.entries.get_mut(place) {
                 *slot = entry;

@@ -268,7 +268,7 @@ impl Bandwidth {
     }
 
     /// A packet left that has no number: sound.
-    pub fn on_sent_uncounted(&mut self, now: Instant, bytes: usize) {
+    pub fn on_sent_unreported(&mut self, now: Instant, bytes: usize) {
         self.allowance -= (bytes + DATAGRAM_OVERHEAD) as i64;
         self.estimator.on_sent_unreported(now, bytes + DATAGRAM_OVERHEAD);
     }
@@ -301,8 +301,9 @@ impl Bandwidth {
         }
     }
 
-    /// There is nothing to pad with: the burst is what media makes of it.
+    /// There is nothing to pad with: no burst, then, and nothing that tells of the link.
     pub fn cannot_pad(&mut self) {
+        self.estimator.abandon_probe();
         self.burst = None;
         self.missing = None;
     }

@@ -23,6 +23,10 @@ const LOSSY: f64 = 0.12;
 /// How much more headroom, in per cent, for each per cent lost beyond that.
 const HEADROOM_PER_LOSS: f64 = 10.0;
 
+/// What a burst showed lets a step up come before its time for so long: a publisher that had paused the layer has begun
+/// again by then. Costs of layers that swing about the estimate would have it flap otherwise.
+const JUST_NOW: Duration = Duration::from_secs(2);
+
 /// Decisions are made anew this often while reports come: what layers cost changes too.
 const ALLOCATE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -59,7 +63,9 @@ impl Egress {
         let change = bandwidth.last_change();
         let (estimate, probed) = match change.cause {
             _ if !bandwidth.is_measured() => (change.estimate.max(blind), blind),
-            Cause::Probe => (change.estimate, change.estimate),
+            Cause::Probe if now.saturating_duration_since(change.at) < JUST_NOW => {
+                (change.estimate, change.estimate)
+            }
             _ => (change.estimate, Bitrate::ZERO),
         };
         let loss = bandwidth.lost_by_chance();

@@ -4,6 +4,7 @@
 
 use smallvec::SmallVec;
 
+use crate::bwe::ReportOrder;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::units::ExtendedSequence;
 
@@ -53,8 +54,7 @@ pub(super) struct Losses {
     ring: Vec<Left>,
     /// Below this, everything is judged.
     judged: u64,
-    /// The count of the last report.
-    report: Option<u8>,
+    order: ReportOrder,
 }
 
 impl Losses {
@@ -80,11 +80,7 @@ impl Losses {
     ) -> SmallVec<[Lost; 8]> {
         let mut lost = SmallVec::new();
         // With no report missing between them, two tell of all that lies between them.
-        let ahead = self.report.map_or(1, |before| feedback.feedback_count.wrapping_sub(before));
-        let next = self.report.is_some() && ahead == 1;
-        if (1..128).contains(&ahead) {
-            self.report = Some(feedback.feedback_count);
-        }
+        let next = self.order.follows(feedback.feedback_count);
         let behind = u64::from(newest.wire().wrapping_sub(feedback.base_sequence));
         let Some(base) = newest.0.checked_sub(behind) else { return lost };
         let number_of = |wire: u16| base + u64::from(wire.wrapping_sub(feedback.base_sequence));

@@ -49,9 +49,6 @@ use track::{Beginning, EgressPayload, Reporting, Subscription};
 /// Time between sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Until a round trip is measured.
-const DEFAULT_RTT: Duration = Duration::from_millis(100);
-
 /// The sending half of a peer.
 #[derive(Debug)]
 pub struct Egress {

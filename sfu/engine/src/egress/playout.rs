@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::{MediaKind, PlayoutDelay};
 
+use super::Egress;
 use super::track::Subscription;
-use super::{DEFAULT_RTT, Egress};
+use crate::bwe::DEFAULT_RTT;
 use crate::media_packet::MediaPacket;
 use crate::rtp::extension::{read_playout_delay, write_playout_delay};
 
