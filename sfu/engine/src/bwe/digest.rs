@@ -7,7 +7,7 @@ use super::delay::Trend;
 use super::loss::{Evidence, Verdict};
 use super::probe::Outcome;
 use super::rate_control::{Input, Step};
-use super::{Cause, Estimator, MOST};
+use super::{Cause, Estimator, MOST, Shown};
 
 impl Estimator {
     /// Everything that one message said.
@@ -70,7 +70,7 @@ impl Estimator {
         self.loss.discard(now, self.rtt_or_default());
         if lost * 2 > received {
             let rate = self.rate.rate();
-            self.before_drop = Some((rate, now));
+            self.before_drop = Some(Shown { rate, at: now });
             self.rate.set(rate * AFTER_OUTAGE);
             self.outage = true;
         }
@@ -89,8 +89,8 @@ impl Estimator {
             true => FILLED_GAIN,
             false => 1.0,
         };
-        let found = if outcome.filled { outcome.rate + self.unreported.rate(now) } else { outcome.rate };
-        self.confirmed = Some((found, now));
+        let found = if outcome.filled { outcome.rate + self.unreported.at(now) } else { outcome.rate };
+        self.confirmed = Some(Shown { rate: found, at: now });
         let fits =
             found > rate * gain || outcome.filled && found < rate && (start || self.queue.millis() > CONFIRM);
         if !fits {
@@ -128,8 +128,8 @@ impl Estimator {
             rate: self.rate.rate(),
         };
         let verdict = self.loss.update(&evidence);
-        let unreported = self.unreported.rate(now);
-        let limited = self.app.update(now, self.rate.target() - unreported);
+        let unreported = self.unreported.at(now);
+        let limited = self.app.update(self.sent.at(now), self.rate.target() - unreported);
         let acked = if trend == Trend::Rising { self.acked.filled_rate() } else { self.acked.rate() };
         let input = Input {
             now,
@@ -165,7 +165,7 @@ impl Estimator {
                 return Some(Cause::Loss);
             }
             Verdict::Restore(rate) if rate > self.rate.rate() && !fell => {
-                self.confirmed = Some((rate, now));
+                self.confirmed = Some(Shown { rate, at: now });
                 self.rate.set(rate);
                 return Some(Cause::LossUnrelated);
             }
@@ -182,9 +182,9 @@ impl Estimator {
     /// Remembers where the estimate stood, to look there again first.
     fn fell(&mut self, now: f64, from: f64) {
         self.confirmed = None;
-        let fresh = self.before_drop.is_some_and(|(rate, at)| now - at < 10.0 && rate > from);
+        let fresh = self.before_drop.is_some_and(|shown| now - shown.at < 10.0 && shown.rate > from);
         if !fresh {
-            self.before_drop = Some((from, now));
+            self.before_drop = Some(Shown { rate: from, at: now });
         }
         self.probe.postpone(now + PROBE_AFTER_DROP);
     }

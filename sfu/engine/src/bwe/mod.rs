@@ -25,6 +25,7 @@ mod queue;
 mod rate_control;
 mod report_order;
 mod sent_history;
+mod sent_rate;
 mod silence;
 mod stream_index;
 
@@ -44,6 +45,7 @@ use queue::QueueDelay;
 use rate_control::RateControl;
 pub use report_order::ReportOrder;
 use sent_history::{PacketResult, RemoteClock, SentHistory};
+use sent_rate::SentRate;
 use silence::Silence;
 use stream_index::StreamIndex;
 
@@ -104,7 +106,15 @@ pub struct Change {
     pub estimate: Bitrate,
 }
 
-/// The bandwidth towards one subscriber.
+/// A rate that passed, in bits per second, and when, in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    rate: f64,
+    at: f64,
+}
+
+/// The bandwidth towards one subscriber. Inside, rates are bits per second and times seconds since `epoch`, both as
+/// floating point numbers: it is all arithmetic. At its doors they have their types.
 #[derive(Debug)]
 pub struct Estimator {
     config: EstimatorConfig,
@@ -123,18 +133,21 @@ pub struct Estimator {
     loss: LossControl,
     rate: RateControl,
     probe: ProbeControl,
+    /// What is sent that the subscriber reports about,
+    sent: SentRate,
+    /// and what it does not. That is taken to arrive: there is little of it.
+    unreported: SentRate,
     app: AppLimited,
-    /// What is sent that the subscriber does not report about. It is taken to arrive: there is little of it.
-    unreported: AppLimited,
     silence: Silence,
     /// Packets reported as lost since one was last reported as received.
     lost_unheard: usize,
     remb: Option<(Bitrate, Instant)>,
     rtt: Option<f64>,
     wanted: Bitrate,
-    before_drop: Option<(f64, f64)>,
-    /// What a burst, or a trial of loss, showed to pass, and when.
-    confirmed: Option<(f64, f64)>,
+    /// Where the estimate stood before it fell.
+    before_drop: Option<Shown>,
+    /// What a burst, or a trial of loss, showed to pass.
+    confirmed: Option<Shown>,
     disturbed_until: f64,
     /// When the rate was last cut to what the link delivers, in microseconds.
     cut: i64,
@@ -167,8 +180,9 @@ impl Estimator {
             loss: LossControl::new(),
             rate: RateControl::new(start, min, max),
             probe: ProbeControl::new(),
-            app: AppLimited::new(),
-            unreported: AppLimited::new(),
+            sent: SentRate::default(),
+            unreported: SentRate::default(),
+            app: AppLimited::default(),
             silence: Silence::default(),
             lost_unheard: 0,
             remb: None,
@@ -208,8 +222,8 @@ impl Estimator {
     /// spoken against it since; else zero.
     pub fn confirmed(&self, now: Instant) -> Bitrate {
         let now = self.seconds(now);
-        let recent = self.confirmed.filter(|(_, at)| now - at < CONFIRMED);
-        recent.map_or(Bitrate::ZERO, |(rate, _)| self.bounded(rate))
+        let recent = self.confirmed.filter(|shown| now - shown.at < CONFIRMED);
+        recent.map_or(Bitrate::ZERO, |shown| self.bounded(shown.rate))
     }
 
     /// Until when bursts may show more than they just did, if they do.
@@ -247,7 +261,7 @@ impl Estimator {
     /// What is sent, over half a second: sound, pictures, repair and padding.
     pub fn sent_rate(&self, now: Instant) -> Bitrate {
         let now = self.seconds(now);
-        Bitrate::from_bps((self.app.rate(now) + self.unreported.rate(now)).max(0.0) as u64)
+        Bitrate::from_bps((self.sent.at(now) + self.unreported.at(now)).max(0.0) as u64)
     }
 
     /// Bytes sent that nothing was heard of.
@@ -267,12 +281,13 @@ impl Estimator {
 
     /// A picture is not sent any more, by choice: that less arrives from now on says nothing of the link.
     pub fn on_sending_less(&mut self) {
+        self.sent.clear();
         self.app.on_choice();
     }
 
     /// Reads a little of everything that [`on_sent`](Self::on_sent) looks at, so that it is in the cache by then.
     pub fn touch(&self) -> usize {
-        self.history.touch() ^ self.app.touch() ^ self.silence.touch()
+        self.history.touch() ^ self.sent.touch() ^ self.silence.touch()
     }
 
     /// A packet leaves, `bytes` long with its headers. Numbers ascend.
@@ -285,7 +300,7 @@ impl Estimator {
     ) {
         let (micros, seconds) = (self.micros(now), self.seconds(now));
         self.history.insert(sequence, micros, bytes, cluster);
-        self.app.on_sent(seconds, bytes);
+        self.sent.on_sent(seconds, bytes);
         self.silence.on_sent(seconds);
         if let Some(cluster) = cluster {
             self.probe.on_sent(cluster, micros, bytes);
@@ -395,7 +410,7 @@ impl Estimator {
             jitter: self.queue.jitter_millis(),
             loss: self.loss.ratio(),
             capacity: self.rate.capacity(),
-            before_drop: self.before_drop.map(|(rate, _)| rate),
+            before_drop: self.before_drop.map(|shown| shown.rate),
         };
         self.probe.poll(&situation)
     }

@@ -113,7 +113,7 @@ impl Egress {
         }
         let before = subscription.decision.replace(*decision);
         if before != Some(*decision) {
-            self.history.on_layer(now, &subscription.sid, decision, change.map(|change| change.estimate));
+            self.log.on_layer(now, &subscription.sid, decision, change.map(|change| change.estimate));
         }
         let was_paused = before.is_some_and(|before| before.paused);
         let carried_out = CarriedOut {
@@ -138,7 +138,7 @@ impl Egress {
         self.restart(slot);
         if let Some(subscription) = self.subscriptions.get(slot) {
             let dropped = waiting.saturating_sub(self.pacer.len());
-            self.history.on_dropped(packet.arrival, &subscription.sid, layer, dropped);
+            self.log.on_dropped(packet.arrival, &subscription.sid, layer, dropped);
         }
     }
 

@@ -1,20 +1,22 @@
 //! What one peer receives: select, rewrite, remember, pace, protect.
 
 pub mod allocate;
+mod asked_in_vain;
 pub mod bandwidth;
 mod carry_out;
-mod history;
+mod decision_log;
 pub mod layer_select;
-mod losses;
 pub mod pacer;
 mod padding;
 mod playout;
 pub mod quality;
 pub mod redundancy;
 pub mod report;
+mod reported_losses;
 mod resend;
-pub mod retransmit;
+pub mod retransmit_budget;
 pub mod rewrite;
+pub mod sent_log;
 mod sound;
 pub mod track;
 pub mod write;
@@ -36,14 +38,14 @@ use crate::stats::{Drop, Stats};
 use crate::units::{Bitrate, ExtendedSequence, SenderClock, Ssrc};
 use bandwidth::Bandwidth;
 use carry_out::Allocated;
-use history::History;
+use decision_log::DecisionLog;
 use layer_select::{Select, Selection};
-use losses::Losses;
 use pacer::{Pacer, Queued};
 use playout::Playout;
 use redundancy::Depths;
+use reported_losses::ReportedLosses;
 use resend::Link;
-use retransmit::URGENT;
+use sent_log::URGENT;
 use track::{Beginning, EgressPayload, Reporting, Subscription};
 
 /// Time between sender reports.
@@ -57,7 +59,7 @@ pub struct Egress {
     extensions: ExtensionMap,
     /// The number of the next packet in transport-wide feedback.
     transport_sequence: ExtendedSequence,
-    losses: Losses,
+    losses: ReportedLosses,
     playout: Playout,
     /// Once something is sent about which the subscriber reports.
     bandwidth: Option<Box<Bandwidth>>,
@@ -66,7 +68,7 @@ pub struct Egress {
     /// When a step up becomes possible that was not.
     allocate_at: Option<Instant>,
     /// What was decided lately.
-    history: History,
+    log: DecisionLog,
     next_report: Option<Instant>,
     rtt: Option<Duration>,
     retransmit_per_packet: u8,
@@ -100,12 +102,12 @@ impl Egress {
             pacer: Pacer::new(limits.pacer_packets),
             extensions: ExtensionMap::new(),
             transport_sequence: ExtendedSequence::first(0),
-            losses: Losses::default(),
+            losses: ReportedLosses::default(),
             playout: Playout::default(),
             bandwidth: None,
             allocated: None,
             allocate_at: None,
-            history: History::default(),
+            log: DecisionLog::default(),
             next_report: None,
             rtt: None,
             retransmit_per_packet: limits.retransmit_per_packet,
@@ -192,7 +194,7 @@ impl Egress {
     pub fn poll_bandwidth(&mut self, now: Instant) {
         let Some(bandwidth) = &mut self.bandwidth else { return };
         if let Some(rate) = bandwidth.poll(now) {
-            self.history.on_probe(now, rate);
+            self.log.on_probe(now, rate);
         }
         self.note_estimate(now);
     }
@@ -200,7 +202,7 @@ impl Egress {
     /// The estimate may be another, and packets may have been lost.
     pub fn note_estimate(&mut self, now: Instant) {
         let Some(bandwidth) = self.bandwidth.as_deref() else { return };
-        self.history.on_estimate(bandwidth.last_change());
+        self.log.on_estimate(bandwidth.last_change());
         self.hold_back(now);
     }
 
@@ -213,7 +215,7 @@ impl Egress {
     pub fn ask_key_frame(&mut self, slot: usize, now: Instant) -> Option<Layer> {
         let subscription = self.subscriptions.get_mut(slot)?;
         let layer = subscription.ask_key_frame(now)?;
-        self.history.on_key_frame(now, &subscription.sid, layer, "switch");
+        self.log.on_key_frame(now, &subscription.sid, layer, "switch");
         Some(layer)
     }
 
@@ -245,7 +247,7 @@ impl Egress {
         }
         let subscription = self.subscriptions.get_mut(slot)?;
         let layer = subscription.on_picture_loss(now)?;
-        self.history.on_key_frame(now, &subscription.sid, layer, "lost");
+        self.log.on_key_frame(now, &subscription.sid, layer, "lost");
         Some(layer)
     }
 
@@ -318,7 +320,7 @@ impl Egress {
                 subscription.rewrite.skip(packet);
                 let key_frame = subscription.ask_key_frame(packet.arrival);
                 if let Some(layer) = key_frame {
-                    self.history.on_key_frame(packet.arrival, &subscription.sid, layer, "switch");
+                    self.log.on_key_frame(packet.arrival, &subscription.sid, layer, "switch");
                 }
                 return (Accepted { queued: false, key_frame }, select);
             }

@@ -95,7 +95,7 @@ impl Egress {
         let (loss, rtt) = (bandwidth.lost_by_chance(), self.rtt.unwrap_or(DEFAULT_RTT));
         let Some(News { delay, goal }) = self.playout.update(now, loss, rtt) else { return };
         if let Some(goal) = goal {
-            self.history.on_playout(now, goal);
+            self.log.on_playout(now, goal);
         }
         self.subscriptions.iter_mut().for_each(|(_, subscription)| subscription.hold_back(Some(delay)));
     }

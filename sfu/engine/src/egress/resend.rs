@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 
 use super::Egress;
 use super::bandwidth::Bandwidth;
-use super::losses::Lost;
 use super::pacer::Queued;
-use super::retransmit::{Retransmit, SentEntry};
+use super::reported_losses::Lost;
+use super::sent_log::{Retransmit, SentEntry};
 use super::track::Subscription;
 use crate::bwe::DEFAULT_RTT;
 use crate::packet_memory::PacketMemory;

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 use sfu_protocol::{Layer, MediaKind, ParticipantSid, TrackDemand, TrackSid};
 
 use super::allocate::{Decision, Standing};
+use super::asked_in_vain::AskedInVain;
 use super::layer_select::LayerSelect;
 use super::redundancy::Redundancy;
 use super::report::SenderReports;
-use super::retransmit::{AskedInVain, RetransmitBudget, SentLog};
+use super::retransmit_budget::RetransmitBudget;
 use super::rewrite::Rewrite;
+use super::sent_log::SentLog;
 use crate::handles::TrackHandle;
 use crate::rtp::codec::Codec;
 use crate::units::{ExtendedSequence, PayloadType, Ssrc};

@@ -49,7 +49,7 @@ impl Left {
 
 /// Those of one peer.
 #[derive(Debug, Default)]
-pub(super) struct Losses {
+pub(super) struct ReportedLosses {
     /// Empty until something is sent.
     ring: Vec<Left>,
     /// Below this, everything is judged.
@@ -57,7 +57,7 @@ pub(super) struct Losses {
     order: ReportOrder,
 }
 
-impl Losses {
+impl ReportedLosses {
     /// A packet of a subscription leaves under this transport-wide number, for the first time (attempt 0) or again.
     pub(super) fn on_sent(&mut self, number: ExtendedSequence, slot: usize, sequence: u16, attempt: u8) {
         if self.ring.is_empty() {
@@ -151,8 +151,8 @@ mod tests {
     }
 
     /// Packets 0, 1, 2 ... of subscription 4 leave as 65530, 65531 ...
-    fn sent(count: u64) -> Losses {
-        let mut losses = Losses::default();
+    fn sent(count: u64) -> ReportedLosses {
+        let mut losses = ReportedLosses::default();
         (0..count).for_each(|n| losses.on_sent(number(n), 4, n as u16, 0));
         losses
     }
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn of_copies_one_is_enough() {
-        let mut losses = Losses::default();
+        let mut losses = ReportedLosses::default();
         let numbers: Vec<_> = (0..12).map(number).collect();
         for number in &numbers[..3] {
             losses.on_sent(*number, 4, 7, 1);
@@ -248,7 +248,9 @@ mod tests {
     #[test]
     fn reports_about_what_was_never_sent_or_long_ago_tell_of_nothing() {
         assert!(
-            Losses::default().on_feedback(&feedback(0, 0, &[false, true, true, true]), number(19)).is_empty()
+            ReportedLosses::default()
+                .on_feedback(&feedback(0, 0, &[false, true, true, true]), number(19))
+                .is_empty()
         );
         let mut losses = sent(20);
         assert!(

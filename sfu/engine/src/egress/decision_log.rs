@@ -16,12 +16,12 @@ const MOST: usize = 100;
 
 /// The last decisions, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct History {
+pub(super) struct DecisionLog {
     entries: VecDeque<(Instant, Entry)>,
     estimate: Option<Change>,
 }
 
-impl History {
+impl DecisionLog {
     /// A track gets another layer than before, or the same for another reason.
     pub(super) fn on_layer(
         &mut self,
@@ -108,7 +108,7 @@ impl Egress {
             paused: subscription.decision.is_some_and(|decision| decision.paused),
             reason: subscription.decision.map(|decision| word(&decision.reason)),
         });
-        let decisions = self.history.entries.iter();
+        let decisions = self.log.entries.iter();
         Inspection {
             participant,
             link,
@@ -130,20 +130,20 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_small_steps_of_one_kind_are_one() {
-        let (mut history, start) = (History::default(), test_epoch());
+        let (mut log, start) = (DecisionLog::default(), test_epoch());
         for step in 0..1000_u64 {
             let at = start + Duration::from_millis(step);
             let estimate = Bitrate::from_bps(1_000_000 + step * 100);
-            history.on_estimate(Change { at, cause: Cause::Growth, estimate });
+            log.on_estimate(Change { at, cause: Cause::Growth, estimate });
         }
-        assert_eq!(history.entries.len(), 1, "the last of them is not a tenth above the first");
-        history.on_estimate(Change {
+        assert_eq!(log.entries.len(), 1, "the last of them is not a tenth above the first");
+        log.on_estimate(Change {
             at: start + Duration::from_secs(2),
             cause: Cause::Queue,
             estimate: Bitrate::from_kbps(1_050),
         });
-        assert_eq!(history.entries.len(), 2);
-        (0..1000).for_each(|_| history.on_probe(start, Bitrate::from_kbps(1)));
-        assert_eq!(history.entries.len(), MOST);
+        assert_eq!(log.entries.len(), 2);
+        (0..1000).for_each(|_| log.on_probe(start, Bitrate::from_kbps(1)));
+        assert_eq!(log.entries.len(), MOST);
     }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use sfu_protocol::Layer;
 
-use super::resend::Link;
 use super::rewrite::{PictureIds, Rewritten};
 use crate::media_packet::MediaPacket;
 use crate::units::ExtendedSequence;
@@ -27,12 +26,6 @@ const FIRST_ECHO_PERCENT: u32 = 80;
 
 /// As if it had been sent again so often.
 pub(super) const URGENT: u8 = 2;
-
-/// Budget that a stream starts with, and may save up: enough to repair its first picture.
-const BUDGET_BYTES: u64 = 96 * 1024;
-
-/// What copies leave of it for first answers.
-const FOR_ANSWERS: usize = 48 * 1024;
 
 /// How one packet was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,120 +232,6 @@ fn place(sequence: u32, len: usize) -> usize {
     (sequence as usize) & len.wrapping_sub(1)
 }
 
-/// Numbers that a subscriber asked for before they were sent: lost on the way here, and still being repaired.
-///
-/// It has spent requests on each, of which it has few (str0m five, libwebrtc ten), so when the packet comes it is
-/// sent twice.
-#[derive(Debug, Default)]
-pub struct AskedInVain {
-    numbers: Vec<u16>,
-}
-
-/// Numbers remembered; the oldest go first.
-const ASKED_IN_VAIN: usize = 64;
-
-impl AskedInVain {
-    /// That number was asked for and is not here.
-    pub fn insert(&mut self, wire: u16) {
-        if self.numbers.contains(&wire) {
-            return;
-        }
-        if self.numbers.len() >= ASKED_IN_VAIN {
-            self.numbers.remove(0);
-        }
-        self.numbers.push(wire);
-    }
-
-    /// Whether that number was asked for; it is forgotten.
-    pub fn take(&mut self, wire: u16) -> bool {
-        if self.numbers.is_empty() {
-            return false;
-        }
-        let before = self.numbers.len();
-        self.numbers.retain(|number| *number != wire);
-        self.numbers.len() < before
-    }
-}
-
-/// How much may be sent again: a share of what was sent. Answering a request once may take more of it than copies
-/// sent to be on the safe side.
-#[derive(Debug)]
-pub struct RetransmitBudget {
-    usual: Savings,
-    hard: Savings,
-}
-
-/// A share of the media sent, saved up and spent.
-#[derive(Debug)]
-struct Savings {
-    /// Hundredths of a byte.
-    saved: u64,
-    percent: u64,
-}
-
-impl RetransmitBudget {
-    /// At most `hard_percent` of the stream's media, whatever happens; copies only while all that was sent again stays
-    /// within `percent`, or, where they help, while enough is left for first answers.
-    pub fn new(percent: u32, hard_percent: u32) -> Self {
-        Self { usual: Savings::new(percent), hard: Savings::new(hard_percent) }
-    }
-
-    /// Reads it; see [`Subscription::touch`](super::track::Subscription::touch).
-    pub(super) fn touch(&self) -> u64 {
-        self.usual.saved ^ self.hard.saved
-    }
-
-    /// That many bytes of media were sent.
-    pub fn on_media(&mut self, bytes: usize) {
-        self.usual.add(bytes);
-        self.hard.add(bytes);
-    }
-
-    /// Whether little of what may be sent again was needed lately.
-    pub(super) fn is_plentiful(&self, link: Link) -> bool {
-        let spare = if link == Link::Lossy { &self.hard } else { &self.usual };
-        spare.has(FOR_ANSWERS)
-    }
-
-    /// Takes the bytes of an answer to a request, if they are there.
-    pub fn take(&mut self, bytes: usize) -> bool {
-        let enough = self.hard.has(bytes);
-        if enough {
-            self.hard.spend(bytes);
-            self.usual.spend(bytes);
-        }
-        enough
-    }
-
-    /// Takes the bytes of one more copy, if they are there.
-    pub(super) fn take_spare(&mut self, bytes: usize, link: Link) -> bool {
-        let enough = match link {
-            Link::Lossy => self.hard.has(bytes.saturating_add(FOR_ANSWERS)),
-            Link::Usual => self.usual.has(bytes),
-            Link::Full => false,
-        };
-        enough && self.take(bytes)
-    }
-}
-
-impl Savings {
-    fn new(percent: u32) -> Self {
-        Self { saved: BUDGET_BYTES * 100, percent: u64::from(percent) }
-    }
-
-    fn add(&mut self, bytes: usize) {
-        self.saved = (self.saved + bytes as u64 * self.percent).min(BUDGET_BYTES * 100);
-    }
-
-    fn has(&self, bytes: usize) -> bool {
-        self.saved >= bytes as u64 * 100
-    }
-
-    fn spend(&mut self, bytes: usize) {
-        self.saved = self.saved.saturating_sub(bytes as u64 * 100);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,27 +278,5 @@ mod tests {
         assert!(matches!(log.lookup(wire(4999), now, RTT, 3), Retransmit::Send(_)));
         assert_eq!(log.lookup(wire(3000), now, RTT, 3), Retransmit::Gone);
         assert_eq!(size_of::<Entry>(), 24);
-    }
-
-    #[test]
-    fn retransmissions_stay_within_their_share() {
-        let resent = |take: fn(&mut RetransmitBudget, usize) -> bool| {
-            let mut budget = RetransmitBudget::new(15, 50);
-            let each = (0..10_000).map(|_| {
-                budget.on_media(1000);
-                u64::from(take(&mut budget, 1000))
-            });
-            each.sum::<u64>()
-        };
-        let saved = BUDGET_BYTES / 1000 + 1;
-        let lossy = |budget: &mut RetransmitBudget, bytes| budget.take_spare(bytes, Link::Lossy);
-        let kept = resent(RetransmitBudget::take) - resent(lossy);
-        assert_eq!(kept, FOR_ANSWERS as u64 / 1000, "copies leave room for answers");
-        for (resent, share) in [
-            (resent(|budget, bytes| budget.take_spare(bytes, Link::Usual)), 1500),
-            (resent(RetransmitBudget::take), 5000),
-        ] {
-            assert!((share..=share + saved).contains(&resent), "{resent}, not {share}");
-        }
     }
 }
