@@ -520,6 +520,51 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_told_of_as_lost_that_comes_late_counts_once() {
+        let mut control = ProbeControl::new();
+        let probe = control.poll(&situation(0.0)).expect("the first is due at once");
+        let mut sent = Vec::new();
+        while control.active().is_some() {
+            let at = 1000 + sent.len() as i64 * 10_000;
+            control.on_sent(probe.cluster, at, 1000);
+            sent.push(at);
+        }
+        let mut told = |at: i64, arrival, late| {
+            let cluster = Some(probe.cluster);
+            control.on_result(probe.cluster, &PacketResult { sent: at, bytes: 1000, cluster, arrival, late });
+        };
+        let (last, others) = sent.split_last().expect("something was sent");
+        told(others[0], None, false);
+        others.iter().for_each(|at| told(*at, Some(at + 50_000), *at == others[0]));
+        assert_eq!(control.outcome(0.1, 0.05, 0.0), None, "the last is not told of yet");
+        control.on_result(
+            probe.cluster,
+            &PacketResult {
+                sent: *last,
+                bytes: 1000,
+                cluster: Some(probe.cluster),
+                arrival: Some(last + 50_000),
+                late: false,
+            },
+        );
+        assert!(control.outcome(0.1, 0.05, 0.0).is_some());
+    }
+
+    #[test]
+    fn what_becomes_urgent_during_a_burst_that_fails_is_looked_for_soon() {
+        let mut control = ProbeControl::new();
+        control.phase = Phase::Steady;
+        let probe = control.poll(&situation(9.0)).expect("more is wanted");
+        while control.active().is_some() {
+            control.on_sent(probe.cluster, 9_000_000, 1000);
+        }
+        control.hurry(9.1);
+        assert_eq!(control.outcome(10.0, 0.05, 0.0), None, "nothing of it arrived");
+        let soon = situation(10.0 + AGAIN);
+        assert!(control.poll(&Situation { calm: false, ..soon }).is_some());
+    }
+
+    #[test]
     fn nothing_is_probed_for_that_nobody_wants() {
         let mut control = ProbeControl::new();
         control.phase = Phase::Steady;
