@@ -65,6 +65,9 @@ struct ServerLoad {
     /// Worker threads of the server (default: its own).
     #[arg(long)]
     workers: Option<u16>,
+    /// Subscribers decrypt everything and report what arrives, as browsers do.
+    #[arg(long)]
+    reports: bool,
     #[command(flatten)]
     load: Load,
 }
@@ -150,6 +153,7 @@ fn forward(asked: &ServerLoad) -> Result<(), LoadError> {
         publishers: load.publishers,
         subscribers: load.subscribers,
         stream,
+        reports: asked.reports,
         duration,
         workers: asked.workers,
     };
@@ -165,8 +169,12 @@ fn forward(asked: &ServerLoad) -> Result<(), LoadError> {
         runs.push((before, forwarded, floor::measure(scenario.pattern(packet_bytes), duration)?));
     }
     let name = format!(
-        "{} to {}, bursts of {} at {} a second",
-        load.publishers, load.subscribers, load.burst, load.fps
+        "{} to {}, bursts of {} at {} a second{}",
+        load.publishers,
+        load.subscribers,
+        load.burst,
+        load.fps,
+        if asked.reports { ", with reports" } else { "" }
     );
     println!("{}", report::forward(&[Row { name, runs }]));
     Ok(())

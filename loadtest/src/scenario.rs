@@ -19,6 +19,8 @@ pub struct Forward {
     pub subscribers: usize,
     /// What each publisher sends.
     pub stream: Stream,
+    /// Whether subscribers report what arrives.
+    pub reports: bool,
     /// How long is measured.
     pub duration: Duration,
     /// Worker threads of the server; its default if not given.
@@ -70,7 +72,7 @@ impl Forward {
         let mut drive = Drive::new(server.url())?;
         let publishers = publishers(&mut drive, "forward", self.publishers, self.stream)?;
         for number in 0..self.subscribers {
-            let role = Role::Subscribe { sections: self.publishers };
+            let role = Role::Subscribe { sections: self.publishers, reports: self.reports };
             drive.join("forward", &format!("subscriber-{number}"), role)?;
             if number % JOINS_AT_ONCE == 0 {
                 drive.run_for(Duration::from_millis(20))?;
@@ -151,7 +153,7 @@ fn fill(drive: &mut Drive, room: usize, publish: bool) -> Result<(), LoadError> 
     drive.join(&room, &format!("{room}-first"), first)?;
     drive.run_until("transports", drive.clients().len(), SETUP, connected)?;
     for number in 0..PER_ROOM {
-        drive.join(&room, &format!("{room}-{number}"), Role::Subscribe { sections: 1 })?;
+        drive.join(&room, &format!("{room}-{number}"), Role::Subscribe { sections: 1, reports: false })?;
     }
     drive.run_until("transports", drive.clients().len(), SETUP, connected)
 }

@@ -32,6 +32,8 @@ pub enum Role {
     Subscribe {
         /// Sections offered.
         sections: usize,
+        /// Whether it reports what arrives, as browsers do: then it decrypts everything.
+        reports: bool,
     },
     /// Only stays.
     Idle,
@@ -58,6 +60,8 @@ pub struct Client {
     offers: u32,
     signal: Option<UnboundedSender<signal_request::Message>>,
     received: Received,
+    /// So many packets of media are handed to the stack, the others are counted only.
+    decrypts: u64,
     publisher: Option<Publisher>,
     deadline: Instant,
     outbox: Run,
@@ -84,7 +88,7 @@ impl Client {
                     changes.add_media(MediaKind::Video, Direction::SendOnly, track.clone(), track, None);
                 publisher = Some(Publisher::new(stream, mid));
             }
-            Role::Subscribe { sections } => {
+            Role::Subscribe { sections, .. } => {
                 for _ in 0..sections {
                     changes.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
                 }
@@ -93,6 +97,9 @@ impl Client {
         }
         changes.add_channel("_reliable".to_owned());
         let (offer, pending) = changes.apply().ok_or_else(|| transport("nothing to offer".to_owned()))?;
+        let reports = matches!(role, Role::Subscribe { reports: true, .. });
+        let offer = offer.to_sdp_string();
+        let offer = if reports { offer } else { without_reports(&offer) };
         let join = JoinRequest {
             client_info: Some(signal::client_info()),
             connection_settings: Some(ConnectionSettings {
@@ -100,7 +107,7 @@ impl Client {
                 ..ConnectionSettings::default()
             }),
             add_track_requests: publisher.iter().map(|_| add_track()).collect(),
-            publisher_offer: Some(description(without_reports(&offer.to_sdp_string()), 1)),
+            publisher_offer: Some(description(offer, 1)),
             ..JoinRequest::default()
         };
         let client = Self {
@@ -112,6 +119,7 @@ impl Client {
             offers: 1,
             signal: None,
             received: Received::default(),
+            decrypts: if reports { u64::MAX } else { SAMPLE },
             publisher,
             deadline: now,
             outbox: Run::default(),
@@ -185,19 +193,19 @@ impl Client {
         self.wake(now)
     }
 
-    /// Takes what waits at its socket. Of its media only the first [`SAMPLE`] packets are decrypted, the rest is
-    /// counted.
+    /// Takes what waits at its socket. Unless it reports, only the first [`SAMPLE`] packets of its media are decrypted,
+    /// the rest is counted.
     ///
     /// # Errors
     /// The socket or the stack fails.
     pub fn receive(&mut self, buffers: &mut ReceiveBuffers, now: Instant) -> Result<(), LoadError> {
-        let Self { socket, rtc, received, name, .. } = self;
+        let Self { socket, rtc, received, name, decrypts, .. } = self;
         let local = socket.local();
         let mut deadline = None;
         let (mut events, mut outbox) = (Vec::new(), std::mem::take(&mut self.outbox));
         let mut failure = None;
         socket.receive(buffers, |source, datagram| {
-            if is_media(datagram) && received.count(datagram.len(), now) >= SAMPLE {
+            if is_media(datagram) && received.count(datagram.len(), now) >= *decrypts {
                 return;
             }
             let Ok(input) = Receive::new(Protocol::Udp, source, local, datagram) else { return };
@@ -301,7 +309,9 @@ impl Client {
         let Some((offer, pending)) = changes.apply() else { return Ok(()) };
         self.offers += 1;
         self.pending = Some(pending);
-        let offer = description(without_reports(&offer.to_sdp_string()), self.offers);
+        let offer = offer.to_sdp_string();
+        let offer = if self.decrypts == u64::MAX { offer } else { without_reports(&offer) };
+        let offer = description(offer, self.offers);
         if let Some(signal) = &self.signal {
             // A closed connection is reported by its task.
             let _ = signal.send(signal_request::Message::Offer(offer));
@@ -394,8 +404,8 @@ const MAX_RUN: usize = 60_000;
 /// A stack that wants nothing is looked at that often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
-/// An offer without transport-wide feedback and estimates of the receiver's: these clients count most packets and hand
-/// only a sample to their stack, which therefore could not report.
+/// An offer without transport-wide feedback and estimates of the receiver's: clients that count most packets and hand
+/// only a sample to their stack could not report.
 fn without_reports(offer: &str) -> String {
     let reports = |line: &&str| {
         let names = ["transport-wide-cc", "transport-cc", "goog-remb"];
