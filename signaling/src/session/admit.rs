@@ -259,6 +259,7 @@ impl Rooms {
             add_tracks: std::mem::take(&mut parameters.add_tracks),
             offer: parameters.offer.take(),
             client: parameters.client,
+            unnoticed: self.0.config.socket.unnoticed(),
             clock: WallClock { origin: now, unix_ms: unix_ms() },
             seed: rand::rng().random(),
         };

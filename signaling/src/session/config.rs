@@ -33,6 +33,8 @@ pub struct SessionConfig {
     pub add_tracks: Vec<proto::AddTrackRequest>,
     /// The offer that came with the join request.
     pub offer: Option<proto::SessionDescription>,
+    /// How long what is written may go nowhere until the loss of the signal connection is noticed.
+    pub unnoticed: Duration,
     /// Ties instants to the calendar.
     pub clock: WallClock,
     /// Seeds the random part of track sids.

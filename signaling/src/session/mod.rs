@@ -264,6 +264,7 @@ impl Session {
         if self.phase == Phase::Joining && !matches!(event, Event::Joined { .. } | Event::Ended { .. }) {
             return self.discard(Discard::EarlyEvent);
         }
+        self.forget_arrived(now);
         match event {
             Event::Joined { roster, .. } => self.on_joined(now, roster),
             Event::Roster { change, .. } => self.on_roster(now, change),
@@ -342,10 +343,6 @@ impl Session {
     /// Queues a participant update; several between two other messages become one.
     fn update(&mut self, info: proto::ParticipantInfo) {
         if self.phase != Phase::Joined {
-            let gone = info.state() == proto::participant_info::State::Disconnected;
-            if self.phase == Phase::Lingering && gone {
-                self.missed.note_gone(info);
-            }
             return;
         }
         match self.updates.iter_mut().find(|waiting| waiting.sid == info.sid) {

@@ -1,16 +1,18 @@
 //! Going on with a session after its signal connection was lost: a new socket takes its place.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use livekit_protocol::signal_response::Message;
 use sfu_protocol::{ConnectionQuality, ParticipantQuality, TrackSid};
 
+use super::roster::Departure;
 use super::simulate::SignalDrop;
 use super::timers::Timer;
 use super::{Discard, Output, Phase, Session, leaving};
 
-/// Participants that may go while the client is away. After more than that it starts anew.
+/// Participants that may go while the client is away, or may be. After more than that it starts anew.
 const MISSED: usize = 1024;
 
 /// What a client says when it goes on with its session.
@@ -27,22 +29,36 @@ pub struct Resumed {
 /// What a client must hear of when it comes back.
 #[derive(Debug, Default)]
 pub(super) struct Missed {
-    /// Those who went while it was away.
-    gone: Vec<proto::ParticipantInfo>,
+    /// Those who went while it was away, and when. Also those who went while it seemed to be there: a connection is
+    /// dead for a while before anybody notices.
+    gone: VecDeque<(Instant, Departure)>,
+    /// When the last of those went that were too many to be kept.
+    dropped: Option<Instant>,
     /// Our last offer for its receiving connection, until it answers.
     offer: Option<proto::SessionDescription>,
-    /// More than can be told.
-    too_much: bool,
 }
 
 impl Missed {
-    /// Somebody went while nobody was there to be told.
-    pub(super) fn note_gone(&mut self, info: proto::ParticipantInfo) {
-        if self.gone.len() < MISSED {
-            self.gone.push(info);
-        } else {
-            self.too_much = true;
+    fn note_gone(&mut self, now: Instant, departure: Departure) {
+        if self.gone.len() >= MISSED {
+            self.dropped = self.gone.pop_front().map(|(at, _)| at);
         }
+        self.gone.push_back((now, departure));
+    }
+
+    /// What the client was told longer ago than that has reached it.
+    fn forget_before(&mut self, now: Instant, unnoticed: Duration) {
+        let old = |at: Instant| now.saturating_duration_since(at) > unnoticed;
+        while self.gone.pop_front_if(|(at, _)| old(*at)).is_some() {}
+        self.dropped.take_if(|at| old(*at));
+    }
+
+    /// All who went. They are told now, which may be lost again.
+    fn tell_gone(&mut self, now: Instant) -> impl Iterator<Item = &Departure> {
+        self.gone.iter_mut().map(move |(at, departure)| {
+            *at = now;
+            &*departure
+        })
     }
 
     /// We have offered. There is one offer at a time.
@@ -63,9 +79,10 @@ impl Session {
         if self.phase == Phase::Joining {
             return self.on_broken();
         }
+        self.forget_arrived(now);
         // Somebody is there to be told again.
         self.phase = Phase::Joined;
-        if self.missed.too_much {
+        if self.missed.dropped.is_some() {
             return self.on_broken();
         }
         self.updates.clear();
@@ -86,6 +103,21 @@ impl Session {
         }
     }
 
+    /// Somebody went. The client is told, now or when it is back.
+    pub(super) fn depart(&mut self, now: Instant, departure: Departure) {
+        if self.phase == Phase::Joined {
+            self.update(departure.info());
+        }
+        self.missed.note_gone(now, departure);
+    }
+
+    /// Forgets departures of which the client has heard by now. While it is away it hears nothing.
+    pub(super) fn forget_arrived(&mut self, now: Instant) {
+        if self.phase == Phase::Joined {
+            self.missed.forget_before(now, self.config.unnoticed);
+        }
+    }
+
     fn tell_missed(&mut self, now: Instant) {
         let reconnect = proto::ReconnectResponse {
             ice_servers: self.config.server.ice_servers.clone(),
@@ -95,7 +127,9 @@ impl Session {
             last_message_seq: 0,
         };
         self.signal(Message::Reconnect(reconnect));
-        self.updates = std::mem::take(&mut self.missed.gone);
+        let (roster, by_identity) = (&self.roster, self.replaces_by_identity());
+        let gone = self.missed.tell_gone(now).filter(|departure| !roster.is_back(departure, by_identity));
+        self.updates = gone.map(Departure::info).collect();
         self.flush_updates();
         self.updates = std::iter::once(self.own.info().clone()).chain(self.roster.infos()).collect();
         self.flush_updates();

@@ -58,6 +58,45 @@ impl Other {
     }
 }
 
+/// Somebody who has gone. Kept as it came, too.
+#[derive(Debug)]
+pub(super) struct Departure {
+    sid: ParticipantSid,
+    identity: Box<str>,
+    info: Bytes,
+    version: u32,
+    reason: i32,
+}
+
+impl Departure {
+    /// `last` is what was known at the end.
+    fn new(sid: &ParticipantSid, old: &Other, last: &proto::ParticipantInfo, reason: LeaveReason) -> Self {
+        let reason = match last.disconnect_reason() {
+            proto::DisconnectReason::UnknownReason => leaving::disconnect_reason(reason) as i32,
+            _ => last.disconnect_reason,
+        };
+        Self {
+            sid: sid.clone(),
+            identity: last.identity.as_str().into(),
+            info: old.info.clone(),
+            version: last.version.saturating_add(1),
+            reason,
+        }
+    }
+
+    /// What the client is told.
+    pub(super) fn info(&self) -> proto::ParticipantInfo {
+        let described = info::decode(&self.info).unwrap_or_default();
+        proto::ParticipantInfo {
+            state: State::Disconnected as i32,
+            version: self.version,
+            tracks: Vec::new(),
+            disconnect_reason: self.reason,
+            ..described.info
+        }
+    }
+}
+
 /// Everybody else in the room.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
@@ -67,7 +106,7 @@ pub(super) struct Roster {
     /// Which participant publishes a track.
     publishers: HashMap<TrackSid, ParticipantSid>,
     /// Replaced by their own new session, which has not shown up yet.
-    departures: Vec<(Instant, proto::ParticipantInfo)>,
+    departures: Vec<(Instant, Departure)>,
     counts: Counts,
     /// As the client knows them.
     pub(super) told_counts: Counts,
@@ -109,6 +148,13 @@ impl Roster {
     /// Who publishes `track`.
     pub(super) fn publisher(&self, track: &TrackSid) -> Option<&ParticipantSid> {
         self.publishers.get(track)
+    }
+
+    /// Whether somebody who went is there again. A client that knows people by their identity would take what it is
+    /// told of the earlier session for the end of the new one.
+    pub(super) fn is_back(&self, departure: &Departure, by_identity: bool) -> bool {
+        let same_identity = by_identity && self.identities.contains_key(&departure.identity);
+        same_identity || self.others.contains_key(&departure.sid)
     }
 
     /// The others, without ourselves.
@@ -161,7 +207,7 @@ impl Session {
         match change {
             RosterChange::Present(entry) => {
                 if let Some(described) = self.decode_other(&entry) {
-                    self.on_present(entry, described);
+                    self.on_present(now, entry, described);
                 }
             }
             RosterChange::Gone { participant, info, reason } => {
@@ -171,14 +217,14 @@ impl Session {
         self.note_counts(now);
     }
 
-    fn on_present(&mut self, entry: RosterEntry, described: Described) {
+    fn on_present(&mut self, now: Instant, entry: RosterEntry, described: Described) {
         let RosterEntry { participant: sid, info } = entry;
         match self.roster.get(&sid) {
             Some(known) if known.version > described.info.version => {
                 return self.discard(Discard::StaleRoster);
             }
             Some(_) => {}
-            None => self.replace_earlier_session(&sid, &described.info.identity),
+            None => self.replace_earlier_session(now, &sid, &described.info.identity),
         }
         let old = self.roster.insert(&sid, info, &described);
         // Sent before anything that follows from it: a client drops media of somebody it does not know.
@@ -189,17 +235,23 @@ impl Session {
     }
 
     /// Somebody new has the identity of somebody known: its earlier session is over, whether we heard so or not.
-    fn replace_earlier_session(&mut self, sid: &ParticipantSid, identity: &str) {
-        self.roster.departures.retain(|(_, info)| info.identity != identity);
+    fn replace_earlier_session(&mut self, now: Instant, sid: &ParticipantSid, identity: &str) {
+        self.roster.departures.retain(|(_, departure)| *departure.identity != *identity);
         let earlier = self.roster.identities.get(identity).filter(|earlier| *earlier != sid).cloned();
-        if let Some((old, info)) = earlier.and_then(|earlier| self.roster.remove(&earlier)) {
+        let Some(earlier) = earlier else { return };
+        if let Some((old, info)) = self.roster.remove(&earlier) {
             self.forget_publisher(&old);
-            if self.config.client.protocol < PROTOCOL_REPLACE_BY_IDENTITY {
-                self.update(gone(info, LeaveReason::DuplicateIdentity));
+            if !self.replaces_by_identity() {
+                let reason = LeaveReason::DuplicateIdentity;
+                self.depart(now, Departure::new(&earlier, &old, &info, reason));
                 // The two must not be merged into one message where the order is lost.
                 self.flush_updates();
             }
         }
+    }
+
+    pub(super) fn replaces_by_identity(&self) -> bool {
+        self.config.client.protocol >= PROTOCOL_REPLACE_BY_IDENTITY
     }
 
     fn on_gone(&mut self, now: Instant, sid: &ParticipantSid, last: &[u8], reason: LeaveReason) {
@@ -211,13 +263,13 @@ impl Session {
             info.version = last.info.version;
         }
         self.forget_publisher(&old);
-        let knows_replacing = self.config.client.protocol >= PROTOCOL_REPLACE_BY_IDENTITY;
-        if reason == LeaveReason::DuplicateIdentity && knows_replacing {
+        let departure = Departure::new(sid, &old, &info, reason);
+        if reason == LeaveReason::DuplicateIdentity && self.replaces_by_identity() {
             let due = now + self.config.limits.replacement;
-            self.roster.departures.push((due, gone(info, reason)));
+            self.roster.departures.push((due, departure));
             return self.timers.set_earliest(Timer::Departures, due);
         }
-        self.update(gone(info, reason));
+        self.depart(now, departure);
     }
 
     /// A new session that we cannot see (hidden) does not make the old one stay.
@@ -225,8 +277,8 @@ impl Session {
         let departures = std::mem::take(&mut self.roster.departures);
         let (due, waiting): (Vec<_>, Vec<_>) = departures.into_iter().partition(|(due, _)| *due <= now);
         self.roster.departures = waiting;
-        for (_, info) in due {
-            self.update(info);
+        for (_, departure) in due {
+            self.depart(now, departure);
         }
         if let Some(next) = self.roster.departures.iter().map(|(due, _)| *due).min() {
             self.timers.set(Timer::Departures, next);
@@ -264,14 +316,4 @@ impl Session {
 fn differs(mut old: proto::ParticipantInfo, new: &proto::ParticipantInfo) -> bool {
     old.version = new.version;
     old != *new
-}
-
-fn gone(mut info: proto::ParticipantInfo, reason: LeaveReason) -> proto::ParticipantInfo {
-    info.state = State::Disconnected as i32;
-    info.version = info.version.saturating_add(1);
-    info.tracks.clear();
-    if info.disconnect_reason == proto::DisconnectReason::UnknownReason as i32 {
-        info.disconnect_reason = leaving::disconnect_reason(reason) as i32;
-    }
-    info
 }

@@ -75,6 +75,12 @@ impl SocketLimits {
         let most = self.frame.saturating_mul(2);
         upgrade.max_message_size(most).max_frame_size(most)
     }
+
+    /// How long what is written may go nowhere until the loss of the socket is noticed: by the silence, and by a
+    /// write under way then.
+    pub(super) fn unnoticed(&self) -> Duration {
+        self.idle.saturating_add(self.write)
+    }
 }
 
 /// Runs an admitted session on its socket. Returns when the participant has gone.

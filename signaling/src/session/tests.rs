@@ -85,6 +85,7 @@ fn config(mode: ConnectionMode) -> SessionConfig {
         adaptive_stream: false,
         add_tracks: vec![],
         offer: None,
+        unnoticed: Duration::from_secs(21),
         clock: WallClock { origin: Instant::now(), unix_ms: 1_800_000_000_000 },
         seed: 7,
     }

@@ -69,6 +69,64 @@ fn the_first_message_says_that_it_goes_on_and_then_comes_everything_that_is() {
     assert_eq!(rig.pass(Duration::from_secs(60)).ended(), None);
 }
 
+/// Of whom it was said that they went.
+fn gone(got: &Got) -> Vec<&str> {
+    let gone = |info: &&proto::ParticipantInfo| info.state() == proto::participant_info::State::Disconnected;
+    got.updates().into_iter().filter(gone).map(|info| info.sid.as_str()).collect()
+}
+
+#[test]
+fn who_went_before_the_loss_was_noticed_is_said_again() {
+    for (noticed, before, away, expected) in [
+        (false, 5, 0, &["PA_bob"][..]),
+        (true, 5, 25, &["PA_bob"]),
+        // The socket lived on for so long that it cannot have been dead when bob went.
+        (false, 22, 0, &[]),
+        (true, 22, 0, &[]),
+    ] {
+        let mut rig = Rig::active(config(ConnectionMode::Single));
+        rig.present(&somebody("ann", 1, true));
+        rig.present(&somebody("bob", 1, true));
+        assert_eq!(gone(&rig.gone(&somebody("bob", 1, true), LeaveReason::ClientInitiated)), ["PA_bob"]);
+        // What was said at the first return may be lost with the new socket just so.
+        for _ in 0..2 {
+            rig.pass(Duration::from_secs(before));
+            rig.present(&somebody("ann", 2, true));
+            if noticed {
+                lost(&mut rig);
+            }
+            rig.pass(Duration::from_secs(away));
+            rig.present(&somebody("ann", 3, true));
+            let got = resume(&mut rig);
+            assert_eq!(gone(&got), expected, "{noticed} {before} {away}");
+            assert!(got.updates().iter().any(|info| info.sid == "PA_ann"));
+        }
+    }
+}
+
+#[test]
+fn who_came_back_meanwhile_is_not_said_to_have_gone() {
+    let again = || proto::ParticipantInfo { sid: "PA_bob2".into(), ..somebody("bob", 1, true) };
+    for (protocol, expected) in [(17, &[][..]), (11, &["PA_bob"])] {
+        for reason in [LeaveReason::ClientInitiated, LeaveReason::DuplicateIdentity] {
+            let mut config = config(ConnectionMode::Single);
+            config.client.protocol = protocol;
+            let mut rig = Rig::active(config);
+            rig.present(&somebody("bob", 1, true));
+            rig.gone(&somebody("bob", 1, true), reason);
+            rig.present(&again());
+            let client = proto::ClientInfo { protocol, ..Default::default() };
+            let resumed = Input::Resumed(Box::new(Resumed { client, ..resumed() }));
+            let got = rig.feed(resumed.clone());
+            assert_eq!(gone(&got), expected, "{protocol} {reason:?}");
+            assert!(got.updates().iter().any(|info| info.sid == "PA_bob2"));
+            rig.gone(&again(), LeaveReason::ClientInitiated);
+            let got = rig.feed(resumed);
+            assert_eq!(gone(&got).last(), Some(&"PA_bob2"), "now it has: {protocol} {reason:?}");
+        }
+    }
+}
+
 #[test]
 fn what_may_have_been_lost_is_said_again() {
     let mut rig = Rig::active(config(DUAL));
@@ -179,6 +237,20 @@ fn a_client_that_missed_too_much_starts_anew() {
     assert_eq!(got.ended(), Some(EndCause::Broken));
     assert_eq!(got.leave().unwrap().action(), Action::Reconnect);
     assert_eq!(got.says().len(), 1, "nothing else");
+}
+
+#[test]
+fn many_who_go_at_once_cost_a_client_that_stays_nothing() {
+    for (seconds, ended) in [(1, Some(EndCause::Broken)), (30, None)] {
+        let mut rig = Rig::active(config(ConnectionMode::Single));
+        for number in 0..1025 {
+            let info = somebody(&format!("n{number}"), 1, false);
+            rig.present(&info);
+            assert_eq!(gone(&rig.gone(&info, LeaveReason::ClientInitiated)), [info.sid.as_str()]);
+        }
+        rig.pass(Duration::from_secs(seconds));
+        assert_eq!(resume(&mut rig).ended(), ended);
+    }
 }
 
 #[test]
