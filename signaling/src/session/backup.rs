@@ -79,7 +79,7 @@ impl Session {
     }
 
     /// A codec of a track of ours has ended, or could not be taken. The track goes on, and may have it again.
-    pub(super) fn on_backup_unpublished(&mut self, section: &TrackSid) {
+    pub(super) fn on_backup_unpublished(&mut self, now: Instant, section: &TrackSid) {
         let Some((track, place)) = self.backup_of(section) else {
             return self.discard(Discard::StaleTrackEvent);
         };
@@ -89,9 +89,11 @@ impl Session {
             codec.mid.clear();
             codec.sdp_cid.clear();
         }
+        let track = track.sid.clone();
         if ended.published {
             self.announce();
         }
+        self.on_backup_ended(now, &track, ended.published);
     }
 
     fn backup_of(&mut self, section: &TrackSid) -> Option<(&mut OwnTrack, usize)> {

@@ -65,6 +65,25 @@ impl Session {
         told.iter().any(|codec| codec.highest.is_some() && own.lacks(&codec.mime_type))
     }
 
+    /// A codec of a track has ended, or was not taken. If it is wanted all the same, that is no news to anybody but the
+    /// client, who needs it to publish the codec again.
+    pub(super) fn on_backup_ended(&mut self, now: Instant, track: &TrackSid, had_media: bool) {
+        // What was not taken would hardly be taken a moment later.
+        if had_media && self.lacks_backup(track) {
+            self.tell_wanted_once_more(track);
+        }
+        self.await_backup(now, track);
+    }
+
+    /// Begins to ask for a backup codec again, unless nothing is to be waited for.
+    fn await_backup(&mut self, now: Instant, track: &TrackSid) {
+        if self.lacks_backup(track) {
+            let due = now + ASK_AGAIN;
+            self.dynacast.unheeded.insert(track.clone(), (due, MOST_TIMES));
+            self.timers.set_earliest(Timer::Unheeded, due);
+        }
+    }
+
     pub(super) fn on_unheeded_due(&mut self, now: Instant) {
         for (track, (due, times)) in std::mem::take(&mut self.dynacast.unheeded) {
             if !self.lacks_backup(&track) {
@@ -72,8 +91,7 @@ impl Session {
             }
             let (mut due, mut times) = (due, times);
             if due <= now {
-                let told = self.dynacast.told.get(&track).map(|codecs| quality_update(&track, codecs));
-                told.into_iter().for_each(|told| self.signal(told));
+                self.tell_wanted_once_more(&track);
                 (due, times) = (now + ASK_AGAIN, times.saturating_sub(1));
             }
             if times > 0 {
@@ -95,11 +113,19 @@ impl Session {
         }
     }
 
-    /// The client may not know any more what it was told.
-    pub(super) fn tell_wanted_again(&mut self) {
+    /// The client may not know any more what it was told, and has not heard what it was asked while it was away.
+    pub(super) fn tell_wanted_again(&mut self, now: Instant) {
         for (track, codecs) in std::mem::take(&mut self.dynacast.told) {
             let codecs = self.dynacast.less.remove(&track).map_or(codecs, |(_, less)| less);
-            self.tell_wanted(track, codecs);
+            self.tell_wanted(track.clone(), codecs);
+            self.await_backup(now, &track);
+        }
+    }
+
+    fn tell_wanted_once_more(&mut self, track: &TrackSid) {
+        if let Some(codecs) = self.dynacast.told.get(track) {
+            let update = quality_update(track, codecs);
+            self.signal(update);
         }
     }
 

@@ -279,7 +279,7 @@ impl Session {
             }
             Event::TransportConnected { target, .. } => self.on_connected(target),
             Event::TrackPublished { track, .. } => self.on_track_published(now, &track),
-            Event::TrackUnpublished { track, .. } => self.on_track_unpublished(&track),
+            Event::TrackUnpublished { track, .. } => self.on_track_unpublished(now, &track),
             Event::TrackSubscribed { track, .. } => self.on_track_subscribed(&track),
             Event::SubscriptionFailed { track, reason, .. } => self.on_subscription_failed(&track, reason),
             Event::Speakers { speakers, .. } => self.measured.on_speakers(speakers),

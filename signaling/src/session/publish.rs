@@ -167,7 +167,7 @@ impl Session {
     }
 
     /// A track of ours has ended, by the client's description or by our command.
-    pub(super) fn on_track_unpublished(&mut self, sid: &TrackSid) {
+    pub(super) fn on_track_unpublished(&mut self, now: Instant, sid: &TrackSid) {
         let tracks = &mut self.tracks;
         let ended = if let Some(place) = tracks.published.iter().position(|track| track.sid == *sid) {
             Some((tracks.published.remove(place), true))
@@ -177,7 +177,7 @@ impl Session {
             None
         };
         let Some((ended, visible)) = ended else {
-            return self.on_backup_unpublished(sid);
+            return self.on_backup_unpublished(now, sid);
         };
         if visible {
             self.announce();

@@ -141,7 +141,7 @@ impl Session {
         self.tell_pending_again();
         self.tell_permissions_again();
         self.measured.tell_all_again();
-        self.tell_wanted_again();
+        self.tell_wanted_again(now);
         if let Some(offer) = self.missed.offer.clone() {
             self.signal(Message::Offer(offer));
         }

@@ -212,16 +212,21 @@ fn codecs_count_towards_the_limits() {
     assert_eq!(got.refusals()[0].0, Reason::LimitExceeded);
 }
 
+/// The first codec is wanted, and the backup as given.
+fn want(track: &TrackSid, backup: Option<LayerQuality>) -> Event {
+    let demand = |mime: &str, highest| CodecDemand { mime_type: mime.into(), highest };
+    let codecs = vec![demand("video/vp9", Some(LayerQuality::High)), demand("video/vp8", backup)];
+    Event::SubscribedQuality { participant: me(), track: track.clone(), codecs }
+}
+
+/// How often the client was told what is wanted.
+fn told(got: &Got) -> usize {
+    got.says().iter().filter(|say| matches!(say, Say::SubscribedQualityUpdate(_))).count()
+}
+
 #[test]
 fn a_client_that_does_not_seem_to_have_heard_is_asked_again_a_few_times() {
-    let want = |track: &TrackSid, backup| {
-        let demand = |mime: &str, highest| CodecDemand { mime_type: mime.into(), highest };
-        let codecs = vec![demand("video/vp9", Some(LayerQuality::High)), demand("video/vp8", backup)];
-        Event::SubscribedQuality { participant: me(), track: track.clone(), codecs }
-    };
     let high = Some(LayerQuality::High);
-    let told =
-        |got: &Got| got.says().iter().filter(|say| matches!(say, Say::SubscribedQualityUpdate(_))).count();
     let moment = Duration::from_secs(1);
     let (mut rig, sid) = Rig::with_camera();
     assert_eq!(told(&rig.sfu(want(&sid, high))), 1);
@@ -234,4 +239,36 @@ fn a_client_that_does_not_seem_to_have_heard_is_asked_again_a_few_times() {
     rig.sfu(want(&sid, high));
     let again: usize = (0..60).map(|_| told(&rig.pass(moment))).sum();
     assert_eq!(again, 4, "it never will");
+}
+
+#[test]
+fn a_second_codec_that_ends_while_it_is_wanted_is_asked_for_again() {
+    let minute = Duration::from_secs(60);
+    for wanted in [None, Some(LayerQuality::Low)] {
+        let (mut rig, sid) = Rig::with_camera();
+        rig.sfu(want(&sid, wanted));
+        for cid in ["cam2", "cam3"] {
+            let section = announced(&rig.ask(Ask::AddTrack(second(&sid, "vp8", cid)))).track.clone();
+            rig.video(&section, cid, "9", "video/vp8", &[]);
+            assert_eq!(told(&rig.pass(minute)), 0, "it is there");
+            let at_once = told(&rig.sfu(Event::TrackUnpublished { participant: me(), track: section }));
+            assert_eq!(at_once, usize::from(wanted.is_some()), "{cid}");
+        }
+        assert_eq!(told(&rig.pass(minute)), if wanted.is_some() { 4 } else { 0 });
+        // One that is not taken is not asked for in the same breath: that could go on for ever.
+        let section = announced(&rig.ask(Ask::AddTrack(second(&sid, "vp8", "cam4")))).track.clone();
+        assert_eq!(told(&rig.sfu(Event::TrackUnpublished { participant: me(), track: section })), 0);
+        assert_eq!(told(&rig.pass(minute)), if wanted.is_some() { 4 } else { 0 });
+    }
+}
+
+#[test]
+fn what_was_asked_while_nobody_listened_does_not_count() {
+    let (mut rig, sid) = Rig::with_camera();
+    rig.sfu(want(&sid, Some(LayerQuality::High)));
+    rig.feed(Input::SignalLost { leaving: false });
+    assert_eq!(told(&rig.pass(Duration::from_secs(20))), 0);
+    let resumed = Resumed { client: proto::ClientInfo::default(), offer: None, sync_state: None };
+    assert_eq!(told(&rig.feed(Input::Resumed(Box::new(resumed)))), 1);
+    assert_eq!(told(&rig.pass(Duration::from_secs(60))), 4);
 }
