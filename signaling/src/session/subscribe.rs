@@ -102,7 +102,9 @@ impl Session {
         if publisher.is_none() && !subscribe && !self.subscriptions.choices.contains_key(&track) {
             return self.discard(Discard::UnknownTrack);
         }
-        if publisher.is_none() && self.subscriptions.unknown.len() >= self.config.limits.track_wishes {
+        let unknown = &self.subscriptions.unknown;
+        let one_more = publisher.is_none() && subscribe && !unknown.contains_key(&track);
+        if one_more && unknown.len() >= self.config.limits.track_wishes {
             self.subscription_error(&track, proto::SubscriptionError::SeUnknown);
             return self.discard(Discard::UnknownTrack);
         }

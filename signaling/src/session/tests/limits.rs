@@ -148,17 +148,21 @@ fn one_track_too_many_leaves_the_others_as_they_are() {
 #[test]
 fn one_wish_too_many_is_answered_for_its_track_alone() {
     let mut rig = rig();
-    let wish = |sid: &str| {
+    let wish = |sid: &str, subscribe| {
         let track_sids = vec![sid.to_owned()];
-        Ask::Subscription(proto::UpdateSubscription { track_sids, subscribe: true, ..Default::default() })
+        Ask::Subscription(proto::UpdateSubscription { track_sids, subscribe, ..Default::default() })
     };
     for sid in ["TR_1", "TR_2"] {
-        assert_eq!(rig.ask(wish(sid)), Got::default());
+        assert_eq!(rig.ask(wish(sid, true)), Got::default());
     }
-    let got = rig.ask(wish("TR_3"));
+    let got = rig.ask(wish("TR_3", true));
     let [Say::SubscriptionResponse(response)] = got.says()[..] else { panic!("{got:?}") };
     assert_eq!((response.track_sid.as_str(), response.err()), ("TR_3", proto::SubscriptionError::SeUnknown));
     let mut ann = somebody("ann", 1, false);
     ann.tracks = vec![proto::TrackInfo { sid: "TR_1".into(), ..Default::default() }];
+    // A wish repeated is not one more, and one taken back makes room.
+    assert_eq!(rig.ask(wish("TR_1", true)), Got::default());
+    assert_eq!(rig.ask(wish("TR_2", false)), Got::default());
+    assert_eq!(rig.ask(wish("TR_3", true)), Got::default());
     assert_eq!(subscribed(&rig.present(&ann)), [("TR_1", "PA_ann")]);
 }
