@@ -66,6 +66,11 @@ impl Subscriptions {
         setting.or_else(|| self.active.get(track).map(|subscription| subscription.demand))
     }
 
+    /// Whether a track is received, as far as the session knows.
+    fn receives(&self, track: &TrackSid) -> bool {
+        self.active.get(track).is_some_and(|subscription| !subscription.failed)
+    }
+
     fn forget(&mut self, track: &TrackSid) {
         self.choices.remove(track);
         self.unknown.remove(track);
@@ -275,6 +280,7 @@ impl Session {
             return self.discard(Discard::StaleTrackEvent);
         };
         subscription.failed = true;
+        self.measured.note_change();
         self.subscription_error(
             track,
             match reason {
@@ -288,7 +294,7 @@ impl Session {
     /// A subscription was paused for want of bandwidth, or goes on.
     pub(super) fn on_stream_state(&mut self, track: &TrackSid, paused: bool) {
         let publisher = self.roster.publisher(track);
-        let Some(publisher) = publisher.filter(|_| self.subscriptions.active.contains_key(track)) else {
+        let Some(publisher) = publisher.filter(|_| self.subscriptions.receives(track)) else {
             return self.discard(Discard::StaleTrackEvent);
         };
         let state = if paused { proto::StreamState::Paused } else { proto::StreamState::Active };
@@ -302,10 +308,8 @@ impl Session {
 
     /// Whether the client receives something of a participant.
     pub(super) fn receives_from(&self, publisher: &ParticipantSid) -> bool {
-        let active = &self.subscriptions.active;
-        self.roster
-            .get(publisher)
-            .is_some_and(|other| other.tracks.iter().any(|(track, _)| active.contains_key(track)))
+        let other = self.roster.get(publisher);
+        other.is_some_and(|other| other.tracks.iter().any(|(track, _)| self.subscriptions.receives(track)))
     }
 
     fn subscription_error(&mut self, track: &TrackSid, error: proto::SubscriptionError) {

@@ -1,7 +1,9 @@
 //! What the media plane measures, as the client is told it.
 
 use super::*;
-use sfu_protocol::{CodecDemand, ConnectionQuality, LayerQuality, ParticipantQuality, Speaker};
+use sfu_protocol::{
+    CodecDemand, ConnectionQuality, LayerQuality, ParticipantQuality, Speaker, SubscriptionFailure,
+};
 
 fn speaking(levels: &[(&str, f32)]) -> Event {
     let speakers =
@@ -83,6 +85,28 @@ fn only_those_who_are_received_are_told_of_and_at_once_when_they_are() {
     rig.gone(&somebody("ann", 1, true), LeaveReason::ClientInitiated);
     rig.present(&somebody("ann", 1, true));
     assert_eq!(qualities(&choose(&mut rig, "TR_AMann", true)), []);
+}
+
+#[test]
+fn who_can_be_received_in_nothing_is_not_told_of() {
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    rig.present(&somebody("ann", 1, true));
+    rig.sfu(speaking(&[("PA_ann", 1.0)]));
+    let failed = |track: &str| Event::SubscriptionFailed {
+        participant: me(),
+        track: TrackSid::new(track),
+        reason: SubscriptionFailure::CodecUnsupported,
+    };
+    assert_eq!(speakers(&rig.sfu(failed("TR_VCann"))), [], "her voice is still heard");
+    assert_eq!(speakers(&rig.sfu(failed("TR_AMann"))), [("PA_ann", 0.0, false)]);
+    assert_eq!(speakers(&rig.sfu(speaking(&[("PA_ann", 0.5)]))), []);
+    assert_eq!(qualities(&rig.sfu(connected(&[("PA_ann", ConnectionQuality::Good)]))), []);
+    let paused = Event::StreamState { participant: me(), track: TrackSid::new("TR_VCann"), paused: true };
+    assert_eq!(rig.sfu(paused).all, [Output::Discarded(Discard::StaleTrackEvent)]);
+    // Tried again, and that may work.
+    let got = choose(&mut rig, "TR_VCann", true);
+    assert_eq!(speakers(&got), [("PA_ann", 0.5, true)]);
+    assert_eq!(qualities(&got), [("PA_ann", proto::ConnectionQuality::Good)]);
 }
 
 #[test]
