@@ -143,7 +143,7 @@ impl Session {
             return Err((Reason::NotAllowed, "not allowed to publish from this source".to_owned()));
         }
         track::check_sizes(request, limits)
-            .map_err(|field| (Reason::LimitExceeded, format!("{field} is too long")))?;
+            .map_err(|field| (Reason::LimitExceeded, format!("{field} is too large")))?;
         if self.tracks.waiting() >= limits.pending_tracks {
             return Err((Reason::LimitExceeded, "too many tracks are waiting for their media".to_owned()));
         }

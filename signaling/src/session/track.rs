@@ -66,9 +66,16 @@ pub(super) fn check_sizes(
             ("add_track.simulcast_codecs.layers", codec.layers.len(), limits.layers),
         ]
     });
-    let rids = request.layers.iter().chain(codecs.iter().flat_map(|codec| &codec.layers));
-    let rids = rids.map(|layer| ("add_track.layers.rid", layer.rid.len(), MAX_RID));
-    match checks.into_iter().chain(inner).chain(rids).find(|(_, size, limit)| size > limit) {
+    let pixels = |side: u32| usize::try_from(side).unwrap_or(usize::MAX);
+    let layers = request.layers.iter().chain(codecs.iter().flat_map(|codec| &codec.layers));
+    let layers = layers.flat_map(|layer| {
+        [
+            ("add_track.layers.rid", layer.rid.len(), MAX_RID),
+            ("add_track.layers.width", pixels(layer.width), MAX_SIDE),
+            ("add_track.layers.height", pixels(layer.height), MAX_SIDE),
+        ]
+    });
+    match checks.into_iter().chain(inner).chain(layers).find(|(_, size, limit)| size > limit) {
         Some((field, ..)) => Err(field),
         None => Ok(()),
     }
@@ -332,3 +339,5 @@ fn sorted(mut layers: Vec<SimulcastLayer>) -> Vec<SimulcastLayer> {
 
 const MAX_FEATURES: usize = 16;
 const MAX_RID: usize = 16;
+/// Pixels of a picture's side. VP8 ends just below, and no screen is as large.
+const MAX_SIDE: usize = 16_384;

@@ -70,7 +70,7 @@ fn description(rng: &mut SmallRng) -> proto::SessionDescription {
 fn layers(rng: &mut SmallRng) -> Vec<proto::VideoLayer> {
     let layer = |rng: &mut SmallRng| proto::VideoLayer {
         quality: number(rng),
-        width: rng.random(),
+        width: if rng.random_range(0..8) == 0 { rng.random() } else { rng.random_range(0..4000) },
         rid: word(rng),
         ssrc: rng.random(),
         ..Default::default()

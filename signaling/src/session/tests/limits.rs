@@ -61,6 +61,17 @@ fn excesses() -> Vec<(Ask, &'static str)> {
         (track(|t| t.stream = long()), "add_track.stream"),
         (track(|t| t.layers = vec![proto::VideoLayer::default(); 2]), "add_track.layers"),
         (
+            track(|t| t.layers = vec![proto::VideoLayer { width: 16_385, ..Default::default() }]),
+            "add_track.layers.width",
+        ),
+        (
+            track(|t| {
+                let layers = vec![proto::VideoLayer { height: u32::MAX, ..Default::default() }];
+                t.simulcast_codecs = vec![proto::SimulcastCodec { layers, ..Default::default() }];
+            }),
+            "add_track.layers.height",
+        ),
+        (
             track(|t| t.simulcast_codecs = vec![proto::SimulcastCodec::default(); 2]),
             "add_track.simulcast_codecs",
         ),
