@@ -1,6 +1,7 @@
 //! Runs a [`Session`] on its WebSocket: frames in and out, events of the media plane, timers, and the bounds of all.
 
 mod seat;
+mod watch;
 mod writer;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ use super::admit::{Admission, Admitted, TokenIssuer};
 use super::wire::Wire;
 use super::{EndCause, Input, Output, RefreshClaims, Resumed, Rooms, Session, SessionStats, leaving};
 pub(super) use seat::{Doors, Order, Seat, Takeover};
+use watch::Watch;
 use writer::{Driven, Writer};
 
 /// Bounds of one WebSocket.
@@ -467,86 +469,3 @@ async fn until(due: Option<Instant>) {
 
 /// Events taken between two looks at the socket.
 const EVENTS_AT_ONCE: usize = 64;
-
-/// What is to be noticed of a client: that it has something to say too often, or nothing for too long.
-struct Watch {
-    heard: Instant,
-    pinged: Instant,
-    ping: Duration,
-    idle: Duration,
-    allowance: Allowance,
-    /// Until when nothing is read, because too much was.
-    paused: Option<Instant>,
-}
-
-impl Watch {
-    fn new(now: Instant, limits: &SocketLimits) -> Self {
-        let allowance = Allowance::new(now, limits.rate, limits.burst);
-        Self { heard: now, pinged: now, ping: limits.ping, idle: limits.idle, allowance, paused: None }
-    }
-
-    /// A frame has come. True if the next has to wait.
-    fn heard(&mut self, now: Instant) -> bool {
-        self.heard = now;
-        self.paused = self.allowance.take(now).then(|| self.allowance.ready_at());
-        self.paused.is_some()
-    }
-
-    fn may_read(&self) -> bool {
-        self.paused.is_none()
-    }
-
-    fn may_read_at(&mut self, now: Instant) {
-        self.paused = self.paused.filter(|until| *until > now);
-    }
-
-    fn is_silent(&self, now: Instant) -> bool {
-        self.heard + self.idle <= now
-    }
-
-    /// Whether a ping is to be sent now; it is taken as sent.
-    fn is_ping_due(&mut self, now: Instant) -> bool {
-        let due = self.next_ping() <= now;
-        if due {
-            self.pinged = now;
-        }
-        due
-    }
-
-    /// Who is heard of without being asked is not asked.
-    fn next_ping(&self) -> Instant {
-        self.heard.max(self.pinged) + self.ping
-    }
-
-    /// The next moment at which something is to be done.
-    fn next_due(&self, session: Option<Instant>, writer: Option<Instant>) -> Instant {
-        let own = self.next_ping().min(self.heard + self.idle);
-        [session, writer, self.paused].into_iter().flatten().fold(own, Instant::min)
-    }
-}
-
-/// How fast messages are taken from a client: `rate` a second, and `burst` beyond that at once.
-struct Allowance {
-    interval: Duration,
-    ahead: Duration,
-    /// When all that was taken would have been taken at the even rate.
-    even: Instant,
-}
-
-impl Allowance {
-    fn new(now: Instant, rate: u32, burst: u32) -> Self {
-        let interval = Duration::from_secs(1) / rate.max(1);
-        Self { interval, ahead: interval.saturating_mul(burst), even: now }
-    }
-
-    /// Takes one message; true if the next has to wait.
-    fn take(&mut self, now: Instant) -> bool {
-        self.even = self.even.max(now) + self.interval;
-        self.ready_at() > now
-    }
-
-    /// From when on the next may be taken.
-    fn ready_at(&self) -> Instant {
-        self.even.checked_sub(self.ahead).unwrap_or(self.even)
-    }
-}

@@ -526,58 +526,6 @@ async fn everybody_is_told_when_the_media_plane_goes() {
     assert_eq!(close_code(&mut client).await, 1000);
 }
 
-#[test]
-fn messages_are_taken_in_bursts_and_then_at_an_even_rate() {
-    let start = Instant::now();
-    let mut allowance = Allowance::new(start, 10, 5);
-    let at_once = (0..100).take_while(|_| !allowance.take(start)).count();
-    assert_eq!(at_once, 5);
-    assert_eq!(allowance.ready_at(), start + Duration::from_millis(100));
-    let mut now = start;
-    for _ in 0..50 {
-        now = allowance.ready_at();
-        allowance.take(now);
-    }
-    assert_eq!(now, start + Duration::from_millis(5000));
-    // Silence earns the burst again, not more.
-    let later = start + Duration::from_secs(1000);
-    assert_eq!((0..100).take_while(|_| !allowance.take(later)).count(), 5);
-}
-
-#[test]
-fn a_client_that_speaks_by_itself_is_never_asked_and_a_silent_one_is_asked_then_given_up() {
-    let start = Instant::now();
-    let limits = SocketLimits::default();
-    let mut watch = Watch::new(start, &limits);
-    let mut now = start;
-    for _ in 0..100 {
-        now += Duration::from_secs(5);
-        assert!(!watch.is_ping_due(now) && !watch.is_silent(now));
-        assert!(!watch.heard(now));
-        assert_eq!(watch.next_due(None, None), now + limits.ping, "nothing else is due");
-    }
-    let (asked, over) = (now + limits.ping, now + limits.idle);
-    assert!(watch.is_ping_due(asked) && !watch.is_ping_due(asked), "once");
-    assert_eq!(watch.next_due(None, None), over);
-    assert!(!watch.is_silent(over - Duration::from_millis(1)) && watch.is_silent(over));
-}
-
-#[test]
-fn the_earliest_of_all_deadlines_counts_and_a_paused_client_is_read_again_in_time() {
-    let start = Instant::now();
-    let limits = SocketLimits { rate: 10, burst: 1, ..SocketLimits::default() };
-    let mut watch = Watch::new(start, &limits);
-    let at = |ms| start + Duration::from_millis(ms);
-    assert_eq!(watch.next_due(Some(at(7)), Some(at(9))), at(7));
-    assert_eq!(watch.next_due(Some(at(9)), Some(at(8))), at(8));
-    while !watch.heard(start) {}
-    assert!(!watch.may_read());
-    let paused = watch.next_due(None, None);
-    assert!(paused > start && paused <= at(200));
-    watch.may_read_at(paused);
-    assert!(watch.may_read());
-}
-
 /// Reads what comes first to a client that goes on.
 async fn hear_resumed(client: &mut Client) {
     assert!(matches!(say(client).await, Say::Reconnect(_)), "the first message");
