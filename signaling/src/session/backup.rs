@@ -1,12 +1,13 @@
 //! Codecs of a track beside its first. The client announces one by a request that names the track, once it hears that
-//! somebody needs it, and publishes it in a section of its own. To everybody it is one track, whose information lists its
-//! codecs; the media plane tells of each section by a sid that stays between it and us.
+//! somebody needs it, and publishes it in a section of its own; or it names that section with the first. To everybody it
+//! is one track, whose information lists its codecs; the media plane tells of each section by a sid that stays between it
+//! and us.
 
 use std::time::Instant;
 
 use livekit_protocol as proto;
 use livekit_protocol::request_response::{Reason, Request};
-use sfu_protocol::{Command, PublishedTrack, TrackSid};
+use sfu_protocol::{AddTrack, Command, PlayoutDelay, PublishedTrack, TrackSid};
 
 use super::publish::{OwnTrack, published_response};
 use super::{Discard, Session, track};
@@ -30,6 +31,17 @@ impl OwnTrack {
         let is_backup = announced && self.info.mime_type != mime_type;
         is_backup && self.backups.iter().all(|backup| backup.mime_type != mime_type)
     }
+
+    /// Takes note that the client is about to publish the track in another codec, too; that is to be announced to the
+    /// media plane.
+    fn expect_backup(&mut self, mime_type: &str, delay: Option<PlayoutDelay>) -> Option<AddTrack> {
+        let codec = self.info.codecs.iter().find(|codec| codec.mime_type == mime_type)?;
+        let section = TrackSid::new(format!("{}/{}", self.sid, track::subtype(mime_type)));
+        let announced = track::add_backup(section.clone(), &self.info, codec, delay);
+        let (cid, mime_type) = (codec.cid.clone(), mime_type.to_owned());
+        self.backups.push(Backup { section, cid, mime_type, published: false });
+        Some(announced)
+    }
 }
 
 impl Session {
@@ -46,22 +58,40 @@ impl Session {
         };
         let track = self.tracks.published.iter_mut().find(|track| track.sid.as_str() == request.sid);
         let Some(track) = track else { return };
-        let mut command = None;
+        let mut announced = None;
         if let Some(mime_type) = mime_type {
             let codec = track.info.codecs.iter_mut().find(|codec| codec.mime_type == mime_type);
             let Some(codec) = codec else { return };
             describe(codec, &request);
-            let codec = codec.clone();
-            let section = TrackSid::new(format!("{}/{}", track.sid, track::subtype(&mime_type)));
-            let delay = self.config.room.playout_delay;
-            command = Some(track::add_backup(section.clone(), &track.info, &codec, delay));
-            track.backups.push(Backup { section, cid: request.cid.clone(), mime_type, published: false });
+            announced = track.expect_backup(&mime_type, self.config.room.playout_delay);
         }
         let told = published_response(&request.cid, &track.info);
         self.signal(told);
-        if let Some(announced) = command {
+        if let Some(track) = announced {
             let participant = self.config.sid.clone();
-            self.command(Command::AddTrack { participant, track: Box::new(announced) });
+            self.command(Command::AddTrack { participant, track: Box::new(track) });
+        }
+    }
+
+    /// A track was announced. If its request named the sections of its other codecs, too, their client publishes them
+    /// without being asked, and sends no further request. The media plane knows then what to answer the offer of all.
+    pub(super) fn expect_named_backups(&mut self, sid: &TrackSid) {
+        let track = self.tracks.pending.iter().find(|track| track.sid == *sid);
+        let named = track.map(|track| track::named_backups(&track.cid, &track.info)).unwrap_or_default();
+        for (mime_type, cid) in named {
+            let (tracks, limits) = (&self.tracks, &self.config.limits);
+            let fits =
+                tracks.waiting() < limits.pending_tracks && tracks.sections() < limits.published_tracks;
+            if !fits || self.is_cid_taken(&cid) {
+                self.discard(Discard::Refused);
+                continue;
+            }
+            let track = self.tracks.pending.iter_mut().find(|track| track.sid == *sid);
+            let delay = self.config.room.playout_delay;
+            if let Some(track) = track.and_then(|track| track.expect_backup(&mime_type, delay)) {
+                let participant = self.config.sid.clone();
+                self.command(Command::AddTrack { participant, track: Box::new(track) });
+            }
         }
     }
 
@@ -97,7 +127,7 @@ impl Session {
     }
 
     fn backup_of(&mut self, section: &TrackSid) -> Option<(&mut OwnTrack, usize)> {
-        self.tracks.published.iter_mut().find_map(|track| {
+        self.tracks.published.iter_mut().chain(&mut self.tracks.pending).find_map(|track| {
             let place = track.backups.iter().position(|backup| backup.section == *section)?;
             Some((track, place))
         })
@@ -134,14 +164,18 @@ impl Session {
         if track.backups.iter().any(|backup| backup.mime_type == mime_type) {
             return Err((Reason::InvalidRequest, "the track has this codec already".to_owned()));
         }
+        if self.is_cid_taken(&request.cid) {
+            return Err((Reason::InvalidRequest, "add_track.cid is that of another track".to_owned()));
+        }
+        Ok(mime_type)
+    }
+
+    fn is_cid_taken(&self, cid: &str) -> bool {
         let tracks = self.tracks.published.iter().chain(&self.tracks.pending);
         let mut cids = tracks.flat_map(|track| {
             std::iter::once(&track.cid).chain(track.backups.iter().map(|backup| &backup.cid))
         });
-        if cids.any(|cid| *cid == request.cid) {
-            return Err((Reason::InvalidRequest, "add_track.cid is that of another track".to_owned()));
-        }
-        Ok(mime_type)
+        cids.any(|known| known == cid)
     }
 }
 

@@ -66,7 +66,7 @@ impl OwnTracks {
 
     /// Requests without media.
     pub(super) fn waiting(&self) -> usize {
-        let backups = self.published.iter().flat_map(|track| &track.backups);
+        let backups = self.published.iter().chain(&self.pending).flat_map(|track| &track.backups);
         let backups = backups.filter(|backup| !backup.published).count();
         self.pending.len().saturating_add(self.queued.len()).saturating_add(backups)
     }
@@ -121,7 +121,8 @@ impl Session {
         let announced = track::add_track(sid.clone(), kind, &info, &request, self.config.room.playout_delay);
         let participant = self.config.sid.clone();
         self.command(Command::AddTrack { participant, track: Box::new(announced) });
-        self.tracks.pending.push(OwnTrack { sid, cid: request.cid, info, backups: Vec::new() });
+        self.tracks.pending.push(OwnTrack { sid: sid.clone(), cid: request.cid, info, backups: Vec::new() });
+        self.expect_named_backups(&sid);
     }
 
     /// What makes a request one that cannot be carried out, whatever it is for.

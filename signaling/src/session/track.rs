@@ -140,8 +140,10 @@ pub(super) fn add_track(
     playout_delay: Option<PlayoutDelay>,
 ) -> AddTrack {
     let mut cids = Vec::new();
+    let of_backups = named_backups(&request.cid, info);
     for cid in std::iter::once(&request.cid).chain(request.simulcast_codecs.iter().map(|codec| &codec.cid)) {
-        if !cid.is_empty() && !cids.contains(cid) {
+        let of_backup = of_backups.iter().any(|(_, named)| named == cid);
+        if !cid.is_empty() && !of_backup && !cids.contains(cid) {
             cids.push(cid.clone());
         }
     }
@@ -170,6 +172,16 @@ pub(super) fn add_track(
 fn backups(kind: MediaKind, info: &proto::TrackInfo) -> Vec<String> {
     let others = info.codecs.iter().skip(1).filter(|_| kind == MediaKind::Video);
     others.map(|codec| subtype(&codec.mime_type).to_owned()).collect()
+}
+
+/// The codecs beside the first whose sections were named with it: mime type and cid of each.
+pub(super) fn named_backups(cid: &str, info: &proto::TrackInfo) -> Vec<(String, String)> {
+    let Some((first, others)) = info.codecs.split_first() else { return Vec::new() };
+    let others = others.iter().filter(|codec| {
+        let own = !codec.cid.is_empty() && codec.cid != cid && codec.cid != first.cid;
+        own && info.r#type() == TrackType::Video
+    });
+    others.map(|codec| (codec.mime_type.clone(), codec.cid.clone())).collect()
 }
 
 /// "Prefer regression" leaves the choice to us: whoever can decode the first codec keeps it. One old device in a large

@@ -272,3 +272,59 @@ fn what_was_asked_while_nobody_listened_does_not_count() {
     assert_eq!(told(&rig.feed(Input::Resumed(Box::new(resumed)))), 1);
     assert_eq!(told(&rig.pass(Duration::from_secs(60))), 4);
 }
+
+#[test]
+fn codecs_whose_sections_are_named_with_the_first_need_no_request_of_their_own() {
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    let mut request = vp9_camera("cam", BackupCodecPolicy::Simulcast);
+    request.simulcast_codecs[1].cid = "cam2".into();
+    // One offer may have both sections, so the media plane knows of both before it is made.
+    let got = rig.ask(Ask::AddTrack(request.clone()));
+    let [Command::AddTrack { track: main, .. }, Command::AddTrack { track: backup, .. }] = got.commands()[..]
+    else {
+        panic!("{got:?}")
+    };
+    assert_eq!(main.cids, ["cam"], "the other section is not the first codec's");
+    assert_eq!(backup.part, TrackPart::Backup { of: main.track.clone() });
+    assert_eq!((&backup.cids[..], &backup.codecs[..]), (&["cam2".to_owned()][..], &["vp8".to_owned()][..]));
+    assert_eq!(backup.layers, main.layers);
+    let sid = main.track.clone();
+    rig.video(&sid, "cam", "7", "video/vp9", &[]);
+    let got = rig.video(&backup.track, "cam2", "8", "video/vp8", &["q", "h", "f"]);
+    let codecs = &got.announced()[0].info.tracks[0].codecs;
+    let codecs: Vec<_> = codecs.iter().map(|codec| (&codec.mime_type[..], &codec.mid[..])).collect();
+    assert_eq!(codecs, [("video/vp9", "7"), ("video/vp8", "8")]);
+    // Who sends a request nevertheless is answered.
+    let got = rig.ask(Ask::AddTrack(second(&sid, "vp8", "cam2")));
+    assert_eq!((got.published().len(), got.commands().len()), (1, 0));
+
+    // A cid that is in use names nothing, nor does one that both have.
+    for (cid, discards) in [("cam2", &[Discard::Refused][..]), ("other", &[])] {
+        request.cid = "other".into();
+        request.simulcast_codecs[0].cid = "other".into();
+        request.simulcast_codecs[1].cid = cid.into();
+        let got = rig.ask(Ask::AddTrack(request.clone()));
+        assert_eq!(got.discards(), discards, "{cid}");
+        let sid = announced(&got).track.clone();
+        rig.sfu(Event::TrackUnpublished { participant: me(), track: sid });
+    }
+}
+
+#[test]
+fn a_named_section_that_is_not_taken_is_asked_for_when_it_is_wanted() {
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    let mut request = vp9_camera("cam", BackupCodecPolicy::Simulcast);
+    request.simulcast_codecs[1].cid = "cam2".into();
+    let got = rig.ask(Ask::AddTrack(request));
+    let [Command::AddTrack { track: main, .. }, Command::AddTrack { track: backup, .. }] = got.commands()[..]
+    else {
+        panic!("{got:?}")
+    };
+    // It stood before the first codec's in the offer.
+    let refused = Event::TrackUnpublished { participant: me(), track: backup.track.clone() };
+    assert_eq!(rig.sfu(refused), Got::default());
+    rig.video(&main.track, "cam", "7", "video/vp9", &[]);
+    assert_eq!(told(&rig.sfu(want(&main.track, Some(LayerQuality::Low)))), 1);
+    assert_eq!(told(&rig.pass(Duration::from_secs(60))), 4);
+    assert_eq!(rig.ask(Ask::AddTrack(second(&main.track, "vp8", "cam3"))).commands().len(), 1);
+}

@@ -186,7 +186,7 @@ fn the_largest_announcement_fits() {
         request.simulcast_codecs = ["vp8", "vp9", "av1"]
             .map(|codec| proto::SimulcastCodec {
                 codec: codec.into(),
-                cid: format!("{codec}{n:0>125}"),
+                cid: format!("{n:0>128}"),
                 layers: layers.clone(),
                 video_layer_mode: 1,
             })
