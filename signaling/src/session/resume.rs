@@ -123,7 +123,9 @@ impl Session {
             ice_servers: self.config.server.ice_servers.clone(),
             client_configuration: Some(self.config.server.client_configuration()),
             server_info: Some(self.config.server.to_proto()),
-            // Not counted here. The client then sends again what it keeps, and receivers know what they have.
+            // Reliable data is seen by the media plane alone, which tells nothing of it. Data channels outlive the loss
+            // of a signal connection, so nothing is missing: at 0 livekit-client sends nothing again, others all that
+            // they keep, and receivers know what they have.
             last_message_seq: 0,
         };
         self.signal(Message::Reconnect(reconnect));
