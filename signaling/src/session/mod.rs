@@ -7,8 +7,8 @@
 //!
 //! The way through it: [`join`] writes the first message, [`publish`] keeps the participant's own tracks,
 //! [`roster`] and [`subscribe`] everybody else's, [`negotiate`] carries descriptions, [`own`] describes the
-//! participant to others, [`resume`] goes on after a lost connection, [`leaving`] ends. [`admit`] opens a session before
-//! the WebSocket is answered, [`socket`] runs it on one.
+//! participant to others, [`resume`] goes on after a lost connection, [`leaving`] ends. [`admit`] opens a session
+//! before the WebSocket is answered, [`socket`] runs it on one.
 
 pub mod admit;
 mod backup;
