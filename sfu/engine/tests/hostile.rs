@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use harness::World;
+use harness::network::Path;
+use harness::raw::person::{Publish, Setup};
+use harness::raw::{RawWorld, announced, simulcast};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use sfu_engine::stats::Drop;
-use sfu_protocol::{Command, Event};
+use sfu_protocol::{Command, Event, MediaKind};
 
 const NEAR: Duration = Duration::from_millis(10);
 
@@ -158,4 +161,22 @@ fn a_malformed_description_is_refused_by_name_and_the_call_goes_on() {
     let before = world.clients[ben].frames_of(&video).len();
     world.run(Duration::from_secs(2));
     assert!(world.clients[ben].frames_of(&video).len() > before + 50);
+}
+
+#[test]
+fn sizes_that_no_picture_has_harm_nobody() {
+    let mut announced = announced("TR_huge", MediaKind::Video, "vp8");
+    announced.layers = simulcast(3);
+    announced.layers.iter_mut().for_each(|layer| (layer.width, layer.height) = (u32::MAX, u32::MAX));
+    let huge =
+        Publish { announced, redundancy: 0, frame_bytes: vec![500; 3], extensions: Default::default() };
+    let mut world = RawWorld::new(75, 1);
+    world.join(Setup { name: "mallory", publishes: vec![huge], ..Setup::default() }, Path::with_delay(NEAR));
+    world.join(Setup { name: "ben", videos: 1, ..Setup::default() }, Path::with_delay(NEAR));
+    world.run(Duration::from_millis(500));
+    world.subscribe(1, 0, "TR_huge", MediaKind::Video);
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.shards[0].stats().panics, 0);
+    assert!(!world.events.iter().any(|event| matches!(event, Event::Ended { .. })), "nobody was ended");
+    assert!(!world.people[1].pictures[0].shown.is_empty(), "and it is seen");
 }

@@ -175,7 +175,9 @@ fn cost(track: &Track, place: usize, now: Instant) -> LayerCost {
     let expected = match track.facts.kind {
         MediaKind::Audio => USUAL_AUDIO,
         MediaKind::Video => info.map_or(Bitrate::ZERO, |info| {
-            Bitrate::from_bps(u64::from(info.width) * u64::from(info.height) * USUAL_BITS_PER_PIXEL)
+            // A publisher says of its sizes what it likes.
+            let pixels = u64::from(info.width).saturating_mul(u64::from(info.height));
+            Bitrate::from_bps(pixels.saturating_mul(USUAL_BITS_PER_PIXEL))
         }),
     };
     let active = info.is_some_and(|info| info.active);
