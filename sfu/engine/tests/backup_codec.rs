@@ -8,8 +8,13 @@ use std::time::Duration;
 
 use harness::World;
 use harness::packets::ReceivedPacket;
+use harness::raw::announced;
 use harness::scalable::mode_of;
-use sfu_protocol::{BackupPolicy, Command, Event, LayerQuality, SubscriptionFailure, TrackDemand, TrackSid};
+use sfu_engine::limits::Limits;
+use sfu_protocol::{
+    BackupPolicy, Command, Event, LayerQuality, MediaKind, SubscriptionFailure, TrackDemand, TrackPart,
+    TrackSid,
+};
 use str0m::format::Codec;
 
 const NEAR: Duration = Duration::from_millis(10);
@@ -69,6 +74,29 @@ impl Call {
 
     fn packets(&self, who: usize) -> Vec<ReceivedPacket> {
         self.world.clients[who].packets_of(&self.video).into_iter().cloned().collect()
+    }
+
+    fn subscribe(&mut self, who: usize) {
+        let [subscriber, publisher] = [who, self.ana].map(|who| self.world.clients[who].participant.clone());
+        self.world.subscribe(&subscriber, &publisher, &self.video.clone(), MediaKind::Video);
+    }
+
+    /// Of which sections it was told that they are not published, since an event.
+    fn refused(&self, since: usize) -> Vec<TrackSid> {
+        let events = self.world.events[since..].iter();
+        let refused = events.filter_map(|(_, event)| match event {
+            Event::TrackUnpublished { track, .. } => Some(track.clone()),
+            _ => None,
+        });
+        refused.collect()
+    }
+
+    fn announce_backup(&mut self, name: &str) {
+        let backup = announced(name, MediaKind::Video, "vp8");
+        let part = TrackPart::Backup { of: self.video.clone() };
+        let participant = self.world.clients[self.ana].participant.clone();
+        let track = Box::new(sfu_protocol::AddTrack { part, ..backup });
+        self.world.command(0, Command::AddTrack { participant, track });
     }
 
     fn failures(&self) -> Vec<(String, SubscriptionFailure)> {
@@ -219,6 +247,105 @@ fn who_can_decode_neither_is_told_so_and_nobody_else_loses_anything() {
         assert_eq!(call.codecs(call.cleo), only("VP8"));
         call.assert_whole(call.ben, Codec::Vp9);
         call.assert_whole(call.cleo, Codec::Vp8);
+    }
+}
+
+#[test]
+fn who_failed_and_asks_again_gets_the_track_or_is_told_again() {
+    for (seed, shard) in [(26, 0), (27, 1)] {
+        let (mut call, _) = Call::with_backup(seed, 0, BackupPolicy::SideBySide);
+        let dan = call.world.join_raw("dan", shard, NEAR);
+        call.world.clients[dan].offers_without = NEITHER;
+        call.world.connect(dan);
+        call.world.run(2 * SECOND);
+        assert_eq!(call.failures().len(), 1, "shard {shard}");
+        call.subscribe(dan);
+        call.world.run(2 * SECOND);
+        assert_eq!(call.failures().len(), 2, "nothing has changed, shard {shard}");
+        call.world.clients[dan].offers_without = NO_VP9;
+        call.subscribe(dan);
+        call.world.run(2 * SECOND);
+        assert_eq!(call.failures().len(), 2, "shard {shard}");
+        assert_eq!(call.codecs(dan), only("VP8"), "shard {shard}");
+        // Asking for what flows interrupts nothing.
+        call.subscribe(dan);
+        call.world.run(2 * SECOND);
+        call.assert_whole(dan, Codec::Vp8);
+    }
+}
+
+#[test]
+fn who_failed_with_a_section_may_ask_again() {
+    for (seed, shard) in [(28, 0), (29, 1)] {
+        let mut world = World::new(seed, 2);
+        world.auto_subscribe = false;
+        let ana = world.join_raw("ana", 0, NEAR);
+        let dan = world.join_raw("dan", shard, NEAR);
+        world.clients[dan].offers_without = NO_VP9;
+        world.connect(dan);
+        world.run(SECOND);
+        // A section is agreed on before it is known what codec the track comes in.
+        let mut call = Call { world, video: TrackSid::new("TR_1"), ana, ben: dan, cleo: dan };
+        call.subscribe(dan);
+        call.world.run(SECOND);
+        call.world.publish_scalable(ana, mode_of("L1T3"), Codec::Vp9, false);
+        call.world.run(2 * SECOND);
+        assert_eq!(call.failures().len(), 1, "shard {shard}");
+        call.subscribe(dan);
+        call.world.run(2 * SECOND);
+        assert_eq!(call.failures().len(), 2, "told again, shard {shard}");
+        // The section that failed serves another track.
+        call.video = call.world.publish_scalable(ana, mode_of("L1T3"), Codec::Vp8, false);
+        call.world.run(SECOND);
+        call.subscribe(dan);
+        call.world.run(2 * SECOND);
+        assert_eq!((call.failures().len(), call.codecs(dan)), (0, only("VP8")), "shard {shard}");
+    }
+}
+
+#[test]
+fn backups_announced_of_a_track_that_has_ended_are_refused_and_take_no_room() {
+    let mut call = Call::new(30, 1, BackupPolicy::SideBySide);
+    let video = call.video.clone();
+    call.world.stop_publishing(call.ana, &video);
+    let names: Vec<String> = (0..2 * Limits::default().pending_tracks).map(|n| format!("TR_b{n}")).collect();
+    let before = call.world.events.len();
+    names.iter().for_each(|name| call.announce_backup(name));
+    let told: Vec<String> = call.refused(before).iter().map(ToString::to_string).collect();
+    assert_eq!(told, names);
+    let again = call.world.publish_scalable(call.ana, mode_of("L1T3"), Codec::Vp8, false);
+    call.world.run(2 * SECOND);
+    assert!(!call.world.clients[call.cleo].packets_of(&again).is_empty(), "the next one finds room");
+}
+
+#[test]
+fn an_announcement_that_finds_no_room_is_refused_by_name() {
+    let mut call = Call::new(31, 0, BackupPolicy::SideBySide);
+    let most = Limits::default().pending_tracks;
+    let before = call.world.events.len();
+    (0..most).for_each(|number| call.announce_backup(&format!("TR_b{number}")));
+    assert_eq!(call.refused(before), [], "their sections may come");
+    call.announce_backup("TR_last");
+    assert_eq!(call.refused(before), [TrackSid::new("TR_last")]);
+}
+
+#[test]
+fn what_is_wanted_is_told_anew_when_a_backup_has_another_number_of_layers() {
+    for (seed, shard) in [(32, 0), (33, 1)] {
+        let mut world = World::new(seed, 2);
+        let ana = world.join_raw("ana", 0, NEAR);
+        let ben = world.join_raw("ben", shard, NEAR);
+        world.clients[ben].offers_without = &["AV1/90000"];
+        let policy = BackupPolicy::SideBySide;
+        let video = world.publish_promising(ana, mode_of("L1T3"), Codec::Av1, &["vp9"], policy);
+        world.connect(ben);
+        world.run(2 * SECOND);
+        world.set_demand(ben, &video, TrackDemand { width: 160, height: 90, ..TrackDemand::default() });
+        let of_vp9 = |world: &World| wanted(world, &video).and_then(|codecs| codecs.last()?.1);
+        assert_eq!(of_vp9(&world), HIGH, "the only layer there is, shard {shard}");
+        world.publish_backup(ana, &video, mode_of("L3T3_KEY"), Codec::Vp9);
+        world.run(SECOND);
+        assert_eq!(of_vp9(&world), Some(LayerQuality::Low), "the lowest of three, shard {shard}");
     }
 }
 

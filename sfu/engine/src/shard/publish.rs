@@ -11,7 +11,7 @@ use crate::ingress::{NewTrack, PayloadBinding};
 use crate::media_packet::{Arrangement, LayerInfo, TrackId};
 use crate::peer::Peer;
 use crate::room::rendition::Rendition;
-use crate::room::{Origin, TrackFacts};
+use crate::room::{Origin, Room, TrackFacts};
 use crate::rtp::codec::Codec;
 use crate::rtp::extension::write_playout_delay;
 use crate::sdp::PublishedSection;
@@ -25,10 +25,16 @@ impl Shard {
         let index = entry.publisher;
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let limits = &self.config.limits;
-        if entry.pending.len() >= limits.pending_tracks
-            || peer.ingress.tracks().len() >= limits.published_tracks
-        {
-            self.stats.drop(Drop::TooManyStreams);
+        let too_many = entry.pending.len() >= limits.pending_tracks
+            || peer.ingress.tracks().len() >= limits.published_tracks;
+        // The track may have ended while its backup was announced; a section of that may never come.
+        let lacks_track = matches!(&track.part, TrackPart::Backup { of }
+            if !entry.pending.iter().any(|pending| pending.track == *of)
+                && !is_published_by(self.rooms.get(entry.room.0), index, of));
+        if too_many || lacks_track {
+            self.stats.drop(if too_many { Drop::TooManyStreams } else { Drop::StaleMessage });
+            let (participant, track) = (entry.sid.clone(), track.track.clone());
+            self.events.push_back(Event::TrackUnpublished { participant, track });
             return;
         }
         entry.pending.push(track.clone());
@@ -242,6 +248,12 @@ impl Shard {
             self.reallocate(now, handle);
         }
     }
+}
+
+/// Whether a peer publishes a track of that sid, in whatever codecs.
+fn is_published_by(room: Option<&Room>, index: PeerIndex, sid: &TrackSid) -> bool {
+    let main = room.and_then(|room| room.renditions(sid).next());
+    main.is_some_and(|(_, track)| track.origin == Origin::Here(index))
 }
 
 fn is_backup_of(announced: &AddTrack, track: &TrackSid) -> bool {

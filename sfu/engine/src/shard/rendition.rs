@@ -57,7 +57,10 @@ impl Shard {
             self.leave(current, subscriber);
         }
         match best {
-            Some(best) => self.attach(now, best, subscriber),
+            Some(best) => {
+                self.supported(participant, &sid);
+                self.attach(now, best, subscriber);
+            }
             None => self.unsupported(participant, sid),
         }
     }
@@ -111,6 +114,7 @@ impl Shard {
     pub(super) fn renew_track(&mut self, now: Instant, handle: TrackHandle, facts: TrackFacts) {
         let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         let (sid, arrangement) = (facts.sid.clone(), facts.arrangement);
+        let (asked, layers) = (track.asked, track.facts.layers.len());
         track.renew(facts);
         for subscriber in &track.subscribers {
             let peer = self.peers.get_mut(subscriber.peer.0);
@@ -121,6 +125,12 @@ impl Shard {
         }
         self.choose_all(now, handle.room, &sid);
         self.reallocate(now, handle);
+        // The same layer of another number of layers is another quality.
+        let Some(track) = track_in(&self.rooms, handle) else { return };
+        let renamed = track.facts.layers.len() != layers && asked.is_some() && track.asked == asked;
+        if renamed && matches!(track.origin, Origin::Here(_)) && track.facts.kind == MediaKind::Video {
+            self.tell_wanted(handle);
+        }
     }
 
     /// Tells a track's publisher what is wanted of it, in each codec.

@@ -18,8 +18,13 @@ use crate::sdp::{BoundSection, NegotiatedCodec};
 
 impl Shard {
     pub(super) fn subscribe(&mut self, now: Instant, participant: ParticipantIndex, wish: Wish) {
-        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        let Some(entry) = self.participants.get(participant.0) else { return };
         let (track, demand) = (wish.track.clone(), wish.demand);
+        if entry.wishes.iter().any(|known| known.track == track && known.hopeless) {
+            // It failed, and is asked for again: what the client can decode may have changed.
+            self.drop_wish(participant, &track);
+        }
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
         if entry.permissions.subscribe && entry.wish(wish) {
             self.negotiate_wishes(participant);
         } else {
@@ -28,6 +33,12 @@ impl Shard {
     }
 
     pub(super) fn unsubscribe(&mut self, participant: ParticipantIndex, track: &TrackSid) {
+        self.drop_wish(participant, track);
+        self.negotiate_wishes(participant);
+    }
+
+    /// A track is not wanted any more: its section is free for another.
+    fn drop_wish(&mut self, participant: ParticipantIndex, track: &TrackSid) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         entry.wishes.retain(|wish| wish.track != *track);
         let index = entry.receiver();
@@ -35,7 +46,6 @@ impl Shard {
         if let Some(peer) = self.peers.get_mut(index.0) {
             peer.negotiation.release(track);
         }
-        self.negotiate_wishes(participant);
     }
 
     pub(super) fn set_demand(
@@ -136,6 +146,14 @@ impl Shard {
         let slot = self.peers.get(index.0).and_then(|peer| peer.egress.slot_of(track));
         if let Some(slot) = slot {
             self.detach(index, slot);
+        }
+    }
+
+    /// A track that the client could not decode, it can now: asking for it again must not interrupt it.
+    pub(super) fn supported(&mut self, participant: ParticipantIndex, track: &TrackSid) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        if let Some(wish) = entry.wishes.iter_mut().find(|wish| wish.track == *track) {
+            wish.hopeless = false;
         }
     }
 
