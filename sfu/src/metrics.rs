@@ -110,7 +110,7 @@ fn feedback(sum: &dyn Fn(fn(&Stats) -> u64) -> u64) -> Vec<MetricFamily> {
         counter("anytime_data_messages_total", "User data messages forwarded.", sum(|s| s.data_messages)),
         counter(
             "anytime_panics_total",
-            "Participants ended because their code path panicked.",
+            "Panics that were caught: participants ended because their code path panicked, and a few in nobody's path.",
             sum(|s| s.panics),
         ),
         counter(

@@ -79,6 +79,12 @@ pub enum Fault {
     Deliver,
     /// When something is written for it.
     Transmit,
+    /// When packets that it published were handed out and are remembered.
+    Remember,
+    /// When it is taken out of its room.
+    End,
+    /// When a room decides who speaks: nobody's path.
+    Speakers,
 }
 
 impl Peer {

@@ -240,6 +240,12 @@ impl Room {
         self.by_sid.get(sid).cloned().unwrap_or_default()
     }
 
+    /// Begins anew to listen to who speaks.
+    pub fn forget_speakers(&mut self) {
+        self.speakers = self.roster.is_some().then(|| Speakers::new(SpeakerConfig::default()));
+        self.scheduled = None;
+    }
+
     /// Whether nothing keeps the replica here.
     pub fn is_idle(&self) -> bool {
         self.members.is_empty() && self.roster.as_ref().is_none_or(Roster::is_idle)

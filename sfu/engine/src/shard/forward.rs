@@ -14,7 +14,11 @@ use crate::egress::PacketSource;
 use crate::egress::redundancy::Depths;
 use crate::handles::{PeerIndex, TrackHandle};
 use crate::media_packet::MediaPacket;
+#[cfg(feature = "fault-injection")]
+use crate::peer::Fault;
 use crate::peer::Peer;
+#[cfg(feature = "fault-injection")]
+use crate::room::Origin;
 use crate::room::Subscriber;
 use crate::room::rate::Sublayer;
 use crate::units::DataSize;
@@ -27,6 +31,16 @@ const BATCH: usize = 64;
 pub(super) struct Batch {
     track: Option<TrackHandle>,
     packets: Vec<Arc<MediaPacket>>,
+}
+
+/// Packets that repeat earlier ones, with the memory of the track that each belongs into.
+type Repeating = SmallVec<[(usize, Arc<MediaPacket>); 2]>;
+
+/// What is left to do once packets were handed out.
+struct HandedOut {
+    /// Layers of which somebody needs a key frame.
+    needed: SmallVec<[Layer; 4]>,
+    repeating: Repeating,
 }
 
 /// What a packet takes beside its payload: IP, UDP, RTP with extensions, and the cipher's tag.
@@ -88,14 +102,24 @@ impl Shard {
     pub(super) fn deliver_batch(&mut self) {
         let Some(handle) = self.batch.track.take() else { return };
         let mut packets = std::mem::take(&mut self.batch.packets);
-        self.deliver_all(handle, &packets);
+        // Whatever is being done while this comes between, it may be somebody else's.
+        self.contained_track(handle, |shard| shard.deliver_all(handle, &packets));
         packets.clear();
         self.batch.packets = packets;
     }
 
     fn deliver_all(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>]) {
         let Some(now) = packets.last().map(|packet| packet.arrival) else { return };
-        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
+        let Some(HandedOut { needed, repeating }) = self.hand_out(handle, packets) else { return };
+        self.remember(handle, packets, repeating);
+        for layer in needed {
+            self.ask_key_frame(now, handle, layer);
+        }
+    }
+
+    /// Gives packets to every subscriber here.
+    fn hand_out(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>]) -> Option<HandedOut> {
+        let track = track_in_mut(&mut self.rooms, handle)?;
         let (peers, stats, touched) = (&mut self.peers, &mut self.stats, &mut self.touched);
         let mut needed: SmallVec<[Layer; 4]> = SmallVec::new();
         let mut panicked: SmallVec<[PeerIndex; 1]> = SmallVec::new();
@@ -135,7 +159,21 @@ impl Shard {
                 panicked.push(subscriber.peer);
             }
         }
-        let repeating: SmallVec<[_; 2]> = depths.into_iter().flat_map(Depths::into_made).collect();
+        let repeating = depths.into_iter().flat_map(Depths::into_made).collect();
+        for peer in panicked {
+            if let Some(peer) = self.peers.get(peer.0) {
+                self.condemn_panicked(peer.participant);
+            }
+        }
+        Some(HandedOut { needed, repeating })
+    }
+
+    /// Keeps packets for those who will ask for them again or come later, and counts what they cost. Comes after they
+    /// are handed out, so that who begins with them is not given them twice.
+    fn remember(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>], repeating: Repeating) {
+        #[cfg(feature = "fault-injection")]
+        self.fail_to_remember(handle);
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         for (place, packet) in repeating {
             if let Some(memory) = track.memory.get_mut(place) {
                 memory.insert(packet);
@@ -153,13 +191,17 @@ impl Shard {
                 memory.insert(Arc::clone(packet));
             }
         }
-        for layer in needed {
-            self.ask_key_frame(now, handle, layer);
-        }
-        for peer in panicked {
-            if let Some(peer) = self.peers.get(peer.0) {
-                self.condemn_panicked(peer.participant);
+    }
+
+    #[cfg(feature = "fault-injection")]
+    fn fail_to_remember(&mut self, handle: TrackHandle) {
+        match track_in_mut(&mut self.rooms, handle).map(|track| track.origin) {
+            Some(Origin::Here(peer)) => {
+                if let Some(peer) = self.peers.get_mut(peer.0) {
+                    peer.fail_at(Fault::Remember);
+                }
             }
+            _ => self.fail_at(Fault::Remember),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Coming and going.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use sfu_protocol::{ConnectionMode, EndReason, Event, Join, LeaveReason, ParticipantSid, RoomSid, Target};
@@ -141,8 +142,11 @@ impl Shard {
         let sid = participant.sid.clone();
         let room = participant.room;
         let peers: Vec<PeerIndex> = participant.peers().collect();
-        for peer in &peers {
-            self.forget_media(now, *peer);
+        // It may have panicked, and be half of what it was.
+        let forget = || peers.iter().for_each(|peer| self.forget_media(now, *peer));
+        if catch_unwind(AssertUnwindSafe(forget)).is_err() {
+            self.stats.panics += 1;
+            self.cut_off(room, &peers);
         }
         for peer in peers {
             self.demux.remove_addresses(peer);
@@ -171,6 +175,8 @@ impl Shard {
     /// Takes a peer's tracks and subscriptions out of the room.
     fn forget_media(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
+        #[cfg(feature = "fault-injection")]
+        peer.fail_at(crate::peer::Fault::End);
         let slots: Vec<usize> = peer.egress.iter().map(|(slot, _)| slot).collect();
         let tracks: Vec<_> = peer.ingress.tracks().iter().map(|track| track.sid.clone()).collect();
         for slot in slots {

@@ -84,6 +84,8 @@ pub struct Shard {
     doomed: Vec<(ParticipantIndex, membership::Ending)>,
     rng: SmallRng,
     stats: Stats,
+    #[cfg(feature = "fault-injection")]
+    fault: Option<crate::peer::Fault>,
 }
 
 impl Shard {
@@ -112,6 +114,8 @@ impl Shard {
             loopback: VecDeque::new(),
             doomed: Vec::new(),
             stats: Stats::default(),
+            #[cfg(feature = "fault-injection")]
+            fault: None,
             config,
         }
     }
@@ -189,6 +193,21 @@ impl Shard {
             if let Some(peer) = self.peers.get_mut(index.0) {
                 peer.inject(fault);
             }
+        }
+    }
+
+    /// Makes the path of nobody here panic once, at that place.
+    #[cfg(feature = "fault-injection")]
+    pub fn inject_for_nobody(&mut self, fault: crate::peer::Fault) {
+        self.fault = Some(fault);
+    }
+
+    /// Panics if that was asked for.
+    #[cfg(feature = "fault-injection")]
+    fn fail_at(&mut self, place: crate::peer::Fault) {
+        if self.fault == Some(place) {
+            self.fault = None;
+            panic!("injected fault: {place:?}");
         }
     }
 

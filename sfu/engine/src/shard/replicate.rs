@@ -15,40 +15,40 @@ use crate::stats::Drop;
 impl Shard {
     pub(super) fn handle_fabric(&mut self, now: Instant, message: FabricMessage) {
         match message {
-            FabricMessage::Media(packet) => match self.tracks.get(&packet.track) {
-                Some(handle) => self.pass_on_packet(*handle, packet),
-                None => self.stats.drop(Drop::StaleMessage),
-            },
-            FabricMessage::SenderClock { track, layer, report } => {
-                let Some(track) = self.track_by_id(track) else { return };
+            FabricMessage::Media(packet) => {
+                self.for_track(packet.track, |shard, handle| shard.pass_on_packet(handle, packet));
+            }
+            FabricMessage::SenderClock { track, layer, report } => self.for_track(track, |shard, handle| {
+                let Some(track) = track_in_mut(&mut shard.rooms, handle) else { return };
                 if let Some(place) = track.reports.get_mut(usize::from(layer.0)) {
                     *place = Some(report);
                 }
-            }
-            FabricMessage::Demand { track, from, highest } => {
-                let Some(handle) = self.tracks.get(&track).copied() else { return };
-                if let Some(track) = self.track_by_id(track) {
+            }),
+            FabricMessage::Demand { track, from, highest } => self.for_track(track, |shard, handle| {
+                if let Some(track) = track_in_mut(&mut shard.rooms, handle) {
                     demand::set_route(track, from.0, highest);
                 }
-                self.demand_changed(handle);
-            }
+                shard.demand_changed(handle);
+            }),
             FabricMessage::KeyFrame { track, layer } => {
-                if let Some(handle) = self.tracks.get(&track).copied() {
-                    self.ask_key_frame(now, handle, layer);
-                }
+                self.for_track(track, |shard, handle| shard.ask_key_frame(now, handle, layer));
             }
             FabricMessage::FirstSubscriber { track } => {
-                if let Some(handle) = self.tracks.get(&track).copied() {
-                    self.tell_first_subscriber(handle);
-                }
+                self.for_track(track, |shard, handle| shard.tell_first_subscriber(handle));
             }
             FabricMessage::Data(data) => self.deliver_data(now, &data),
             FabricMessage::Room { room, message } => self.handle_room_message(now, &room, message),
         }
     }
 
-    fn track_by_id(&mut self, id: TrackId) -> Option<&mut Track> {
-        track_in_mut(&mut self.rooms, *self.tracks.get(&id)?)
+    /// Does what another shard says of a track. It may have ended while the message was on its way.
+    fn for_track(&mut self, id: TrackId, work: impl FnOnce(&mut Self, TrackHandle)) {
+        match self.tracks.get(&id).copied() {
+            Some(handle) => {
+                self.contained_track(handle, |shard| work(shard, handle));
+            }
+            None => self.stats.drop(Drop::StaleMessage),
+        }
     }
 
     fn handle_room_message(&mut self, now: Instant, sid: &RoomSid, message: RoomMessage) {

@@ -72,8 +72,14 @@ impl Shard {
         }
     }
 
-    /// Home decides who speaks, and tells.
     fn serve_room(&mut self, now: Instant, index: RoomIndex) {
+        self.contained_room(index, |shard| shard.decide_speakers(now, index));
+    }
+
+    /// Home decides who speaks, and tells.
+    fn decide_speakers(&mut self, now: Instant, index: RoomIndex) {
+        #[cfg(feature = "fault-injection")]
+        self.fail_at(crate::peer::Fault::Speakers);
         let speakers = self.rooms.get_mut(index.0).and_then(|room| room.speakers.as_mut());
         let Some(speakers) = speakers else { return };
         if speakers.poll(now).is_some() {
