@@ -1,8 +1,9 @@
 //! What reaches a worker other than datagrams. Two lanes, each bounded.
 //!
 //! *Commands*: never dropped; whoever sends waits for room. *Fabric*: one ordered lane per worker, in which media
-//! may take only part of the room and is dropped and counted beyond, while control is handed back to its sender,
-//! which keeps it and tries again.
+//! and user data each have room of their own and are dropped and counted beyond, while control is handed back to its
+//! sender, which keeps it and tries again. User data is counted in bytes: what waits of it must not be memory that
+//! participants have without bound.
 //!
 //! The worker is woken only if it sleeps: the packet path between two busy workers makes no system call.
 
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::mpsc as lane;
 
 use mio::Waker;
-use sfu_engine::shard::FabricMessage;
+use sfu_engine::shard::{FabricClass, FabricMessage};
 use sfu_protocol::inspect::Inspection;
 use sfu_protocol::{Command, ParticipantSid};
 
@@ -63,12 +64,14 @@ struct Shared {
     requests: AtomicUsize,
     media: AtomicUsize,
     control: AtomicUsize,
+    data: AtomicUsize,
+    data_bytes: AtomicUsize,
 }
 
 /// A mailbox whose worker sleeps in the poll of `waker`.
 pub(crate) fn mailbox(waker: Waker) -> (MailSender, Mailbox) {
     let (request_sender, requests) = mpsc::channel(REQUESTS);
-    let (fabric_sender, fabric) = lane::sync_channel(FABRIC_MEDIA + FABRIC_CONTROL);
+    let (fabric_sender, fabric) = lane::sync_channel(FABRIC_MEDIA + FABRIC_CONTROL + FABRIC_DATA);
     let shared = Arc::new(Shared {
         waker,
         asleep: AtomicBool::new(false),
@@ -76,6 +79,8 @@ pub(crate) fn mailbox(waker: Waker) -> (MailSender, Mailbox) {
         requests: AtomicUsize::new(0),
         media: AtomicUsize::new(0),
         control: AtomicUsize::new(0),
+        data: AtomicUsize::new(0),
+        data_bytes: AtomicUsize::new(0),
     });
     let sender = MailSender { requests: request_sender, fabric: fabric_sender, shared: Arc::clone(&shared) };
     (sender, Mailbox { requests, fabric, shared })
@@ -118,9 +123,8 @@ impl MailSender {
     /// Hands a fabric message over if there is room. A refused control message must be offered again before any
     /// later one for this worker.
     pub(crate) fn fabric(&self, message: FabricMessage) -> Result<(), Refused<FabricMessage>> {
-        let (count, most) = self.shared.lane(&message);
-        if count.fetch_add(1, Ordering::Relaxed) >= most {
-            count.fetch_sub(1, Ordering::Relaxed);
+        let class = message.class();
+        if !self.shared.admit(class) {
             return Err(Refused::Full(message));
         }
         let outcome = self.fabric.try_send(message).map_err(|error| match error {
@@ -129,9 +133,7 @@ impl MailSender {
         });
         match outcome {
             Ok(()) => self.shared.wake(),
-            Err(_) => {
-                count.fetch_sub(1, Ordering::Relaxed);
-            }
+            Err(_) => self.shared.leave(class),
         }
         outcome
     }
@@ -148,7 +150,7 @@ impl Mailbox {
     /// The next fabric message, if any.
     pub(crate) fn next_fabric(&mut self) -> Option<FabricMessage> {
         let message = self.fabric.try_recv().ok()?;
-        self.shared.lane(&message).0.fetch_sub(1, Ordering::Relaxed);
+        self.shared.leave(message.class());
         Some(message)
     }
 
@@ -180,14 +182,42 @@ impl Mailbox {
 }
 
 impl Shared {
-    fn lane(&self, message: &FabricMessage) -> (&AtomicUsize, usize) {
-        if message.may_drop() { (&self.media, FABRIC_MEDIA) } else { (&self.control, FABRIC_CONTROL) }
+    fn lane(&self, class: FabricClass) -> (&AtomicUsize, usize) {
+        match class {
+            FabricClass::Media => (&self.media, FABRIC_MEDIA),
+            FabricClass::Data { .. } => (&self.data, FABRIC_DATA),
+            FabricClass::Control => (&self.control, FABRIC_CONTROL),
+        }
+    }
+
+    /// Counts a fabric message, if there is room for it.
+    fn admit(&self, class: FabricClass) -> bool {
+        let (count, most) = self.lane(class);
+        if count.fetch_add(1, Ordering::Relaxed) >= most {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        if let FabricClass::Data { bytes, lossy } = class {
+            let most = if lossy { FABRIC_LOSSY_BYTES } else { FABRIC_DATA_BYTES };
+            if self.data_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > most {
+                self.leave(class);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A fabric message that was counted is here no longer.
+    fn leave(&self, class: FabricClass) {
+        self.lane(class).0.fetch_sub(1, Ordering::Relaxed);
+        if let FabricClass::Data { bytes, .. } = class {
+            self.data_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     fn depth(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
-            + self.media.load(Ordering::Relaxed)
-            + self.control.load(Ordering::Relaxed)
+        let counts = [&self.requests, &self.media, &self.control, &self.data];
+        counts.into_iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     fn wake(&self) {
@@ -207,6 +237,11 @@ const REQUESTS: usize = 4096;
 const FABRIC_MEDIA: usize = 8192;
 /// Control messages of other workers waiting for one worker.
 const FABRIC_CONTROL: usize = 4096;
+/// User messages of other workers waiting for one worker, and what they take together.
+const FABRIC_DATA: usize = 4096;
+const FABRIC_DATA_BYTES: usize = 8 << 20;
+/// Of that, what lossy messages may fill.
+const FABRIC_LOSSY_BYTES: usize = FABRIC_DATA_BYTES / 2;
 
 #[cfg(test)]
 mod tests {
@@ -215,9 +250,10 @@ mod tests {
     use bytes::Bytes;
     use mio::{Events, Poll, Token};
     use sfu_engine::media_packet::{EndToEndExtensions, MediaPacket, TrackId};
+    use sfu_engine::room::data::{Destinations, UserData};
     use sfu_engine::rtp::codec::{Codec, PayloadFacts};
     use sfu_engine::units::{ExtendedSequence, ExtendedTimestamp};
-    use sfu_protocol::{Layer, LeaveReason, ParticipantSid};
+    use sfu_protocol::{DataKind, Layer, LeaveReason, ParticipantSid, RoomSid};
 
     use super::*;
 
@@ -245,6 +281,20 @@ mod tests {
             arrival: crate::clock::now(),
             payload: Bytes::new(),
         }))
+    }
+
+    fn data(kind: DataKind, bytes: usize) -> FabricMessage {
+        FabricMessage::Data(Arc::new(UserData {
+            room: RoomSid::new("RM_1"),
+            sender: ParticipantSid::new("PA_1"),
+            kind,
+            destinations: Destinations::Everyone,
+            packet: Bytes::from(vec![0; bytes]),
+        }))
+    }
+
+    fn control() -> FabricMessage {
+        FabricMessage::FirstSubscriber { track: TrackId(1) }
     }
 
     fn pair() -> (Poll, MailSender, Mailbox) {
@@ -286,6 +336,29 @@ mod tests {
         assert!(mailbox.next_fabric().is_some());
         assert!(sender.fabric(media()).is_ok());
         assert_eq!(mailbox.depth(), FABRIC_MEDIA + 1);
+    }
+
+    #[test]
+    fn user_data_is_bounded_in_bytes_and_in_number_and_takes_no_room_from_the_rest() {
+        let (_poll, sender, mut mailbox) = pair();
+        let most = |kind, bytes| (0..).take_while(|_| sender.fabric(data(kind, bytes)).is_ok()).count();
+        const LARGE: usize = 64 * 1024;
+        let lossy = most(DataKind::Lossy, LARGE);
+        assert!((1..=FABRIC_LOSSY_BYTES / LARGE).contains(&lossy), "{lossy}");
+        let reliable = most(DataKind::Reliable, LARGE);
+        assert!(reliable > 0, "what is lossy leaves room");
+        assert!((lossy + reliable) * LARGE <= FABRIC_DATA_BYTES);
+        assert!(sender.fabric(control()).is_ok() && sender.fabric(media()).is_ok());
+        assert!(sender.try_request(request(0)).is_ok());
+        assert_eq!(mailbox.depth(), lossy + reliable + 3);
+        assert!(mailbox.next_fabric().is_some());
+        assert_eq!(most(DataKind::Reliable, LARGE), 1, "room again");
+        while mailbox.next_fabric().is_some() {}
+        let small = most(DataKind::Reliable, 0);
+        assert!(small <= FABRIC_DATA && sender.fabric(control()).is_ok(), "{small}");
+        while mailbox.next_fabric().is_some() {}
+        assert_eq!(mailbox.depth(), 1);
+        assert_eq!(most(DataKind::Lossy, LARGE), lossy, "nothing was counted twice");
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
-use sfu_engine::shard::{FabricMessage, Input, Output, Shard, ShardConfig, ShardId, TRANSMIT_BUFFER};
+use sfu_engine::shard::{
+    FabricClass, FabricMessage, Input, Output, Shard, ShardConfig, ShardId, TRANSMIT_BUFFER,
+};
 use sfu_engine::stats::{Drop as DropReason, Stats};
 use sfu_engine::transport::dtls::Certificate;
 use sfu_protocol::Event;
@@ -249,20 +251,8 @@ impl Loop {
             self.shard.stats_mut().drop(DropReason::StaleMessage);
             return;
         };
-        let may_drop = message.may_drop();
-        let refused = if outbox.is_empty() {
-            match peer.fabric(message) {
-                Ok(()) | Err(Refused::Closed(_)) => return,
-                Err(Refused::Full(message)) => message,
-            }
-        } else {
-            // Nothing may overtake the control messages that wait.
-            message
-        };
-        if may_drop {
-            self.shard.stats_mut().drop(DropReason::MailboxFull);
-        } else {
-            outbox.push_back(refused);
+        if let Some(reason) = hand_on(peer, outbox, message) {
+            self.shard.stats_mut().drop(reason);
         }
     }
 
@@ -297,6 +287,33 @@ impl Loop {
             mailbox_depth: self.worker.mailbox.depth(),
             send_pending: self.worker.udp.pending(),
             turns: self.meter.turns,
+        }
+    }
+}
+
+/// Hands a message to another worker, or puts it where it waits for room there. Answers why it is dropped, if it is.
+fn hand_on(
+    peer: &MailSender,
+    outbox: &mut VecDeque<FabricMessage>,
+    message: FabricMessage,
+) -> Option<DropReason> {
+    let class = message.class();
+    // Media and control must not overtake the control messages that wait. User data may: no control message changes what
+    // becomes of it, and behind them it would wait without bound.
+    let refused = if outbox.is_empty() || matches!(class, FabricClass::Data { .. }) {
+        match peer.fabric(message) {
+            Ok(()) | Err(Refused::Closed(_)) => return None,
+            Err(Refused::Full(message)) => message,
+        }
+    } else {
+        message
+    };
+    match class {
+        FabricClass::Media => Some(DropReason::MailboxFull),
+        FabricClass::Data { .. } => Some(DropReason::DataBacklog),
+        FabricClass::Control => {
+            outbox.push_back(refused);
+            None
         }
     }
 }
@@ -377,7 +394,38 @@ const METER_WINDOW: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use sfu_engine::media_packet::TrackId;
+    use sfu_engine::room::data::{Destinations, UserData};
+    use sfu_protocol::{DataKind, ParticipantSid, RoomSid};
+
     use super::*;
+
+    #[test]
+    fn user_data_for_an_overloaded_worker_is_dropped_and_nothing_waits_behind_it() {
+        let poll = Poll::new().expect("poll");
+        let (peer, mut mailbox) = mailbox(Waker::new(poll.registry(), MAILBOX).expect("waker"));
+        let data = Arc::new(UserData {
+            room: RoomSid::new("RM_1"),
+            sender: ParticipantSid::new("PA_1"),
+            kind: DataKind::Reliable,
+            destinations: Destinations::Everyone,
+            packet: vec![0; 64 * 1024].into(),
+        });
+        let control = || FabricMessage::FirstSubscriber { track: TrackId(1) };
+        let mut outbox = VecDeque::new();
+        let mut hand_on = |message| super::hand_on(&peer, &mut outbox, message);
+        let outcomes: Vec<_> = (0..10_000).map(|_| hand_on(FabricMessage::Data(Arc::clone(&data)))).collect();
+        let taken = outcomes.iter().take_while(|outcome| outcome.is_none()).count();
+        assert!(
+            taken > 0 && outcomes[taken..].iter().all(|outcome| *outcome == Some(DropReason::DataBacklog))
+        );
+        // Control goes on until it has filled its own room, and then waits.
+        assert!((0..10_000).all(|_| hand_on(control()).is_none()));
+        mailbox.next_fabric().expect("the first message");
+        assert_eq!(hand_on(FabricMessage::Data(data)), None, "user data does not wait for control");
+        let waiting = std::iter::from_fn(|| mailbox.next_fabric()).count();
+        assert_eq!(waiting + outbox.len(), taken + 10_000, "no control message was lost");
+    }
 
     #[test]
     fn the_busy_share_is_that_of_the_last_window() {

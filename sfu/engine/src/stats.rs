@@ -50,7 +50,7 @@ pub enum Drop {
     RetransmitGone,
     /// A user message that is malformed, too long, or not permitted.
     BadData,
-    /// A receiver of user data cannot keep up.
+    /// A receiver of user data, or the shard that it is on, cannot keep up.
     DataBacklog,
     /// Padding only.
     Padding,
@@ -187,7 +187,7 @@ pub struct Stats {
     pub plis_received: u64,
     /// Key-frame requests sent to publishers.
     pub plis_sent: u64,
-    /// Participants ended because their code path panicked.
+    /// Panics that were caught; each ended a participant, unless it was in nobody's path.
     pub panics: u64,
     /// Participants ended, for other reasons of the media plane: ICE, DTLS or consent.
     pub transport_failures: u64,

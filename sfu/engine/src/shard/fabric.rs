@@ -148,14 +148,33 @@ pub enum RoomMessage {
     },
 }
 
+/// What becomes of a message for which another shard's mailbox has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FabricClass {
+    /// It is dropped and counted: what is needed of it is asked for again.
+    Media,
+    /// It is dropped and counted: how much there is of it is up to those who send it. It takes no room from control, and
+    /// waits for none.
+    Data {
+        /// What it counts as, in bytes.
+        bytes: usize,
+        /// It is dropped earlier than what is not lossy.
+        lossy: bool,
+    },
+    /// It is never dropped; its sender keeps it and tries again.
+    Control,
+}
+
 impl FabricMessage {
-    /// Whether a full mailbox may drop it (and count it). Media and lossy data may be dropped, control may not.
-    pub fn may_drop(&self) -> bool {
+    /// What becomes of it if there is no room.
+    pub fn class(&self) -> FabricClass {
         match self {
-            // Asked for again while it is needed.
-            Self::Media(_) | Self::SenderClock { .. } | Self::KeyFrame { .. } => true,
-            Self::Data(data) => data.kind == DataKind::Lossy,
-            _ => false,
+            Self::Media(_) | Self::SenderClock { .. } | Self::KeyFrame { .. } => FabricClass::Media,
+            Self::Data(data) => FabricClass::Data {
+                bytes: data.packet.len() + std::mem::size_of::<UserData>(),
+                lossy: data.kind == DataKind::Lossy,
+            },
+            _ => FabricClass::Control,
         }
     }
 }

@@ -34,7 +34,7 @@ use sfu_protocol::inspect::Inspection;
 use sfu_protocol::{Event, ParticipantSid, RoomSid};
 use slab::Slab;
 
-pub use fabric::{FabricMessage, RoomMessage};
+pub use fabric::{FabricClass, FabricMessage, RoomMessage};
 pub use io::{Input, Output, ShardConfig, ShardId};
 
 use crate::handles::{ParticipantIndex, PeerIndex, RoomIndex, TrackHandle};
