@@ -249,10 +249,6 @@ pub struct NegotiationError {
 pub enum SubscriptionFailure {
     /// The subscriber's offer has no codec in common with the track.
     CodecUnsupported,
-    /// Nobody publishes such a track.
-    TrackNotFound,
-    /// The participant's limit of subscriptions is reached.
-    LimitExceeded,
 }
 
 /// Why the media plane ended a participant.

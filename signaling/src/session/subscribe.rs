@@ -285,8 +285,6 @@ impl Session {
             track,
             match reason {
                 SubscriptionFailure::CodecUnsupported => proto::SubscriptionError::SeCodecUnsupported,
-                SubscriptionFailure::TrackNotFound => proto::SubscriptionError::SeTrackNotfound,
-                SubscriptionFailure::LimitExceeded => proto::SubscriptionError::SeUnknown,
             },
         );
     }

@@ -42,7 +42,6 @@ fuzz_target!(|data: &[u8]| {
         }
         let _ = negotiation.sections_needed(&wanted);
         let _ = negotiation.match_parked(&pending[0]);
-        let _ = negotiation.match_renamed(&pending);
         if chooser & 16 == 16 {
             negotiation.withdraw(&pending[0].track);
             negotiation.release(&wanted[0].track);

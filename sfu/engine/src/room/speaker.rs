@@ -337,15 +337,6 @@ impl Loudest {
         sounds > self.most && !self.is_chosen(track)
     }
 
-    /// Another number of tracks from now on, at least one.
-    pub fn set_most(&mut self, most: usize, now: Instant) {
-        self.most = most.max(1);
-        while self.chosen.len() > self.most {
-            let Some((_, quietest)) = self.least(|sound| sound.held_at(now)) else { return };
-            self.drop_out(quietest);
-        }
-    }
-
     fn sound(&mut self, track: usize, now: Instant) -> Option<&mut Sound> {
         if track >= MOST_TRACKS {
             return None;

@@ -271,11 +271,6 @@ impl Negotiation {
         }
     }
 
-    /// What it is for.
-    pub fn role(&self) -> Role {
-        self.role
-    }
-
     /// Whether the other side has described itself.
     pub fn has_remote(&self) -> bool {
         self.remote.is_some()
@@ -341,13 +336,6 @@ impl Negotiation {
     /// renames, the first of its kind.
     pub fn match_parked(&mut self, track: &AddTrack) -> Option<PublishedSection> {
         self.pair(std::slice::from_ref(track), !self.keeps_ids).pop()
-    }
-
-    /// Pairs what is still parked with what is still announced, in order, even though this stack did not
-    /// rename ids so far. For the caller to use when an announcement and a section of its kind have waited
-    /// for each other for a second or so.
-    pub fn match_renamed(&mut self, pending: &[AddTrack]) -> Vec<PublishedSection> {
-        self.pair(pending, true)
     }
 
     /// The published track is not taken any longer, whatever the client goes on sending: the section waits

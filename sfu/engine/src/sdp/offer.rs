@@ -69,11 +69,6 @@ impl Negotiation {
         Some(offer)
     }
 
-    /// Whether an offer waits for its answer.
-    pub fn is_offering(&self) -> bool {
-        self.outstanding.is_some()
-    }
-
     /// Takes the client's answer to the outstanding offer. `None` if it answers another one. On an error
     /// nothing has changed, and the offer is still outstanding.
     pub fn apply_answer(&mut self, id: u32, sdp: &str) -> Result<Option<Outcome>, SdpError> {

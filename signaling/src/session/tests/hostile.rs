@@ -179,7 +179,7 @@ fn random_event(rng: &mut SmallRng) -> Event {
         5 => Event::SubscriptionFailed {
             participant: me(),
             track: track(),
-            reason: sfu_protocol::SubscriptionFailure::TrackNotFound,
+            reason: sfu_protocol::SubscriptionFailure::CodecUnsupported,
         },
         _ => Event::TrackSubscribed { participant: me(), track: track() },
     }
