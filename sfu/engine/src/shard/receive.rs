@@ -19,9 +19,9 @@ use crate::transport::ice::peek_local_ufrag;
 use crate::transport::{Failure, Received, TransportEvent};
 use crate::units::{NtpTime, Ssrc};
 
-/// An address is its owner's for this long after each connectivity check from it. Clients check every two and a half
-/// seconds at least.
-const ADDRESS_HELD: Duration = Duration::from_secs(6);
+/// An address is its owner's for this long after each connectivity check from it: two of the longest intervals between
+/// checks that clients have.
+const ADDRESS_HELD: Duration = Duration::from_secs(12);
 
 impl Shard {
     pub(super) fn handle_datagram(
