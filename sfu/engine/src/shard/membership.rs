@@ -116,23 +116,23 @@ impl Shard {
 
     /// The replica of a room, made and attached to its home if it is not here yet.
     pub(super) fn room(&mut self, sid: &RoomSid) -> RoomIndex {
-        let home = home_of(sid, self.config.shards) == self.config.id;
-        let index = match self.room_by_sid.get(sid) {
-            Some(index) => *index,
-            None => {
-                let index = RoomIndex(self.rooms.insert(Room::new(
-                    sid.clone(),
-                    home,
-                    self.config.limits.loudest_tracks,
-                )));
-                self.room_by_sid.insert(sid.clone(), index);
-                index
-            }
-        };
+        let index = self.known_or_new_room(sid);
         let unattached = self.rooms.get(index.0).is_some_and(|room| room.members.is_empty());
         if unattached {
             self.send_home(index, RoomMessage::Attach { from: self.config.id });
         }
+        index
+    }
+
+    /// The replica of a room, made if it is not here yet; with the roster if this is its home.
+    pub(super) fn known_or_new_room(&mut self, sid: &RoomSid) -> RoomIndex {
+        if let Some(index) = self.known_room(sid) {
+            return index;
+        }
+        let home = home_of(sid, self.config.shards) == self.config.id;
+        let room = Room::new(sid.clone(), home, self.config.limits.loudest_tracks);
+        let index = RoomIndex(self.rooms.insert(room));
+        self.room_by_sid.insert(sid.clone(), index);
         index
     }
 

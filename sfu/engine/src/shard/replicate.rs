@@ -8,7 +8,7 @@ use super::speak::SpeakersTold;
 use super::{FabricMessage, RoomMessage, Shard, ShardId, track_in_mut};
 use crate::handles::{RoomIndex, TrackHandle};
 use crate::media_packet::TrackId;
-use crate::room::roster::Person;
+use crate::room::roster::{Person, Roster};
 use crate::room::{Origin, Room, Track, TrackFacts, demand};
 use crate::stats::Drop;
 
@@ -63,7 +63,7 @@ impl Shard {
             }
             RoomMessage::Shards { shards } => {
                 let own = self.config.id.0;
-                if let Some(room) = self.known_room(sid).and_then(|room| self.rooms.get_mut(room.0)) {
+                if let Some(room) = self.room_mut(sid) {
                     room.other_shards = shards.into_iter().filter(|shard| *shard != own).collect();
                 }
             }
@@ -80,22 +80,15 @@ impl Shard {
                 }
             }
             RoomMessage::Update { participant, info } => {
-                let visible = self
-                    .known_room(sid)
-                    .and_then(|room| self.rooms.get_mut(room.0))
-                    .and_then(|room| room.roster.as_mut())
-                    .is_some_and(|roster| roster.update(&participant, info.clone()));
+                let visible =
+                    self.roster_mut(sid).is_some_and(|roster| roster.update(&participant, info.clone()));
                 if visible {
                     let change = RosterChange::Present(RosterEntry { participant, info });
                     self.events.push_back(Event::Roster { room: sid.clone(), change });
                 }
             }
             RoomMessage::Exit { participant, reason } => {
-                let person = self
-                    .known_room(sid)
-                    .and_then(|room| self.rooms.get_mut(room.0))
-                    .and_then(|room| room.roster.as_mut())
-                    .and_then(|roster| roster.leave(&participant));
+                let person = self.roster_mut(sid).and_then(|roster| roster.leave(&participant));
                 self.forget_voice(sid, &participant);
                 if let Some(person) = person.filter(|person| !person.hidden) {
                     let change = RosterChange::Gone { participant, info: person.info, reason };
@@ -104,7 +97,7 @@ impl Shard {
             }
             RoomMessage::Superseded { participant } => self.supersede(&participant),
             RoomMessage::Newcomer => {
-                if let Some(room) = self.known_room(sid).and_then(|room| self.rooms.get_mut(room.0)) {
+                if let Some(room) = self.room_mut(sid) {
                     room.newcomer = Some(now);
                 }
             }
@@ -129,6 +122,16 @@ impl Shard {
         self.room_by_sid.get(sid).copied()
     }
 
+    fn room_mut(&mut self, sid: &RoomSid) -> Option<&mut Room> {
+        let index = self.known_room(sid)?;
+        self.rooms.get_mut(index.0)
+    }
+
+    /// The roster of record, if this is the room's home.
+    fn roster_mut(&mut self, sid: &RoomSid) -> Option<&mut Roster> {
+        self.room_mut(sid)?.roster.as_mut()
+    }
+
     /// Home passes an announcement on to every attached shard but its origin and itself. On any other shard
     /// there is no roster and nothing to pass on to.
     fn pass_on(&mut self, sid: &RoomSid, origin: ShardId, message: &RoomMessage) {
@@ -144,7 +147,7 @@ impl Shard {
     }
 
     fn attach_shard(&mut self, sid: &RoomSid, from: ShardId) {
-        let index = self.home_room(sid);
+        let index = self.known_or_new_room(sid);
         let Some(room) = self.rooms.get_mut(index.0) else { return };
         let Some(roster) = room.roster.as_mut() else { return };
         if !roster.shards.contains(&from.0) {
@@ -174,7 +177,7 @@ impl Shard {
 
     fn detach_shard(&mut self, sid: &RoomSid, from: ShardId) {
         let Some(index) = self.known_room(sid) else { return };
-        let Some(roster) = self.rooms.get_mut(index.0).and_then(|room| room.roster.as_mut()) else { return };
+        let Some(roster) = self.roster_mut(sid) else { return };
         roster.shards.retain(|shard| *shard != from.0);
         let shards = roster.shards.clone();
         self.tell_shards(sid, &shards);
@@ -188,19 +191,9 @@ impl Shard {
         }
     }
 
-    fn home_room(&mut self, sid: &RoomSid) -> RoomIndex {
-        if let Some(index) = self.known_room(sid) {
-            return index;
-        }
-        let index =
-            RoomIndex(self.rooms.insert(Room::new(sid.clone(), true, self.config.limits.loudest_tracks)));
-        self.room_by_sid.insert(sid.clone(), index);
-        index
-    }
-
     fn enter(&mut self, sid: &RoomSid, person: Person) {
-        let index = self.home_room(sid);
-        let Some(roster) = self.rooms.get_mut(index.0).and_then(|room| room.roster.as_mut()) else { return };
+        let index = self.known_or_new_room(sid);
+        let Some(roster) = self.roster_mut(sid) else { return };
         let (participant, shard) = (person.participant.clone(), ShardId(person.shard));
         let entry = RosterEntry { participant: participant.clone(), info: person.info.clone() };
         let hidden = person.hidden;
