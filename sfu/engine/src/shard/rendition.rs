@@ -95,20 +95,6 @@ impl Shard {
         }
     }
 
-    /// A subscription no longer gets a track in this codec.
-    fn leave(&mut self, handle: TrackHandle, subscriber: Subscriber) {
-        let peer = self.peers.get_mut(subscriber.peer.0);
-        if let Some(subscription) = peer.and_then(|peer| peer.egress.get_mut(subscriber.slot)) {
-            subscription.track = None;
-            subscription.leave_source();
-        }
-        if let Some(track) = track_in_mut(&mut self.rooms, handle) {
-            track.subscribers.retain(|known| *known != subscriber);
-            self.stats.subscriptions = self.stats.subscriptions.saturating_sub(1);
-        }
-        self.demand_changed(handle);
-    }
-
     /// A promised codec has its section, or one that had is no more than promised again. Who has subscribed to it stays;
     /// who is better served by it, or was, chooses anew.
     pub(super) fn renew_track(&mut self, now: Instant, handle: TrackHandle, facts: TrackFacts) {

@@ -19,13 +19,16 @@ use crate::sdp::{BoundSection, NegotiatedCodec};
 impl Shard {
     pub(super) fn subscribe(&mut self, now: Instant, participant: ParticipantIndex, wish: Wish) {
         let Some(entry) = self.participants.get(participant.0) else { return };
+        if !entry.permissions.subscribe {
+            return self.stats.drop(Drop::StaleMessage);
+        }
         let (track, demand) = (wish.track.clone(), wish.demand);
         if entry.wishes.iter().any(|known| known.track == track && known.hopeless) {
             // It failed, and is asked for again: what the client can decode may have changed.
             self.drop_wish(participant, &track);
         }
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
-        if entry.permissions.subscribe && entry.wish(wish) {
+        if entry.wish(wish) {
             self.negotiate_wishes(participant);
         } else {
             self.set_demand(now, participant, &track, demand);
@@ -33,14 +36,18 @@ impl Shard {
     }
 
     pub(super) fn unsubscribe(&mut self, participant: ParticipantIndex, track: &TrackSid) {
-        self.drop_wish(participant, track);
-        self.negotiate_wishes(participant);
+        if self.drop_wish(participant, track) {
+            self.negotiate_wishes(participant);
+        } else {
+            self.stats.drop(Drop::StaleMessage);
+        }
     }
 
-    /// A track is not wanted any more: its section is free for another.
-    fn drop_wish(&mut self, participant: ParticipantIndex, track: &TrackSid) {
-        let Some(entry) = self.participants.get_mut(participant.0) else { return };
-        entry.wishes.retain(|wish| wish.track != *track);
+    /// A track is not wanted any more: its section is free for another. False if it was not wanted.
+    fn drop_wish(&mut self, participant: ParticipantIndex, track: &TrackSid) -> bool {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return false };
+        let Some(place) = entry.wishes.iter().position(|wish| wish.track == *track) else { return false };
+        entry.wishes.remove(place);
         let index = entry.receiver();
         self.unbind(index, track);
         if let Some(peer) = self.peers.get_mut(index.0) {
@@ -56,9 +63,10 @@ impl Shard {
         demand: TrackDemand,
     ) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
-        if let Some(wish) = entry.wishes.iter_mut().find(|wish| wish.track == *track) {
-            wish.demand = demand;
-        }
+        let Some(wish) = entry.wishes.iter_mut().find(|wish| wish.track == *track) else {
+            return self.stats.drop(Drop::StaleMessage);
+        };
+        wish.demand = demand;
         let index = entry.receiver();
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let Some(slot) = peer.egress.slot_of(track) else { return };
@@ -133,12 +141,29 @@ impl Shard {
     pub(super) fn detach(&mut self, index: PeerIndex, slot: usize) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let Some(subscription) = peer.egress.remove(slot) else { return };
-        let Some(handle) = subscription.track else { return };
-        if let Some(track) = track_in_mut(&mut self.rooms, handle) {
-            track.subscribers.retain(|known| *known != Subscriber { peer: index, slot });
-            self.stats.subscriptions = self.stats.subscriptions.saturating_sub(1);
+        if let Some(handle) = subscription.track {
+            self.leave(handle, Subscriber { peer: index, slot });
         }
+    }
+
+    /// A subscription no longer gets a track in this codec.
+    pub(super) fn leave(&mut self, handle: TrackHandle, subscriber: Subscriber) {
+        if let Some(track) = track_in_mut(&mut self.rooms, handle) {
+            track.subscribers.retain(|known| *known != subscriber);
+        }
+        self.part(subscriber);
         self.demand_changed(handle);
+    }
+
+    /// A subscription that is in no track's list any more: should it get another track, or the same again, that begins
+    /// anew.
+    fn part(&mut self, subscriber: Subscriber) {
+        self.stats.subscriptions = self.stats.subscriptions.saturating_sub(1);
+        let peer = self.peers.get_mut(subscriber.peer.0);
+        if let Some(subscription) = peer.and_then(|peer| peer.egress.get_mut(subscriber.slot)) {
+            subscription.track = None;
+            subscription.leave_source();
+        }
     }
 
     /// Takes a track's subscription from a peer.
@@ -175,12 +200,7 @@ impl Shard {
         let Some(track) = room.remove_track(handle.track) else { return };
         self.tracks.remove(&track.facts.id);
         for subscriber in track.subscribers {
-            self.stats.subscriptions = self.stats.subscriptions.saturating_sub(1);
-            if let Some(subscription) =
-                self.peers.get_mut(subscriber.peer.0).and_then(|peer| peer.egress.get_mut(subscriber.slot))
-            {
-                subscription.track = None;
-            }
+            self.part(subscriber);
         }
         let is_published = track.facts.rendition != Rendition::Promised;
         if let (Origin::Here(_), true) = (track.origin, is_published) {
