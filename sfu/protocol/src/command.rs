@@ -47,7 +47,8 @@ pub enum Command {
         sdp: String,
     },
     /// Announces a track that the participant is about to publish. The media section may have been offered
-    /// before or may come later; `Event::TrackPublished` tells when both have met.
+    /// before or may come later; `Event::TrackPublished` tells when both have met, `Event::TrackUnpublished` that it is
+    /// not taken: there are too many, or it is a backup of what is gone.
     AddTrack {
         /// Who publishes.
         participant: ParticipantSid,

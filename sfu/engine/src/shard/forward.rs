@@ -21,6 +21,7 @@ use crate::peer::Peer;
 use crate::room::Origin;
 use crate::room::Subscriber;
 use crate::room::rate::Sublayer;
+use crate::stats::Drop;
 use crate::units::DataSize;
 
 /// Packets handed out together at most: a large video frame.
@@ -110,7 +111,9 @@ impl Shard {
 
     fn deliver_all(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>]) {
         let Some(now) = packets.last().map(|packet| packet.arrival) else { return };
-        let Some(HandedOut { needed, repeating }) = self.hand_out(handle, packets) else { return };
+        let Some(HandedOut { needed, repeating }) = self.hand_out(handle, packets) else {
+            return packets.iter().for_each(|_| self.stats.drop(Drop::StaleMessage));
+        };
         self.remember(handle, packets, repeating);
         for layer in needed {
             self.ask_key_frame(now, handle, layer);

@@ -168,10 +168,14 @@ impl Shard {
     /// Stops taking a track by command.
     pub(super) fn unpublish(&mut self, now: Instant, participant: ParticipantIndex, track: &TrackSid) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        let announced = entry.pending.len();
         entry.pending.retain(|pending| pending.track != *track && !is_backup_of(pending, track));
+        let was_announced = entry.pending.len() < announced;
         let index = entry.publisher;
-        if let Some(peer) = self.peers.get_mut(index.0) {
-            peer.negotiation.withdraw(track);
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let had_section = peer.negotiation.withdraw(track).is_some();
+        if !was_announced && !had_section {
+            self.stats.drop(Drop::StaleMessage);
         }
         self.withdraw(now, index, track);
     }
@@ -228,12 +232,16 @@ impl Shard {
     ) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         let concerned = |pending: &&mut AddTrack| pending.track == *track || is_backup_of(pending, track);
-        entry.pending.iter_mut().filter(concerned).for_each(|pending| pending.muted = muted);
+        let announced =
+            entry.pending.iter_mut().filter(concerned).map(|pending| pending.muted = muted).count();
         let (index, room) = (entry.publisher, entry.room);
         let places = self.rooms.get(room.0).map(|room| room.places_of(track)).unwrap_or_default();
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let sections = sections_in(peer, room, &places);
         if sections.is_empty() {
+            if announced == 0 {
+                self.stats.drop(Drop::StaleMessage);
+            }
             return;
         }
         for section in sections {

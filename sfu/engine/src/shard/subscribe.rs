@@ -15,6 +15,7 @@ use crate::room::rendition::Rendition;
 use crate::room::{Origin, Subscriber, demand};
 use crate::rtp::extension::Extension;
 use crate::sdp::{BoundSection, NegotiatedCodec};
+use crate::stats::Drop;
 
 impl Shard {
     pub(super) fn subscribe(&mut self, now: Instant, participant: ParticipantIndex, wish: Wish) {
@@ -53,6 +54,7 @@ impl Shard {
         if let Some(peer) = self.peers.get_mut(index.0) {
             peer.negotiation.release(track);
         }
+        true
     }
 
     pub(super) fn set_demand(
