@@ -52,6 +52,8 @@ pub enum Drop {
     BadData,
     /// A receiver of user data, or the shard that it is on, cannot keep up.
     DataBacklog,
+    /// A receiver of user data has no channel for it.
+    NoChannel,
     /// Padding only.
     Padding,
     /// A command or fabric message naming what is no longer there.
@@ -86,6 +88,7 @@ impl Drop {
         Self::RetransmitGone,
         Self::BadData,
         Self::DataBacklog,
+        Self::NoChannel,
         Self::Padding,
         Self::StaleMessage,
         Self::SendFailed,
@@ -117,6 +120,7 @@ impl Drop {
             Self::RetransmitGone => "retransmit_gone",
             Self::BadData => "bad_data",
             Self::DataBacklog => "data_backlog",
+            Self::NoChannel => "no_channel",
             Self::Padding => "padding",
             Self::StaleMessage => "stale_message",
             Self::SendFailed => "send_failed",

@@ -5,9 +5,15 @@ mod harness;
 use std::time::Duration;
 
 use harness::World;
-use sfu_protocol::{Command, Event, RosterChange};
+use sfu_engine::media_packet::TrackId;
+use sfu_engine::shard::{FabricMessage, Input, ShardId};
+use sfu_engine::stats::Drop;
+use sfu_protocol::{
+    Command, Event, Layer, LeaveReason, MediaKind, Permissions, RosterChange, TrackDemand, TrackSid,
+};
 
 const NEAR: Duration = Duration::from_millis(10);
+const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn two_people_see_and_hear_each_other() {
@@ -155,4 +161,153 @@ fn an_ice_restart_goes_unnoticed_by_everyone() {
     let frames = world.clients[ben].frames_of(&video);
     assert!(frames.len() > 60 * 29, "{} frames", frames.len());
     assert!(frames.iter().all(|frame| frame.intact && frame.contiguous));
+}
+
+#[test]
+fn reliable_messages_wait_for_a_channel_and_lossy_ones_do_not() {
+    let mut world = World::new(7, 2);
+    let ana = world.join("ana", 0, NEAR);
+    world.connect(ana);
+    world.run(2 * SECOND);
+    let ben = world.join("ben", 1, NEAR);
+    world.send(ana, "_lossy", &message(0, 10));
+    (1..=3).for_each(|number| world.send(ana, "_reliable", &message(number, 10)));
+    world.run(SECOND);
+    world.connect(ben);
+    world.run(2 * SECOND);
+    world.send(ana, "_reliable", &message(4, 10));
+    world.run(SECOND);
+    assert_eq!(numbers(&world, ben), [1, 2, 3, 4]);
+    assert_eq!(world.shards[1].stats().dropped(Drop::NoChannel), 1, "the lossy one");
+    assert_eq!(world.shards[1].stats().data_messages, 4);
+}
+
+#[test]
+fn what_waits_for_a_channel_is_bounded_in_bytes_and_in_time() {
+    let mut world = World::new(8, 1);
+    let ana = world.join("ana", 0, NEAR);
+    world.connect(ana);
+    world.run(2 * SECOND);
+    let late = world.join("late", 0, NEAR);
+    (0..10).for_each(|number| {
+        world.send(ana, "_reliable", &message(number, 60_000));
+        world.run(SECOND / 10);
+    });
+    let refused = world.shards[0].stats().dropped(Drop::DataBacklog);
+    assert!((5..=8).contains(&refused), "{refused} of 10 have no room");
+    world.run(11 * SECOND);
+    world.send(ana, "_reliable", &message(10, 10));
+    world.run(SECOND);
+    assert_eq!(world.shards[0].stats().dropped(Drop::NoChannel), 10 - refused, "too old");
+    world.connect(late);
+    world.run(2 * SECOND);
+    assert_eq!(numbers(&world, late), [10]);
+    // What waits for somebody who goes is counted too.
+    world.join("gone", 0, NEAR);
+    world.send(ana, "_reliable", &message(11, 10));
+    world.run(20 * SECOND);
+    assert_eq!(world.shards[0].stats().dropped(Drop::NoChannel), 11 - refused);
+}
+
+fn message(number: u8, bytes: usize) -> Vec<u8> {
+    use livekit_protocol::{DataPacket, UserPacket, data_packet};
+    use prost::Message;
+
+    let user = UserPacket { payload: vec![number; bytes], ..Default::default() };
+    DataPacket { value: Some(data_packet::Value::User(user)), ..Default::default() }.encode_to_vec()
+}
+
+fn numbers(world: &World, client: usize) -> Vec<u8> {
+    use livekit_protocol::{DataPacket, data_packet};
+    use prost::Message;
+
+    let messages = world.clients[client].messages.iter();
+    let packets = messages.map(|(_, message)| DataPacket::decode(message.as_slice()).expect("a data packet"));
+    let numbers = packets.map(|packet| match packet.value {
+        Some(data_packet::Value::User(user)) => user.payload[0],
+        other => panic!("{other:?}"),
+    });
+    numbers.collect()
+}
+
+#[test]
+fn commands_and_messages_about_what_is_not_there_are_counted() {
+    let mut world = World::new(9, 1);
+    let ana = world.join("ana", 0, NEAR);
+    world.connect(ana);
+    world.run(SECOND);
+    let participant = world.clients[ana].participant.clone();
+    let (track, demand) = (TrackSid::new("TR_unknown"), TrackDemand::default());
+    let none = Permissions { subscribe: false, ..Permissions::default() };
+    let subscribe = Command::Subscribe {
+        participant: participant.clone(),
+        track: track.clone(),
+        publisher: participant.clone(),
+        kind: MediaKind::Video,
+        demand,
+    };
+    world.command(0, Command::SetPermissions { participant: participant.clone(), permissions: none });
+    let commands = [
+        Command::RemoveTrack { participant: participant.clone(), track: track.clone() },
+        Command::SetMuted { participant: participant.clone(), track: track.clone(), muted: true },
+        Command::Unsubscribe { participant: participant.clone(), track: track.clone() },
+        Command::SetDemand { participant, track, demand },
+        subscribe,
+    ];
+    for command in commands {
+        let before = world.shards[0].stats().dropped(Drop::StaleMessage);
+        world.command(0, command.clone());
+        assert_eq!(world.shards[0].stats().dropped(Drop::StaleMessage), before + 1, "{command:?}");
+    }
+    let track = TrackId(7);
+    let messages = [
+        FabricMessage::Demand { track, from: ShardId(1), highest: None },
+        FabricMessage::KeyFrame { track, layer: Layer(0) },
+        FabricMessage::FirstSubscriber { track },
+    ];
+    for message in messages {
+        let before = world.shards[0].stats().dropped(Drop::StaleMessage);
+        world.shards[0].handle_input(world.now, Input::Fabric(message.clone()));
+        assert_eq!(world.shards[0].stats().dropped(Drop::StaleMessage), before + 1, "{message:?}");
+    }
+    // Of what is there, nothing is.
+    let before = world.shards[0].stats().dropped(Drop::StaleMessage);
+    let video = world.publish_video(ana, &[("", 3000)]);
+    let ben = world.join("ben", 0, NEAR);
+    world.connect(ben);
+    world.run(2 * SECOND);
+    world.set_demand(ben, &video, TrackDemand { width: 160, height: 90, ..demand });
+    world.run(SECOND);
+    assert_eq!(world.shards[0].stats().dropped(Drop::StaleMessage), before);
+}
+
+#[test]
+fn a_track_that_comes_again_goes_on_without_a_hole() {
+    use harness::network::Path;
+    use harness::raw::person::{Publish, Setup};
+    use harness::raw::{RawWorld, announced, simulcast};
+
+    for (seed, shard) in [(10, 0), (11, 1)] {
+        let mut announced = announced("TR_again", MediaKind::Video, "vp8");
+        announced.layers = simulcast(1);
+        let publish =
+            Publish { announced, redundancy: 0, frame_bytes: vec![3000], extensions: Default::default() };
+        let publisher = |name| Setup { name, publishes: vec![publish.clone()], ..Setup::default() };
+        let mut world = RawWorld::new(seed, 2);
+        let ana = world.join(publisher("ana"), Path::with_delay(NEAR));
+        let ben =
+            world.join(Setup { name: "ben", shard, videos: 1, ..Setup::default() }, Path::with_delay(NEAR));
+        world.run(SECOND);
+        world.subscribe(ben, ana, "TR_again", MediaKind::Video);
+        world.run(3 * SECOND);
+        let participant = world.people[ana].sid.clone();
+        world.command(0, Command::Leave { participant, reason: LeaveReason::ClientInitiated });
+        world.run(SECOND);
+        let seen = world.people[ben].pictures[0].shown.len();
+        // The same track, by whatever way it came: other sources and other numbers.
+        world.join(publisher("cy"), Path::with_delay(NEAR));
+        world.run(5 * SECOND);
+        let pictures = &world.people[ben].pictures[0];
+        assert!(pictures.shown.len() > seen + 100, "shard {shard}: {} pictures", pictures.shown.len() - seen);
+    }
 }

@@ -1,14 +1,17 @@
 //! User data between the people of a room.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use sfu_protocol::DataKind;
 
 use super::{FabricMessage, Shard, ShardId};
-use crate::handles::PeerIndex;
+use crate::handles::{ParticipantIndex, PeerIndex};
 use crate::room::data::{Sender, UserData, stamp};
 use crate::stats::Drop;
+use crate::transport::sctp::ChannelId;
 
 /// Channels that the server opens on a subscriber connection: label, ordered, retransmissions.
 const SERVER_CHANNELS: [(&str, bool, Option<u16>); 3] =
@@ -60,7 +63,7 @@ impl Shard {
     /// Hands a message to those of its recipients who are here.
     pub(super) fn deliver_data(&mut self, now: Instant, data: &UserData) {
         let Some(room) = self.room_by_sid.get(&data.room).and_then(|room| self.rooms.get(room.0)) else {
-            return;
+            return self.stats.drop(Drop::StaleMessage);
         };
         let members = room.members.clone();
         for member in members {
@@ -68,27 +71,98 @@ impl Shard {
             if entry.sid == data.sender || !data.destinations.include(&entry.sid, &entry.identity) {
                 continue;
             }
-            // In dual mode user data leaves by the subscriber connection; a client whose publisher connection
-            // is the primary one has its channels there.
-            let peers: Vec<PeerIndex> = entry.subscriber.into_iter().chain([entry.publisher]).collect();
-            self.contained(member, |shard| shard.send_user_data(now, &peers, data));
+            self.contained(member, |shard| shard.send_user_data(now, member, data));
         }
     }
 
-    fn send_user_data(&mut self, now: Instant, peers: &[PeerIndex], data: &UserData) {
-        let label = match data.kind {
-            DataKind::Reliable => CHANNELS[0].0,
-            DataKind::Lossy => CHANNELS[1].0,
-        };
-        for index in peers {
-            let Some(peer) = self.peers.get_mut(index.0) else { continue };
-            let Some(channel) = peer.channel(label) else { continue };
-            match peer.transport.send_data(now, channel, &data.packet, true) {
-                Ok(()) => self.stats.data_messages += 1,
-                Err(_) => self.stats.drop(Drop::DataBacklog),
+    fn send_user_data(&mut self, now: Instant, member: ParticipantIndex, data: &UserData) {
+        let Some(entry) = self.participants.get_mut(member.0) else { return };
+        // In dual mode user data leaves by the subscriber connection; a client whose publisher connection
+        // is the primary one has its channels there.
+        let peers = entry.subscriber.into_iter().chain([entry.publisher]);
+        let known = peers.filter_map(|index| Some((index, self.peers.get(index.0)?)));
+        let mut open = known.filter_map(|(index, peer)| Some((index, peer.channel(label_of(data.kind))?)));
+        match (open.next(), data.kind) {
+            (Some((index, channel)), _) => self.write_data(now, index, channel, &data.packet),
+            (None, DataKind::Reliable) => {
+                let room = self.config.limits.data_buffered_bytes;
+                let late = entry.held.forget_before(now);
+                (0..late).for_each(|_| self.stats.drop(Drop::NoChannel));
+                if !entry.held.push(now, data.packet.clone(), room) {
+                    self.stats.drop(Drop::DataBacklog);
+                }
             }
-            self.touch(*index);
-            return;
+            (None, DataKind::Lossy) => self.stats.drop(Drop::NoChannel),
         }
     }
+
+    /// A channel of a peer has opened: what waited for it is sent.
+    pub(super) fn send_held(&mut self, now: Instant, index: PeerIndex) {
+        let Some(peer) = self.peers.get(index.0) else { return };
+        let Some(channel) = peer.channel(label_of(DataKind::Reliable)) else { return };
+        let Some(entry) = self.participants.get_mut(peer.participant.0) else { return };
+        let late = entry.held.forget_before(now);
+        (0..late).for_each(|_| self.stats.drop(Drop::NoChannel));
+        for packet in std::mem::take(&mut entry.held).messages {
+            self.write_data(now, index, channel, &packet.1);
+        }
+    }
+
+    fn write_data(&mut self, now: Instant, index: PeerIndex, channel: ChannelId, packet: &Bytes) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        match peer.transport.send_data(now, channel, packet, true) {
+            Ok(()) => self.stats.data_messages += 1,
+            Err(_) => self.stats.drop(Drop::DataBacklog),
+        }
+        self.touch(index);
+    }
 }
+
+/// Reliable messages for somebody who has no channel for them yet, in order.
+#[derive(Debug, Default)]
+pub struct Held {
+    messages: VecDeque<(Instant, Bytes)>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Keeps a message, unless more would wait than there is room for.
+    fn push(&mut self, now: Instant, packet: Bytes, room: usize) -> bool {
+        let bytes = self.bytes.saturating_add(packet.len().saturating_add(MESSAGE));
+        let fits = bytes <= room;
+        if fits {
+            self.bytes = bytes;
+            self.messages.push_back((now, packet));
+        }
+        fits
+    }
+
+    /// Drops what came too long ago. Answers how many.
+    fn forget_before(&mut self, now: Instant) -> usize {
+        let mut late = 0;
+        while self.messages.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > HELD) {
+            let Some((_, packet)) = self.messages.pop_front() else { break };
+            self.bytes = self.bytes.saturating_sub(packet.len().saturating_add(MESSAGE));
+            late += 1;
+        }
+        late
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+}
+
+fn label_of(kind: DataKind) -> &'static str {
+    match kind {
+        DataKind::Reliable => CHANNELS[0].0,
+        DataKind::Lossy => CHANNELS[1].0,
+    }
+}
+
+/// What a message takes that is held, beside itself.
+const MESSAGE: usize = 64;
+
+/// How long a message is held: who joins has its channels sooner, and what is older belongs to what it missed.
+const HELD: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@ use sfu_protocol::{
     AddTrack, ConnectionMode, Join, MediaKind, ParticipantSid, Permissions, Target, TrackDemand, TrackSid,
 };
 
+use super::data::Held;
 use crate::handles::{PeerIndex, RoomIndex};
 use crate::peer::quality::Watch;
 
@@ -32,6 +33,8 @@ pub struct Participant {
     pub pending: Vec<AddTrack>,
     /// What it wants, in the order in which it asked.
     pub wishes: Vec<Wish>,
+    /// User messages that wait for its channel.
+    pub held: Held,
     /// Whether the room's home has answered its entry.
     pub entered: bool,
     /// How well it is connected.
@@ -75,6 +78,7 @@ impl Participant {
             subscriber,
             pending: Vec::new(),
             wishes: Vec::new(),
+            held: Held::default(),
             entered: false,
             watch: Watch::new(now),
             scheduled: None,

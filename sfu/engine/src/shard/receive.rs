@@ -267,7 +267,10 @@ impl Shard {
                     let label = peer.label(channel).map(str::to_owned);
                     self.on_user_data(now, index, label.as_deref().unwrap_or_default(), &payload);
                 }
-                TransportEvent::DataOpen { channel, label } => peer.add_channel(channel, label),
+                TransportEvent::DataOpen { channel, label } => {
+                    peer.add_channel(channel, label);
+                    self.send_held(now, index);
+                }
                 TransportEvent::DataClosed { channel } => peer.remove_channel(channel),
                 TransportEvent::PathChanged { .. } => {}
                 TransportEvent::Closed => {
