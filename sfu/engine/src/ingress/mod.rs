@@ -1,6 +1,7 @@
 //! What one peer publishes: from a decrypted RTP packet to a [`MediaPacket`], and the feedback that its sender
 //! needs.
 
+mod accept;
 pub mod feedback;
 pub mod frames;
 pub mod keyframe;
@@ -16,19 +17,16 @@ mod window;
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use sfu_protocol::{Layer, MediaKind, TrackSid};
 
 use crate::handles::TrackHandle;
 use crate::limits::Limits;
-use crate::media_packet::{EndToEndExtensions, MediaPacket, TrackId};
-use crate::rtp::codec::{self, Codec, PayloadFacts, dependency_descriptor, red};
-use crate::rtp::extension::{ExtensionMap, HeaderExtensions, read};
-use crate::rtp::packet::{RtpHeader, payload};
+use crate::media_packet::{MediaPacket, TrackId};
+use crate::rtp::codec::Codec;
+use crate::rtp::extension::ExtensionMap;
 use crate::rtp::rtcp::{self, ReportBlock};
-use crate::rtp::rtx;
-use crate::stats::{Drop, Stats};
-use crate::units::{ExtendedSequence, NtpTime, PayloadType, SenderClock, Ssrc};
+use crate::stats::Stats;
+use crate::units::{NtpTime, PayloadType, SenderClock, Ssrc};
 use feedback::TransportFeedback;
 use level::AudioLevel;
 use stream::Stream;
@@ -254,157 +252,6 @@ impl Ingress {
         true
     }
 
-    /// A decrypted RTP packet. Returns what is to be forwarded, or counts why nothing is.
-    pub fn handle_rtp(
-        &mut self,
-        now: Instant,
-        packet: &[u8],
-        header: &RtpHeader,
-        sequence: ExtendedSequence,
-        stats: &mut Stats,
-    ) -> Option<Published> {
-        let extensions = read(packet, header, &self.extensions);
-        if let (Some(feedback), Some(number)) = (&mut self.feedback, extensions.transport_sequence) {
-            feedback.on_packet(number, now);
-        }
-        let published = self.accept(now, packet, header, &extensions, sequence, stats);
-        match published {
-            Ok(published) => Some(published),
-            Err(reason) => {
-                stats.drop(reason);
-                None
-            }
-        }
-    }
-
-    fn accept(
-        &mut self,
-        now: Instant,
-        packet: &[u8],
-        header: &RtpHeader,
-        extensions: &HeaderExtensions<'_>,
-        sequence: ExtendedSequence,
-        stats: &mut Stats,
-    ) -> Result<Published, Drop> {
-        let source = self.source(header, extensions)?;
-        let binding = self
-            .payload_types
-            .iter()
-            .find(|binding| binding.payload_type == header.payload_type)
-            .ok_or(Drop::UnknownPayloadType)?;
-        let (mut codec, repair) = (binding.codec, binding.repair);
-        let track = self.tracks.get_mut(source.track).ok_or(Drop::UnknownStream)?;
-        let stream = track.streams.get_mut(source.stream).ok_or(Drop::UnknownStream)?;
-        let mut body = payload(packet, header).map_err(|_| Drop::BadRtp)?;
-        count_received(stats, track.kind, source.repair, packet.len());
-        let before = stream.newest();
-        let (sequence, received) = if source.repair || repair {
-            if body.is_empty() {
-                return Err(Drop::Padding);
-            }
-            let (wire, rest) = rtx::original_sequence(body).ok_or(Drop::BadRtp)?;
-            body = rest;
-            let sequence = stream.original(wire).ok_or(Drop::UnknownStream)?;
-            (sequence, stream.on_packet(now, sequence, header.timestamp))
-        } else {
-            let sequence = stream.number(sequence);
-            (sequence, stream.on_media(now, sequence, header.timestamp))
-        };
-        self.next_report.get_or_insert(now + REPORT_INTERVAL);
-        if !received.new {
-            return Err(Drop::Replayed);
-        }
-        let mut recovered = Vec::new();
-        let mut repeats = 0;
-        if codec == Codec::Red && !track.encrypted && !track.muted && !body.is_empty() {
-            let redundant = red::parse(body).map_err(|_| Drop::BadRtp)?;
-            let own = (sequence, received.timestamp);
-            recovered = redundancy::recover(now, stream, track.id, before, own, &redundant);
-            repeats = redundant.repeated.len() as u8;
-            let wraps = |binding: &&PayloadBinding| binding.payload_type == redundant.payload_type;
-            codec = self.payload_types.iter().find(wraps).ok_or(Drop::UnknownPayloadType)?.codec;
-            body = redundant.primary;
-        }
-        let mut facts = facts_of(codec, body, extensions, track.encrypted);
-        facts.repeats = repeats;
-        if !body.is_empty() {
-            stream.frames.read(codec, &mut facts, extensions.dependency_descriptor, track.encrypted);
-        }
-        if track.muted && !body.is_empty() {
-            // What follows must not look like a loss: the numbers close over a muted packet as over padding.
-            stats.drop(Drop::NotForwarded);
-            body = &[];
-            facts = PayloadFacts::default();
-        }
-        if let (Some(level), Some(stated), false) =
-            (&mut track.level, extensions.audio_level, body.is_empty())
-        {
-            level.on_level(stated, now);
-        }
-        if facts.starts_key_frame() {
-            stream.on_key_frame();
-        }
-        Ok(Published {
-            handle: track.handle,
-            came_alive: received.came_alive,
-            recovered,
-            packet: MediaPacket {
-                track: track.id,
-                layer: stream.layer,
-                codec,
-                sequence,
-                timestamp: received.timestamp,
-                marker: header.marker,
-                facts,
-                extensions: end_to_end(extensions, track.playout_delay),
-                arrival: now,
-                payload: Bytes::copy_from_slice(body),
-            },
-        })
-    }
-
-    /// Finds the stream of a source, learning it from MID and RID where the description did not name it.
-    fn source(&mut self, header: &RtpHeader, extensions: &HeaderExtensions<'_>) -> Result<Source, Drop> {
-        if let Some(source) = self.sources.iter().find(|source| source.ssrc == header.ssrc) {
-            return Ok(*source);
-        }
-        if self.sources.len() >= self.limits.ssrcs.saturating_mul(2) {
-            return Err(Drop::TooManyStreams);
-        }
-        let mid = extensions.mid.ok_or(Drop::UnknownStream)?;
-        let track =
-            self.tracks.iter().position(|track| track.mid.as_bytes() == mid).ok_or(Drop::UnknownStream)?;
-        let repaired = extensions.repaired_rid;
-        let by_payload = self
-            .payload_types
-            .iter()
-            .any(|binding| binding.payload_type == header.payload_type && binding.repair);
-        let entry = self.tracks.get_mut(track).ok_or(Drop::UnknownStream)?;
-        let stream = match repaired.or(extensions.rid) {
-            Some(rid) => {
-                entry.rids.iter().position(|known| known.as_bytes() == rid).ok_or(Drop::UnknownStream)?
-            }
-            None if entry.streams.len() == 1 => 0,
-            None => return Err(Drop::UnknownStream),
-        };
-        let repair = repaired.is_some() || by_payload;
-        let place = entry.streams.get_mut(stream).ok_or(Drop::UnknownStream)?;
-        // A browser that restarts an encoding gives it a new source; the old one is forgotten.
-        let earlier = if repair {
-            place.repair.replace(header.ssrc)
-        } else {
-            let earlier = place.ssrc;
-            place.begin_source(header.ssrc);
-            earlier
-        };
-        if let Some(earlier) = earlier {
-            self.sources.retain(|source| source.ssrc != earlier);
-        }
-        let source = Source { ssrc: header.ssrc, track, stream, repair };
-        self.sources.push(source);
-        Ok(source)
-    }
-
     /// Somebody needs a key frame of a track.
     pub fn want_key_frame(&mut self, now: Instant, id: TrackId, layer: Layer) {
         let track = self.tracks.iter_mut().find(|track| track.id == id);
@@ -487,36 +334,5 @@ impl Ingress {
         for blocks in blocks.chunks(31) {
             rtcp::write_receiver_report(out, self.reporter, blocks);
         }
-    }
-}
-
-fn count_received(stats: &mut Stats, kind: MediaKind, repair: bool, bytes: usize) {
-    match (repair, kind) {
-        (true, _) => stats.received.retransmitted.add(bytes),
-        (false, MediaKind::Audio) => stats.received.audio.add(bytes),
-        (false, MediaKind::Video) => stats.received.video.add(bytes),
-    }
-}
-
-/// What the payload tells. A descriptor that cannot be read leaves the packet forwardable: it may be
-/// encrypted, or of a profile that is unknown here, and is its decoder's to judge.
-fn facts_of(codec: Codec, body: &[u8], extensions: &HeaderExtensions<'_>, encrypted: bool) -> PayloadFacts {
-    if body.is_empty() || (encrypted && codec.kind() == MediaKind::Audio) {
-        return PayloadFacts::default();
-    }
-    let descriptor = extensions.dependency_descriptor;
-    codec::facts(codec, body, descriptor).unwrap_or_else(|_| PayloadFacts {
-        dependency: descriptor.and_then(|descriptor| dependency_descriptor::peek(descriptor).ok()),
-        ..PayloadFacts::default()
-    })
-}
-
-fn end_to_end(extensions: &HeaderExtensions<'_>, playout_delay: Option<[u8; 3]>) -> EndToEndExtensions {
-    EndToEndExtensions {
-        audio_level: extensions.audio_level,
-        video_orientation: extensions.video_orientation,
-        absolute_capture_time: extensions.absolute_capture_time.map(Bytes::copy_from_slice),
-        playout_delay: playout_delay.or(extensions.playout_delay),
-        dependency_descriptor: extensions.dependency_descriptor.map(Bytes::copy_from_slice),
     }
 }
