@@ -153,8 +153,8 @@ pub enum RoomMessage {
 pub enum FabricClass {
     /// It is dropped and counted: what is needed of it is asked for again.
     Media,
-    /// It is dropped and counted: how much there is of it is up to those who send it. It takes no room from control, and
-    /// waits for none.
+    /// It is dropped and counted: how much there is of it is up to those who send it. It takes no room from control,
+    /// and waits for none.
     Data {
         /// What it counts as, in bytes.
         bytes: usize,
