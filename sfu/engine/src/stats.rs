@@ -64,7 +64,7 @@ pub enum Drop {
 
 impl Drop {
     /// All reasons, in order.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::UnknownSource,
         Self::AddressInUse,
         Self::UnknownProtocol,
