@@ -116,7 +116,8 @@ fn a_publisher_connects_and_its_frames_arrive_whole() {
 #[test]
 fn a_subscriber_offers_its_sections_and_a_stale_answer_changes_nothing() {
     let (mut client, join) =
-        Client::new("ben".to_owned(), Role::Subscribe { sections: 3, reports: false }, Instant::now()).expect("made");
+        Client::new("ben".to_owned(), Role::Subscribe { sections: 3, reports: false }, Instant::now())
+            .expect("made");
     let offer = join.publisher_offer.clone().expect("bundled");
     assert_eq!(offer.sdp.matches("m=video").count(), 3);
     assert!(join.connection_settings.is_some_and(|settings| settings.auto_subscribe));

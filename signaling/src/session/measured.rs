@@ -37,11 +37,15 @@ impl Measured {
         self.changed = true;
     }
 
-    pub(super) fn on_qualities(&mut self, changes: Vec<ParticipantQuality>) {
-        for ParticipantQuality { participant, quality, score } in changes {
-            self.qualities.insert(participant, Quality { quality, score });
-        }
-        self.changed = true;
+    fn on_quality(&mut self, change: ParticipantQuality, is_shown: bool) {
+        let ParticipantQuality { participant, quality, score } = change;
+        self.qualities.insert(participant, Quality { quality, score });
+        self.changed |= is_shown;
+    }
+
+    /// Somebody has gone.
+    pub(super) fn forget(&mut self, participant: &ParticipantSid) {
+        self.qualities.remove(participant);
     }
 
     /// The client receives from others than before.
@@ -58,6 +62,18 @@ impl Measured {
 }
 
 impl Session {
+    /// How well participants are connected now. In a large room almost all of it is about people whom the client does
+    /// not receive: that is only remembered.
+    pub(super) fn measure_qualities(&mut self, changes: Vec<ParticipantQuality>) {
+        for change in changes {
+            let is_me = change.participant == self.config.sid;
+            if is_me || self.roster.get(&change.participant).is_some() {
+                let is_shown = is_me || self.receives_from(&change.participant);
+                self.measured.on_quality(change, is_shown);
+            }
+        }
+    }
+
     /// Tells the client what is new to it.
     pub(super) fn tell_measured(&mut self) {
         if self.phase != Phase::Joined || !std::mem::take(&mut self.measured.changed) {
@@ -65,7 +81,6 @@ impl Session {
         }
         let mut measured = std::mem::take(&mut self.measured);
         let me = self.config.sid.clone();
-        measured.qualities.retain(|sid, _| *sid == me || self.roster.get(sid).is_some());
         let shown = |sid: &ParticipantSid| *sid == me || self.receives_from(sid);
         let speakers = only(&measured.speakers, &shown);
         let qualities = only(&measured.qualities, &shown);

@@ -176,7 +176,7 @@ impl Session {
         if self.phase == Phase::Lingering && changes.iter().any(lost) {
             self.timers.set_earliest(Timer::Linger, now + self.config.limits.linger);
         }
-        self.measured.on_qualities(changes);
+        self.measure_qualities(changes);
     }
 
     /// Lets the signal connection go as if the network had.

@@ -240,6 +240,7 @@ impl Session {
         let earlier = self.roster.identities.get(identity).filter(|earlier| *earlier != sid).cloned();
         let Some(earlier) = earlier else { return };
         if let Some((old, info)) = self.roster.remove(&earlier) {
+            self.measured.forget(&earlier);
             self.forget_publisher(&old);
             if !self.replaces_by_identity() {
                 let reason = LeaveReason::DuplicateIdentity;
@@ -262,6 +263,7 @@ impl Session {
             info.disconnect_reason = last.info.disconnect_reason;
             info.version = last.info.version;
         }
+        self.measured.forget(sid);
         self.forget_publisher(&old);
         let departure = Departure::new(sid, &old, &info, reason);
         if reason == LeaveReason::DuplicateIdentity && self.replaces_by_identity() {

@@ -54,6 +54,10 @@ pub struct SocketLimits {
     pub burst: u32,
 }
 
+/// Read at a time. It is allocated for as long as the socket lives, and cleared whenever its session wakes; most
+/// requests are some hundred bytes.
+const READ_BUFFER: usize = 4096;
+
 impl Default for SocketLimits {
     fn default() -> Self {
         Self {
@@ -75,7 +79,7 @@ impl SocketLimits {
     /// somewhat over it can be told; who is far over it loses the socket.
     pub fn apply<F>(&self, upgrade: WebSocketUpgrade<F>) -> WebSocketUpgrade<F> {
         let most = self.frame.saturating_mul(2);
-        upgrade.max_message_size(most).max_frame_size(most)
+        upgrade.max_message_size(most).max_frame_size(most).read_buffer_size(READ_BUFFER)
     }
 
     /// How long what is written may go nowhere until the loss of the socket is noticed: by the silence, and by a
