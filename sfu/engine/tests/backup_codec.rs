@@ -139,6 +139,19 @@ fn only(codec: &str) -> BTreeSet<String> {
     BTreeSet::from([codec.to_owned()])
 }
 
+/// Ana publishes AV1 and promises VP9, Ben's browser has no AV1.
+fn promised_vp9(seed: u64, bens_shard: usize) -> (World, usize, usize, TrackSid) {
+    let mut world = World::new(seed, 2);
+    let ana = world.join_raw("ana", 0, NEAR);
+    let ben = world.join_raw("ben", bens_shard, NEAR);
+    world.clients[ben].offers_without = &["AV1/90000"];
+    let policy = BackupPolicy::SideBySide;
+    let video = world.publish_promising(ana, mode_of("L1T3"), Codec::Av1, &["vp9"], policy);
+    world.connect(ben);
+    world.run(2 * SECOND);
+    (world, ana, ben, video)
+}
+
 #[test]
 fn who_cannot_decode_the_first_codec_makes_its_publisher_want_the_second() {
     for (seed, shard) in [(1, 0), (2, 1)] {
@@ -332,14 +345,7 @@ fn an_announcement_that_finds_no_room_is_refused_by_name() {
 #[test]
 fn what_is_wanted_is_told_anew_when_a_backup_has_another_number_of_layers() {
     for (seed, shard) in [(32, 0), (33, 1)] {
-        let mut world = World::new(seed, 2);
-        let ana = world.join_raw("ana", 0, NEAR);
-        let ben = world.join_raw("ben", shard, NEAR);
-        world.clients[ben].offers_without = &["AV1/90000"];
-        let policy = BackupPolicy::SideBySide;
-        let video = world.publish_promising(ana, mode_of("L1T3"), Codec::Av1, &["vp9"], policy);
-        world.connect(ben);
-        world.run(2 * SECOND);
+        let (mut world, ana, ben, video) = promised_vp9(seed, shard);
         world.set_demand(ben, &video, TrackDemand { width: 160, height: 90, ..TrackDemand::default() });
         let of_vp9 = |world: &World| wanted(world, &video).and_then(|codecs| codecs.last()?.1);
         assert_eq!(of_vp9(&world), HIGH, "the only layer there is, shard {shard}");
@@ -491,14 +497,7 @@ fn sections_that_no_track_promises_are_refused_and_cost_nobody_anything() {
 #[test]
 fn a_backup_may_have_other_layers_than_were_promised() {
     for (seed, shard) in [(24, 0), (25, 1)] {
-        let mut world = World::new(seed, 2);
-        let ana = world.join_raw("ana", 0, NEAR);
-        let ben = world.join_raw("ben", shard, NEAR);
-        world.clients[ben].offers_without = &["AV1/90000"];
-        let policy = BackupPolicy::SideBySide;
-        let video = world.publish_promising(ana, mode_of("L1T3"), Codec::Av1, &["vp9"], policy);
-        world.connect(ben);
-        world.run(2 * SECOND);
+        let (mut world, ana, ben, video) = promised_vp9(seed, shard);
         world.publish_backup(ana, &video, mode_of("L3T3_KEY"), Codec::Vp9);
         world.run(4 * SECOND);
         for (width, height, top) in [(1280, 720, 2), (160, 90, 0), (1280, 720, 2)] {

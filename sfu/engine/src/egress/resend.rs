@@ -1,13 +1,13 @@
 //! Sending again: what was asked for, and what the subscriber reports as lost.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sfu_protocol::MediaKind;
 use smallvec::SmallVec;
 
 use super::Egress;
-use super::bandwidth::Bandwidth;
+use super::link::Link;
 use super::pacer::Queued;
 use super::reported_losses::Lost;
 use super::sent_log::{Retransmit, SentEntry};
@@ -17,33 +17,6 @@ use crate::packet_memory::PacketMemory;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::stats::{Drop, Stats};
 use crate::units::ExtendedSequence;
-
-/// A link whose queue is longer loses packets for want of room.
-const FULL: Duration = Duration::from_millis(40);
-
-/// A share of packets lost above which copies are worth more than their room.
-const LOSSY: f64 = 0.02;
-
-/// What the link is like for copies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Link {
-    /// Packets are lost for want of room: copies would only add to that.
-    Full,
-    /// Nothing special is known of it.
-    Usual,
-    /// It has room, and loses packets by chance: copies are what helps.
-    Lossy,
-}
-
-impl Link {
-    pub(super) fn of(bandwidth: Option<&Bandwidth>, now: Instant) -> Self {
-        match bandwidth {
-            Some(bandwidth) if bandwidth.queue_delay() > FULL => Self::Full,
-            Some(bandwidth) if bandwidth.loss() > LOSSY && bandwidth.has_room(now) => Self::Lossy,
-            _ => Self::Usual,
-        }
-    }
-}
 
 impl Egress {
     /// The subscriber asks for packets: those that are remembered and within budget are sent again.

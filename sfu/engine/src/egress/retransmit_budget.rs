@@ -1,6 +1,6 @@
 //! How much of one subscription may be sent again.
 
-use super::resend::Link;
+use super::link::Link;
 
 /// Budget that a stream starts with, and may save up: enough to repair its first picture.
 const BUDGET_BYTES: u64 = 96 * 1024;
