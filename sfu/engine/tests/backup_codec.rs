@@ -61,6 +61,15 @@ impl Call {
         self.world.publish_backup(self.ana, &self.video, mode_of("L1T3"), Codec::Vp8)
     }
 
+    /// Dan comes later, to that shard, with a browser that lacks these.
+    fn join_dan(&mut self, shard: usize, without: &'static [&'static str]) -> usize {
+        let dan = self.world.join_raw("dan", shard, NEAR);
+        self.world.clients[dan].offers_without = without;
+        self.world.connect(dan);
+        self.world.run(2 * SECOND);
+        dan
+    }
+
     fn wanted(&self) -> Option<Vec<(String, Option<LayerQuality>)>> {
         wanted(&self.world, &self.video)
     }
@@ -236,10 +245,7 @@ fn who_takes_other_codecs_than_before_gets_another() {
 fn who_comes_later_finds_the_second_codec_flowing() {
     for (seed, shard) in [(9, 0), (10, 1)] {
         let (mut call, _) = Call::with_backup(seed, 0, BackupPolicy::SideBySide);
-        let dan = call.world.join_raw("dan", shard, NEAR);
-        call.world.clients[dan].offers_without = NO_VP9;
-        call.world.connect(dan);
-        call.world.run(2 * SECOND);
+        let dan = call.join_dan(shard, NO_VP9);
         assert_eq!(call.codecs(dan), only("VP8"), "shard {shard}");
         assert_eq!(call.codecs(call.cleo), only("VP8"));
         call.assert_whole(dan, Codec::Vp8);
@@ -250,10 +256,7 @@ fn who_comes_later_finds_the_second_codec_flowing() {
 fn who_can_decode_neither_is_told_so_and_nobody_else_loses_anything() {
     for (seed, shard) in [(11, 0), (12, 1)] {
         let (mut call, _) = Call::with_backup(seed, 0, BackupPolicy::SideBySide);
-        let dan = call.world.join_raw("dan", shard, NEAR);
-        call.world.clients[dan].offers_without = NEITHER;
-        call.world.connect(dan);
-        call.world.run(2 * SECOND);
+        let dan = call.join_dan(shard, NEITHER);
         assert_eq!(call.failures(), [("PA_dan".to_owned(), SubscriptionFailure::CodecUnsupported)]);
         assert_eq!(call.codecs(dan), BTreeSet::new());
         assert_eq!(call.codecs(call.ben), only("VP9"));
@@ -267,10 +270,7 @@ fn who_can_decode_neither_is_told_so_and_nobody_else_loses_anything() {
 fn who_failed_and_asks_again_gets_the_track_or_is_told_again() {
     for (seed, shard) in [(26, 0), (27, 1)] {
         let (mut call, _) = Call::with_backup(seed, 0, BackupPolicy::SideBySide);
-        let dan = call.world.join_raw("dan", shard, NEAR);
-        call.world.clients[dan].offers_without = NEITHER;
-        call.world.connect(dan);
-        call.world.run(2 * SECOND);
+        let dan = call.join_dan(shard, NEITHER);
         assert_eq!(call.failures().len(), 1, "shard {shard}");
         call.subscribe(dan);
         call.world.run(2 * SECOND);

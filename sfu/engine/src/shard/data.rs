@@ -87,7 +87,7 @@ impl Shard {
             (None, DataKind::Reliable) => {
                 let room = self.config.limits.data_buffered_bytes;
                 let late = entry.held.forget_before(now);
-                (0..late).for_each(|_| self.stats.drop(Drop::NoChannel));
+                self.stats.drop_many(Drop::NoChannel, late as u64);
                 if !entry.held.push(now, data.packet.clone(), room) {
                     self.stats.drop(Drop::DataBacklog);
                 }
@@ -102,7 +102,7 @@ impl Shard {
         let Some(channel) = peer.channel(label_of(DataKind::Reliable)) else { return };
         let Some(entry) = self.participants.get_mut(peer.participant.0) else { return };
         let late = entry.held.forget_before(now);
-        (0..late).for_each(|_| self.stats.drop(Drop::NoChannel));
+        self.stats.drop_many(Drop::NoChannel, late as u64);
         for packet in std::mem::take(&mut entry.held).messages {
             self.write_data(now, index, channel, &packet.1);
         }

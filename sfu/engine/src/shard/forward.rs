@@ -112,7 +112,7 @@ impl Shard {
     fn deliver_all(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>]) {
         let Some(now) = packets.last().map(|packet| packet.arrival) else { return };
         let Some(HandedOut { needed, repeating }) = self.hand_out(handle, packets) else {
-            return packets.iter().for_each(|_| self.stats.drop(Drop::StaleMessage));
+            return self.stats.drop_many(Drop::StaleMessage, packets.len() as u64);
         };
         self.remember(handle, packets, repeating);
         for layer in needed {

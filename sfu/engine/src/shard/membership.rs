@@ -155,7 +155,7 @@ impl Shard {
             }
         }
         let waiting = self.participants.try_remove(index.0).map_or(0, |entry| entry.held.len());
-        (0..waiting).for_each(|_| self.stats.drop(Drop::NoChannel));
+        self.stats.drop_many(Drop::NoChannel, waiting as u64);
         self.participant_by_sid.remove(&sid);
         self.send_home(room, RoomMessage::Exit { participant: sid.clone(), reason: ending.leave });
         if let Some(entry) = self.rooms.get_mut(room.0) {
