@@ -41,7 +41,8 @@ pub enum Command {
     Answer {
         /// Who answers.
         participant: ParticipantSid,
-        /// The number of the offer that this answers; a stale one is ignored.
+        /// The number of the offer that this answers, as the client says: 0 if it does not number. An answer to an
+        /// earlier offer is ignored.
         id: u32,
         /// The session description, at most 256 KiB.
         sdp: String,

@@ -66,9 +66,10 @@ impl Missed {
         self.offer = Some(offer.clone());
     }
 
-    /// The client has answered an offer.
+    /// The client has answered an offer. Unless it says that it answers an earlier one, it is the last: many clients
+    /// do not number their answers, or in their own way.
     pub(super) fn note_answer(&mut self, id: u32) {
-        self.offer.take_if(|offer| offer.id == id);
+        self.offer.take_if(|offer| id == 0 || id >= offer.id);
     }
 }
 

@@ -356,6 +356,10 @@ fn offer(id: u32) -> proto::SessionDescription {
     proto::SessionDescription { r#type: "offer".into(), sdp: "v=0".into(), id, ..Default::default() }
 }
 
+fn answer(id: u32) -> proto::SessionDescription {
+    proto::SessionDescription { r#type: "answer".into(), ..offer(id) }
+}
+
 fn subscribed(got: &Got) -> Vec<(&str, &str)> {
     let commands = got.commands().into_iter();
     commands

@@ -26,6 +26,9 @@ pub struct OutgoingOffer {
     pub mid_to_track: BTreeMap<String, TrackSid>,
 }
 
+/// The number of an answer whose client does not number.
+const UNNUMBERED: u32 = 0;
+
 /// An offer without an answer yet.
 #[derive(Debug, Clone)]
 pub(super) struct Outstanding {
@@ -69,10 +72,13 @@ impl Negotiation {
         Some(offer)
     }
 
-    /// Takes the client's answer to the outstanding offer. `None` if it answers another one. On an error
-    /// nothing has changed, and the offer is still outstanding.
+    /// Takes the client's answer to the outstanding offer. `None` if there is none, or if the answer's number says that
+    /// it answers an earlier one. Many clients number nothing and say 0, others count by themselves: any other number
+    /// is no more than a hint, and what decides is whether the sections fit. On an error nothing has changed, and the
+    /// offer is still outstanding.
     pub fn apply_answer(&mut self, id: u32, sdp: &str) -> Result<Option<Outcome>, SdpError> {
-        let Some(outstanding) = self.outstanding.as_ref().filter(|outstanding| outstanding.id == id) else {
+        let is_earlier = |offer: u32| id != UNNUMBERED && id < offer;
+        let Some(outstanding) = self.outstanding.as_ref().filter(|offer| !is_earlier(offer.id)) else {
             return Ok(None);
         };
         let answer = Description::parse(sdp, &self.limits)?;

@@ -75,7 +75,6 @@ fn chromium_s_answer_binds_all_tracks() {
 fn stale_and_broken_answers_change_nothing() {
     let mut connection = Connection::new(Role::Subscriber);
     let offer = offered_to_chromium(&mut connection);
-    assert_eq!(connection.negotiation.apply_answer(offer.id + 1, CHROMIUM_ANSWER), Ok(None));
     let broken = [
         (CHROMIUM_ANSWER.replace("a=setup:active", "a=setup:actpass"), "a=setup"),
         (CHROMIUM_ANSWER.replace("a=mid:4", "a=mid:9").replace("2 3 4", "2 3 9"), "a=mid:9"),
@@ -88,6 +87,25 @@ fn stale_and_broken_answers_change_nothing() {
     }
     assert!(connection.negotiation.apply_answer(offer.id, CHROMIUM_ANSWER).unwrap().is_some());
     assert_eq!(connection.negotiation.apply_answer(offer.id, CHROMIUM_ANSWER), Ok(None));
+}
+
+#[test]
+fn an_answer_is_told_by_its_sections_where_its_number_tells_nothing() {
+    // Clients that do not number, that count by themselves, and that say what they answer.
+    let numbers: [fn(u32) -> u32; 3] = [|_| 0, |offer| offer + 7, |offer| offer];
+    for number in numbers {
+        let mut connection = Connection::new(Role::Subscriber);
+        let first = make(&mut connection, &[]).unwrap();
+        let answer = mirror(&first);
+        assert!(connection.negotiation.apply_answer(number(first.id), &answer).unwrap().is_some());
+        assert_eq!(connection.negotiation.apply_answer(number(first.id), &answer), Ok(None), "twice");
+        let second = make(&mut connection, &[wanted("TR_V1", VIDEO)]).unwrap();
+        // Once more the answer to what was offered before: it has a section less.
+        assert_eq!(connection.negotiation.apply_answer(0, &answer).unwrap_err().field, "m=");
+        assert_eq!(connection.negotiation.apply_answer(first.id, &answer), Ok(None), "it says so itself");
+        let outcome = connection.negotiation.apply_answer(number(second.id), &mirror(&second));
+        assert_eq!(outcome.unwrap().unwrap().bound[0].track, TrackSid::new("TR_V1"));
+    }
 }
 
 #[test]
