@@ -33,7 +33,7 @@ impl Shard {
     }
 
     /// A message arrived on a data channel.
-    pub(super) fn on_user_data(&mut self, now: Instant, index: PeerIndex, label: &str, payload: &[u8]) {
+    pub(super) fn on_user_data(&mut self, now: Instant, index: PeerIndex, label: &str, payload: &Bytes) {
         let Some(participant) = self.peers.get(index.0).map(|peer| peer.participant) else { return };
         let Some(entry) = self.participants.get(participant.0) else { return };
         let kind = CHANNELS.iter().find(|(name, _)| *name == label).map(|(_, kind)| *kind);
@@ -42,7 +42,7 @@ impl Shard {
             return;
         };
         let sender = Sender { participant: &entry.sid, identity: &entry.identity, hidden: entry.hidden };
-        let Ok((packet, destinations)) = stamp(payload, sender, kind) else {
+        let Ok(stamped) = stamp(payload, sender, kind) else {
             self.stats.drop(Drop::BadData);
             return;
         };
@@ -51,8 +51,8 @@ impl Shard {
             room: room.sid.clone(),
             sender: entry.sid.clone(),
             kind,
-            destinations,
-            packet,
+            destinations: stamped.destinations,
+            packet: stamped.packet,
         });
         for shard in room.other_shards.clone() {
             self.send_fabric(ShardId(shard), FabricMessage::Data(Arc::clone(&data)));
