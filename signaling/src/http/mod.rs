@@ -4,6 +4,7 @@ mod bearer;
 mod error;
 pub mod gate;
 pub mod join;
+mod long_query;
 pub mod metrics;
 mod page;
 mod rtc;

@@ -16,10 +16,11 @@ use sfu_protocol::ParticipantSid;
 use super::bearer;
 use super::join::query::JoinQuery;
 use super::join::{self, JoinError};
+use super::long_query;
 use super::serve::Connection;
 use crate::app::AppState;
 use crate::session::{self, AdmitError, RefreshClaims, SocketLimits, TokenIssuer};
-use crate::token::{Grants, TokenError, claims_from_permission, issue, verify};
+use crate::token::{Grants, TokenError, claims_from_permission, issue, object, verify};
 
 /// Why nobody comes in here. Told as text: clients show it.
 struct Refusal {
@@ -64,10 +65,11 @@ pub(super) async fn join(
     let Ok(upgrade) = upgrade else {
         return (StatusCode::NOT_FOUND, "this address takes WebSocket connections only\n").into_response();
     };
-    let admitted = match request(&app, &connection, query.as_deref(), &headers) {
-        Ok((parameters, grants)) => app.rooms().admit(parameters, grants).await.map_err(Refusal::from),
-        Err(refusal) => Err(refusal),
-    };
+    let admitted =
+        match request(&app, &connection, long_query::of_request(query.as_deref(), &headers), &headers) {
+            Ok((parameters, grants)) => app.rooms().admit(parameters, grants).await.map_err(Refusal::from),
+            Err(refusal) => Err(refusal),
+        };
     match admitted {
         Ok(admitted) => {
             app.http_metrics().join("admitted");
@@ -92,10 +94,11 @@ pub(super) async fn validate(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let checked = match request(&app, &connection, query.as_deref(), &headers) {
-        Ok((parameters, grants)) => app.rooms().check(&parameters, &grants).await.map_err(Refusal::from),
-        Err(refusal) => Err(refusal),
-    };
+    let checked =
+        match request(&app, &connection, long_query::of_request(query.as_deref(), &headers), &headers) {
+            Ok((parameters, grants)) => app.rooms().check(&parameters, &grants).await.map_err(Refusal::from),
+            Err(refusal) => Err(refusal),
+        };
     match checked {
         Ok(()) => ([(header::CACHE_CONTROL, "no-store")], "success").into_response(),
         Err(refusal) => refusal.into_response(),
@@ -106,10 +109,10 @@ pub(super) async fn validate(
 fn request(
     app: &AppState,
     connection: &Connection,
-    query: Option<&str>,
+    query: &str,
     headers: &HeaderMap,
 ) -> Result<(session::JoinParameters, session::Grants), Refusal> {
-    let query = JoinQuery::parse(query.unwrap_or_default())?;
+    let query = JoinQuery::parse(query)?;
     let token = match (bearer::from_header(headers), query.value("access_token")?) {
         (Ok(Some(token)), _) | (Ok(None) | Err(_), Some(token)) => token,
         (Ok(None), None) => return Err(TokenError::Missing.into()),
@@ -161,8 +164,9 @@ fn session_parameters(parameters: join::JoinParameters) -> session::JoinParamete
 }
 
 fn session_grants(app: &AppState, grants: Grants) -> Result<session::Grants, Refusal> {
-    let room_config = grants.room_config.clone().map(serde_json::from_value::<RoomConfiguration>);
+    let room_config = grants.room_config.clone().map(object::without_nulls);
     let room_config = room_config
+        .map(serde_json::from_value::<RoomConfiguration>)
         .transpose()
         .map_err(|error| Refusal::from(TokenError::BadClaims(format!("roomConfig: {error}"))))?;
     Ok(session::Grants {

@@ -18,11 +18,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::gate::{Gate, Ticket};
+use super::long_query::LongQuery;
 use super::metrics::HttpMetrics;
 use super::stall::StallGuard;
 
-/// Request line and header fields together. Join requests in the URL are 3 KB and more.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// Request line and header fields together. A join carries its token in the URL and, in the newer form, metadata and
+/// attributes once more; 64 KiB of each in base64 are 341 KiB, and an offer comes on top. It is not set aside: as much is
+/// kept as has come.
+const MAX_HEADER_BYTES: usize = 384 * 1024;
 const MAX_HEADER_FIELDS: usize = 100;
 /// A peer that takes nothing of its answer for this long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
@@ -138,7 +141,8 @@ pub async fn serve_connection<IO>(
         .header_read_timeout(limits.header)
         .max_buf_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADER_FIELDS);
-    let io = TokioIo::new(StallGuard::new(io, WRITE_PATIENCE));
+    let io = LongQuery::new(StallGuard::new(io, WRITE_PATIENCE), MAX_HEADER_BYTES);
+    let io = TokioIo::new(io);
     let mut http = std::pin::pin!(builder.serve_connection(io, service).with_upgrades());
     let ended = tokio::select! {
         ended = http.as_mut() => Some(ended),

@@ -46,6 +46,7 @@ struct TokenRequest {
     #[serde(alias = "participantMetadata")]
     participant_metadata: Option<String>,
     #[serde(alias = "participantAttributes")]
+    #[serde(deserialize_with = "object::texts")]
     participant_attributes: Option<BTreeMap<String, String>>,
     #[serde(alias = "roomConfig")]
     room_config: Option<serde_json::Map<String, Value>>,
@@ -212,10 +213,11 @@ fn finish(app: &AppState, server_url: String, mut grants: Grants) -> Result<Toke
     };
     check_sizes(app, &grants.identity, &wish)?;
     if let Some(config) = &grants.room_config {
-        serde_json::from_value::<livekit_protocol::RoomConfiguration>(config.clone()).map_err(|error| {
-            ApiError::new(400, "room_config", format!("`room_config` is not usable: {error}"))
-                .of_field("room_config")
-        })?;
+        serde_json::from_value::<livekit_protocol::RoomConfiguration>(object::without_nulls(config.clone()))
+            .map_err(|error| {
+                ApiError::new(400, "room_config", format!("`room_config` is not usable: {error}"))
+                    .of_field("room_config")
+            })?;
     }
     let now = app.clock().now().unix;
     let life = Duration::from(app.config().token_endpoint.valid_for).as_secs();

@@ -50,5 +50,7 @@ impl Session {
 /// Whether `rights` allow to publish from a source, given as its number on the wire.
 pub(super) fn may_publish(rights: &proto::ParticipantPermission, source: i32) -> bool {
     let sources = &rights.can_publish_sources;
-    rights.can_publish && (sources.is_empty() || sources.contains(&source))
+    // In the list, unknown stands for a name of which we do not know what it allows.
+    let named = source != proto::TrackSource::Unknown as i32 && sources.contains(&source);
+    rights.can_publish && (sources.is_empty() || named)
 }

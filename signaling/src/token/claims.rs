@@ -39,8 +39,8 @@ pub struct VideoGrant {
     /// Send data; absent: as `can_publish`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub can_publish_data: Option<bool>,
-    /// Sources that may be published; empty: all.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "sources")]
+    /// Sources that may be published; empty: all. Nothing is published by a name that is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub can_publish_sources: Vec<String>,
     /// Change own name, metadata and attributes; absent: no.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,7 @@ pub(super) struct Claims {
     pub name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "object::texts")]
     pub attributes: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -144,9 +144,9 @@ impl<'de> Deserialize<'de> for NumericDate {
     }
 }
 
-/// The source that a token's `canPublishSources` calls `name`.
+/// The source that a token's `canPublishSources` calls `name`, in any case of letters.
 pub(super) fn source_by_name(name: &str) -> Option<TrackSource> {
-    match name {
+    match name.to_ascii_lowercase().as_str() {
         "camera" => Some(TrackSource::Camera),
         "microphone" => Some(TrackSource::Microphone),
         "screen_share" => Some(TrackSource::ScreenShare),
@@ -156,20 +156,21 @@ pub(super) fn source_by_name(name: &str) -> Option<TrackSource> {
 }
 
 /// A source's name in a token.
-pub(super) fn source_name(source: TrackSource) -> Option<&'static str> {
+pub(super) fn source_name(source: TrackSource) -> &'static str {
     match source {
-        TrackSource::Unknown => None,
-        TrackSource::Camera => Some("camera"),
-        TrackSource::Microphone => Some("microphone"),
-        TrackSource::ScreenShare => Some("screen_share"),
-        TrackSource::ScreenShareAudio => Some("screen_share_audio"),
+        // Left out, it could leave an empty list behind, and that means all.
+        TrackSource::Unknown => "unknown",
+        TrackSource::Camera => "camera",
+        TrackSource::Microphone => "microphone",
+        TrackSource::ScreenShare => "screen_share",
+        TrackSource::ScreenShareAudio => "screen_share_audio",
     }
 }
 
-/// The kind that a token calls `name`. One that is not known here is an ordinary participant, so that tokens of
+/// The kind that a token calls `name`, in any case of letters. One that is not known here is an ordinary participant, so that tokens of
 /// newer makers keep working; no right hangs on the kind.
 pub(super) fn kind_by_name(name: &str) -> Kind {
-    match name {
+    match name.to_ascii_lowercase().as_str() {
         "ingress" => Kind::Ingress,
         "egress" => Kind::Egress,
         "sip" => Kind::Sip,
@@ -201,17 +202,6 @@ pub(super) fn kind_detail_by_name(name: &str) -> Option<KindDetail> {
 /// A detail's name in a token.
 pub(super) fn kind_detail_name(detail: KindDetail) -> String {
     detail.as_str_name().to_ascii_lowercase()
-}
-
-/// An unknown source must not be skipped: a list of nothing known would be empty, and that means *all*.
-fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let names = Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default();
-    match names.iter().find(|name| source_by_name(name).is_none()) {
-        Some(unknown) => {
-            Err(de::Error::custom(format_args!("canPublishSources names no source: {unknown:?}")))
-        }
-        None => Ok(names),
-    }
 }
 
 fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(de: D) -> Result<T, D::Error> {

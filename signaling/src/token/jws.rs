@@ -8,8 +8,9 @@ use serde::{Deserialize, Deserializer};
 
 use super::{TokenError, object};
 
-/// No token is longer: more does not fit in the header of a request.
-pub(super) const MAX_TOKEN_BYTES: usize = 64 * 1024;
+/// No token is longer. Metadata and attributes may have 64 KiB each, which base64 makes a third longer; some makers write
+/// letters outside ASCII as escapes besides.
+pub(super) const MAX_TOKEN_BYTES: usize = 256 * 1024;
 
 /// A token taken apart, not yet believed.
 pub(super) struct Unverified<'a> {

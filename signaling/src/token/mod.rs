@@ -70,7 +70,8 @@ impl Grants {
 
     /// May publish from `source`; an empty list in the token allows all.
     pub fn can_publish_source(&self, source: TrackSource) -> bool {
-        self.can_publish() && (self.video.can_publish_sources.is_empty() || self.sources().contains(&source))
+        let named = || source != TrackSource::Unknown && self.sources().contains(&source);
+        self.can_publish() && (self.video.can_publish_sources.is_empty() || named())
     }
 
     /// May change its own name, metadata and attributes; false unless granted.
@@ -109,8 +110,11 @@ impl Grants {
         }
     }
 
+    /// A name that is not known stays, as [`TrackSource::Unknown`]: without it the list could be empty, and that means
+    /// all.
     fn sources(&self) -> Vec<TrackSource> {
-        self.video.can_publish_sources.iter().filter_map(|name| claims::source_by_name(name)).collect()
+        let names = self.video.can_publish_sources.iter();
+        names.map(|name| claims::source_by_name(name).unwrap_or(TrackSource::Unknown)).collect()
     }
 }
 
@@ -123,10 +127,9 @@ pub fn claims_from_permission(video: &mut VideoGrant, permission: &ParticipantPe
     video.can_subscribe_metrics = Some(permission.can_subscribe_metrics);
     video.can_manage_agent_session = Some(permission.can_manage_agent_session);
     video.hidden = permission.hidden;
-    video.can_publish_sources = permission
-        .can_publish_sources()
-        .filter_map(|source| claims::source_name(source).map(str::to_owned))
-        .collect();
+    let sources = permission.can_publish_sources.iter();
+    let sources = sources.map(|&source| TrackSource::try_from(source).unwrap_or(TrackSource::Unknown));
+    video.can_publish_sources = sources.map(|source| claims::source_name(source).to_owned()).collect();
 }
 
 /// How long the parts of a token may be, in bytes.

@@ -1,6 +1,7 @@
 //! JSON objects, and nothing else. What serde derives for a struct would also take an array of its values in order,
 //! so that `[true]` could pass for a decision and `["HS256"]` for a header.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -37,6 +38,29 @@ pub(crate) fn from_slice<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, se
 /// For a field that is an object, or null.
 pub(crate) fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(de)?.map(|object| object.0))
+}
+
+/// For a field that is an object of texts, or null. A text that is null is taken as absent.
+pub(crate) fn texts<'de, D: Deserializer<'de>>(de: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    let texts = Option::<BTreeMap<String, Option<String>>>::deserialize(de)?;
+    let present = |texts: BTreeMap<String, Option<String>>| {
+        texts.into_iter().filter_map(|(key, text)| Some((key, text?))).collect()
+    };
+    Ok(texts.map(present))
+}
+
+/// The same JSON without the fields that are null: in protobuf's JSON these count as absent, which its readers here do
+/// not know.
+pub(crate) fn without_nulls(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.into_iter().filter(|(_, field)| !field.is_null());
+            Value::Object(fields.map(|(name, field)| (name, without_nulls(field))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
 }
 
 /// For a field that is an object.

@@ -8,6 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use livekit_protocol::{ClientInfo, ReconnectReason, client_info};
 
 use super::{JoinError, JoinParameters, Resume, SignalMode, user_agent, wrapped};
+use crate::token::object;
 
 /// Text in base64url, with padding or without.
 pub(super) const BASE64URL: GeneralPurpose = GeneralPurpose::new(
@@ -124,7 +125,10 @@ impl JoinQuery {
         let Some(text) = self.value("attributes")? else { return Ok(BTreeMap::new()) };
         let wrong = |reason: String| JoinError::Parameter { parameter: "attributes", reason };
         let json = BASE64URL.decode(text).map_err(|error| wrong(format!("not base64url: {error}")))?;
-        serde_json::from_slice(&json).map_err(|error| wrong(format!("not a JSON object of strings: {error}")))
+        let mut json = serde_json::Deserializer::from_slice(&json);
+        let texts = object::texts(&mut json).and_then(|texts| json.end().map(|()| texts));
+        let texts = texts.map_err(|error| wrong(format!("not a JSON object of strings: {error}")))?;
+        Ok(texts.unwrap_or_default())
     }
 
     fn reconnect_reason(&self) -> Result<ReconnectReason, JoinError> {
@@ -144,8 +148,10 @@ impl JoinQuery {
     fn flag(&self, name: &'static str) -> Result<Option<bool>, JoinError> {
         match self.value(name)? {
             None => Ok(None),
-            Some("1" | "true") => Ok(Some(true)),
-            Some("0" | "false") => Ok(Some(false)),
+            Some("1") => Ok(Some(true)),
+            Some("0") => Ok(Some(false)),
+            Some(text) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
+            Some(text) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
             Some(text) => Err(JoinError::Parameter {
                 parameter: name,
                 reason: format!("{:?} is none of 1, true, 0, false", cut(text, 40)),
@@ -221,9 +227,9 @@ mod tests {
     #[test]
     fn the_query_of_a_phone_is_understood() {
         let join = parameters(
-            "auto_subscribe=0&adaptive_stream=true&reconnect=1&sid=PA_x&reconnect_reason=3&sdk=android&version=2.1%2E0\
+            "auto_subscribe=0&adaptive_stream=True&reconnect=1&sid=PA_x&reconnect_reason=3&sdk=android&version=2.1%2E0\
              &protocol=13&os=android&os_version=14&device_model=Pixel+8&network=wifi&client_protocol=1\
-             &capabilities=CAP_PACKET_TRAILER,CAP_FROM_THE_FUTURE&attributes=eyJhIjoiYiJ9&unknown=1",
+             &capabilities=CAP_PACKET_TRAILER,CAP_FROM_THE_FUTURE&attributes=eyJhIjoiYiIsImMiOm51bGx9&unknown=1",
         )
         .unwrap();
         let info = &join.client_info;
@@ -236,7 +242,7 @@ mod tests {
         assert!(!join.auto_subscribe && join.adaptive_stream);
         let reason = ReconnectReason::RrSubscriberFailed;
         assert_eq!(join.resume, Some(Resume { participant_sid: "PA_x".into(), reason }));
-        assert_eq!(join.attributes["a"], "b");
+        assert_eq!(join.attributes, [("a".to_owned(), "b".to_owned())].into(), "what is null is absent");
     }
 
     #[test]

@@ -11,10 +11,10 @@ use prost::Message;
 use super::query::BASE64URL;
 use super::{JoinError, JoinParameters, Resume, SignalMode};
 
-/// Most bytes of the compressed request.
-const MAX_COMPRESSED: usize = 64 * 1024;
 /// Most bytes of the request itself.
 const MAX_INFLATED: usize = 256 * 1024;
+/// Most bytes of the compressed request: not all clients compress.
+const MAX_COMPRESSED: usize = MAX_INFLATED;
 /// As for a whole session: tracks announced and not yet published.
 const MAX_ADD_TRACKS: usize = 20;
 
@@ -59,7 +59,7 @@ fn parameters(request: JoinRequest) -> Result<JoinParameters, JoinError> {
         return Err(JoinError::Field { field: "add_track_requests", reason: "more than 20" });
     }
     if let Some(offer) = &request.publisher_offer {
-        if offer.r#type != "offer" {
+        if !matches!(offer.r#type.as_str(), "" | "offer") {
             return Err(JoinError::Field { field: "publisher_offer.type", reason: "it must be `offer`" });
         }
         if offer.sdp.is_empty() {
