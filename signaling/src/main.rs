@@ -224,6 +224,7 @@ fn rooms_config(config: &Config) -> RoomsConfig {
     rooms.room.max_participants = config.room.max_participants;
     let delay = &config.room.playout_delay;
     rooms.room.playout_delay = delay.enabled.then_some(PlayoutDelay { min_ms: delay.min, max_ms: delay.max });
+    rooms.limits.dynacast_pause_delay = config.video.dynacast_pause_delay.into();
     rooms.limits.metadata = config.limit.max_metadata_size;
     rooms.limits.attributes = config.limit.max_attributes_size;
     rooms.limits.published_tracks = config.limit.published_tracks;

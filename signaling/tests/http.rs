@@ -4,7 +4,7 @@ mod common;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
-use common::{BEGIN, Server, server};
+use common::{BEGIN, Server, UNPLACED, server};
 use livekit_protocol::{JoinRequest, WrappedJoinRequest};
 use prost::Message;
 use signaling::token::keys::Key;
@@ -39,6 +39,16 @@ fn join_request(request: &JoinRequest) -> String {
 
 /// Status and, if it was refused, the text.
 async fn open_socket(server: &Server, path: &str, bearer: Option<&str>) -> (u16, String) {
+    match keep_socket(server, path, bearer).await {
+        Ok(_socket) => (101, String::new()),
+        Err(refused) => refused,
+    }
+}
+
+type Socket = tokio_tungstenite::WebSocketStream<tokio::io::DuplexStream>;
+
+/// The socket, or status and text of the refusal.
+async fn keep_socket(server: &Server, path: &str, bearer: Option<&str>) -> Result<Socket, (u16, String)> {
     let mut request = tungstenite::http::Request::builder()
         .uri(format!("ws://calls.example{path}"))
         .header("Host", "calls.example")
@@ -50,10 +60,10 @@ async fn open_socket(server: &Server, path: &str, bearer: Option<&str>) -> (u16,
         request = request.header("Authorization", format!("Bearer {token}"));
     }
     match tokio_tungstenite::client_async(request.body(()).unwrap(), server.connect()).await {
-        Ok((_socket, response)) => (response.status().as_u16(), String::new()),
+        Ok((socket, _response)) => Ok(socket),
         Err(tungstenite::Error::Http(response)) => {
             let body = response.body().clone().unwrap_or_default();
-            (response.status().as_u16(), String::from_utf8_lossy(&body).into_owned())
+            Err((response.status().as_u16(), String::from_utf8_lossy(&body).into_owned()))
         }
         Err(error) => panic!("{error}"),
     }
@@ -155,14 +165,83 @@ async fn validate_says_what_join_would() {
 }
 
 #[tokio::test]
+async fn a_full_room_and_a_full_server_are_told_by_validate_as_by_join() {
+    let server = server(DEV);
+    let small = Some(serde_json::json!({ "maxParticipants": 1 }));
+    let of = |identity: &str, room: &str| {
+        let video = VideoGrant { room: Some(room.into()), ..grants().video };
+        token(&Grants { identity: identity.into(), room_config: small.clone(), video, ..grants() })
+    };
+    let both = async |token: String| {
+        let join = open_socket(&server, &format!("/rtc?access_token={token}"), None).await;
+        let answer = server.get(&format!("/rtc/v1/validate?access_token={token}")).await;
+        (join, (answer.status, answer.body))
+    };
+    let _ann = keep_socket(&server, "/rtc", Some(&of("ann", "small"))).await.expect("the first one fits");
+    let (join, validate) = both(of("ben", "small")).await;
+    assert_eq!(join, (429, "the room is full".to_owned()));
+    assert_eq!(validate, join);
+    let (join, validate) = both(of("ann", "small")).await;
+    assert_eq!((join.0, validate.0), (101, 200), "her new session takes the place of the old one");
+
+    let (join, validate) = both(of(UNPLACED, "large")).await;
+    assert_eq!(join, (503, "this server has no room for another participant".to_owned()));
+    assert_eq!(validate, join);
+    let _cy = keep_socket(&server, "/rtc", Some(&of("cy", "other"))).await.expect("there is room again");
+    let answer = server.get(&format!("/rtc/validate?access_token={}", of("dan", "another"))).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[tokio::test]
 async fn a_good_token_opens_a_socket_in_both_forms() {
     let server = server(DEV);
     let token = token(&grants());
     let request = join_request(&JoinRequest::default());
     assert_eq!(open_socket(&server, &format!("/rtc?access_token={token}"), None).await.0, 101);
-    assert_eq!(open_socket(&server, "/rtc?protocol=16", Some(&token)).await.0, 101);
+    for query in ["protocol=16", "protocol=1&sdk=esp32&auto_subscribe=false", ""] {
+        assert_eq!(open_socket(&server, &format!("/rtc?{query}"), Some(&token)).await.0, 101, "{query}");
+    }
     let path = format!("/rtc/v1?access_token={token}&join_request={request}");
     assert_eq!(open_socket(&server, &path, None).await.0, 101);
+}
+
+#[tokio::test]
+async fn the_largest_metadata_fits_into_the_query() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = server(DEV);
+    for size in [40, 48, 56, 64] {
+        let metadata = "m".repeat(size * 1024);
+        let attributes = [("k".to_owned(), "v".repeat(size * 1024 - 1))];
+        let token = token(&Grants {
+            metadata: metadata.clone(),
+            attributes: attributes.clone().into(),
+            video: VideoGrant { can_update_own_metadata: Some(true), ..grants().video },
+            ..grants()
+        });
+        let request = join_request(&JoinRequest {
+            metadata,
+            participant_attributes: attributes.into(),
+            ..JoinRequest::default()
+        });
+        let query = format!("access_token={token}&join_request={request}");
+        for target in [
+            format!("/rtc/validate?access_token={token}"),
+            format!("/rtc/v1/validate?auto_subscribe=1&{query}"),
+        ] {
+            let answer = server.get(&target).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "success"), "{size} KiB");
+        }
+        // The client library of these tests knows no such addresses.
+        let mut io = server.connect();
+        let head = format!(
+            "GET /rtc/v1?{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        io.write_all(head.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        io.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 101", "{size} KiB");
+    }
 }
 
 #[tokio::test]

@@ -94,7 +94,9 @@ impl Call {
     fn refused(&self, since: usize) -> Vec<TrackSid> {
         let events = self.world.events[since..].iter();
         let refused = events.filter_map(|(_, event)| match event {
-            Event::TrackUnpublished { track, .. } => Some(track.clone()),
+            Event::TrackUnpublished { track, .. } | Event::PublicationFailed { track, .. } => {
+                Some(track.clone())
+            }
             _ => None,
         });
         refused.collect()

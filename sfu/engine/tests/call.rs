@@ -142,6 +142,44 @@ fn members_of_a_room_may_be_on_different_shards() {
 }
 
 #[test]
+fn a_track_in_a_codec_that_is_not_forwarded_is_told_to_have_failed() {
+    use sfu_protocol::PublicationFailure::CodecUnsupported;
+    let mut world = World::new(9, 1);
+    let ana = world.join("ana", 0, NEAR);
+    // Codecs are known by their `a=rtpmap`.
+    world.clients[ana].offers_without = &["VP8/90000", "VP9/90000", "H264/90000", "AV1/90000", "H265/90000"];
+    world.clients[ana].edit_answer = Some(with_names_of_formats);
+    let video = world.publish_video(ana, &[("", 2000)]);
+    world.run(Duration::from_millis(100));
+    let told: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::PublicationFailed { track, reason, .. } => Some((track.clone(), *reason)),
+            Event::TrackPublished { track, .. } => panic!("{track:?}"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(video, CodecUnsupported)]);
+}
+
+/// A section that is turned down needs no `a=rtpmap`, but the stack of these tests wants one.
+fn with_names_of_formats(sdp: &str) -> String {
+    let mut formats = Vec::new();
+    let mut text = String::new();
+    for line in sdp.lines() {
+        text.push_str(&format!("{line}\r\n"));
+        if let Some(rest) = line.strip_prefix("m=") {
+            formats = rest.strip_prefix("video 0 ").iter().flat_map(|rest| rest.split(' ').skip(1)).collect();
+        } else if line.starts_with("a=mid:") {
+            let names = formats.iter().map(|format| format!("a=rtpmap:{format} VP8/90000\r\n"));
+            text.extend(names);
+        }
+    }
+    text
+}
+
+#[test]
 fn an_ice_restart_goes_unnoticed_by_everyone() {
     let mut world = World::new(6, 1);
     let ana = world.join("ana", 0, NEAR);

@@ -90,6 +90,15 @@ pub enum Event {
         /// Which.
         track: TrackSid,
     },
+    /// An announced track cannot be published. It is forgotten; there was nothing to be seen of it.
+    PublicationFailed {
+        /// Who would publish.
+        participant: ParticipantSid,
+        /// The announced track.
+        track: TrackSid,
+        /// Why.
+        reason: PublicationFailure,
+    },
     /// The first visible subscriber of a track is bound; told to the publisher's session once per track.
     TrackSubscribed {
         /// The publisher.
@@ -242,6 +251,15 @@ pub struct NegotiationError {
     pub field: String,
     /// What is wrong with it, in plain words.
     pub reason: String,
+}
+
+/// Why an announced track cannot be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PublicationFailure {
+    /// Its media section offers no codec, or no profile of one, that can be forwarded.
+    CodecUnsupported,
+    /// The participant has as many tracks as it may have.
+    TooManyTracks,
 }
 
 /// Why a subscription cannot be carried out.

@@ -17,7 +17,7 @@ pub use command::{
     LeaveReason, MediaKind, Permissions, PlayoutDelay, SimulcastLayer, Target, TrackDemand, TrackPart,
 };
 pub use event::{
-    CodecDemand, ConnectionQuality, EndReason, Event, NegotiationError, ParticipantQuality, PublishedTrack,
-    RosterChange, RosterEntry, Speaker, SubscriptionFailure,
+    CodecDemand, ConnectionQuality, EndReason, Event, NegotiationError, ParticipantQuality,
+    PublicationFailure, PublishedTrack, RosterChange, RosterEntry, Speaker, SubscriptionFailure,
 };
 pub use ids::{ParticipantSid, RoomSid, TrackSid};

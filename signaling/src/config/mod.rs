@@ -18,7 +18,7 @@ pub use duration::{DurationError, HumanDuration};
 pub use flags::ServeFlags;
 pub use sections::{
     AuthorizationConfig, IdentityProviderConfig, LimitConfig, LoggingConfig, PrometheusConfig, RequestField,
-    RoomConfig, RtcConfig, TokenEndpointConfig,
+    RoomConfig, RtcConfig, TokenEndpointConfig, VideoConfig,
 };
 
 use crate::token::TokenLimits;
@@ -98,6 +98,8 @@ pub struct Config {
     pub rtc: RtcConfig,
     /// Rooms.
     pub room: RoomConfig,
+    /// Published pictures.
+    pub video: VideoConfig,
     /// Limits.
     pub limit: LimitConfig,
     /// Metrics.
@@ -120,6 +122,7 @@ impl Default for Config {
             logging: LoggingConfig::default(),
             rtc: RtcConfig::default(),
             room: RoomConfig::default(),
+            video: VideoConfig::default(),
             limit: LimitConfig::default(),
             prometheus: PrometheusConfig::default(),
             identity_provider: IdentityProviderConfig::default(),

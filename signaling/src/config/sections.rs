@@ -101,6 +101,20 @@ impl Default for RoomConfig {
     }
 }
 
+/// Published pictures.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VideoConfig {
+    /// How long nobody must want a track before its publisher is told to send nothing.
+    pub dynacast_pause_delay: HumanDuration,
+}
+
+impl Default for VideoConfig {
+    fn default() -> Self {
+        Self { dynacast_pause_delay: HumanDuration::from_secs(10) }
+    }
+}
+
 /// Limits.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]

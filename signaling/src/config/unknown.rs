@@ -10,7 +10,7 @@ const FREE: [&str; 2] = ["keys", "identity_provider.jwks"];
 
 /// Keys of LiveKit's configuration that this version does nothing with: accepted, so that an existing file works,
 /// and warned about, so that nobody relies on them.
-const UNSUPPORTED: [&str; 50] = [
+const UNSUPPORTED: [&str; 51] = [
     "log_level",
     "region",
     "redis",
@@ -22,7 +22,8 @@ const UNSUPPORTED: [&str; 50] = [
     "ingress",
     "sip",
     "audio",
-    "video",
+    "video.stream_tracker_manager",
+    "video.codec_regression_threshold",
     "debug_handler_port",
     "api",
     "psrpc",

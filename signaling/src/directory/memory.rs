@@ -62,7 +62,12 @@ impl Room {
         self.is_empty() && empty_for >= Duration::from_secs(u64::from(timeout))
     }
 
-    fn enter(&mut self, entrant: Entrant) -> Result<RoomDescription, DirectoryError> {
+    /// Whether a join finds it open. A room whose time is over keeps those who do not count until the sweep tells them.
+    fn is_open(&self, now: Instant) -> bool {
+        !self.is_over(now) || !self.members.is_empty()
+    }
+
+    fn admits(&self, entrant: &Entrant) -> Result<(), DirectoryError> {
         let others: HashSet<&str> = self
             .members
             .values()
@@ -73,6 +78,11 @@ impl Room {
         if entrant.counted && most > 0 && others.len() >= most {
             return Err(DirectoryError::RoomFull);
         }
+        Ok(())
+    }
+
+    fn enter(&mut self, entrant: Entrant) -> Result<RoomDescription, DirectoryError> {
+        self.admits(&entrant)?;
         self.entered_once |= entrant.counted;
         self.members.insert(entrant.participant.clone(), entrant);
         Ok(self.description.clone())
@@ -96,11 +106,7 @@ impl MemoryDirectory {
     ) -> Result<RoomDescription, DirectoryError> {
         use dashmap::mapref::entry::Entry;
         match self.rooms.entry(name.to_owned()) {
-            // A room whose time is over keeps those who do not count until the sweep tells them; somebody who
-            // counts finds it open still.
-            Entry::Occupied(mut known) if !known.get().is_over(now) || !known.get().members.is_empty() => {
-                known.get_mut().enter(entrant)
-            }
+            Entry::Occupied(mut known) if known.get().is_open(now) => known.get_mut().enter(entrant),
             entry => {
                 let settings = create.ok_or(DirectoryError::NoSuchRoom)?;
                 let mut room = Room::new(now, name, settings);
@@ -108,6 +114,21 @@ impl MemoryDirectory {
                 entry.insert(room);
                 description
             }
+        }
+    }
+
+    fn admits_now(
+        &self,
+        now: Instant,
+        name: &str,
+        entrant: &Entrant,
+        create: bool,
+    ) -> Result<(), DirectoryError> {
+        match self.rooms.get(name).filter(|room| room.is_open(now)) {
+            Some(room) => room.admits(entrant),
+            // The first one always fits.
+            None if create => Ok(()),
+            None => Err(DirectoryError::NoSuchRoom),
         }
     }
 
@@ -141,6 +162,16 @@ impl Directory for MemoryDirectory {
         create: Option<RoomSettings>,
     ) -> BoxFuture<'a, Result<RoomDescription, DirectoryError>> {
         future::ready(self.enter_now(now, name, entrant, create)).boxed()
+    }
+
+    fn admits<'a>(
+        &'a self,
+        now: Instant,
+        name: &'a str,
+        entrant: &'a Entrant,
+        create: bool,
+    ) -> BoxFuture<'a, Result<(), DirectoryError>> {
+        future::ready(self.admits_now(now, name, entrant, create)).boxed()
     }
 
     fn leave<'a>(

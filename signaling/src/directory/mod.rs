@@ -84,6 +84,15 @@ pub trait Directory: Send + Sync {
         create: Option<RoomSettings>,
     ) -> BoxFuture<'a, Result<RoomDescription, DirectoryError>>;
 
+    /// Whether [`enter`](Directory::enter) would let somebody in who opens a room that is not there if `create`.
+    fn admits<'a>(
+        &'a self,
+        now: Instant,
+        name: &'a str,
+        entrant: &'a Entrant,
+        create: bool,
+    ) -> BoxFuture<'a, Result<(), DirectoryError>>;
+
     /// Takes back an [`enter`](Directory::enter). Unknown names and participants are ignored.
     fn leave<'a>(
         &'a self,

@@ -89,6 +89,7 @@ impl Direct {
             | Event::TransportConnected { participant, .. }
             | Event::TrackPublished { participant, .. }
             | Event::TrackUnpublished { participant, .. }
+            | Event::PublicationFailed { participant, .. }
             | Event::TrackSubscribed { participant, .. }
             | Event::SubscriptionFailed { participant, .. }
             | Event::StreamState { participant, .. }

@@ -14,6 +14,7 @@ use rand::Rng;
 use sfu_protocol::{ConnectionMode, EndReason, LeaveReason, ParticipantSid, PlayoutDelay};
 use tokio::sync::watch;
 
+use super::no_place::NoPlace;
 use super::socket::{Doors, Driver, Order, Resumption, SocketLimits};
 use super::{
     EndCause, ParticipantDescription, RefreshClaims, Resumed, ServerDescription, Session, SessionConfig,
@@ -168,6 +169,7 @@ pub(super) struct Shared {
     pub(super) doors: DashMap<ParticipantSid, Doors>,
     /// Nobody comes in any more.
     pub(super) closing: AtomicBool,
+    no_place: NoPlace,
     pub(super) open: watch::Sender<usize>,
 }
 
@@ -203,6 +205,7 @@ impl Rooms {
             stats: SessionStats::default(),
             doors: DashMap::new(),
             closing: AtomicBool::new(false),
+            no_place: NoPlace::default(),
             open: watch::Sender::new(0),
         }))
     }
@@ -239,11 +242,7 @@ impl Rooms {
             ParticipantSid::PREFIX,
             track::random_word(&mut rand::rng())
         ));
-        let entrant = Entrant {
-            participant: sid.clone(),
-            identity: participant.identity.clone(),
-            counted: super::join::is_counted_kind(participant.kind),
-        };
+        let entrant = entrant(sid.clone(), &participant);
         let create = self.0.config.auto_create.then(|| self.room_settings(grants.room_config.as_ref()));
         let room = self.0.directory.enter(now, &grants.room, entrant, create).await?;
         let mode = connection_mode(&parameters, &participant.permission);
@@ -269,7 +268,10 @@ impl Rooms {
     /// Finds the session that a client wants to go on with. Whether the session is still there when its socket is,
     /// the socket finds out.
     fn resume(&self, resume: &Resume, parameters: JoinParameters, grants: &Grants) -> Admission {
-        let doors = self.0.doors.get(&resume.participant);
+        // Older clients do not say which session was theirs.
+        let by_identity = || self.find(&grants.room, &grants.participant.identity);
+        let said = Some(resume.participant.clone()).filter(|sid| !sid.as_str().is_empty());
+        let doors = said.or_else(by_identity).and_then(|sid| self.0.doors.get(&sid));
         let orders = doors.filter(|doors| {
             let theirs = doors.identity == grants.participant.identity && doors.room == grants.room;
             theirs && self.0.config.server.resume && can_resume(resume, &parameters, doors.mode)
@@ -292,23 +294,30 @@ impl Rooms {
         let seat = super::socket::Seat::take(self.clone(), &config);
         let room = config.room.sid.clone();
         let mut driver = Box::new(Driver::new(Session::new(now, config), seat, issuer));
-        let unavailable = |text: &str| AdmitError::new(StatusCode::SERVICE_UNAVAILABLE, text);
         match tokio::time::timeout(self.0.config.join_timeout, driver.until_joined()).await {
             Ok(None) => {
                 SessionStats::add(&self.0.stats.joined);
                 tracing::debug!(room = %room, "session joined");
+                self.0.no_place.clear();
                 Ok(Admitted(Admission::Session(driver)))
             }
             Ok(Some(EndCause::Media(EndReason::NodeFull))) => {
-                Err(unavailable("this server has no room for another participant"))
+                Err(self.no_place("this server has no room for another participant"))
             }
             Ok(Some(EndCause::Media(EndReason::DuplicateIdentity))) => {
                 Err(AdmitError::new(StatusCode::CONFLICT, "another session of this identity came in"))
             }
             Ok(Some(EndCause::Left(LeaveReason::ServerShutdown))) => Err(unavailable("the server is ending")),
             Ok(Some(_)) => Err(unavailable("the media plane refused the participant")),
-            Err(_) => Err(unavailable("the media plane did not answer in time")),
+            Err(_) => Err(self.no_place("the media plane did not answer in time")),
         }
+    }
+
+    /// The media plane has no place for a participant.
+    fn no_place(&self, text: &str) -> AdmitError {
+        let refusal = unavailable(text);
+        self.0.no_place.note(Instant::now(), refusal.clone());
+        refusal
     }
 
     /// Whether [`Rooms::admit`] would let the client in, as far as that can be told without taking a place.
@@ -316,11 +325,14 @@ impl Rooms {
     /// # Errors
     /// As [`Rooms::admit`].
     pub async fn check(&self, parameters: &JoinParameters, grants: &Grants) -> Result<(), AdmitError> {
-        self.check_join(parameters, grants)?;
-        if !self.0.config.auto_create && self.0.directory.find(Instant::now(), &grants.room).await.is_none() {
-            return Err(DirectoryError::NoSuchRoom.into());
+        let participant = self.check_join(parameters, grants)?;
+        if parameters.resume.is_some() {
+            return Ok(());
         }
-        Ok(())
+        let entrant = entrant(ParticipantSid::new(ParticipantSid::PREFIX), &participant);
+        let create = self.0.config.auto_create;
+        self.0.directory.admits(Instant::now(), &grants.room, &entrant, create).await?;
+        self.0.no_place.lately(Instant::now()).map_or(Ok(()), Err)
     }
 
     /// The session of that identity in that room, if it is in this process.
@@ -400,7 +412,7 @@ impl Rooms {
         grants: &Grants,
     ) -> Result<ParticipantDescription, AdmitError> {
         if self.0.closing.load(Ordering::SeqCst) {
-            return Err(AdmitError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending"));
+            return Err(unavailable("the server is ending"));
         }
         let mut who = grants.participant.clone();
         if who.permission.can_update_metadata {
@@ -430,6 +442,15 @@ impl Rooms {
         }
         Ok(who)
     }
+}
+
+fn unavailable(text: &str) -> AdmitError {
+    AdmitError::new(StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+fn entrant(participant: ParticipantSid, who: &ParticipantDescription) -> Entrant {
+    let counted = super::join::is_counted_kind(who.kind);
+    Entrant { participant, identity: who.identity.clone(), counted }
 }
 
 /// From this protocol number on the receiving connection of the two may be the primary one.

@@ -114,6 +114,8 @@ impl Session {
             return self.discard(Discard::StaleTrackEvent);
         };
         let ended = track.backups.remove(place);
+        let told =
+            (!ended.published).then(|| format!("{} of track {} cannot be taken", ended.mime_type, track.sid));
         for codec in track.info.codecs.iter_mut().filter(|codec| codec.mime_type == ended.mime_type) {
             codec.cid.clear();
             codec.mid.clear();
@@ -122,6 +124,9 @@ impl Session {
         let track = track.sid.clone();
         if ended.published {
             self.announce();
+        }
+        if let Some(text) = told {
+            self.refuse(Discard::Refused, Reason::UnsupportedType, text, None);
         }
         self.on_backup_ended(now, &track, ended.published);
     }

@@ -151,6 +151,8 @@ pub struct SessionLimits {
     pub track_wait: Duration,
     /// From the join response to the primary transport.
     pub connect: Duration,
+    /// From an offer of ours to its answer: without one, nothing more can be offered.
+    pub answer: Duration,
     /// How long a participant stays whose signal connection is lost, while its media is up, so that its client can
     /// come back and go on.
     pub resume: Duration,
@@ -161,8 +163,10 @@ pub struct SessionLimits {
     pub token_refresh: Duration,
     /// How long a change that nobody is waiting for may wait for others to share its announcement.
     pub announce_delay: Duration,
-    /// How long less must be wanted of a track before its publisher is told.
+    /// How long fewer layers must be wanted of a track before its publisher is told.
     pub less_wanted: Duration,
+    /// How long nothing must be wanted of a track before its publisher is told to send nothing.
+    pub dynacast_pause_delay: Duration,
     /// Between two reports of the room's counts.
     pub room_counts: Duration,
     /// How long a participant replaced by its own new session is kept from being shown as gone.
@@ -186,11 +190,13 @@ impl Default for SessionLimits {
             sid: 64,
             track_wait: Duration::from_secs(60),
             connect: Duration::from_secs(60),
+            answer: Duration::from_secs(15),
             resume: Duration::from_secs(30),
             linger: Duration::from_secs(3),
             token_refresh: Duration::from_secs(300),
             announce_delay: Duration::from_millis(500),
             less_wanted: Duration::from_secs(5),
+            dynacast_pause_delay: Duration::from_secs(10),
             room_counts: Duration::from_secs(5),
             replacement: Duration::from_secs(1),
         }

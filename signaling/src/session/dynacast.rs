@@ -8,17 +8,32 @@ use livekit_protocol::signal_response::Message;
 use sfu_protocol::{CodecDemand, LayerQuality, TrackSid};
 
 use super::timers::Timer;
-use super::{Discard, Session, track};
+use super::{Discard, Session, SessionLimits, track};
 
 /// What is wanted of our tracks.
 #[derive(Debug, Default)]
 pub(super) struct Dynacast {
     /// As the client was told.
     told: BTreeMap<TrackSid, Vec<CodecDemand>>,
-    /// Less than that, and from when on it is to be told.
-    less: BTreeMap<TrackSid, (Instant, Vec<CodecDemand>)>,
+    /// Less than that, or than everything where the client was told nothing yet.
+    less: BTreeMap<TrackSid, Less>,
     /// Tracks of which a backup codec was asked for and not announced: when to ask again, and how often still.
     unheeded: BTreeMap<TrackSid, (Instant, u8)>,
+}
+
+/// Less is wanted of a track than its client sends.
+#[derive(Debug)]
+struct Less {
+    /// Since when.
+    since: Instant,
+    codecs: Vec<CodecDemand>,
+}
+
+impl Less {
+    /// When it is to be told.
+    fn due(&self, limits: &SessionLimits) -> Instant {
+        self.since + if is_nothing(&self.codecs) { limits.dynacast_pause_delay } else { limits.less_wanted }
+    }
 }
 
 /// A client that is told of its track before it has finished publishing it does not listen. It has by then.
@@ -35,22 +50,37 @@ impl Dynacast {
 }
 
 impl Session {
+    /// A track has begun. Its client sends all layers; if nobody wants any, it is told in its time.
+    pub(super) fn await_subscriber(&mut self, now: Instant, track: &TrackSid) {
+        let own = self.tracks.published.iter().find(|own| own.sid == *track);
+        let Some(own) = own.filter(|own| own.info.r#type() == proto::TrackType::Video) else { return };
+        let codecs = own.info.codecs.iter();
+        let codecs = codecs.map(|codec| CodecDemand { mime_type: codec.mime_type.clone(), highest: None });
+        let less = Less { since: now, codecs: codecs.collect() };
+        self.timers.set_earliest(Timer::LessWanted, less.due(&self.config.limits));
+        self.dynacast.less.insert(track.clone(), less);
+    }
+
     /// More is told at once, less only after a while.
     pub(super) fn on_subscribed_quality(&mut self, now: Instant, track: TrackSid, codecs: Vec<CodecDemand>) {
         if !self.tracks.knows(&track) {
             return self.discard(Discard::StaleTrackEvent);
         }
         let told = self.dynacast.told.get(&track);
-        let at_once = told.map_or_else(|| codecs.clone(), |told| no_less_than(told, &codecs));
+        let at_once = match told {
+            Some(told) => Some(no_less_than(told, &codecs)),
+            None if is_nothing(&codecs) => None,
+            None => Some(codecs.clone()),
+        };
         let earlier = self.dynacast.less.remove(&track);
-        if told != Some(&at_once) {
+        if let Some(at_once) = at_once.as_ref().filter(|at_once| told != Some(*at_once)) {
             self.tell_wanted(track.clone(), at_once.clone());
         }
-        if at_once != codecs {
+        if at_once.as_ref() != Some(&codecs) {
             // The wait does not begin anew when it becomes less still.
-            let due = earlier.map_or(now + self.config.limits.less_wanted, |(due, _)| due);
-            self.dynacast.less.insert(track.clone(), (due, codecs));
-            self.timers.set_earliest(Timer::LessWanted, due);
+            let less = Less { since: earlier.map_or(now, |earlier| earlier.since), codecs };
+            self.timers.set_earliest(Timer::LessWanted, less.due(&self.config.limits));
+            self.dynacast.less.insert(track.clone(), less);
         }
         if self.lacks_backup(&track) {
             let (due, _) = *self.dynacast.unheeded.entry(track).or_insert((now + ASK_AGAIN, MOST_TIMES));
@@ -103,20 +133,22 @@ impl Session {
 
     pub(super) fn on_less_wanted_due(&mut self, now: Instant) {
         let less = std::mem::take(&mut self.dynacast.less);
-        let (due, waiting): (Vec<_>, Vec<_>) = less.into_iter().partition(|(_, (due, _))| *due <= now);
-        self.dynacast.less = waiting.into_iter().collect();
-        for (track, (_, codecs)) in due {
-            self.tell_wanted(track, codecs);
-        }
-        if let Some(next) = self.dynacast.less.values().map(|(due, _)| *due).min() {
+        let limits = &self.config.limits;
+        let (due, waiting): (Vec<_>, Vec<_>) =
+            less.into_iter().partition(|(_, less)| less.due(limits) <= now);
+        if let Some(next) = waiting.iter().map(|(_, less)| less.due(limits)).min() {
             self.timers.set(Timer::LessWanted, next);
+        }
+        self.dynacast.less = waiting.into_iter().collect();
+        for (track, less) in due {
+            self.tell_wanted(track, less.codecs);
         }
     }
 
     /// The client may not know any more what it was told, and has not heard what it was asked while it was away.
     pub(super) fn tell_wanted_again(&mut self, now: Instant) {
         for (track, codecs) in std::mem::take(&mut self.dynacast.told) {
-            let codecs = self.dynacast.less.remove(&track).map_or(codecs, |(_, less)| less);
+            let codecs = self.dynacast.less.remove(&track).map_or(codecs, |less| less.codecs);
             self.tell_wanted(track.clone(), codecs);
             self.await_backup(now, &track);
         }
@@ -146,6 +178,10 @@ fn quality_update(track: &TrackSid, codecs: &[CodecDemand]) -> Message {
         subscribed_codecs,
     };
     Message::SubscribedQualityUpdate(update)
+}
+
+fn is_nothing(codecs: &[CodecDemand]) -> bool {
+    codecs.iter().all(|codec| codec.highest.is_none())
 }
 
 /// What is wanted now, but of each codec no less than before.

@@ -112,6 +112,7 @@ impl Session {
                 self.timers.set(Timer::Linger, now + wait);
                 self.timers.stop(Timer::RefreshToken);
                 self.timers.stop(Timer::RoomCounts);
+                self.timers.stop(Timer::Answer);
             }
             Phase::Joining | Phase::Joined => self.on_linger_over(),
             Phase::Lingering | Phase::Ended => {}

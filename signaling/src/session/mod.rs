@@ -19,6 +19,7 @@ mod join;
 mod leaving;
 mod measured;
 mod negotiate;
+mod no_place;
 mod own;
 mod permission;
 mod publish;
@@ -146,7 +147,7 @@ pub enum Discard {
     UnexpectedAnswer,
     /// A setting or wish for a track that is not known, beyond what is remembered of those.
     UnknownTrack,
-    /// An event before `Joined`; the roster in that covers it.
+    /// A change of the roster before `Joined`; the roster in that covers it.
     EarlyEvent,
     /// An event about a track that is not ours, or no more.
     StaleTrackEvent,
@@ -155,6 +156,10 @@ pub enum Discard {
     /// Information about somebody that cannot be decoded.
     BadRosterInfo,
 }
+
+/// Events that may wait for `Joined`. Until it has come nothing was asked for, so there is an offer at most, and what was
+/// measured of others.
+const EARLY_EVENTS: usize = 256;
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +190,8 @@ pub struct Session {
     missed: Missed,
     /// The client asked for its next resume to be cut short.
     signal_drop: Option<SignalDrop>,
+    /// Events that have overtaken `Joined`, in order. Other shards than the room's home send some, too.
+    early: Vec<Event>,
     /// Changes of participants not yet written; they go before whatever is written next.
     updates: Vec<proto::ParticipantInfo>,
     out: VecDeque<Output>,
@@ -206,6 +213,7 @@ impl Session {
             rng: SmallRng::seed_from_u64(config.seed),
             missed: Missed::default(),
             signal_drop: None,
+            early: Vec::new(),
             updates: Vec::new(),
             out: VecDeque::new(),
             config,
@@ -262,16 +270,21 @@ impl Session {
 
     fn on_event(&mut self, now: Instant, event: Event) {
         if self.phase == Phase::Joining && !matches!(event, Event::Joined { .. } | Event::Ended { .. }) {
-            return self.discard(Discard::EarlyEvent);
+            return self.on_early_event(event);
         }
         self.forget_arrived(now);
         match event {
-            Event::Joined { roster, .. } => self.on_joined(now, roster),
+            Event::Joined { roster, .. } => {
+                self.on_joined(now, roster);
+                for event in std::mem::take(&mut self.early) {
+                    self.on_event(now, event);
+                }
+            }
             Event::Roster { change, .. } => self.on_roster(now, change),
             Event::Answer { id, sdp, mid_to_track, .. } => self.on_answer_made(id, sdp, mid_to_track),
-            Event::Offer { id, sdp, mid_to_track, .. } => self.on_offer_made(id, sdp, mid_to_track),
+            Event::Offer { id, sdp, mid_to_track, .. } => self.on_offer_made(now, id, sdp, mid_to_track),
             Event::NegotiationFailed { target, id, error, .. } => {
-                self.on_negotiation_failed(target, id, &error);
+                self.on_negotiation_failed(now, target, id, &error);
             }
             Event::MediaSectionsRequired { audios, videos, .. } => {
                 let need = proto::MediaSectionsRequirement { num_audios: audios, num_videos: videos };
@@ -280,6 +293,7 @@ impl Session {
             Event::TransportConnected { target, .. } => self.on_connected(target),
             Event::TrackPublished { track, .. } => self.on_track_published(now, &track),
             Event::TrackUnpublished { track, .. } => self.on_track_unpublished(now, &track),
+            Event::PublicationFailed { track, reason, .. } => self.on_publication_failed(now, &track, reason),
             Event::TrackSubscribed { track, .. } => self.on_track_subscribed(&track),
             Event::SubscriptionFailed { track, reason, .. } => self.on_subscription_failed(&track, reason),
             Event::Speakers { speakers, .. } => self.measured.on_speakers(speakers),
@@ -287,6 +301,16 @@ impl Session {
             Event::StreamState { track, paused, .. } => self.on_stream_state(&track, paused),
             Event::SubscribedQuality { track, codecs, .. } => self.on_subscribed_quality(now, track, codecs),
             Event::Ended { reason, .. } => self.on_media_ended(reason),
+        }
+    }
+
+    /// The shard of the participant may be another than the one that answers its entry, and be quicker.
+    fn on_early_event(&mut self, event: Event) {
+        match event {
+            // All of these come from where `Joined` comes from: they were before it.
+            Event::Roster { .. } => self.discard(Discard::EarlyEvent),
+            _ if self.early.len() >= EARLY_EVENTS => self.on_broken(),
+            event => self.early.push(event),
         }
     }
 
@@ -301,6 +325,7 @@ impl Session {
             Timer::UnknownTracks => self.on_unknown_tracks_due(now),
             Timer::LessWanted => self.on_less_wanted_due(now),
             Timer::Unheeded => self.on_unheeded_due(now),
+            Timer::Answer => self.on_broken(),
             Timer::PlayedSpeaker => self.play_speaker(false),
         }
     }
@@ -312,6 +337,9 @@ impl Session {
         self.timers.stop(Timer::Connect);
         self.own.set_state(proto::participant_info::State::Active);
         self.announce();
+        if !self.takes_media_at_once() {
+            self.reconcile_all();
+        }
     }
 
     /// The transport by whose state clients judge whether they are connected.

@@ -1,6 +1,7 @@
 //! Descriptions and candidates, between the client and the media plane.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use livekit_protocol as proto;
 use livekit_protocol::request_response::{Reason, Request};
@@ -8,7 +9,8 @@ use livekit_protocol::signal_response::Message;
 use serde::Deserialize;
 use sfu_protocol::{Command, ConnectionMode, NegotiationError, Target, TrackSid};
 
-use super::{Discard, Session};
+use super::timers::Timer;
+use super::{Discard, Phase, Session};
 
 impl Session {
     /// The client's offer, for its single or its publishing connection.
@@ -28,7 +30,9 @@ impl Session {
         if let Err(error) = check_description(&answer, "answer") {
             return self.refuse(Discard::Malformed, Reason::InvalidRequest, error, None);
         }
-        self.missed.note_answer(answer.id);
+        if self.missed.note_answer(answer.id) {
+            self.timers.stop(Timer::Answer);
+        }
         let participant = self.config.sid.clone();
         self.command(Command::Answer { participant, id: answer.id, sdp: answer.sdp });
     }
@@ -52,20 +56,46 @@ impl Session {
     }
 
     /// The media plane offers, for the client's receiving connection.
-    pub(super) fn on_offer_made(&mut self, id: u32, sdp: String, mids: BTreeMap<String, TrackSid>) {
+    pub(super) fn on_offer_made(
+        &mut self,
+        now: Instant,
+        id: u32,
+        sdp: String,
+        mids: BTreeMap<String, TrackSid>,
+    ) {
         if self.config.mode != ConnectionMode::Single {
             let offer = description("offer", id, sdp, mids);
             self.missed.note_offer(&offer);
+            self.tell_offer(now, offer);
+        }
+    }
+
+    /// Offers; a client that is there must answer.
+    pub(super) fn tell_offer(&mut self, now: Instant, offer: proto::SessionDescription) {
+        if self.phase == Phase::Joined {
+            self.timers.set(Timer::Answer, now + self.config.limits.answer);
             self.signal(Message::Offer(offer));
         }
     }
 
     /// A description could not be used. The protocol has no answer of its own for this, so the general one says
     /// which description and which line of it.
-    pub(super) fn on_negotiation_failed(&mut self, target: Target, id: u32, error: &NegotiationError) {
+    pub(super) fn on_negotiation_failed(
+        &mut self,
+        now: Instant,
+        target: Target,
+        id: u32,
+        error: &NegotiationError,
+    ) {
         let which = match target {
             Target::Publisher => "offer",
-            Target::Subscriber => "answer",
+            Target::Subscriber => {
+                // The offer is still to be answered.
+                if self.phase == Phase::Joined {
+                    self.timers.set(Timer::Answer, now + self.config.limits.answer);
+                }
+                "answer"
+            }
         };
         let text = format!("{which} {id}: {}: {}", error.field, error.reason);
         self.refuse(Discard::Malformed, Reason::UnclassifiedError, text, None);
@@ -83,7 +113,8 @@ fn description(
 }
 
 fn check_description(description: &proto::SessionDescription, kind: &'static str) -> Result<(), String> {
-    if description.r#type != kind {
+    // The message says already which it is.
+    if !description.r#type.is_empty() && description.r#type != kind {
         return Err(format!("{kind}.type: must be `{kind}`"));
     }
     if description.sdp.is_empty() {
@@ -92,15 +123,17 @@ fn check_description(description: &proto::SessionDescription, kind: &'static str
     Ok(())
 }
 
-/// An `RTCIceCandidateInit`; read to see whether it is one.
+/// An `RTCIceCandidateInit`; read to see whether it is one. Any of it may be missing: without a candidate it is the end of
+/// them, and native stacks that know no index say -1.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "its shape is what is checked")]
 struct CandidateInit {
-    candidate: String,
+    #[serde(default)]
+    candidate: Option<String>,
     #[serde(rename = "sdpMid", default)]
     sdp_mid: Option<String>,
     #[serde(rename = "sdpMLineIndex", default)]
-    sdp_m_line_index: Option<u16>,
+    sdp_m_line_index: Option<i32>,
     #[serde(rename = "usernameFragment", default)]
     username_fragment: Option<String>,
 }

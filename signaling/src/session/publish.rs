@@ -6,7 +6,7 @@ use std::time::Instant;
 use livekit_protocol as proto;
 use livekit_protocol::request_response::{Reason, Request};
 use livekit_protocol::signal_response::Message;
-use sfu_protocol::{Command, MediaKind, PublishedTrack, TrackSid};
+use sfu_protocol::{Command, MediaKind, PublicationFailure, PublishedTrack, TrackSid};
 
 use super::backup::Backup;
 use super::permission::may_publish;
@@ -138,9 +138,8 @@ impl Session {
             proto::TrackType::try_from(request.r#type).ok().and_then(track::media_kind).ok_or_else(|| {
                 (Reason::UnsupportedType, "add_track.type is neither audio nor video".to_owned())
             })?;
-        let source = proto::TrackSource::try_from(request.source)
-            .map_err(|_| (Reason::UnsupportedType, "add_track.source is unknown".to_owned()))?;
-        if !may_publish(&self.own.rights(), source as i32) {
+        // A source of a newer client is as good as none.
+        if !may_publish(&self.own.rights(), request.source) {
             return Err((Reason::NotAllowed, "not allowed to publish from this source".to_owned()));
         }
         track::check_sizes(request, limits)
@@ -164,6 +163,7 @@ impl Session {
         track::negotiated(&mut track.info, &track.cid, published, self.config.clock.unix_ms(now));
         self.tracks.published.push(track);
         self.announce();
+        self.await_subscriber(now, &published.track);
         self.note_counts(now);
     }
 
@@ -185,7 +185,37 @@ impl Session {
         }
         self.dynacast.forget(sid);
         self.tell_unpublished(sid);
-        let next = self.tracks.queued.iter().position(|request| request.cid == ended.cid);
+        self.add_queued(&ended.cid);
+    }
+
+    /// A track that was announced cannot be published, though its client was told that it would be.
+    pub(super) fn on_publication_failed(&mut self, now: Instant, sid: &TrackSid, reason: PublicationFailure) {
+        let place = self.tracks.pending.iter().position(|track| track.sid == *sid);
+        let Some(place) = place else {
+            return self.on_backup_unpublished(now, sid);
+        };
+        let failed = self.tracks.pending.remove(place);
+        let (reason, text) = match reason {
+            PublicationFailure::CodecUnsupported => {
+                (Reason::UnsupportedType, "the offer has no codec for this track that this server forwards")
+            }
+            PublicationFailure::TooManyTracks => (Reason::LimitExceeded, "too many tracks"),
+        };
+        let request = proto::AddTrackRequest {
+            cid: failed.cid.clone(),
+            name: failed.info.name,
+            r#type: failed.info.r#type,
+            source: failed.info.source,
+            ..Default::default()
+        };
+        self.refuse(Discard::Refused, reason, text.to_owned(), Some(Request::AddTrack(request)));
+        self.tell_unpublished(sid);
+        self.add_queued(&failed.cid);
+    }
+
+    /// A cid is free: who waited for it comes.
+    fn add_queued(&mut self, cid: &str) {
+        let next = self.tracks.queued.iter().position(|request| request.cid == cid);
         if let Some(request) = next.and_then(|place| self.tracks.queued.remove(place)) {
             self.on_add_track(request);
         }
@@ -242,6 +272,12 @@ impl Session {
         let Some((track, visible)) = self.tracks.find(&update.track_sid) else {
             return self.refuse_track(Request::UpdateAudioTrack(update));
         };
+        let has = |feature: proto::AudioTrackFeature| features.contains(&(feature as i32));
+        #[expect(deprecated, reason = "older clients read these")]
+        {
+            track.info.stereo = has(proto::AudioTrackFeature::TfStereo);
+            track.info.disable_dtx = has(proto::AudioTrackFeature::TfNoDtx);
+        }
         track.info.audio_features = features;
         if visible {
             self.announce();

@@ -68,8 +68,10 @@ impl Missed {
 
     /// The client has answered an offer. Unless it says that it answers an earlier one, it is the last: many clients
     /// do not number their answers, or in their own way.
-    pub(super) fn note_answer(&mut self, id: u32) {
-        self.offer.take_if(|offer| id == 0 || id >= offer.id);
+    ///
+    /// False if it answers none that waits.
+    pub(super) fn note_answer(&mut self, id: u32) -> bool {
+        self.offer.take_if(|offer| id == 0 || id >= offer.id).is_some()
     }
 }
 
@@ -88,7 +90,10 @@ impl Session {
         }
         self.updates.clear();
         self.timers.stop(Timer::Linger);
-        self.config.client = resumed.client;
+        // Who says nothing of itself is who it was.
+        if resumed.client.protocol != 0 {
+            self.config.client = resumed.client;
+        }
         let signal_drop = self.signal_drop.take();
         if signal_drop != Some(SignalDrop::AtOnce) {
             self.tell_missed(now);
@@ -146,7 +151,7 @@ impl Session {
         self.measured.tell_all_again();
         self.tell_wanted_again(now);
         if let Some(offer) = self.missed.offer.clone() {
-            self.signal(Message::Offer(offer));
+            self.tell_offer(now, offer);
         }
     }
 

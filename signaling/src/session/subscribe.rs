@@ -14,6 +14,9 @@ use super::roster::Other;
 use super::timers::Timer;
 use super::{Discard, Session, track};
 
+/// From this protocol number on clients take media in the first offer. Earlier ones want to be connected first.
+const PROTOCOL_FAST_START: i32 = 8;
+
 /// A subscription that the media plane knows of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Subscription {
@@ -226,7 +229,8 @@ impl Session {
                 allowed,
             }));
         }
-        if !(wanted && allowed && self.own.rights().can_subscribe) {
+        let receives = self.own.rights().can_subscribe && self.may_subscribe_yet();
+        if !(wanted && allowed && receives) {
             return self.end_subscription(track);
         }
         if self.subscriptions.active.contains_key(track) {
@@ -238,6 +242,15 @@ impl Session {
         let participant = self.config.sid.clone();
         let (track, publisher) = (track.clone(), publisher.clone());
         self.command(Command::Subscribe { participant, track, publisher, kind, demand });
+    }
+
+    /// Whether media may stand in the very first offer to this client.
+    pub(super) fn takes_media_at_once(&self) -> bool {
+        self.config.client.protocol >= PROTOCOL_FAST_START
+    }
+
+    fn may_subscribe_yet(&self) -> bool {
+        self.takes_media_at_once() || self.own.is_active()
     }
 
     /// Says again of everyone who chooses its subscribers whether we are among them.

@@ -7,6 +7,7 @@ mod joining;
 mod limits;
 mod measured;
 mod negotiating;
+mod older_clients;
 mod others;
 mod permission;
 mod publishing;

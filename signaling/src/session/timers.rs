@@ -23,11 +23,13 @@ pub(crate) enum Timer {
     LessWanted,
     /// A backup codec that was asked for has not come.
     Unheeded,
+    /// Our offer has not been answered.
+    Answer,
     /// A speech that the client asked to be played ends.
     PlayedSpeaker,
 }
 
-const COUNT: usize = 10;
+const COUNT: usize = 11;
 
 /// When each is due.
 #[derive(Debug, Default)]
@@ -44,6 +46,7 @@ impl Timers {
         Timer::UnknownTracks,
         Timer::LessWanted,
         Timer::Unheeded,
+        Timer::Answer,
         Timer::PlayedSpeaker,
     ];
 

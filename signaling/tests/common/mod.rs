@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use prometheus::Registry;
-use sfu_protocol::{Command, Event};
+use sfu_protocol::{Command, EndReason, Event};
 use signaling::app::{AppState, Parts};
 use signaling::config::{Config, ServeFlags};
 use signaling::directory::MemoryDirectory;
@@ -78,7 +78,10 @@ pub fn server_with_clock(yaml: &str, clock: TestClock) -> Server {
     Server { state, clock }
 }
 
-/// Rooms over a media plane that gives everybody a place and does nothing else.
+/// Whom the media plane of the tests has no place for.
+pub const UNPLACED: &str = "unplaced";
+
+/// Rooms over a media plane that gives everybody a place, but for [`UNPLACED`], and does nothing else.
 pub fn rooms() -> Rooms {
     let (commands, mut asked) = mpsc::channel(16);
     let link = Arc::new(Direct::new(commands));
@@ -86,7 +89,11 @@ pub fn rooms() -> Rooms {
     tokio::spawn(async move {
         while let Some(command) = asked.recv().await {
             if let Command::Join(join) = command {
-                media.deliver(Event::Joined { participant: join.participant, roster: Vec::new() });
+                let (participant, is_unplaced) = (join.participant, join.identity == UNPLACED);
+                media.deliver(match is_unplaced {
+                    true => Event::Ended { participant, reason: EndReason::NodeFull },
+                    false => Event::Joined { participant, roster: Vec::new() },
+                });
             }
         }
     });

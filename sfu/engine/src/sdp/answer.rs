@@ -10,8 +10,8 @@ use super::codecs::{self, NegotiatedCodec};
 use super::description::{Description, Direction, Section, SectionKind, Setup};
 use super::extensions;
 use super::negotiation::{
-    BoundSection, DataSection, DtlsRole, LocalParameters, Negotiation, Outcome, Role, Slot, SlotKind,
-    UnmatchedSection, UnpublishedSection, Usage, WantedTrack, draw_ssrc, own_ssrcs,
+    BoundSection, DataSection, DtlsRole, LocalParameters, Negotiation, Outcome, RefusedSection, Role, Slot,
+    SlotKind, UnmatchedSection, UnpublishedSection, Usage, WantedTrack, draw_ssrc, own_ssrcs,
 };
 use super::publish::{self, PublishedSlot};
 use super::text::{SectionText, Source, session};
@@ -63,6 +63,7 @@ impl Negotiation {
         self.align(offer, &mut outcome)?;
         let mut lost = self.take_published(offer, permissions, &mut outcome);
         self.match_published(pending, &mut outcome);
+        self.match_all_refused(pending, &mut outcome);
         self.check_published(offer)?;
         lost.extend(self.take_received(offer, &mut outcome));
         outcome.unbound = lost.iter().map(|track| track.track.clone()).collect();
@@ -119,6 +120,7 @@ impl Negotiation {
         outcome: &mut Outcome,
     ) -> Vec<WantedTrack> {
         let mut lost = Vec::new();
+        self.refused.clear();
         for (slot, section) in self.slots.iter_mut().zip(&offer.sections) {
             let sends = !section.rejected && section.direction.sends() && permissions.publish;
             let sends = sends && matches!(slot.kind, SlotKind::Media(_));
@@ -133,6 +135,10 @@ impl Negotiation {
                 None if sends => PublishedSlot::new(section, self.client),
                 None => None,
             };
+            let is_announced = same.is_some_and(|before| before.track().is_some());
+            if let (true, false, None, SlotKind::Media(kind)) = (sends, is_announced, &now, slot.kind) {
+                self.refused.push(RefusedSection { kind, sdp_cid: track_id.to_owned() });
+            }
             if let Some(before) = &before {
                 match &now {
                     Some(now) if same.is_some() => {
@@ -202,6 +208,23 @@ impl Negotiation {
             }
         }
         self.keeps_ids |= exact;
+    }
+
+    /// Tells of announced tracks whose sections cannot be taken: those that are named there, then, of a stack that renames,
+    /// the first of their kind.
+    fn match_all_refused(&mut self, pending: &[AddTrack], outcome: &mut Outcome) {
+        let Outcome { published, refused, .. } = outcome;
+        let is_published =
+            |track: &AddTrack| published.iter().any(|section| section.track.as_ref() == Some(&track.track));
+        for keeps_ids in [true, self.keeps_ids] {
+            for track in pending.iter().filter(|track| !is_published(track)) {
+                let place = self.refused.iter().position(|section| section.is_of(track, keeps_ids));
+                if let Some(place) = place.filter(|_| !refused.contains(&track.track)) {
+                    self.refused.remove(place);
+                    refused.push(track.track.clone());
+                }
+            }
+        }
     }
 
     /// Sections in which the client receives, and those that nobody can use. Answers tracks that lost theirs.

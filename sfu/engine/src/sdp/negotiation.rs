@@ -120,6 +120,14 @@ pub struct UnmatchedSection {
     pub sdp_cid: String,
 }
 
+/// A section in which the client would send, and of which nothing can be taken: it offers no codec that is forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RefusedSection {
+    pub kind: MediaKind,
+    /// Its track id in the offer.
+    pub sdp_cid: String,
+}
+
 /// A section whose published media ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnpublishedSection {
@@ -150,6 +158,8 @@ pub struct Outcome {
     pub republished: Vec<PublishedSection>,
     /// Sections that wait for their announcement; see [`Negotiation::match_parked`].
     pub unmatched: Vec<UnmatchedSection>,
+    /// Announced tracks whose section cannot be taken.
+    pub refused: Vec<TrackSid>,
     /// Tracks that lost their section. Those also in `bound` got another.
     pub unbound: Vec<TrackSid>,
     /// Wanted tracks that now have a section, and sections bound before whose parameters changed.
@@ -171,6 +181,7 @@ impl Outcome {
             published: Vec::new(),
             republished: Vec::new(),
             unmatched: Vec::new(),
+            refused: Vec::new(),
             unbound: Vec::new(),
             bound: Vec::new(),
             unsupported: Vec::new(),
@@ -186,6 +197,14 @@ pub struct SectionsNeeded {
     pub audios: u32,
     /// For pictures.
     pub videos: u32,
+}
+
+impl RefusedSection {
+    /// Whether the announced track is what the client would send here; of a stack that renames, by its kind.
+    pub(super) fn is_of(&self, track: &AddTrack, keeps_ids: bool) -> bool {
+        let named = !self.sdp_cid.is_empty() && track.cids.contains(&self.sdp_cid);
+        track.kind == self.kind && (named || !keeps_ids)
+    }
 }
 
 /// One media section and its use.
@@ -251,6 +270,8 @@ pub struct Negotiation {
     pub(super) offered_ice: Option<IceCredentials>,
     /// Some track's id in the SDP was its announced one: this stack does not rename.
     pub(super) keeps_ids: bool,
+    /// Sections of the last offer that cannot be taken and whose tracks are not announced yet.
+    pub(super) refused: Vec<RefusedSection>,
 }
 
 impl Negotiation {
@@ -268,6 +289,7 @@ impl Negotiation {
             next_offer: 1,
             offered_ice: None,
             keeps_ids: false,
+            refused: Vec::new(),
         }
     }
 
@@ -336,6 +358,13 @@ impl Negotiation {
     /// renames, the first of its kind.
     pub fn match_parked(&mut self, track: &AddTrack) -> Option<PublishedSection> {
         self.pair(std::slice::from_ref(track), !self.keeps_ids).pop()
+    }
+
+    /// An announcement arrived for which no section is parked: whether its section was there and could not be taken.
+    pub fn match_refused(&mut self, track: &AddTrack) -> bool {
+        let keeps_ids = self.keeps_ids;
+        let place = self.refused.iter().position(|section| section.is_of(track, keeps_ids));
+        place.map(|place| self.refused.remove(place)).is_some()
     }
 
     /// The published track is not taken any longer, whatever the client goes on sending: the section waits

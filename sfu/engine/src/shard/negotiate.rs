@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use sfu_protocol::{ConnectionMode, Event, NegotiationError, Target};
+use sfu_protocol::{ConnectionMode, Event, NegotiationError, PublicationFailure, Target};
 
 use super::Shard;
 use super::publish::bindings_of;
@@ -156,6 +156,9 @@ impl Shard {
         }
         for section in outcome.published {
             self.publish(now, participant, index, &section);
+        }
+        for track in outcome.refused {
+            self.fail_publication(participant, &track, PublicationFailure::CodecUnsupported);
         }
         for section in &outcome.republished {
             if let (Some(track), Some(peer)) = (&section.track, self.peers.get_mut(index.0)) {

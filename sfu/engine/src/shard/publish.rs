@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use sfu_protocol::{AddTrack, Event, MediaKind, ParticipantSid, PublishedTrack, TrackPart, TrackSid};
+use sfu_protocol::{
+    AddTrack, Event, MediaKind, ParticipantSid, PublicationFailure, PublishedTrack, TrackPart, TrackSid,
+};
 
 use super::negotiate::extension_map;
 use super::{RoomMessage, Shard, track_in, track_in_mut};
@@ -31,8 +33,12 @@ impl Shard {
         let lacks_track = matches!(&track.part, TrackPart::Backup { of }
             if !entry.pending.iter().any(|pending| pending.track == *of)
                 && !is_published_by(self.rooms.get(entry.room.0), index, of));
-        if too_many || lacks_track {
-            self.stats.drop(if too_many { Drop::TooManyStreams } else { Drop::StaleMessage });
+        if too_many {
+            self.stats.drop(Drop::TooManyStreams);
+            return self.fail_publication(participant, &track.track, PublicationFailure::TooManyTracks);
+        }
+        if lacks_track {
+            self.stats.drop(Drop::StaleMessage);
             let (participant, track) = (entry.sid.clone(), track.track.clone());
             self.events.push_back(Event::TrackUnpublished { participant, track });
             return;
@@ -40,7 +46,22 @@ impl Shard {
         entry.pending.push(track.clone());
         if let Some(section) = peer.negotiation.match_parked(track) {
             self.publish(now, participant, index, &section);
+        } else if peer.negotiation.match_refused(track) {
+            self.fail_publication(participant, &track.track, PublicationFailure::CodecUnsupported);
         }
+    }
+
+    /// An announced track cannot be published.
+    pub(super) fn fail_publication(
+        &mut self,
+        participant: ParticipantIndex,
+        track: &TrackSid,
+        reason: PublicationFailure,
+    ) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        entry.pending.retain(|pending| pending.track != *track && !is_backup_of(pending, track));
+        let (participant, track) = (entry.sid.clone(), track.clone());
+        self.events.push_back(Event::PublicationFailed { participant, track, reason });
     }
 
     /// An announcement and its media section have met.

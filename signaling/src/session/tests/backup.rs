@@ -322,7 +322,10 @@ fn a_named_section_that_is_not_taken_is_asked_for_when_it_is_wanted() {
     };
     // It stood before the first codec's in the offer.
     let refused = Event::TrackUnpublished { participant: me(), track: backup.track.clone() };
-    assert_eq!(rig.sfu(refused), Got::default());
+    let got = rig.sfu(refused);
+    let text = format!("video/vp8 of track {} cannot be taken", main.track);
+    assert_eq!(got.refusals(), [(Reason::UnsupportedType, text.as_str())]);
+    assert!(got.commands().is_empty());
     rig.video(&main.track, "cam", "7", "video/vp9", &[]);
     assert_eq!(told(&rig.sfu(want(&main.track, Some(LayerQuality::Low)))), 1);
     assert_eq!(told(&rig.pass(Duration::from_secs(60))), 4);

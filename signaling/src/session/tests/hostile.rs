@@ -15,13 +15,14 @@ fn state(session: &Session) -> String {
         rng: _,
         updates,
         out: _,
+        early,
         measured,
         missed,
         signal_drop,
         dynacast,
     } = session;
     format!(
-        "{phase:?} {own:?} {tracks:?} {roster:?} {subscriptions:?} {timers:?} {updates:?} {measured:?} {dynacast:?} {missed:?} {signal_drop:?}"
+        "{phase:?} {early:?} {own:?} {tracks:?} {roster:?} {subscriptions:?} {timers:?} {updates:?} {measured:?} {dynacast:?} {missed:?} {signal_drop:?}"
     )
 }
 

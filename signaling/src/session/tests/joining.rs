@@ -50,6 +50,70 @@ fn the_join_response_has_all_that_clients_rely_on() {
 }
 
 #[test]
+fn what_overtakes_the_place_is_said_after_it() {
+    let quality = sfu_protocol::ParticipantQuality {
+        participant: me(),
+        quality: sfu_protocol::ConnectionQuality::Good,
+        score: 4.0,
+    };
+    let speaker = sfu_protocol::Speaker { participant: me(), level: 0.5 };
+    // Of the room's home, in order; of the shard that has the participant; and of any.
+    let joined = Event::Joined { participant: me(), roster: vec![] };
+    let present =
+        Event::Roster { room: room(), change: RosterChange::Present(entry(&somebody("a", 1, false))) };
+    let offer = Event::Offer { participant: me(), id: 1, sdp: "v=0".into(), mid_to_track: BTreeMap::new() };
+    let measured = [
+        Event::Speakers { room: room(), speakers: vec![speaker] },
+        Event::ConnectionQuality { room: room(), changes: vec![quality] },
+    ];
+    let others = [offer, measured[0].clone(), measured[1].clone()];
+    for order in permutations(5) {
+        let mut rig = Rig::new(config(DUAL));
+        let mut says = rig.drain();
+        // The first two keep their order.
+        let mut home = [&joined, &present].into_iter();
+        for place in &order {
+            let event = others.get(*place).unwrap_or_else(|| home.next().expect("two of the home"));
+            says.append(rig.sfu(event.clone()));
+        }
+        assert!(says.discards().is_empty(), "{order:?}: {says:?}");
+        says.join();
+        let count = |is: fn(&Say) -> bool| says.says().into_iter().filter(|say| is(say)).count();
+        assert_eq!(count(|say| matches!(say, Say::Offer(offer) if offer.id == 1)), 1, "{order:?}");
+        assert_eq!(count(|say| matches!(say, Say::SpeakersChanged(_))), 1, "{order:?}");
+        assert_eq!(count(|say| matches!(say, Say::ConnectionQuality(_))), 1, "{order:?}");
+        assert!(says.updates().iter().any(|info| info.sid == "PA_a"), "{order:?}");
+    }
+}
+
+#[test]
+fn what_waits_for_the_place_is_bounded() {
+    let mut rig = Rig::new(config(DUAL));
+    rig.drain();
+    let event = || Event::Speakers { room: room(), speakers: vec![] };
+    assert!((0..EARLY_EVENTS).all(|_| rig.sfu(event()).all.is_empty()));
+    let got = rig.sfu(event());
+    assert_eq!(got.ended(), Some(EndCause::Broken));
+    assert!(matches!(got.commands()[..], [Command::Leave { .. }]), "the place is given back");
+}
+
+/// All orders of so many.
+fn permutations(count: usize) -> Vec<Vec<usize>> {
+    let Some(last) = count.checked_sub(1) else { return vec![vec![]] };
+    let shorter = permutations(last);
+    let with_last = |order: &Vec<usize>| {
+        (0..=order.len())
+            .map(|place| {
+                let mut longer = order.clone();
+                longer.insert(place, last);
+                longer
+            })
+            .collect::<Vec<_>>()
+    };
+    shorter.iter().flat_map(with_last).collect()
+}
+
+#[test]
 fn subscriber_primary_follows_the_mode() {
     for (mode, primary) in [(ConnectionMode::Single, false), (DUAL, true), (DUAL_PUBLISHER, false)] {
         let mut rig = Rig::new(config(mode));

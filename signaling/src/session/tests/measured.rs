@@ -181,11 +181,6 @@ fn more_is_wanted_at_once_and_less_after_a_while() {
         rig.sfu(Event::SubscribedQuality { participant: me(), track: track.clone(), codecs })
     };
     let second = Duration::from_secs(1);
-    assert_eq!(
-        wanted(&want(&mut rig, None)),
-        [[("vp8", [false, false, false])]],
-        "the first is told at once"
-    );
     assert_eq!(wanted(&want(&mut rig, Some(Low))), [[("vp8", [true, false, false])]]);
     assert_eq!(wanted(&want(&mut rig, Some(High))), [[("vp8", [true, true, true])]]);
     assert!(wanted(&want(&mut rig, Some(High))).is_empty());
@@ -197,14 +192,53 @@ fn more_is_wanted_at_once_and_less_after_a_while() {
     // Less, then less still: the wait does not begin anew.
     want(&mut rig, Some(Medium));
     rig.pass(second * 3);
+    want(&mut rig, Some(Low));
+    assert_eq!(wanted(&rig.pass(second * 2)), [[("vp8", [true, false, false])]]);
+    // Nothing, which is waited with longer, and then more but still less.
+    want(&mut rig, Some(High));
     want(&mut rig, None);
-    assert_eq!(wanted(&rig.pass(second * 2)), [[("vp8", [false, false, false])]]);
+    assert!(wanted(&rig.pass(second * 9)).is_empty());
     assert_eq!(wanted(&want(&mut rig, Some(Medium))), [[("vp8", [true, true, false])]]);
     // A track that has ended is forgotten, and what waits with it.
     want(&mut rig, None);
     rig.sfu(Event::TrackUnpublished { participant: me(), track: track.clone() });
     assert!(wanted(&rig.pass(second * 60)).is_empty());
     assert_eq!(want(&mut rig, Some(High)).discards(), [Discard::StaleTrackEvent]);
+}
+
+#[test]
+fn what_nobody_watches_is_paused_and_goes_on_as_soon_as_somebody_does() {
+    let second = Duration::from_secs(1);
+    let (off, on) = ([("vp8", [false; 3])], [("vp8", [true; 3])]);
+    let mut rig = Rig::active(config(ConnectionMode::Single));
+    let microphone = rig.publish("m", proto::TrackType::Audio, proto::TrackSource::Microphone);
+    let track = rig.publish("c", proto::TrackType::Video, proto::TrackSource::Camera);
+    let want = |rig: &mut Rig, highest: Option<LayerQuality>| {
+        let codecs = vec![CodecDemand { mime_type: "video/vp8".into(), highest }];
+        rig.sfu(Event::SubscribedQuality { participant: me(), track: track.clone(), codecs })
+    };
+    // Never a subscriber, or one that looks away at once.
+    assert!(wanted(&rig.pass(second * 5)).is_empty());
+    assert!(wanted(&want(&mut rig, None)).is_empty());
+    assert!(wanted(&rig.pass(Duration::from_millis(4_999))).is_empty());
+    assert_eq!(wanted(&rig.pass(Duration::from_millis(1))), [off]);
+    assert!(wanted(&rig.pass(second * 600)).is_empty(), "said once, and of pictures only");
+    // Somebody comes, and goes.
+    assert_eq!(wanted(&want(&mut rig, Some(LayerQuality::High))), [on]);
+    want(&mut rig, None);
+    assert!(wanted(&rig.pass(second * 9)).is_empty());
+    assert_eq!(wanted(&rig.pass(second)), [off]);
+    // It is said again to a client that comes back.
+    rig.feed(Input::SignalLost { leaving: false });
+    let client = proto::ClientInfo { protocol: 17, ..Default::default() };
+    let got = rig.feed(Input::Resumed(Box::new(Resumed { client, offer: None, sync_state: None })));
+    assert_eq!(wanted(&got), [off]);
+    // Another publication begins anew.
+    rig.sfu(Event::TrackUnpublished { participant: me(), track });
+    rig.sfu(Event::TrackUnpublished { participant: me(), track: microphone });
+    assert!(wanted(&rig.pass(second * 60)).is_empty());
+    rig.publish("c", proto::TrackType::Video, proto::TrackSource::Camera);
+    assert_eq!(wanted(&rig.pass(second * 10)), [off]);
 }
 
 #[test]

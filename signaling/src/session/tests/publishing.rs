@@ -1,6 +1,6 @@
 use super::*;
 use proto::{TrackSource, TrackType};
-use sfu_protocol::LayerQuality;
+use sfu_protocol::{LayerQuality, PublicationFailure};
 
 #[test]
 fn sids_tell_kind_and_source() {
@@ -101,7 +101,6 @@ fn requests_that_are_refused_change_nothing() {
             Reason::UnsupportedType,
         ),
         ("type", proto::AddTrackRequest { r#type: 99, ..good() }, Reason::UnsupportedType),
-        ("source", proto::AddTrackRequest { source: -3, ..good() }, Reason::UnsupportedType),
         ("sid", proto::AddTrackRequest { sid: "TR_none".into(), ..good() }, Reason::NotFound),
         ("name", proto::AddTrackRequest { name: "n".repeat(257), ..good() }, Reason::LimitExceeded),
         ("cid", proto::AddTrackRequest { cid: "c".repeat(129), ..good() }, Reason::LimitExceeded),
@@ -340,4 +339,31 @@ fn own_metadata_changes_only_with_the_right_and_within_limits() {
     let got = rig.ask(Ask::UpdateMetadata(update("New", "", &[])));
     assert!(got.refusals().is_empty(), "older clients do not know the answer");
     assert_eq!(got.updates()[0].name, "New");
+}
+
+#[test]
+fn a_track_that_cannot_be_published_is_not_left_announced() {
+    use proto::request_response::Request;
+    let cases = [
+        (PublicationFailure::CodecUnsupported, Reason::UnsupportedType),
+        (PublicationFailure::TooManyTracks, Reason::LimitExceeded),
+    ];
+    for (failure, reason) in cases {
+        let mut rig = Rig::active(config(ConnectionMode::Single));
+        let got = rig.ask(Ask::AddTrack(camera("c")));
+        let sid = TrackSid::new(got.published()[0].1.sid.as_str());
+        let failed = Event::PublicationFailed { participant: me(), track: sid.clone(), reason: failure };
+        let got = rig.sfu(failed.clone());
+        let [Say::RequestResponse(refused), Say::TrackUnpublished(unpublished)] = got.says()[..] else {
+            panic!("{got:?}")
+        };
+        assert_eq!(refused.reason(), reason);
+        assert!(matches!(&refused.request, Some(Request::AddTrack(request)) if request.cid == "c"));
+        assert_eq!(unpublished.track_sid, sid.as_str());
+        assert!(got.announced().is_empty(), "nobody else had heard of it");
+        // The cid is free again, and the failure is of that track alone.
+        assert_eq!(rig.sfu(failed).discards(), [Discard::StaleTrackEvent]);
+        let again = rig.publish("c", proto::TrackType::Video, proto::TrackSource::Camera);
+        assert_ne!(again, sid);
+    }
 }

@@ -16,14 +16,15 @@ pub fn ideal_layer(demand: &TrackDemand, layers: &[LayerInfo]) -> Option<Layer> 
     }
     let top = layers.len() - 1;
     let sizes_known = layers.iter().all(|layer| layer.width > 0 && layer.height > 0);
-    let ideal = if (demand.width > 0 || demand.height > 0) && sizes_known {
-        layers.iter().position(|layer| covers(layer, demand)).unwrap_or(top)
-    } else {
-        match demand.quality {
-            LayerQuality::Low => 0,
-            LayerQuality::Medium => 1.min(top),
-            LayerQuality::High => top,
+    let ideal = match demand.quality {
+        // Who gives a size leaves the quality out, which then is the lowest. Not all publishers describe their layers.
+        _ if demand.width > 0 || demand.height > 0 => {
+            let smallest = layers.iter().position(|layer| covers(layer, demand));
+            smallest.filter(|_| sizes_known).unwrap_or(top)
         }
+        LayerQuality::Low => 0,
+        LayerQuality::Medium => 1.min(top),
+        LayerQuality::High => top,
     };
     Some(Layer(ideal as u8))
 }
@@ -69,5 +70,9 @@ mod tests {
         for (demand, active, expected) in table {
             assert_eq!(ideal_layer(&demand, &layers(active)), expected.map(Layer), "{demand:?} {active:?}");
         }
+        let unknown = vec![LayerInfo { width: 0, height: 0, active: true }; 3];
+        let wish = |width, quality| TrackDemand { width, quality, ..TrackDemand::default() };
+        assert_eq!(ideal_layer(&wish(800, LayerQuality::Low), &unknown), Some(Layer(2)));
+        assert_eq!(ideal_layer(&wish(0, LayerQuality::Low), &unknown), Some(Layer(0)));
     }
 }

@@ -44,6 +44,57 @@ fn announcements_find_their_sections() {
     }
 }
 
+/// Pictures in a profile of H.264 that is not forwarded, and in nothing else.
+fn show_high_profile(parts: &[(&'static str, &'static str)]) -> String {
+    let text = show(parts);
+    let text = ["VP8", "VP9", "AV1", "H265"].iter().fold(text, |text, codec| text.replace(codec, "H264"));
+    let is_fmtp =
+        |line: &&str| line.starts_with("a=fmtp:") && !line.contains("apt=") && !line.contains("minptime");
+    let line = |line: &str| match line.split_once(' ').filter(|_| is_fmtp(&line)) {
+        Some((payload, _)) => format!("{payload} packetization-mode=1;profile-level-id=64001f\r\n"),
+        None if line.contains("H264") => {
+            let payload = line.trim_start_matches("a=rtpmap:").split(' ').next().unwrap_or_default();
+            format!("{line}\r\na=fmtp:{payload} packetization-mode=1;profile-level-id=64001f\r\n")
+        }
+        None => format!("{line}\r\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn a_track_whose_codecs_are_all_refused_fails_whenever_it_is_announced() {
+    let (cam, screen) = (announced("TR_c", "cam", VIDEO), announced("TR_s", "screen", VIDEO));
+    let refused = show_high_profile(&[("0", "cam")]);
+    // Announced before the offer; under its id, or by a stack that renames.
+    for cid in ["cam", "renamed"] {
+        let pending = [announced("TR_c", cid, VIDEO)];
+        let mut connection = Connection::new(Role::Single);
+        let outcome = connection.offer(&refused, &pending, &[]);
+        assert_eq!(outcome.refused, [TrackSid::new("TR_c")], "{cid}");
+        assert!(outcome.published.is_empty() && outcome.unmatched.is_empty());
+        assert!(outcome.answer_sdp.contains("m=video 0 "), "{}", outcome.answer_sdp);
+        assert!(!connection.negotiation.match_refused(&cam), "told already");
+    }
+    // Announced after it, and not told of a second time.
+    let mut connection = Connection::new(Role::Single);
+    assert!(connection.offer(&refused, &[], &[]).refused.is_empty());
+    assert!(!connection.negotiation.match_refused(&announced("TR_m", "cam", MediaKind::Audio)));
+    assert!(connection.negotiation.match_refused(&cam));
+    assert!(!connection.negotiation.match_refused(&cam));
+    // What has its section is not concerned.
+    let text = show(&[("0", "screen")]);
+    let both = text.replacen("m=application", &format!("m={}m=application", video_of(&refused)), 1);
+    let both = both.replace("BUNDLE 0", "BUNDLE 0 1");
+    let outcome = Connection::new(Role::Single).offer(&both, &[cam, screen], &[]);
+    assert_eq!(names(&outcome.published), [("0", "TR_s")]);
+    assert_eq!(outcome.refused, [TrackSid::new("TR_c")]);
+}
+
+/// The first section of a description, as mid 1, without its `m=`.
+fn video_of(sdp: &str) -> String {
+    split(sdp).1[0].trim_start_matches("m=").replace("a=mid:0", "a=mid:1")
+}
+
 #[test]
 fn kinds_are_not_mixed_up() {
     let sdp = offer(&[Part::Speak("0", "x"), Part::Show("1", "y")]);
