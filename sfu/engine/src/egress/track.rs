@@ -117,7 +117,8 @@ pub struct NewSubscription {
     pub reporting: Reporting,
     /// Now.
     pub began: Instant,
-    /// Where its sequence numbers begin.
+    /// Where its sequence numbers begin, and those of its retransmissions: one of
+    /// [`FIRST_SEQUENCES`](crate::units::FIRST_SEQUENCES).
     pub first_sequence: u16,
     /// Where its timestamps begin.
     pub first_timestamp: u32,

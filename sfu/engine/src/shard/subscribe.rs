@@ -16,6 +16,7 @@ use crate::room::{Origin, Subscriber, demand};
 use crate::rtp::extension::Extension;
 use crate::sdp::{BoundSection, NegotiatedCodec};
 use crate::stats::Drop;
+use crate::units::FIRST_SEQUENCES;
 
 impl Shard {
     pub(super) fn subscribe(&mut self, now: Instant, participant: ParticipantIndex, wish: Wish) {
@@ -131,7 +132,7 @@ impl Shard {
                 payload_types,
                 reporting,
                 began: now,
-                first_sequence: self.rng.random(),
+                first_sequence: self.rng.random_range(FIRST_SEQUENCES),
                 first_timestamp: self.rng.random(),
                 retransmit_percents: (limits.retransmit_percent, limits.retransmit_hard_percent),
             }),

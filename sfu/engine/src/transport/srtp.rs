@@ -209,14 +209,35 @@ impl Opener {
         }
         let tag_len = self.profile.rtp_overhead();
         let len = packet.len().checked_sub(tag_len).filter(|len| *len >= header_len).ok_or(Drop::BadRtp)?;
-        let opened = match &self.cipher {
-            Cipher::Gcm(gcm) => gcm.open_rtp(packet, ssrc, extended, header_len),
-            Cipher::Cm(cm) => cm.open_rtp(packet, ssrc, extended, header_len, len),
+        let extended = match window {
+            Some(_) => self.cipher.open_rtp(packet, ssrc, extended, header_len, len).map(|()| extended),
+            None => self.open_first(packet, ssrc, extended, header_len, len),
         };
-        opened.ok_or(Drop::BadAuthentication)?;
+        let extended = extended.ok_or(Drop::BadAuthentication)?;
         let stream = self.stream(place, ssrc)?;
         stream.rtp.get_or_insert_with(|| Window::starting_at(extended.0)).mark(extended.0);
         Ok((len, extended))
+    }
+
+    /// Opens the first packet that arrives of a stream. Streams begin anywhere (RFC 3550 section 5.1), and the packets
+    /// before a wrap may be lost: then the rollover counter is 1 already (RFC 3711 section 3.3.1 has no way to tell).
+    #[cold]
+    fn open_first(
+        &self,
+        packet: &mut [u8],
+        ssrc: Ssrc,
+        first: ExtendedSequence,
+        header_len: usize,
+        len: usize,
+    ) -> Option<ExtendedSequence> {
+        // The content of a packet that does not open is lost.
+        let sealed: SmallVec<[u8; ONE_PACKET]> = SmallVec::from_slice(packet);
+        if self.cipher.open_rtp(packet, ssrc, first, header_len, len).is_some() {
+            return Some(first);
+        }
+        packet.copy_from_slice(&sealed);
+        let wrapped = first.plus(1 << 16);
+        self.cipher.open_rtp(packet, ssrc, wrapped, header_len, len).map(|()| wrapped)
     }
 
     /// Checks and decrypts a compound RTCP packet in place. Returns its length without index and tag.
@@ -291,6 +312,21 @@ impl Cipher {
         match profile {
             Profile::AeadAes128Gcm => Gcm::new(master).map(Self::Gcm),
             Profile::AesCm128HmacSha1_80 => Cm::new(master).map(Self::Cm),
+        }
+    }
+
+    /// `None`, and the content lost, if it was not sealed with this key and number. `len` is without the tag.
+    fn open_rtp(
+        &self,
+        packet: &mut [u8],
+        ssrc: Ssrc,
+        extended: ExtendedSequence,
+        header_len: usize,
+        len: usize,
+    ) -> Option<()> {
+        match self {
+            Self::Gcm(gcm) => gcm.open_rtp(packet, ssrc, extended, header_len),
+            Self::Cm(cm) => cm.open_rtp(packet, ssrc, extended, header_len, len),
         }
     }
 }
@@ -460,6 +496,8 @@ const INDEX_MASK: u32 = 0x7fff_ffff;
 const ENCRYPTED_FLAG: u32 = 0x8000_0000;
 const RTP_HEADER: usize = 12;
 const RTCP_HEADER: usize = 8;
+/// As long as packets are; longer ones are copied to the heap.
+const ONE_PACKET: usize = 1500;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ pub use losses::Losses;
 pub use ntp::{NtpTime, SenderClock};
 
 use std::fmt;
-use std::ops::{Add, AddAssign, Sub};
+use std::ops::{Add, AddAssign, Range, Sub};
 use std::time::Duration;
 
 /// A synchronization source (RFC 3550 section 5.1).
@@ -58,6 +58,10 @@ impl ExtendedSequence {
         ((self.0 >> 16) as u32).wrapping_sub(1)
     }
 }
+
+/// Where streams that we send begin: in the lower half, so that a receiver that misses the first packets does not miss a
+/// wrap with them, of which SRTP does not tell (RFC 3711 section 3.3.1).
+pub const FIRST_SEQUENCES: Range<u16> = 1..1 << 15;
 
 /// A larger step in a stream's sequence numbers is a new start, not that many losses.
 pub const RESTART_GAP: u64 = 1000;

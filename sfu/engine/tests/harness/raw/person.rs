@@ -80,8 +80,8 @@ pub struct Sending {
     pub layer: u8,
     pub ssrc: Ssrc,
     repair: Ssrc,
-    sequence: ExtendedSequence,
-    repair_sequence: ExtendedSequence,
+    pub sequence: ExtendedSequence,
+    pub repair_sequence: ExtendedSequence,
     timestamp: u32,
     pub frames: u32,
     next: Instant,
@@ -108,6 +108,8 @@ pub struct Person {
     pub pictures: Vec<PictureReceiver>,
     /// Key-frame requests that reached it, with the source each is for.
     pub asked: Vec<(Instant, Ssrc)>,
+    /// The first sequence number that reached it, by source.
+    pub first_numbers: BTreeMap<Ssrc, u16>,
     /// Report blocks that reached it.
     pub reports: Vec<rtcp::ReportBlock>,
     pub map: ExtensionMap,
@@ -121,6 +123,9 @@ pub struct Person {
     server: Option<IceCredentials>,
     certificates: [Arc<Certificate>; 2],
     next_check: Instant,
+    /// It names the path that it chose in its first check only.
+    pub nominates_once: bool,
+    nominated: bool,
 }
 
 impl Person {
@@ -175,6 +180,7 @@ impl Person {
             sounds: Vec::new(),
             pictures: Vec::new(),
             asked: Vec::new(),
+            first_numbers: BTreeMap::new(),
             reports: Vec::new(),
             map,
             clock: 3_900_000_000 + index as u64 * 1_000,
@@ -184,6 +190,8 @@ impl Person {
             server: None,
             certificates,
             next_check: now,
+            nominates_once: false,
+            nominated: false,
             connected: None,
             setup,
         };
@@ -336,8 +344,9 @@ impl Person {
     fn check(&mut self, now: Instant) {
         let Some(server) = &self.server else { return };
         // The engine's agent answers and never asks: what the server's would say is put into its mouth.
-        let mut own = check(&self.own, server);
-        let request = check(server, &self.own);
+        let mut own = check(&self.own, server, true);
+        let request = check(server, &self.own, !(self.nominates_once && self.nominated));
+        self.nominated |= self.connected.is_some();
         self.transport.handle_datagram(now, server_address(self.shard), None, &mut own);
         self.outbox.push(request);
         self.next_check = now + CHECKS;
@@ -366,6 +375,7 @@ impl Person {
         let mut compound = Vec::new();
         match self.transport.handle_datagram(now, source, None, data) {
             Received::Rtp { packet, header, .. } => {
+                self.first_numbers.entry(header.ssrc).or_insert(header.sequence);
                 let found = sfu_engine::rtp::extension::read(packet, &header, &self.map);
                 let Ok(body) = payload(packet, &header) else { return };
                 for sound in self.sounds.iter_mut().filter(|sound| sound.ssrc == header.ssrc) {

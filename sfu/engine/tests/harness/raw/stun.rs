@@ -3,11 +3,13 @@
 use aws_lc_rs::hmac;
 use sfu_engine::transport::ice::IceCredentials;
 
-/// A Binding request with USE-CANDIDATE that the holder of `remote` sends to the holder of `local`.
-pub fn check(local: &IceCredentials, remote: &IceCredentials) -> Vec<u8> {
+/// A Binding request that the holder of `remote` sends to the holder of `local`, with USE-CANDIDATE if it nominates.
+pub fn check(local: &IceCredentials, remote: &IceCredentials, nominates: bool) -> Vec<u8> {
     let mut message = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7];
     attribute(&mut message, 0x0006, format!("{}:{}", local.ufrag, remote.ufrag).as_bytes());
-    attribute(&mut message, 0x0025, &[]);
+    if nominates {
+        attribute(&mut message, 0x0025, &[]);
+    }
     let at = message.len();
     set_len(&mut message, at + 24);
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, local.pwd.as_bytes());
