@@ -4,23 +4,36 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use smallvec::SmallVec;
+
 use crate::handles::PeerIndex;
 
-/// Addresses one peer may have validated at a time; further ones replace the oldest.
+/// Addresses one peer may have validated at a time; further ones replace that which was proved least lately.
 const ADDRESSES_PER_PEER: usize = 16;
+
+/// Peers that may have validated one address at a time.
+const PEERS_PER_ADDRESS: usize = 4;
+
+/// The peers that validated one address. First is the one to which the last authentic packet from there belonged.
+pub type Claims = SmallVec<[PeerIndex; 2]>;
+
+/// As many peers as may have validated this address already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crowded;
 
 /// The two tables.
 #[derive(Debug, Default)]
 pub struct Demux {
-    by_address: HashMap<SocketAddr, PeerIndex>,
+    by_address: HashMap<SocketAddr, Claims>,
     by_ufrag: HashMap<String, PeerIndex>,
     addresses: HashMap<PeerIndex, Vec<SocketAddr>>,
 }
 
 impl Demux {
-    /// The peer that validated this address.
-    pub fn by_address(&self, source: &SocketAddr) -> Option<PeerIndex> {
-        self.by_address.get(source).copied()
+    /// The peers that validated this address: one, but for an address that passes from one to another, or that
+    /// somebody forges.
+    pub fn by_address(&self, source: &SocketAddr) -> &[PeerIndex] {
+        self.by_address.get(source).map(SmallVec::as_slice).unwrap_or_default()
     }
 
     /// The peer with this local ICE user fragment.
@@ -33,24 +46,31 @@ impl Demux {
         self.by_ufrag.insert(ufrag, peer);
     }
 
-    /// ICE validated an address for a peer. An address belongs to the peer that proved it last: a new call
-    /// from the same port takes it over.
-    pub fn add_address(&mut self, source: SocketAddr, peer: PeerIndex) {
-        match self.by_address.insert(source, peer) {
-            Some(earlier) if earlier == peer => return,
-            Some(earlier) => {
-                if let Some(list) = self.addresses.get_mut(&earlier) {
-                    list.retain(|address| *address != source);
-                }
+    /// ICE validated an address for a peer. Takes it from nobody.
+    pub fn add_address(&mut self, source: SocketAddr, peer: PeerIndex) -> Result<(), Crowded> {
+        let claims = self.by_address.entry(source).or_default();
+        if !claims.contains(&peer) {
+            if claims.len() >= PEERS_PER_ADDRESS {
+                return Err(Crowded);
             }
-            None => {}
+            claims.push(peer);
         }
         let list = self.addresses.entry(peer).or_default();
-        if list.len() >= ADDRESSES_PER_PEER {
-            let oldest = list.remove(0);
-            self.by_address.remove(&oldest);
-        }
+        list.retain(|known| *known != source);
         list.push(source);
+        if list.len() > ADDRESSES_PER_PEER {
+            let oldest = list.remove(0);
+            self.remove_claim(oldest, peer);
+        }
+        Ok(())
+    }
+
+    /// A packet from this address was that peer's: it is asked first about the next one.
+    pub fn put_first(&mut self, source: &SocketAddr, peer: PeerIndex) {
+        let Some(claims) = self.by_address.get_mut(source) else { return };
+        if let Some(place) = claims.iter().position(|known| *known == peer) {
+            claims.swap(0, place);
+        }
     }
 
     /// Forgets a user fragment.
@@ -58,10 +78,26 @@ impl Demux {
         self.by_ufrag.remove(ufrag);
     }
 
+    /// Forgets that a peer validated an address.
+    pub fn remove_address(&mut self, source: SocketAddr, peer: PeerIndex) {
+        if let Some(list) = self.addresses.get_mut(&peer) {
+            list.retain(|known| *known != source);
+        }
+        self.remove_claim(source, peer);
+    }
+
     /// Forgets a peer's addresses.
     pub fn remove_addresses(&mut self, peer: PeerIndex) {
         for address in self.addresses.remove(&peer).unwrap_or_default() {
-            self.by_address.remove(&address);
+            self.remove_claim(address, peer);
+        }
+    }
+
+    fn remove_claim(&mut self, source: SocketAddr, peer: PeerIndex) {
+        let Some(claims) = self.by_address.get_mut(&source) else { return };
+        claims.retain(|known| *known != peer);
+        if claims.is_empty() {
+            self.by_address.remove(&source);
         }
     }
 }
@@ -75,24 +111,34 @@ mod tests {
     }
 
     #[test]
-    fn an_address_belongs_to_the_peer_that_proved_it_last() {
+    fn an_address_is_taken_from_nobody() {
         let mut demux = Demux::default();
-        demux.add_address(address(1), PeerIndex(1));
-        demux.add_address(address(1), PeerIndex(2));
-        assert_eq!(demux.by_address(&address(1)), Some(PeerIndex(2)));
-        demux.remove_addresses(PeerIndex(1));
-        assert_eq!(demux.by_address(&address(1)), Some(PeerIndex(2)));
+        for peer in 1..=4 {
+            assert_eq!(demux.add_address(address(1), PeerIndex(peer)), Ok(()));
+        }
+        assert_eq!(demux.add_address(address(1), PeerIndex(5)), Err(Crowded));
+        assert_eq!(demux.add_address(address(1), PeerIndex(2)), Ok(()), "it has it already");
+        demux.put_first(&address(1), PeerIndex(3));
+        assert_eq!(demux.by_address(&address(1)), [3, 2, 1, 4].map(PeerIndex));
         demux.remove_addresses(PeerIndex(2));
-        assert_eq!(demux.by_address(&address(1)), None);
+        assert_eq!(demux.add_address(address(1), PeerIndex(5)), Ok(()));
+        for peer in [1, 3, 4] {
+            demux.remove_addresses(PeerIndex(peer));
+        }
+        assert_eq!(demux.by_address(&address(1)), [PeerIndex(5)]);
+        demux.remove_address(address(1), PeerIndex(5));
+        assert!(demux.by_address.is_empty());
     }
 
     #[test]
     fn a_peer_holds_a_bounded_number_of_addresses() {
         let mut demux = Demux::default();
-        for port in 0..1000 {
-            demux.add_address(address(port), PeerIndex(1));
+        for port in 1..1000 {
+            demux.add_address(address(0), PeerIndex(1)).unwrap();
+            demux.add_address(address(port), PeerIndex(1)).unwrap();
         }
         assert_eq!(demux.by_address.len(), ADDRESSES_PER_PEER);
-        assert_eq!(demux.by_address(&address(999)), Some(PeerIndex(1)));
+        assert_eq!(demux.by_address(&address(999)), [PeerIndex(1)]);
+        assert_eq!(demux.by_address(&address(0)), [PeerIndex(1)], "it was proved all the time");
     }
 }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use sfu_protocol::{EndReason, Event, Layer, Target};
+use smallvec::SmallVec;
 
+use super::demux::Claims;
 use super::membership::Ending;
 use super::{FabricMessage, Shard, ShardId, track_in, track_in_mut};
 use crate::egress::PacketSource;
@@ -19,9 +21,12 @@ use crate::transport::ice::peek_local_ufrag;
 use crate::transport::{Failure, Received, TransportEvent};
 use crate::units::{NtpTime, Ssrc};
 
-/// An address is its owner's for this long after each connectivity check from it: two of the longest intervals between
-/// checks that clients have.
+/// A peer keeps an address that others want too for this long after each connectivity check from it: two of the longest
+/// intervals between checks that clients have.
 const ADDRESS_HELD: Duration = Duration::from_secs(12);
+
+/// As long as datagrams are; longer ones are copied to the heap.
+const ONE_DATAGRAM: usize = 1500;
 
 impl Shard {
     pub(super) fn handle_datagram(
@@ -35,16 +40,47 @@ impl Shard {
         let peer = if protocol(data) == Some(Protocol::Stun) {
             peek_local_ufrag(data).and_then(|ufrag| self.demux.by_ufrag(ufrag)).ok_or(Drop::UnknownUfrag)
         } else {
-            self.demux.by_address(&source).ok_or(Drop::UnknownSource)
-        };
-        match peer {
-            Ok(peer) => {
-                self.contained_peer(peer, |shard| shard.receive(now, peer, source, local, data));
+            match self.demux.by_address(&source) {
+                [] => Err(Drop::UnknownSource),
+                [peer] => Ok(*peer),
+                _ => return self.receive_of_several(now, source, local, data),
             }
-            Err(reason) => self.stats.drop(reason),
+        };
+        let received = match peer {
+            Ok(peer) => self.contained_peer(peer, |shard| shard.receive(now, peer, source, local, data)),
+            Err(reason) => Some(Err(reason)),
+        };
+        if let Some(Err(reason)) = received {
+            self.stats.drop(reason);
         }
     }
 
+    /// Several peers proved this address, because it passed from one to another, or somebody forges it. Whose packet it
+    /// is, its keys tell. Handshakes begin without keys: each looks for what is its own.
+    #[cold]
+    fn receive_of_several(&mut self, now: Instant, source: SocketAddr, local: Option<IpAddr>, data: &[u8]) {
+        let claims = Claims::from_slice(self.demux.by_address(&source));
+        let is_dtls = protocol(data) == Some(Protocol::Dtls);
+        let (mut taken, mut refused) = (false, None);
+        for peer in claims {
+            // What does not open is lost.
+            let mut copy: SmallVec<[u8; ONE_DATAGRAM]> = SmallVec::from_slice(data);
+            let received =
+                self.contained_peer(peer, |shard| shard.receive(now, peer, source, local, &mut copy));
+            match received {
+                Some(Err(reason)) => refused = refused.or(Some(reason)),
+                Some(Ok(())) | None => taken = true,
+            }
+            if taken && !is_dtls {
+                return self.demux.put_first(&source, peer);
+            }
+        }
+        if let Some(reason) = refused.filter(|_| !taken) {
+            self.stats.drop(reason);
+        }
+    }
+
+    /// An error if nothing in it was that peer's.
     fn receive(
         &mut self,
         now: Instant,
@@ -52,17 +88,18 @@ impl Shard {
         source: SocketAddr,
         local: Option<IpAddr>,
         data: &mut [u8],
-    ) {
+    ) -> Result<(), Drop> {
         let kind = protocol(data);
         if kind != Some(Protocol::Rtp) {
             self.deliver_batch();
         }
-        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let Some(peer) = self.peers.get_mut(index.0) else { return Ok(()) };
         #[cfg(feature = "fault-injection")]
         peer.fail_at(crate::peer::Fault::Receive);
         let size = data.len();
         let mut published = None;
         let mut reports = Vec::new();
+        let mut result = Ok(());
         let received = peer.transport.handle_datagram(now, source, local, data);
         if !matches!(received, Received::Ignored(_)) {
             peer.heard.on_datagram(now, kind == Some(Protocol::Stun));
@@ -74,7 +111,7 @@ impl Shard {
                     self.claim_address(now, source, index);
                 }
             }
-            Received::Ignored(reason) => self.stats.drop(reason),
+            Received::Ignored(reason) => result = Err(reason),
             Received::Rtp { packet, header, extended } => {
                 published = peer.ingress.handle_rtp(now, packet, &header, extended, &mut self.stats);
             }
@@ -94,17 +131,24 @@ impl Shard {
             self.handle_rtcp(now, index, report);
         }
         self.drain_transport(now, index);
+        result
     }
 
-    /// An address belongs to the peer that proved it last, but not while another still proves it: a client that
-    /// can forge source addresses must not take away another's.
+    /// A peer proved an address. If too many share it already, one that has not proved it lately gives it up, or the
+    /// newcomer does not get it.
     fn claim_address(&mut self, now: Instant, source: SocketAddr, index: PeerIndex) {
-        let owner = self.demux.by_address(&source).filter(|owner| *owner != index);
-        let checked = owner.and_then(|owner| self.peers.get(owner.0)?.transport.last_check_from(source));
-        if checked.is_some_and(|at| now.saturating_duration_since(at) < ADDRESS_HELD) {
+        if self.demux.add_address(source, index).is_ok() {
+            return;
+        }
+        let checked = |peer: &PeerIndex| self.peers.get(peer.0)?.transport.last_check_from(source);
+        let oldest = self.demux.by_address(&source).iter().min_by_key(|peer| checked(peer)).copied();
+        let left = oldest
+            .filter(|peer| checked(peer).is_none_or(|at| now.saturating_duration_since(at) >= ADDRESS_HELD));
+        if let Some(left) = left {
+            self.demux.remove_address(source, left);
+        }
+        if self.demux.add_address(source, index).is_err() {
             self.stats.drop(Drop::AddressInUse);
-        } else {
-            self.demux.add_address(source, index);
         }
     }
 

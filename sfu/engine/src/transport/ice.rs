@@ -5,7 +5,7 @@ mod stun;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use smallvec::SmallVec;
@@ -40,7 +40,7 @@ pub struct Path {
 pub(super) struct Checked {
     /// To be sent back on the path it came from.
     pub(super) response: Response,
-    /// The client chose this path, and another one was chosen before or none.
+    /// The client chose this path, by name or by checking no other, and another one was chosen before or none.
     pub(super) selected: Option<Path>,
 }
 
@@ -165,11 +165,20 @@ impl Agent {
         if is_current {
             self.previous = None;
         }
+        let chooses = use_candidate || self.has_left(now);
         self.last_check = Some(now);
         self.remember(now, path);
-        let selected = (use_candidate && self.selected != Some(path)).then_some(path);
+        let selected = (chooses && self.selected != Some(path)).then_some(path);
         self.selected = selected.or(self.selected);
         Ok(Checked { response, selected })
+    }
+
+    /// Whether the path that the client chose is checked no longer. A client that names its choice only once does not
+    /// know that its NAT has given it another port: its checks simply come from there.
+    fn has_left(&self, now: Instant) -> bool {
+        let Some(selected) = self.selected else { return false };
+        let pair = self.pairs.iter().find(|pair| pair.path == selected);
+        pair.is_none_or(|pair| now.saturating_duration_since(pair.last_check) >= LEFT)
     }
 
     fn remember(&mut self, now: Instant, path: Path) {
@@ -198,6 +207,9 @@ impl fmt::Display for Path {
 
 /// Paths remembered. A client has a few addresses, and each may show with several ports.
 const MAX_PAIRS: usize = 16;
+/// A path that was chosen and not checked for that long has been left, if another is checked. Clients that go on naming
+/// their choice check it every 2.5 s; those that do not check nothing else.
+const LEFT: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 pub(super) mod tests;

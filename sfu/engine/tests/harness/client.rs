@@ -83,8 +83,10 @@ pub struct Client {
     pub participant: ParticipantSid,
     /// Where its datagrams come from.
     pub address: SocketAddr,
-    /// Where they seem to come from: elsewhere, if it forges them.
+    /// Where they seem to come from: elsewhere, if it forges them, or if there is a NAT between.
     pub appears_from: SocketAddr,
+    /// Where datagrams reach it: elsewhere if there is a NAT between; `None`: nowhere.
+    pub reached_at: Option<SocketAddr>,
     /// Which shard holds it.
     pub shard: usize,
     /// What it leaves out of its offers: an `a=` line that contains one of these.
@@ -147,6 +149,7 @@ impl Client {
             participant: ParticipantSid::new(format!("PA_{name}")),
             address,
             appears_from: address,
+            reached_at: Some(address),
             shard,
             offers_without: &[],
             rtc,

@@ -402,6 +402,15 @@ impl World {
         self.command(self.clients[client].shard, command);
     }
 
+    /// The NAT before a client gives it another port. Whoever had that before is not reached there any more.
+    pub fn map_to(&mut self, client: usize, address: SocketAddr) {
+        for other in &mut self.clients {
+            other.reached_at = other.reached_at.filter(|reached| *reached != address);
+        }
+        self.clients[client].appears_from = address;
+        self.clients[client].reached_at = Some(address);
+    }
+
     /// A datagram from anywhere arrives at a shard at once.
     pub fn inject(&mut self, shard: usize, source: SocketAddr, data: &[u8]) {
         let mut data = data.to_vec();
@@ -532,9 +541,8 @@ impl World {
 
     fn transmit(&mut self, shard: usize, destination: SocketAddr, data: &[u8]) {
         *self.sent.entry(destination).or_default() += 1;
-        let Some(client) = self.clients.iter().position(|client| client.address == destination) else {
-            return;
-        };
+        let reached = self.clients.iter().position(|client| client.reached_at == Some(destination));
+        let Some(client) = reached else { return };
         for delay in self.links[client].1.carry(&mut self.rng, self.now, data.len()) {
             let source = server_address(shard);
             self.schedule(delay, Delivery::ToClient { client, source, data: data.to_vec() });

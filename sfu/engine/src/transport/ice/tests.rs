@@ -319,3 +319,27 @@ fn datagrams_of_every_length_are_refused_without_a_panic() {
     }
     assert!(ends.agent.pairs.is_empty());
 }
+
+#[test]
+fn a_path_that_is_checked_no_longer_is_left_for_one_that_is() {
+    let mut ends = ends();
+    let nominating = Check::new(&ends.local, &ends.remote).nominating().bytes();
+    let plain = Check::new(&ends.local, &ends.remote).bytes();
+    let check = |ends: &mut Ends, port: u16, check: &[u8]| {
+        ends.agent.handle(ends.now, path(port), check).unwrap();
+        ends.agent.selected()
+    };
+    assert_eq!(check(&mut ends, 1, &nominating), Some(path(1)));
+    for _ in 0..10 {
+        // Several paths are checked: the chosen one stays.
+        ends.now += Duration::from_millis(1250);
+        assert_eq!(check(&mut ends, 2, &plain), Some(path(1)));
+        ends.now += Duration::from_millis(1250);
+        assert_eq!(check(&mut ends, 1, &plain), Some(path(1)));
+    }
+    ends.now += Duration::from_secs(2);
+    assert_eq!(check(&mut ends, 3, &plain), Some(path(1)), "two seconds are nothing");
+    ends.now += Duration::from_secs(2);
+    assert_eq!(check(&mut ends, 3, &plain), Some(path(3)));
+    assert_eq!(check(&mut ends, 1, &nominating), Some(path(1)), "a choice counts at once");
+}
