@@ -265,7 +265,7 @@ fn address_to_open(address: SocketAddr) -> String {
 }
 
 fn start_logging(config: &Config) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.logging.level)
+    let filter = tracing_subscriber::EnvFilter::try_new(config.logging.filter())
         .map_err(|error| format!("configuration: `logging.level`: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -20,6 +20,7 @@ fn anytime(arguments: &[&str]) -> Command {
         "ANYTIME_PORT",
         "UDP_PORT",
         "NODE_IP",
+        "RUST_LOG",
     ] {
         command.env_remove(name);
     }

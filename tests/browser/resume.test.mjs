@@ -5,7 +5,7 @@ import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
 import { TEST_MS, until } from './harness/limits.mjs';
 import { end, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
-import { startServer } from './harness/server.mjs';
+import { FOREIGN, startServer } from './harness/server.mjs';
 
 const ROOM = `resume-${process.pid}`;
 const options = { timeout: TEST_MS };
@@ -72,3 +72,8 @@ for (const scenario of ['node-failure', 'leave-full-reconnect']) {
     await single.meets([dual.identity]);
   });
 }
+
+test('an operator is told nothing of it', { ...options, skip: FOREIGN }, () => {
+  // Joins, resumes, republished tracks, sessions made anew: ordinary use, about which nobody can do anything.
+  assert.deepEqual(server.logged(), []);
+});

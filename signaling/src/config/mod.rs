@@ -206,6 +206,9 @@ impl Config {
         ] {
             number(env, name, value)?;
         }
+        if let Some(filter) = env("RUST_LOG").filter(|filter| !filter.is_empty()) {
+            self.logging.level = filter;
+        }
         if let Some(text) = env("NODE_IP").filter(|text| !text.is_empty()) {
             let addresses: Result<Vec<IpAddr>, _> = text.split(',').map(|ip| ip.trim().parse()).collect();
             self.rtc.node_ip = addresses.map_err(|_| ConfigError::Value {

@@ -11,11 +11,33 @@ use crate::token::TokenLimits;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoggingConfig {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,signaling=debug`.
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,signaling=debug`. A level alone is that of
+    /// Anytime's own lines; of the libraries' only errors are written, unless one is named: `info,rtc_dtls=warn`.
     pub level: String,
     /// One JSON object a line.
     pub json: bool,
 }
+
+impl LoggingConfig {
+    /// What `level` asks for, in the terms of `tracing`'s filters. Libraries warn of what an operator can do nothing
+    /// about, such as extensions of a handshake that they do not know, and do so at every join.
+    pub fn filter(&self) -> String {
+        let directives = self.level.split(',').map(str::trim).map(|directive| {
+            let level = directive.to_ascii_lowercase();
+            if !LEVELS.contains(&level.as_str()) {
+                return directive.to_owned();
+            }
+            let libraries = if level == "off" { "off" } else { "error" };
+            let own = OWN.iter().map(|target| format!("{target}={level}"));
+            std::iter::once(libraries.to_owned()).chain(own).collect::<Vec<_>>().join(",")
+        });
+        directives.collect::<Vec<_>>().join(",")
+    }
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// The crates whose lines are Anytime's own.
+const OWN: [&str; 4] = ["anytime", "signaling", "sfu", "sfu_engine"];
 
 impl Default for LoggingConfig {
     fn default() -> Self {
@@ -277,5 +299,24 @@ fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) 
     match Raw::deserialize(deserializer)? {
         Raw::One(one) => Ok(vec![one]),
         Raw::Many(many) => Ok(many),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_alone_is_that_of_our_own_lines() {
+        let filter = |level: &str| LoggingConfig { level: level.into(), json: false }.filter();
+        let own = |level: &str| format!("anytime={level},signaling={level},sfu={level},sfu_engine={level}");
+        assert_eq!(filter("info"), format!("error,{}", own("info")));
+        assert_eq!(filter("OFF"), format!("off,{}", own("off")));
+        assert_eq!(filter("warn, rtc_dtls=warn"), format!("error,{},rtc_dtls=warn", own("warn")));
+        assert_eq!(filter("signaling=debug"), "signaling=debug");
+        assert_eq!(
+            filter("sfu[join{a=1,b=2}]=trace,error"),
+            format!("sfu[join{{a=1,b=2}}]=trace,error,{}", own("error"))
+        );
     }
 }

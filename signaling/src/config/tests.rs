@@ -135,10 +135,12 @@ fn flags_win_over_environment_over_file() {
     let env = |name: &str| match name {
         "ANYTIME_PORT" | "UDP_PORT" => Some("2".to_owned()),
         "NODE_IP" => Some("192.0.2.1, 2001:db8::1".to_owned()),
+        "RUST_LOG" => Some("debug,rtc_dtls=warn".to_owned()),
         _ => None,
     };
     let config = Config::load(&flags, env).unwrap().config;
     assert_eq!((config.port, config.rtc.udp_port, config.rtc.node_ip.len()), (3, 2, 2));
+    assert_eq!(config.logging.level, "debug,rtc_dtls=warn");
     assert_eq!(config.keys.0, [("x".to_owned(), strong('c')), ("f".to_owned(), strong('f'))]);
     let error = error_of(Config::load(&flags, |name| (name == "UDP_PORT").then(|| "many".to_owned())));
     assert!(error.to_string().contains("UDP_PORT"));

@@ -15,6 +15,8 @@ import { progress, SERVER_START_MS, until } from './limits.mjs';
 export const API_KEY = 'devkey';
 export const API_SECRET = 'secret';
 
+/** Of what a server writes, so many characters are kept. */
+const MOST_OUTPUT = 1 << 20;
 const DEFAULT_BINARY = fileURLToPath(new URL('../../../target/debug/anytime', import.meta.url));
 
 /** Whether a server that is not ours is tested, which has neither `/v1/token` nor the page. */
@@ -39,12 +41,11 @@ export async function startServer(extra = []) {
   const args = ['serve', '--dev', ...apart, ...extra, ...words(process.env.ANYTIME_ARGS)];
   progress(`starting anytime ${args.join(' ')}`);
   const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  const tail = [];
+  let written = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text) => {
       if (process.env.ANYTIME_LOG) process.stderr.write(text);
-      tail.push(text);
-      if (tail.length > 60) tail.shift();
+      written = (written + text).slice(-MOST_OUTPUT);
     });
   }
   let ended;
@@ -60,14 +61,16 @@ export async function startServer(extra = []) {
     if (ended) throw new Error(`the server ended while starting: ${ended}`);
   } catch (error) {
     kill();
-    throw new Error(`${error.message}\n${tail.join('')}`);
+    throw new Error(`${error.message}\n${written}`);
   }
   return {
     http,
     ws: `ws://127.0.0.1:${port}`,
-    metrics: tail.join('').match(/(http:\/\/\S+)\/metrics/)?.[1],
+    metrics: written.match(/(http:\/\/\S+)\/metrics/)?.[1],
     pid: child.pid,
-    output: () => tail.join(''),
+    output: () => written,
+    /** What it logged: a line each. */
+    logged: () => written.split('\n').filter((line) => / (ERROR|WARN|INFO) /.test(line)),
     async stop() {
       process.off('exit', kill);
       child.kill('SIGTERM');
