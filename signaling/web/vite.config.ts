@@ -21,6 +21,8 @@ const server = process.env.ANYTIME_URL ?? 'http://127.0.0.1:7880';
 
 export default defineConfig({
   plugins: [react(), fontLicense()],
+  // Relative addresses: the page may be served below a path.
+  base: './',
   build: {
     target: 'es2022',
     // Inlined assets would need a looser content security policy than the server wants to send.

@@ -2,31 +2,23 @@
 // Screenshots land in `test-output/`.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { startBrowser } from './harness/browser.mjs';
-import { CALL_PAGE, PAGES } from './harness/files.mjs';
+import { button, enter, personPage, shot, shows, tile } from './harness/call-page.mjs';
+import { CALL_PAGE } from './harness/files.mjs';
 import { startFront } from './harness/front.mjs';
 import { progress, TEST_MS, until } from './harness/limits.mjs';
 import { FOREIGN, startServer } from './harness/server.mjs';
 import { startWire } from './harness/wire.mjs';
 
-const OUTPUT = fileURLToPath(new URL('../../test-output', import.meta.url));
 /** A running server may still remember the people of an earlier run. */
 const ROOM = FOREIGN ? `garden-${process.pid}` : 'garden';
-const SCENES = {
-  ada: { wall: ['#f3d9b8', '#e0a878'], window: '#9fd0e6', shirt: '#2f6f62', skin: '#e9b48c', hair: '#4a2c20' },
-  ben: { wall: ['#b9cfe0', '#7f9fbf'], window: '#f6dfae', shirt: '#d0643b', skin: '#8d5a3b', hair: '#1d1715' },
-  cleo: { wall: ['#d9c7e6', '#a98bc4'], window: '#c6e4d2', shirt: '#3b4a8c', skin: '#f2c9ab', hair: '#b5622c' },
-};
 const PHONE = { width: 360, height: 740 };
 const options = { timeout: TEST_MS };
 let server, site, wire, browser, ada, ben;
 
 before(async () => {
-  mkdirSync(OUTPUT, { recursive: true });
   server = await startServer();
   if (FOREIGN) assert.ok(existsSync(CALL_PAGE), 'the call page is built: npm run build in signaling/web');
   site = FOREIGN ? await startFront(server) : server;
@@ -42,40 +34,12 @@ after(async () => {
   await server?.stop();
 }, options);
 
-/** A moment for colours and places that change over some frames. */
-async function shot(page, name) {
-  await page.waitForTimeout(400);
-  await page.screenshot({ path: join(OUTPUT, `${name}.png`) });
-}
-const button = (page, name) => page.getByRole('button', { name });
-const tile = (page, name) => page.getByRole('article', { name });
 const view = (page, name) => page.locator(`main[data-view=${name}]`);
 const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 
-/** A page whose camera shows somebody. */
-async function personPage(who, url, more) {
-  const page = await browser.page(undefined, more);
-  await page.addInitScript({ path: join(PAGES, 'scene.js') });
-  await page.addInitScript((scene) => window.drawScene(scene), SCENES[who]);
-  if (url) await page.goto(url);
-  return page;
-}
-
-async function enter(page, name) {
-  await page.getByLabel('Your name').fill(name);
-  await button(page, /Join/).click();
-}
-
-/** A picture is shown when its element has decoded something and time goes on in it. */
-async function shows(page, name) {
-  const video = tile(page, name).locator('video');
-  await video.waitFor();
-  await until(`the picture of ${name}`, () => video.evaluate((element) => element.videoWidth > 0 && element.currentTime > 0));
-}
-
 test('the door shows the own picture and takes a name', options, async () => {
   const foreign = [];
-  ada = await personPage('ada');
+  ada = await personPage(browser, 'ada');
   ada.on('request', (request) => {
     const { protocol, hostname } = new URL(request.url());
     if (/^(http|ws)/.test(protocol) && hostname !== '127.0.0.1') foreign.push(request.url());
@@ -100,7 +64,7 @@ test('the door shows the own picture and takes a name', options, async () => {
 test('two people meet', options, async () => {
   await enter(ada, 'Ada Lovelace');
   await shows(ada, 'Ada Lovelace (you)');
-  ben = await personPage('ben', `${site.http}/?room=${ROOM}`);
+  ben = await personPage(browser, 'ben', `${site.http}/?room=${ROOM}`);
   await enter(ben, 'Ben');
   await Promise.all([shows(ada, 'Ben'), shows(ben, 'Ada Lovelace')]);
   await ada.getByText('Ben joined').waitFor();
@@ -201,7 +165,7 @@ test('the keyboard reaches everything and shows where it is', options, async () 
 });
 
 test('everything fits a phone', options, async () => {
-  const phone = await personPage('cleo', `${site.http}/?room=${ROOM}`, { viewport: PHONE, hasTouch: true, isMobile: true, deviceScaleFactor: 2 });
+  const phone = await personPage(browser, 'cleo', `${site.http}/?room=${ROOM}`, { viewport: PHONE, hasTouch: true, isMobile: true, deviceScaleFactor: 2 });
   await phone.getByLabel('Your name').fill('Cleo');
   await until('the preview', () => phone.getByLabel('Your camera').evaluate((element) => element.videoWidth > 0));
   await shot(phone, 'phone-door');

@@ -12,7 +12,7 @@ import { useTheme } from './ui/theme';
 type Phase =
   | { at: 'door'; problem: Problem | undefined; left: boolean }
   | { at: 'entering' }
-  | { at: 'call'; room: Room; since: number };
+  | { at: 'call'; room: Room; since: number; entry: Entry };
 
 export function App() {
   const [choices, setChoices] = useState(recall);
@@ -27,7 +27,7 @@ export function App() {
     try {
       const room = await enterRoom(entry);
       history.replaceState(null, '', addressOfRoom(location.search, entry.roomName));
-      setPhase({ at: 'call', room, since: Date.now() });
+      setPhase({ at: 'call', room, since: Date.now(), entry });
     } catch (error) {
       setPhase({ at: 'door', problem: joinProblem(error), left: false });
     }
@@ -46,7 +46,7 @@ export function App() {
   if (phase.at === 'call') {
     return (
       <RoomContext.Provider value={phase.room}>
-        <Call room={phase.room} since={phase.since} choices={choices} choose={choose} />
+        <Call room={phase.room} since={phase.since} entry={phase.entry} choices={choices} choose={choose} />
       </RoomContext.Provider>
     );
   }

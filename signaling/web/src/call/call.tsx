@@ -1,10 +1,11 @@
-import { RoomAudioRenderer, useChat, useTracks } from '@livekit/components-react';
-import { RoomEvent, Track, type Room } from 'livekit-client';
+import { RoomAudioRenderer, useChat, useLocalParticipantPermissions, useTracks } from '@livekit/components-react';
+import { Track, type Room } from 'livekit-client';
 import { useCallback, useEffect, useRef, useState } from 'react';
+import type { Entry } from '../join/enter';
 import { inviteLink } from '../lib/address';
 import type { Choices } from '../lib/memory';
 import { Mark, Icon } from '../ui/icon';
-import { Chat } from './chat';
+import { Chat, READ_ONLY } from './chat';
 import { Clock } from './clock';
 import { Controls } from './controls';
 import { More } from './more';
@@ -17,11 +18,12 @@ import { useDevices } from './use-devices';
 interface Props {
   room: Room;
   since: number;
+  entry: Entry;
   choices: Choices;
   choose: (change: Partial<Choices>) => void;
 }
 
-export function Call({ room, since, choices, choose }: Props) {
+export function Call({ room, since, entry, choices, choose }: Props) {
   const tracks = useTracks(
     [
       { source: Track.Source.Camera, withPlaceholder: true },
@@ -30,8 +32,10 @@ export function Call({ room, since, choices, choose }: Props) {
     { onlySubscribed: false },
   );
   const { notices, tell } = useNotices(room);
-  const devices = useDevices(room, tell);
+  const devices = useDevices(room, entry, tell);
   const chat = useChat();
+  const mayWrite = useLocalParticipantPermissions()?.canPublishData !== false;
+  const [draft, setDraft] = useState('');
   const [chatOpen, setChatOpen] = useState(false);
   const [seen, setSeen] = useState(0);
   const help = useRef<HTMLDialogElement>(null);
@@ -43,9 +47,12 @@ export function Call({ room, since, choices, choose }: Props) {
     setChatOpen((open) => !open);
   }, [messages.length]);
   useChatNotices(room, messages, chatOpen, tell);
+  useEffect(() => {
+    if (!mayWrite) tell(READ_ONLY);
+  }, [mayWrite, tell]);
 
   const invite = useCallback(async () => {
-    const link = inviteLink(location.origin, room.name);
+    const link = inviteLink(document.baseURI, room.name);
     try {
       await navigator.clipboard.writeText(link);
       tell('Invite link copied');
@@ -102,7 +109,19 @@ export function Call({ room, since, choices, choose }: Props) {
       </header>
       <Banner room={room} />
       <Stage tracks={tracks} view={choices.view} overlay={choices.overlay} />
-      {chatOpen && <Chat messages={messages} sending={chat.isSending} send={chat.send} me={room.localParticipant.identity} onClose={toggleChat} tell={tell} />}
+      {chatOpen && (
+        <Chat
+          messages={messages}
+          draft={draft}
+          setDraft={setDraft}
+          mayWrite={mayWrite}
+          sending={chat.isSending}
+          send={chat.send}
+          me={room.localParticipant.identity}
+          onClose={toggleChat}
+          tell={tell}
+        />
+      )}
       <Controls devices={devices} chatOpen={chatOpen} unread={unread} onChat={toggleChat} onLeave={() => void room.disconnect()}>
         <More room={room} choices={choices} choose={choose} devices={devices} onInvite={() => void invite()} onHelp={showHelp} tell={tell} />
       </Controls>
@@ -127,12 +146,4 @@ function useChatNotices(room: Room, messages: Messages, open: boolean, tell: (te
       }
     }
   }, [room, messages, open, tell]);
-  useEffect(() => {
-    // Chat goes over the data connection; without permission a message would be dropped without a word.
-    const changed = () => {
-      if (room.localParticipant.permissions?.canPublishData === false) tell('You may read the chat but not write in it');
-    };
-    room.on(RoomEvent.ParticipantPermissionsChanged, changed);
-    return () => void room.off(RoomEvent.ParticipantPermissionsChanged, changed);
-  }, [room, tell]);
 }

@@ -1,11 +1,16 @@
 import type { ReceivedChatMessage } from '@livekit/components-react';
-import { useEffect, useRef, useState, type SyntheticEvent } from 'react';
+import { useEffect, useRef, type SyntheticEvent } from 'react';
+import { putBack } from '../lib/draft';
 import { linkParts } from '../lib/people';
 import { Icon } from '../ui/icon';
 import type { Tell } from './notices';
 
 interface Props {
   messages: ReceivedChatMessage[];
+  /** What is written and not sent; it outlives the open chat. */
+  draft: string;
+  setDraft: (change: string | ((now: string) => string)) => void;
+  mayWrite: boolean;
   sending: boolean;
   send: (message: string) => Promise<unknown>;
   me: string;
@@ -13,8 +18,7 @@ interface Props {
   tell: Tell;
 }
 
-export function Chat({ messages, sending, send, me, onClose, tell }: Props) {
-  const [draft, setDraft] = useState('');
+export function Chat({ messages, draft, setDraft, mayWrite, sending, send, me, onClose, tell }: Props) {
   const list = useRef<HTMLOListElement>(null);
   const field = useRef<HTMLInputElement>(null);
 
@@ -26,12 +30,13 @@ export function Chat({ messages, sending, send, me, onClose, tell }: Props) {
   const submit = (event: SyntheticEvent) => {
     event.preventDefault();
     const message = draft.trim();
-    if (!message || sending) return;
-    send(message).then(
-      () => setDraft(''),
-      // The text stays in the field, so that nothing has to be typed twice.
-      () => tell('The message could not be sent. Try again.', 'problem'),
-    );
+    if (!message || sending || !mayWrite) return;
+    // The field is free for the next message while this one is on its way.
+    setDraft('');
+    send(message).catch(() => {
+      setDraft((now) => putBack(message, now));
+      tell('The message could not be sent. Try again.', 'problem');
+    });
   };
 
   return (
@@ -52,7 +57,8 @@ export function Chat({ messages, sending, send, me, onClose, tell }: Props) {
         <input
           ref={field}
           aria-label="Message to everyone"
-          placeholder="Message to everyone"
+          placeholder={mayWrite ? 'Message to everyone' : READ_ONLY}
+          readOnly={!mayWrite}
           autoComplete="off"
           maxLength={4000}
           value={draft}
@@ -61,7 +67,7 @@ export function Chat({ messages, sending, send, me, onClose, tell }: Props) {
             if (event.key === 'Escape') onClose();
           }}
         />
-        <button type="submit" className="round small" aria-label="Send" disabled={!draft.trim() || sending}>
+        <button type="submit" className="round small" aria-label="Send" disabled={!draft.trim() || sending || !mayWrite}>
           <Icon name="send" size={18} />
         </button>
       </form>
@@ -97,3 +103,5 @@ function Message({ message, mine, follows }: { message: ReceivedChatMessage; min
 function follows(before: ReceivedChatMessage | undefined, message: ReceivedChatMessage): boolean {
   return before?.from?.identity === message.from?.identity && message.timestamp - (before?.timestamp ?? 0) < 120_000;
 }
+
+export const READ_ONLY = 'You may read the chat, but not write in it.';

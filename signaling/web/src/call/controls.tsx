@@ -1,4 +1,5 @@
 import type { ReactNode } from 'react';
+import { refusal } from '../lib/allowed';
 import { Icon, type IconName } from '../ui/icon';
 import type { Devices } from './use-devices';
 
@@ -15,8 +16,8 @@ export function Controls({ devices, chatOpen, unread, onChat, onLeave, children 
   return (
     <footer className="controls">
       <div className="controls-row" role="toolbar" aria-label="Call">
-        <Switch on={devices.microphone} label="Microphone" hint="M" icons={['mic', 'micOff']} onPress={devices.toggleMicrophone} />
-        <Switch on={devices.camera} label="Camera" hint="V" icons={['camera', 'cameraOff']} onPress={devices.toggleCamera} />
+        <Switch device="microphone" devices={devices} label="Microphone" hint="M" icons={['mic', 'micOff']} onPress={devices.toggleMicrophone} />
+        <Switch device="camera" devices={devices} label="Camera" hint="V" icons={['camera', 'cameraOff']} onPress={devices.toggleCamera} />
         {devices.canShareScreen && (
           <button
             type="button"
@@ -24,7 +25,9 @@ export function Controls({ devices, chatOpen, unread, onChat, onLeave, children 
             data-active={devices.screen}
             aria-pressed={devices.screen}
             aria-label="Share the screen"
-            title={devices.screen ? 'Stop sharing (S)' : 'Share the screen (S)'}
+            aria-busy={devices.busy.has('screen')}
+            aria-disabled={!devices.allowed.screen}
+            title={!devices.allowed.screen ? refusal('screen', devices.allowed) : devices.screen ? 'Stop sharing (S)' : 'Share the screen (S)'}
             onClick={devices.toggleScreen}
           >
             <Icon name="screen" />
@@ -53,16 +56,30 @@ export function Controls({ devices, chatOpen, unread, onChat, onLeave, children 
 }
 
 interface SwitchProps {
-  on: boolean;
+  device: 'microphone' | 'camera';
+  devices: Devices;
   label: string;
   hint: string;
   icons: [on: IconName, off: IconName];
   onPress: () => void;
 }
 
-function Switch({ on, label, hint, icons, onPress }: SwitchProps) {
+function Switch({ device, devices, label, hint, icons, onPress }: SwitchProps) {
+  const on = devices[device];
+  const may = devices.allowed[device];
   return (
-    <button type="button" className="round" data-off={!on} aria-pressed={on} aria-label={label} title={`${label} ${on ? 'off' : 'on'} (${hint})`} onClick={onPress}>
+    <button
+      type="button"
+      className="round"
+      data-off={!on}
+      aria-pressed={on}
+      aria-label={label}
+      aria-busy={devices.busy.has(device)}
+      // Not `disabled`: it can still be reached, and says why when it is pressed.
+      aria-disabled={!may}
+      title={may ? `${label} ${on ? 'off' : 'on'} (${hint})` : refusal(device, devices.allowed)}
+      onClick={onPress}
+    >
       <Icon name={on ? icons[0] : icons[1]} />
     </button>
   );

@@ -1,9 +1,12 @@
 // The three things a person sends, and switching them on and off.
 
-import { useLocalParticipant } from '@livekit/components-react';
+import { useLocalParticipant, useLocalParticipantPermissions } from '@livekit/components-react';
 import type { Room } from 'livekit-client';
-import { useCallback, useMemo, useState } from 'react';
-import { deviceProblem, type Device } from '../lib/errors';
+import { useEffect, useMemo, useRef, useState } from 'react';
+import type { Entry } from '../join/enter';
+import { allowed, newsOf, refusal, type Allowed, type Sent } from '../lib/allowed';
+import { deviceProblem } from '../lib/errors';
+import { oneAtATime } from '../lib/one-at-a-time';
 import type { Tell } from './notices';
 
 export interface Devices {
@@ -11,53 +14,82 @@ export interface Devices {
   camera: boolean;
   screen: boolean;
   canShareScreen: boolean;
+  /** By the token, or by what the server has said since. */
+  allowed: Allowed;
+  /** Being switched on or off: this takes as long as a device takes to open. */
+  busy: ReadonlySet<Sent>;
   toggleMicrophone: () => void;
   toggleCamera: () => void;
   toggleScreen: () => void;
 }
 
-export function useDevices(room: Room, tell: Tell): Devices {
-  const me = useLocalParticipant({ room });
-  const [busy, setBusy] = useState<Device>();
+export function useDevices(room: Room, entry: Entry, tell: Tell): Devices {
+  const { isMicrophoneEnabled: microphone, isCameraEnabled: camera, isScreenShareEnabled: screen } = useLocalParticipant({ room });
+  const may = useAllowed(tell);
+  const [busy, setBusy] = useState<ReadonlySet<Sent>>(NOTHING);
+  const [run] = useState(() => oneAtATime<Sent>(setBusy));
   // Phones have no way to share a screen from a page, and a page without https has no devices at all.
   const canShareScreen = 'mediaDevices' in navigator && 'getDisplayMedia' in navigator.mediaDevices;
 
-  const toggle = useCallback(
-    async (device: Device, change: () => Promise<unknown>, done: string) => {
-      if (busy === device) return;
-      setBusy(device);
-      try {
-        await change();
-        tell(done, 'quiet');
-      } catch (error) {
-        const problem = deviceProblem(device, error);
-        tell(`${problem.title}. ${problem.detail}`, 'problem');
-      } finally {
-        setBusy(undefined);
-      }
-    },
-    [busy, tell],
-  );
-
-  const { isMicrophoneEnabled: microphone, isCameraEnabled: camera, isScreenShareEnabled: screen } = me;
-  return useMemo(() => {
+  const devices = useMemo<Omit<Devices, 'busy'>>(() => {
     const local = room.localParticipant;
+    const toggle = (device: Sent, change: () => Promise<unknown>, done: string) =>
+      void run(device, async () => {
+        try {
+          if (!may[device]) {
+            tell(refusal(device, may), 'problem');
+            return;
+          }
+          await change();
+          tell(done, 'quiet');
+        } catch (error) {
+          const problem = deviceProblem(device, error);
+          tell(`${problem.title}. ${problem.detail}`, 'problem');
+        }
+      });
     return {
       microphone,
       camera,
       screen,
       canShareScreen,
+      allowed: may,
       toggleMicrophone: () =>
-        void toggle('microphone', () => local.setMicrophoneEnabled(!microphone), microphone ? 'Microphone off' : 'Microphone on'),
-      toggleCamera: () => void toggle('camera', () => local.setCameraEnabled(!camera), camera ? 'Camera off' : 'Camera on'),
+        toggle('microphone', () => local.setMicrophoneEnabled(!microphone), microphone ? 'Microphone off' : 'Microphone on'),
+      toggleCamera: () => toggle('camera', () => local.setCameraEnabled(!camera), camera ? 'Camera off' : 'Camera on'),
       toggleScreen: () => {
         if (!canShareScreen) return;
-        void toggle(
+        toggle(
           'screen',
           () => local.setScreenShareEnabled(!screen, { audio: true, contentHint: 'detail', selfBrowserSurface: 'exclude' }),
           screen ? 'Stopped sharing the screen' : 'You are sharing your screen',
         );
       },
     };
-  }, [room, toggle, microphone, camera, screen, canShareScreen]);
+  }, [room, run, tell, may, microphone, camera, screen, canShareScreen]);
+
+  // What was switched while the call was being joined, or was still opening then, is as it was left at the door.
+  const begun = useRef(false);
+  useEffect(() => {
+    if (begun.current) return;
+    begun.current = true;
+    if (may.microphone && entry.microphone.isWanted() !== microphone) devices.toggleMicrophone();
+    if (may.camera && entry.camera.isWanted() !== camera) devices.toggleCamera();
+  }, [devices, may, entry, microphone, camera]);
+
+  return { ...devices, busy };
 }
+
+function useAllowed(tell: Tell): Allowed {
+  const permissions = useLocalParticipantPermissions();
+  const { microphone, camera, screen } = allowed(permissions);
+  const may = useMemo(() => ({ microphone, camera, screen }), [microphone, camera, screen]);
+  const before = useRef<Allowed>(undefined);
+  useEffect(() => {
+    const news = newsOf(before.current, may);
+    before.current = may;
+    if (news) tell(news);
+  }, [may, tell]);
+  return may;
+}
+
+const NOTHING: ReadonlySet<Sent> = new Set();

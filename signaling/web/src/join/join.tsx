@@ -42,8 +42,10 @@ export function Join({ choices, choose, entering, problem, left, onEnter }: Prop
       roomName,
       name,
       codec: codecFromAddress(location.search),
-      camera: camera.take(),
-      microphone: microphone.take(),
+      camera,
+      microphone,
+      cameraId: choices.cameraId,
+      microphoneId: choices.microphoneId,
       speakerId: choices.speakerId,
     });
   };
@@ -123,14 +125,27 @@ export function Join({ choices, choose, entering, problem, left, onEnter }: Prop
           </div>
           <details className="devices">
             <summary>Devices</summary>
-            <DeviceSelect kind="videoinput" value={choices.cameraId} opened={camera.track} onChange={(cameraId) => choose({ cameraId })} />
+            <DeviceSelect
+              kind="videoinput"
+              value={choices.cameraId}
+              opened={camera.track}
+              disabled={entering}
+              onChange={(cameraId) => choose({ cameraId })}
+            />
             <DeviceSelect
               kind="audioinput"
               value={choices.microphoneId}
               opened={microphone.track}
+              disabled={entering}
               onChange={(microphoneId) => choose({ microphoneId })}
             />
-            <DeviceSelect kind="audiooutput" value={choices.speakerId} opened={microphone.track} onChange={(speakerId) => choose({ speakerId })} />
+            <DeviceSelect
+              kind="audiooutput"
+              value={choices.speakerId}
+              opened={microphone.track}
+              disabled={entering}
+              onChange={(speakerId) => choose({ speakerId })}
+            />
           </details>
           <button type="submit" className="primary" disabled={entering}>
             {entering ? 'Joining…' : left ? 'Join again' : 'Join the call'}

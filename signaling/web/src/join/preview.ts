@@ -3,13 +3,13 @@
 import { createLocalAudioTrack, createLocalVideoTrack, VideoPresets, type LocalTrack } from 'livekit-client';
 import { useCallback, useEffect, useRef, useState } from 'react';
 import { deviceProblem, type Problem } from '../lib/errors';
+import { chosen, type Lender } from './enter';
 
-export interface Preview<T extends LocalTrack> {
+/** Lends its track to the call. Once the page is inside, the call stops it. */
+export interface Preview<T extends LocalTrack> extends Lender<T> {
   track: T | undefined;
   problem: Problem | undefined;
   opening: boolean;
-  /** Lends the track to the call. Once the page is inside, the call stops it. */
-  take: () => T | undefined;
   /** The call did not come about: the preview looks after the track again. */
   giveBack: () => void;
   retry: () => void;
@@ -60,17 +60,29 @@ function usePreview<T extends LocalTrack>(
     };
   }, [device, open, wanted, deviceId, key]);
 
+  // A track that the call has already is not closed by the preview, but it must be silent and dark at once.
+  useEffect(() => {
+    if (!wanted) void given.current?.mute();
+  }, [wanted]);
+
   const settled = wanted && state.for === key ? state : undefined;
-  const track = settled?.track;
+  const { track, problem } = settled ?? {};
+  // The call takes the track when it needs it, which is some time after the press of the button.
+  const latest = useRef({ track, wanted: false });
+  useEffect(() => {
+    latest.current = { track, wanted: wanted && !problem };
+  }, [track, wanted, problem]);
   return {
     track,
-    problem: settled?.problem,
+    problem,
     opening: wanted && !settled,
     take: useCallback(() => {
-      given.current = track;
-      return track;
-    }, [track]),
+      given.current = latest.current.track;
+      return given.current;
+    }, []),
+    isWanted: useCallback(() => latest.current.wanted, []),
     giveBack: useCallback(() => {
+      if (given.current !== latest.current.track) given.current?.stop();
       given.current = undefined;
     }, []),
     retry: useCallback(() => setAttempt((count) => count + 1), []),
@@ -83,9 +95,4 @@ function openCamera(deviceId: string) {
 
 function openMicrophone(deviceId: string) {
   return createLocalAudioTrack({ echoCancellation: true, noiseSuppression: true, ...chosen(deviceId) });
-}
-
-// `ideal`, not `exact`: a remembered device that is no longer plugged in must not keep the default one closed.
-function chosen(deviceId: string) {
-  return deviceId ? { deviceId: { ideal: deviceId } } : {};
 }

@@ -1,4 +1,4 @@
-// The room is part of the address, so that the address is the invitation.
+// The room is part of the address, so that the address is the invitation. The page may be served below a path.
 
 import type { VideoCodec } from 'livekit-client';
 
@@ -6,8 +6,36 @@ export function roomFromAddress(search: string): string {
   return cleanRoom(new URLSearchParams(search).get('room') ?? '');
 }
 
-export function inviteLink(origin: string, room: string): string {
-  return `${origin}/?room=${encodeURIComponent(room)}`;
+/** `page` is the address of the page, whatever room it is in. */
+export function inviteLink(page: string, room: string): string {
+  const link = new URL('.', page);
+  link.search = `?room=${encodeURIComponent(room)}`;
+  return link.href;
+}
+
+/** Where the page's server gives out tokens. */
+export function tokenEndpoint(page: string): string {
+  return new URL('v1/token', page).href;
+}
+
+/**
+ * What to connect to, by what the server says of itself. It does not see the path and the scheme that a proxy in front of
+ * it adds: of the page's own host the page knows better, for it was just reached there.
+ */
+export function serverAddress(page: string, told: string): string {
+  const base = new URL('.', page);
+  const server = new URL(told);
+  if (server.host !== base.host || server.pathname !== '/') return told;
+  base.protocol = base.protocol === 'https:' ? 'wss:' : 'ws:';
+  return base.href.replace(/\/$/, '');
+}
+
+/** Where the server says whether a token is let in: a failed WebSocket does not tell a page why. */
+export function validateAddress(server: string, token: string): string {
+  const url = new URL(server.replace(/^ws/, 'http'));
+  url.pathname = `${url.pathname.replace(/\/$/, '')}/rtc/validate`;
+  url.searchParams.set('access_token', token);
+  return url.href;
 }
 
 export function codecFromAddress(search: string): VideoCodec {

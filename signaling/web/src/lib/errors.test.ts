@@ -1,6 +1,6 @@
 import { ConnectionError, DisconnectReason } from 'livekit-client';
 import { describe, expect, test } from 'vitest';
-import { deviceProblem, endProblem, joinProblem, JoinTimeout } from './errors';
+import { deviceProblem, endProblem, joinProblem, JoinRefused, JoinTimeout } from './errors';
 
 describe('a device that does not open', () => {
   test.each([
@@ -31,7 +31,14 @@ describe('a call that cannot be joined', () => {
     ['the endpoint forbids', endpoint(403), 'refused'],
     ['the endpoint is broken', endpoint(500), 'unreachable'],
     ['the endpoint is behind a proxy without a server', endpoint(502), 'unreachable'],
-    ['the node has no place', endpoint(503), 'room-full'],
+    ['the service has no place', endpoint(503), 'busy'],
+    ['who may come in cannot be asked', endpoint(503, '{"error":{"code":"identity_provider_unavailable","message":"no answer"}}'), 'busy'],
+    ['the join is refused for want of a place', new JoinRefused(503, 'the directory of rooms does not answer'), 'busy'],
+    ['the join is refused since the room is full', new JoinRefused(429, 'the room is full'), 'room-full'],
+    ['the join is refused for haste', new JoinRefused(429, 'too many requests'), 'busy'],
+    ['the join is refused by name', new JoinRefused(401, 'the token has expired'), 'refused'],
+    ['nobody has opened the room', new JoinRefused(404, 'requested room does not exist'), 'closed'],
+    ['nobody has opened the room, as the client tells it', ConnectionError.notAllowed('requested room does not exist', 404), 'closed'],
     ['the network is gone', new TypeError('Failed to fetch'), 'unreachable'],
     ['the server is silent', new JoinTimeout(), 'unreachable'],
     ['the token is not valid', ConnectionError.notAllowed('invalid token', 401), 'refused'],
@@ -46,7 +53,24 @@ describe('a call that cannot be joined', () => {
   });
 
   test('a bad request tells what the server said', () => {
-    expect(joinProblem(endpoint(400, 'room_name is too long')).detail).toBe('room_name is too long');
+    const detail = (body: string) => joinProblem(endpoint(400, body)).detail;
+    expect(detail('{"error":{"code":"no_room","message":"say which room","field":"room_name"}}')).toBe('Say which room.');
+    expect(detail('{"error":{"code":"too_long","message":"participant_name is 300 bytes long, the limit is 256","field":"participant_name"}}')).toBe('Your name is too long.');
+    expect(detail('room_name is odd')).toBe('room_name is odd.');
+    // Nothing for people: a page of a proxy, JSON of another server, nothing at all.
+    for (const body of ['<html><body>Bad Request</body></html>', '{"detail":[{"loc":["body"]}]}', '{"error":{"message":7}}', '']) {
+      expect(detail(body)).toBe('Check the room and your name.');
+    }
+  });
+
+  test.each([
+    ['a busy service', endpoint(503, '{"error":{"code":"overloaded","message":"x"}}')],
+    ['an unknown error', new Error('{"stack":"at x"}')],
+    ['a server without identity provider', endpoint(503, '{"error":{"code":"no_identity_provider","message":"identity_provider.issuer"}}')],
+  ])('%s is told in words', (_, error) => {
+    const { title, detail } = joinProblem(error);
+    expect(`${title} ${detail}`).not.toMatch(/[{}_<>]/);
+    expect(detail).toMatch(/\.$/);
   });
 });
 

@@ -9,6 +9,7 @@ export interface Problem {
     | 'refused'
     | 'unreachable'
     | 'room-full'
+    | 'busy'
     | 'replaced'
     | 'removed'
     | 'closed'
@@ -23,6 +24,17 @@ export type Device = 'camera' | 'microphone' | 'screen' | 'speaker';
 /** The page gave up waiting for a server that accepted the connection and then said nothing. */
 export class JoinTimeout extends Error {
   override readonly name = 'JoinTimeout';
+}
+
+/** The server did not let the page in, and said why: by an HTTP status and, mostly, a sentence. */
+export class JoinRefused extends Error {
+  override readonly name = 'JoinRefused';
+  constructor(
+    readonly status: number,
+    readonly text: string,
+  ) {
+    super(text);
+  }
 }
 
 export function deviceProblem(device: Device, error: unknown): Problem {
@@ -61,16 +73,17 @@ export function joinProblem(error: unknown): Problem {
   if (error instanceof JoinTimeout) {
     return problem('unreachable', 'The server does not answer', 'It took the call and then went silent. Try again in a moment.');
   }
-  const text = messageOf(error);
-  const status = statusOf(error, text);
-
+  const { status, text } = answerOf(error);
   if (/room is full|max(imum)? participants|participant limit/i.test(text)) return roomFull();
-  if (status === 401 || status === 403) return refused();
-  if (status === 503) {
-    return problem('room-full', 'No place free right now', 'The server is at its limit. Try again in a little while.');
+  if (/room does not exist/i.test(text)) {
+    return problem('closed', 'There is no such call', 'It is over, or nobody has opened it yet. Check the name of the room.');
   }
-  if (status === 429) return problem('other', 'Too many attempts', 'Wait a minute, then try again.');
-  if (status === 400) return problem('other', 'The server did not accept the request', tail(text) || 'Check the room and your name.');
+  if (status === 401 || status === 403) return refused();
+  if (status === 503) return serviceBusy(text);
+  if (status === 429) return problem('busy', 'Too many attempts', 'Wait a minute, then try again.');
+  if (status === 400 || status === 413) {
+    return problem('other', 'The server did not accept the request', said(text) ?? 'Check the room and your name.');
+  }
 
   if (error instanceof ConnectionError) {
     switch (error.reason) {
@@ -90,12 +103,12 @@ export function joinProblem(error: unknown): Problem {
       case ConnectionErrorReason.ServiceNotFound:
         return problem('unreachable', 'No call service here', 'This address answers, but not as a call server.');
       default:
-        return problem('other', 'The call could not be joined', text);
+        return notJoined(text);
     }
   }
   // `fetch` reports every network failure as a TypeError, with a text that differs from browser to browser.
   if (error instanceof TypeError || (status !== undefined && status >= 500)) return unreachable();
-  return problem('other', 'The call could not be joined', text);
+  return notJoined(text);
 }
 
 /** Why a call that stood has ended. Undefined when the person left on purpose. */
@@ -137,16 +150,58 @@ function problem(kind: Problem['kind'], title: string, detail: string): Problem 
   return { kind, title, detail };
 }
 
-function statusOf(error: unknown, text: string): number | undefined {
-  if (error instanceof ConnectionError && typeof error.status === 'number') return error.status;
-  // The token source reports an answer it did not like only inside its message: "… received 401 / body".
-  const found = /received (\d{3}) \//.exec(text);
-  return found ? Number(found[1]) : undefined;
+function serviceBusy(text: string): Problem {
+  if (fieldsOf(text).code === 'no_identity_provider') {
+    return problem('other', 'Nobody can join from this page', 'The server is not set up to invite people here. Join from the chat app.');
+  }
+  return problem('busy', 'The service is busy', 'It cannot take you in right now. Try again in a minute.');
 }
 
-function tail(text: string): string {
-  return text.split(' / ').slice(1).join(' / ').trim();
+function notJoined(text: string): Problem {
+  return problem('other', 'The call could not be joined', said(text) ?? 'Something went wrong on the way. Try again.');
 }
+
+/** What the server answered, if it did; otherwise what the error says. */
+function answerOf(error: unknown): { status: number | undefined; text: string } {
+  if (error instanceof JoinRefused) return { status: error.status, text: error.text };
+  const text = messageOf(error);
+  if (error instanceof ConnectionError) return { status: typeof error.status === 'number' ? error.status : undefined, text };
+  // The token source reports an answer it did not like only inside its message: "… received 401 / body".
+  const found = /received (\d{3}) \/([\s\S]*)/.exec(text);
+  return found ? { status: Number(found[1]), text: (found[2] ?? '').trim() } : { status: undefined, text };
+}
+
+/** A sentence for people out of an answer's body: ours are JSON, those of others may be anything. */
+function said(body: string): string | undefined {
+  const { code, field, message } = fieldsOf(body);
+  const known = code === 'too_long' ? TOO_LONG[field ?? ''] : undefined;
+  const text = (known ?? message ?? body).trim();
+  // A page of a proxy, or the inside of a program.
+  if (!text || text.length > LONGEST_SENTENCE || /^[<{[]/.test(text)) return undefined;
+  // A field's name stays as it is.
+  const whole = /^\w*_/.test(text) ? text : sentence(text);
+  return /[.!?…]$/.test(whole) ? whole : `${whole}.`;
+}
+
+/** Of our server's errors: `{"error":{"code":…,"message":…,"field":…}}`. */
+function fieldsOf(body: string): Partial<Record<'code' | 'field' | 'message', string>> {
+  try {
+    const { error } = JSON.parse(body) as { error?: unknown };
+    if (typeof error !== 'object' || error === null) return {};
+    const texts = Object.entries(error as Record<string, unknown>).filter((entry): entry is [string, string] => typeof entry[1] === 'string');
+    return Object.fromEntries(texts);
+  } catch {
+    return {};
+  }
+}
+
+const TOO_LONG: Readonly<Record<string, string>> = {
+  participant_name: 'Your name is too long.',
+  name: 'Your name is too long.',
+  room_name: 'The name of the room is too long.',
+  room: 'The name of the room is too long.',
+};
+const LONGEST_SENTENCE = 300;
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -1,12 +1,36 @@
 import { expect, test } from 'vitest';
-import { addressOfRoom, cleanRoom, codecFromAddress, inviteLink, newRoom, roomFromAddress } from './address';
+import { addressOfRoom, cleanRoom, codecFromAddress, inviteLink, newRoom, roomFromAddress, serverAddress, tokenEndpoint, validateAddress } from './address';
 import { clock, hueOf, initials, linkParts } from './people';
 
 test('the invitation brings one to the same room', () => {
   for (const room of ['tea', 'a b', 'Grüße/50%', '会议']) {
-    const link = inviteLink('https://call.example', cleanRoom(room));
+    const link = inviteLink('https://call.example/?room=other&codec=av1#x', cleanRoom(room));
     expect(roomFromAddress(new URL(link).search)).toBe(cleanRoom(room));
+    expect(link).toMatch(/^https:\/\/call\.example\/\?room=[^&]+$/);
   }
+});
+
+test('a page below a path stays there', () => {
+  const page = 'https://chat.example/calls/?room=tea';
+  expect(inviteLink(page, 'tea')).toBe('https://chat.example/calls/?room=tea');
+  expect(inviteLink('https://chat.example/calls/index.html?room=tea', 'tea')).toBe('https://chat.example/calls/?room=tea');
+  expect(tokenEndpoint(page)).toBe('https://chat.example/calls/v1/token');
+});
+
+test.each([
+  ['the page, which knows the path', 'https://chat.example/calls/?room=tea', 'wss://chat.example', 'wss://chat.example/calls'],
+  ['the page, which knows the scheme', 'https://chat.example/', 'ws://chat.example', 'wss://chat.example'],
+  ['the page, with its port', 'http://127.0.0.1:8080/a/b/?room=tea', 'ws://127.0.0.1:8080', 'ws://127.0.0.1:8080/a/b'],
+  ['another host', 'https://chat.example/calls/', 'wss://media.example', 'wss://media.example'],
+  ['another port', 'http://127.0.0.1:8080/calls/', 'ws://127.0.0.1:7880', 'ws://127.0.0.1:7880'],
+  ['a path of its own', 'https://chat.example/calls/', 'wss://chat.example/media', 'wss://chat.example/media'],
+])('the server is reached at %s', (_, page, told, expected) => {
+  expect(serverAddress(page, told)).toBe(expected);
+});
+
+test('why nobody comes in is asked at the server', () => {
+  expect(validateAddress('wss://media.example', 'a.b')).toBe('https://media.example/rtc/validate?access_token=a.b');
+  expect(validateAddress('ws://127.0.0.1:7880/calls/', 'a.b')).toBe('http://127.0.0.1:7880/calls/rtc/validate?access_token=a.b');
 });
 
 test('other parameters of the address stay', () => {

@@ -1,0 +1,45 @@
+// The call page as a person uses it: by roles and labels. Screenshots land in `test-output/`.
+
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { PAGES } from './files.mjs';
+import { until } from './limits.mjs';
+
+const OUTPUT = fileURLToPath(new URL('../../../test-output', import.meta.url));
+const SCENES = {
+  ada: { wall: ['#f3d9b8', '#e0a878'], window: '#9fd0e6', shirt: '#2f6f62', skin: '#e9b48c', hair: '#4a2c20' },
+  ben: { wall: ['#b9cfe0', '#7f9fbf'], window: '#f6dfae', shirt: '#d0643b', skin: '#8d5a3b', hair: '#1d1715' },
+  cleo: { wall: ['#d9c7e6', '#a98bc4'], window: '#c6e4d2', shirt: '#3b4a8c', skin: '#f2c9ab', hair: '#b5622c' },
+};
+
+/** A moment for colours and places that change over some frames. */
+export async function shot(page, name) {
+  mkdirSync(OUTPUT, { recursive: true });
+  await page.waitForTimeout(400);
+  await page.screenshot({ path: join(OUTPUT, `${name}.png`) });
+}
+
+export const button = (page, name) => page.getByRole('button', { name });
+export const tile = (page, name) => page.getByRole('article', { name });
+
+/** A page whose camera shows somebody. */
+export async function personPage(browser, who, url, more) {
+  const page = await browser.page(undefined, more);
+  await page.addInitScript({ path: join(PAGES, 'scene.js') });
+  await page.addInitScript((scene) => window.drawScene(scene), SCENES[who]);
+  if (url) await page.goto(url);
+  return page;
+}
+
+export async function enter(page, name) {
+  await page.getByLabel('Your name').fill(name);
+  await button(page, /Join/).click();
+}
+
+/** A picture is shown when its element has decoded something and time goes on in it. */
+export async function shows(page, name) {
+  const video = tile(page, name).locator('video');
+  await video.waitFor();
+  await until(`the picture of ${name}`, () => video.evaluate((element) => element.videoWidth > 0 && element.currentTime > 0));
+}
