@@ -29,6 +29,7 @@ export function App() {
       history.replaceState(null, '', addressOfRoom(location.search, entry.roomName));
       setPhase({ at: 'call', room, since: Date.now(), entry });
     } catch (error) {
+      console.warn('The call could not be joined.', error);
       setPhase({ at: 'door', problem: joinProblem(error), left: false });
     }
   }, []);

@@ -1,4 +1,4 @@
-import { ConnectionError, DisconnectReason } from 'livekit-client';
+import { ConnectionError, DisconnectReason, NegotiationError, PublishTrackError } from 'livekit-client';
 import { describe, expect, test } from 'vitest';
 import { deviceProblem, endProblem, joinProblem, JoinRefused, JoinTimeout } from './errors';
 
@@ -14,6 +14,16 @@ describe('a device that does not open', () => {
   ] as const)('%s with %s', (device, name, title) => {
     const error = Object.assign(new Error('why'), { name });
     expect(deviceProblem(device, error)).toMatchObject({ kind: 'device', title });
+  });
+
+  test.each([
+    [new PublishTrackError('failed to publish track, insufficient permissions', 403), /not allowed/],
+    [new PublishTrackError('publishing rejected as engine not connected within timeout', 408), /did not take it/],
+    [new NegotiationError('negotiation timed out'), /did not take it/],
+  ])('%s comes from the call', (error, detail) => {
+    const told = deviceProblem('camera', error);
+    expect(told.title).toBe('Camera did not get into the call');
+    expect(told.detail).toMatch(detail);
   });
 
   test('an address without https has no devices at all', () => {
@@ -65,7 +75,8 @@ describe('a call that cannot be joined', () => {
 
   test.each([
     ['a busy service', endpoint(503, '{"error":{"code":"overloaded","message":"x"}}')],
-    ['an unknown error', new Error('{"stack":"at x"}')],
+    ['an unknown error', new Error('cannot read x_y of <undefined>')],
+    ['an error inside the client', ConnectionError.internal('Encountered unknown websocket error: {}')],
     ['a server without identity provider', endpoint(503, '{"error":{"code":"no_identity_provider","message":"identity_provider.issuer"}}')],
   ])('%s is told in words', (_, error) => {
     const { title, detail } = joinProblem(error);
@@ -85,6 +96,7 @@ describe('a call that ended', () => {
     [DisconnectReason.ROOM_DELETED, 'closed'],
     [DisconnectReason.SERVER_SHUTDOWN, 'lost'],
     [DisconnectReason.JOIN_FAILURE, 'lost'],
+    [DisconnectReason.MEDIA_FAILURE, 'lost'],
     [undefined, 'lost'],
   ])('reason %s', (reason, kind) => {
     expect(endProblem(reason)?.kind).toBe(kind);

@@ -1,7 +1,7 @@
 // Every failure a person can meet, in words that say what happened and what to do about it.
 // Nothing here touches the DOM: an error goes in, a `Problem` comes out.
 
-import { ConnectionError, ConnectionErrorReason, DisconnectReason } from 'livekit-client';
+import { ConnectionError, ConnectionErrorReason, DisconnectReason, LivekitError, PublishTrackError } from 'livekit-client';
 
 export interface Problem {
   kind:
@@ -65,8 +65,15 @@ export function deviceProblem(device: Device, error: unknown): Problem {
         'Browsers give access to it only on a secure (https) address.',
       );
     default:
-      return problem('device', `${sentence(device)} did not start`, messageOf(error));
+      // What comes from the call and not from the device: the browser did its part.
+      return error instanceof LivekitError
+        ? problem('device', `${sentence(device)} did not get into the call`, notTaken(error))
+        : problem('device', `${sentence(device)} did not start`, 'The browser could not open it. Choose another, or restart the browser.');
   }
+}
+
+function notTaken(error: LivekitError): string {
+  return error instanceof PublishTrackError && error.status === 403 ? 'You are not allowed to use it here.' : 'The server did not take it. Try again in a moment.';
 }
 
 export function joinProblem(error: unknown): Problem {
@@ -103,12 +110,12 @@ export function joinProblem(error: unknown): Problem {
       case ConnectionErrorReason.ServiceNotFound:
         return problem('unreachable', 'No call service here', 'This address answers, but not as a call server.');
       default:
-        return notJoined(text);
+        return notJoined();
     }
   }
   // `fetch` reports every network failure as a TypeError, with a text that differs from browser to browser.
   if (error instanceof TypeError || (status !== undefined && status >= 500)) return unreachable();
-  return notJoined(text);
+  return notJoined();
 }
 
 /** Why a call that stood has ended. Undefined when the person left on purpose. */
@@ -129,6 +136,8 @@ function leaveProblem(reason: DisconnectReason | undefined): Problem {
       return problem('lost', 'The server is restarting', 'The call was cut off. Join again in a moment.');
     case DisconnectReason.JOIN_FAILURE:
       return problem('lost', 'The call could not be set up', 'Sound and picture did not connect in time. Try again.');
+    case DisconnectReason.MEDIA_FAILURE:
+      return problem('lost', 'Sound and picture were cut off', 'The server heard nothing from this page for a while. Check your network and join again.');
     default:
       return problem('lost', 'The connection was lost', 'We could not get back to the server. Check your network and join again.');
   }
@@ -157,8 +166,9 @@ function serviceBusy(text: string): Problem {
   return problem('busy', 'The service is busy', 'It cannot take you in right now. Try again in a minute.');
 }
 
-function notJoined(text: string): Problem {
-  return problem('other', 'The call could not be joined', said(text) ?? 'Something went wrong on the way. Try again.');
+// What programs say of themselves is for the console, not for people.
+function notJoined(): Problem {
+  return problem('other', 'The call could not be joined', 'Something went wrong on the way. Try again.');
 }
 
 /** What the server answered, if it did; otherwise what the error says. */
