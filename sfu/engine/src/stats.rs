@@ -8,7 +8,7 @@ use std::time::Duration;
 pub enum Drop {
     /// No peer has validated this source address.
     UnknownSource,
-    /// An address that another peer proves to be its own.
+    /// An address that as many peers prove to be theirs as may share one.
     AddressInUse,
     /// The first byte belongs to no protocol that is spoken here (RFC 7983).
     UnknownProtocol,
