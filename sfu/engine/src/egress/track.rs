@@ -11,9 +11,11 @@ use super::redundancy::Redundancy;
 use super::report::SenderReports;
 use super::retransmit_budget::RetransmitBudget;
 use super::rewrite::Rewrite;
+use super::section_name::SectionName;
 use super::sent_log::SentLog;
 use crate::handles::TrackHandle;
 use crate::rtp::codec::Codec;
+use crate::rtp::codec::format::{Format, Profile};
 use crate::units::{ExtendedSequence, PayloadType, Ssrc};
 
 /// A subscriber that waits for a key frame asks again after this long: its first request, or the key frame,
@@ -53,6 +55,7 @@ pub struct Subscription {
     pub(super) budget: RetransmitBudget,
     pub(super) asked_in_vain: AskedInVain,
     pub(super) reports: SenderReports,
+    pub(super) section_name: SectionName,
     pub(super) repair_sequence: ExtendedSequence,
     /// It holds pictures back for this long at least, in milliseconds; `None`: it was told nothing.
     pub(super) least_delay_ms: Option<u32>,
@@ -105,6 +108,8 @@ pub struct NewSubscription {
     pub publisher: ParticipantSid,
     /// Audio or video.
     pub kind: MediaKind,
+    /// The mid of its section, if packets may carry it.
+    pub mid: Option<String>,
     /// What is wanted of it.
     pub demand: TrackDemand,
     /// Our source.
@@ -131,6 +136,8 @@ pub struct NewSubscription {
 pub struct EgressPayload {
     /// The codec.
     pub codec: Codec,
+    /// Of that codec.
+    pub profile: Profile,
     /// Its payload type.
     pub payload_type: PayloadType,
     /// That of its retransmissions.
@@ -158,6 +165,7 @@ impl Subscription {
             budget: RetransmitBudget::new(new.retransmit_percents.0, new.retransmit_percents.1),
             asked_in_vain: AskedInVain::default(),
             reports: SenderReports::default(),
+            section_name: SectionName::new(new.mid.as_deref()),
             repair_sequence: ExtendedSequence::first(new.first_sequence),
             least_delay_ms: None,
             asked: None,
@@ -216,6 +224,11 @@ impl Subscription {
     /// The payload types of a codec, if this subscriber takes it.
     pub fn payload(&self, codec: Codec) -> Option<EgressPayload> {
         self.payload_types.iter().find(|payload| payload.codec == codec).copied()
+    }
+
+    /// Whether this subscriber can decode it.
+    pub fn takes(&self, format: Format) -> bool {
+        self.payload(format.codec).is_some_and(|payload| payload.profile.decodes(format.profile))
     }
 
     /// The subscriber cannot decode: the layer whose key frame it needs, at most once per [`ASK_AGAIN`] however
