@@ -211,6 +211,7 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
     node.limits.published_tracks = config.limit.published_tracks;
     node.limits.pending_tracks = config.limit.pending_tracks;
     node.limits.loudest_tracks = config.limit.loudest_tracks;
+    node.limits.media_sections = config.limit.media_sections;
     // Behind a reverse proxy HTTP may listen on loopback while media must not: only development decides.
     node.loopback = config.development && node.node_ips.iter().all(IpAddr::is_loopback);
     Ok(node)
