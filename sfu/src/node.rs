@@ -329,6 +329,7 @@ mod tests {
             permissions: Permissions::default(),
             mode: ConnectionMode::Single,
             client: ClientTraits::default(),
+            never_pause: false,
             info: bytes::Bytes::new(),
         }))
     }

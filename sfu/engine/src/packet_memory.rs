@@ -102,6 +102,11 @@ impl PacketMemory {
         self.get(first).filter(|_| complete)
     }
 
+    /// Packets behind the newest were left out, and may be again: nobody can begin with what is remembered.
+    pub fn forget_key_frame(&mut self) {
+        self.key_frame = None;
+    }
+
     /// H.264 says of several packets of one key frame that they may begin it: the first one seen does.
     fn is_another_key_frame(&self, packet: &MediaPacket) -> bool {
         let known = self.key_frame.and_then(|sequence| self.get(sequence));

@@ -38,8 +38,10 @@ pub enum Drop {
     NotForwarded,
     /// Older than what was sent already, or from a layer that is no longer selected.
     TooLate,
-    /// A subscriber's queue is full.
+    /// A subscriber's queue has no room for a packet of sound, or for one that is sent again.
     PacerFull,
+    /// Frames of video that were left out, since too much waits to be sent to a subscriber.
+    Congested,
     /// It waited to be sent, and nobody needs it any more: its layer was left, its subscription ended.
     Withdrawn,
     /// Another shard's mailbox is full.
@@ -64,7 +66,7 @@ pub enum Drop {
 
 impl Drop {
     /// All reasons, in order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::UnknownSource,
         Self::AddressInUse,
         Self::UnknownProtocol,
@@ -82,6 +84,7 @@ impl Drop {
         Self::NotForwarded,
         Self::TooLate,
         Self::PacerFull,
+        Self::Congested,
         Self::Withdrawn,
         Self::MailboxFull,
         Self::RetransmitBudget,
@@ -114,6 +117,7 @@ impl Drop {
             Self::NotForwarded => "not_forwarded",
             Self::TooLate => "too_late",
             Self::PacerFull => "pacer_full",
+            Self::Congested => "congested",
             Self::Withdrawn => "withdrawn",
             Self::MailboxFull => "mailbox_full",
             Self::RetransmitBudget => "retransmit_budget",

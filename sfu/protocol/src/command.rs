@@ -149,6 +149,10 @@ pub struct Join {
     pub mode: ConnectionMode,
     /// What is known of the client's stack.
     pub client: ClientTraits,
+    /// It asked that no picture is paused for want of bandwidth: the lowest layer of each is sent whatever its link is known
+    /// to carry.
+    #[serde(default)]
+    pub never_pause: bool,
     /// The first roster entry (an encoded `livekit.ParticipantInfo`), shown to others at once.
     pub info: Bytes,
 }

@@ -100,6 +100,13 @@ pub enum Decision {
         /// Packets of it that were still waiting.
         waiting: usize,
     },
+    /// More came than could leave: the track's frames are left out up to a key frame.
+    Congested {
+        /// Which track.
+        track: TrackSid,
+        /// Packets of all tracks that were waiting.
+        waiting: usize,
+    },
     /// The estimate has changed for another reason than before, or much.
     Estimate {
         /// To what, in bit/s.

@@ -151,6 +151,7 @@ fn session_parameters(parameters: join::JoinParameters) -> session::JoinParamete
         client: parameters.client_info,
         auto_subscribe: parameters.auto_subscribe,
         adaptive_stream: parameters.adaptive_stream,
+        never_pause: parameters.subscriber_allow_pause == Some(false),
         metadata: parameters.metadata,
         attributes: parameters.attributes,
         add_tracks: parameters.add_track_requests,

@@ -43,6 +43,8 @@ pub struct JoinParameters {
     pub auto_subscribe: bool,
     /// The client will say how large its tiles are.
     pub adaptive_stream: bool,
+    /// None of its pictures may be paused.
+    pub never_pause: bool,
     /// Replaces the token's metadata if the token lets it; empty: does not.
     pub metadata: String,
     /// Added to the token's attributes if the token lets it.
@@ -255,6 +257,7 @@ impl Rooms {
             mode,
             auto_subscribe: parameters.auto_subscribe,
             adaptive_stream: parameters.adaptive_stream,
+            never_pause: parameters.never_pause,
             add_tracks: std::mem::take(&mut parameters.add_tracks),
             offer: parameters.offer.take(),
             client: parameters.client,

@@ -29,6 +29,8 @@ pub struct SessionConfig {
     pub auto_subscribe: bool,
     /// The client will say how large its tiles are: start with the lowest layer.
     pub adaptive_stream: bool,
+    /// The client asked that none of its pictures is paused.
+    pub never_pause: bool,
     /// Tracks that came with the join request.
     pub add_tracks: Vec<proto::AddTrackRequest>,
     /// The offer that came with the join request.

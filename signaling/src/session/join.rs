@@ -27,6 +27,7 @@ impl Session {
             permissions: media_permissions(permission),
             mode: self.config.mode,
             client: client_traits(&self.config.client),
+            never_pause: self.config.never_pause,
             info: info::encode(self.own.info(), None),
         }))
     }

@@ -84,6 +84,7 @@ fn config(mode: ConnectionMode) -> SessionConfig {
         mode,
         auto_subscribe: true,
         adaptive_stream: false,
+        never_pause: false,
         add_tracks: vec![],
         offer: None,
         unnoticed: Duration::from_secs(21),

@@ -189,6 +189,7 @@ impl Call {
             permissions: Permissions::default(),
             mode: ConnectionMode::Single,
             client: ClientTraits { aead_srtp: true, firefox: false },
+            never_pause: false,
             info: Bytes::new(),
         })));
     }

@@ -4,7 +4,8 @@
 //! Every track is a ladder of steps, its layers. The steps of all tracks are put in one order that does not depend on
 //! the estimate, and each is taken if it still fits:
 //!
-//! 1. audio, always, even if the estimate does not cover it. It is the only thing that may exceed the estimate;
+//! 1. audio, always, even if the estimate does not cover it. Nothing else may exceed the estimate, but the lowest layer of
+//!    pictures whose subscriber asked never to have them paused;
 //! 2. the lowest layer of every video track, at a lower frame rate if it does not fit otherwise: screen shares, then
 //!    the active speaker, then the others, each by priority, and among equals first those that are sent already;
 //! 3. the higher layers in the same order of importance; among equals the second layer of all before the third of
@@ -93,6 +94,8 @@ pub struct Candidate<'a> {
     pub speaker: bool,
     /// 1 is most important, 0 unset, which comes after all others.
     pub priority: u32,
+    /// It is sent whatever the estimate.
+    pub never_pause: bool,
     /// The layer that would serve the subscriber's wish best, whether or not it flows; `None`: nothing is wanted.
     pub ideal: Option<Layer>,
     /// What its layers cost, lowest first. Of audio the first counts.
@@ -188,6 +191,9 @@ pub fn allocate(
         if let Some(needed) = climb(step, ladder, &mut budget) {
             next_step.get_or_insert(needed);
             slow_down(step, ladder, &mut budget);
+            if step.never_pause && ladder.target.is_none() {
+                exceed(step, ladder, &mut budget);
+            }
         }
     }
     decisions.clear();
@@ -207,6 +213,8 @@ struct Step {
     /// Lowest layers of all come before any other.
     higher: bool,
     importance: (u8, u32),
+    /// It is taken even if it does not fit.
+    never_pause: bool,
     /// Its place among the track's steps.
     place: u8,
     /// More than what is sent now.
@@ -347,6 +355,18 @@ fn slow_down(step: &Step, ladder: &mut Ladder, budget: &mut Budget) {
     }
 }
 
+/// Takes a lowest layer that does not fit, with as few temporal layers as it has.
+fn exceed(step: &Step, ladder: &mut Ladder, budget: &mut Budget) {
+    let slowest = step.slower.iter().position(Option::is_some);
+    let cost = slowest.and_then(|temporal| step.slower.get(temporal).copied().flatten()).unwrap_or(step.cost);
+    budget.spend(cost);
+    (ladder.spent, ladder.granted, ladder.demand) = (cost, cost, Some(step.layer));
+    if step.active {
+        ladder.target = Some(step.layer);
+        ladder.temporal = slowest.and_then(|temporal| u8::try_from(temporal).ok());
+    }
+}
+
 /// The steps of a video track: its layers up to the ideal that flow, and above those the ones that do not, which can
 /// be asked for only. If none up to the ideal flows, the next that does stands for them; if none flows at all, the
 /// track has only begun, or sleeps for want of demand, and all count as if they did.
@@ -371,6 +391,7 @@ fn push_steps(track: usize, candidate: &Candidate<'_>, ideal: Layer, now: Instan
         steps.push(Step {
             higher: place > 0,
             importance: importance(candidate),
+            never_pause: candidate.never_pause && place == 0,
             place,
             up: above || whole,
             cost: cost.bitrate,

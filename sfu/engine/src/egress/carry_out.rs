@@ -154,14 +154,15 @@ impl Egress {
     }
 
     fn stop_sending(&mut self, slot: usize) {
-        self.pacer.remove(slot);
+        self.withdraw(slot);
+        self.end_shedding(slot);
         if let Some(bandwidth) = &mut self.bandwidth {
             bandwidth.on_sending_less();
         }
     }
 
     /// What was sent of a picture, or waits to be, is of no use any more.
-    fn restart(&mut self, slot: usize) {
+    pub fn restart(&mut self, slot: usize) {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
         subscription.select.restart();
         subscription.forget_sent();

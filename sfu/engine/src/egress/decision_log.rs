@@ -40,6 +40,11 @@ impl DecisionLog {
         self.push(now, Entry::Dropped { track: sid.clone(), layer, waiting });
     }
 
+    /// Video is left out until a key frame, because so many packets wait.
+    pub(super) fn on_congested(&mut self, now: Instant, sid: &TrackSid, waiting: usize) {
+        self.push(now, Entry::Congested { track: sid.clone(), waiting });
+    }
+
     /// A key frame is asked for.
     pub(super) fn on_key_frame(&mut self, now: Instant, sid: &TrackSid, layer: Layer, reason: &str) {
         self.push(now, Entry::KeyFrame { track: sid.clone(), layer, reason: reason.to_owned() });

@@ -7,6 +7,7 @@ mod carry_out;
 mod decision_log;
 pub mod layer_select;
 mod link;
+mod overload;
 pub mod pacer;
 mod padding;
 mod playout;
@@ -73,8 +74,12 @@ pub struct Egress {
     allocate_at: Option<Instant>,
     /// What was decided lately.
     log: DecisionLog,
+    /// Subscriptions whose video is left out because too much waits.
+    shedding: usize,
     next_report: Option<Instant>,
     rtt: Option<Duration>,
+    /// The lowest layer of each picture that is wanted is sent whatever the link carries.
+    pub never_pause: bool,
     retransmit_per_packet: u8,
 }
 
@@ -113,8 +118,10 @@ impl Egress {
             allocated: None,
             allocate_at: None,
             log: DecisionLog::default(),
+            shedding: 0,
             next_report: None,
             rtt: None,
+            never_pause: false,
             retransmit_per_packet: limits.retransmit_per_packet,
         }
     }
@@ -135,8 +142,15 @@ impl Egress {
     /// A subscription's payload types, as negotiated anew.
     pub fn set_payload_types(&mut self, slot: usize, payload_types: Vec<EgressPayload>) {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
-        if subscription.set_payload_types(payload_types) {
-            self.pacer.remove_repairs();
+        if !subscription.set_payload_types(payload_types) {
+            return;
+        }
+        self.pacer.remove_repairs();
+        let takes = |queued: &Queued| subscription.takes(&queued.packet);
+        if !self.pacer.of(slot).all(takes) {
+            // It cannot be written any more.
+            subscription.select.restart();
+            self.withdraw(slot);
         }
     }
 
@@ -174,6 +188,7 @@ impl Egress {
 
     /// A subscription has lost its media section.
     pub fn remove(&mut self, slot: usize) -> Option<Subscription> {
+        self.end_shedding(slot);
         self.pacer.remove(slot);
         self.losses.remove(slot);
         self.subscriptions.try_remove(slot)
@@ -272,7 +287,10 @@ impl Egress {
         let Some(memory) = source.memory.get(usize::from(stream.0)) else { return false };
         let first = memory.recent_key_frame(now).filter(|_| subscription.may_begin_again(now));
         let Some(first) = first else { return false };
-        subscription.rewrite.begin_again(first);
+        // What waits of it goes out once, not twice: a storm of requests must not make the queue longer.
+        let left = subscription.rewrite.begin_again(first);
+        subscription.sent.forget_above(left);
+        self.pacer.withdraw(slot, left);
         self.accept_one(slot, first, source, stats);
         for behind in memory.behind(first.sequence) {
             self.accept_one(slot, behind, source, stats);
@@ -320,6 +338,12 @@ impl Egress {
     ) -> (Accepted, Select) {
         let none = (Accepted::default(), Select::Skip);
         self.give_up_if_late(slot, packet);
+        if self.is_shed(slot, packet, stats) {
+            if let Some(subscription) = self.subscriptions.get_mut(slot) {
+                subscription.rewrite.skip(packet);
+            }
+            return none;
+        }
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return none };
         let Selection { select, marker } = subscription.select.on_packet(packet);
         match select {
@@ -338,11 +362,17 @@ impl Egress {
             subscription.rewrite.skip(packet);
             return none;
         }
+        if !subscription.takes(packet) {
+            subscription.rewrite.skip(packet);
+            stats.drop(Drop::UnknownPayloadType);
+            return none;
+        }
         let Some(mut rewritten) = subscription.rewrite.forward(packet) else {
             stats.drop(Drop::TooLate);
             return none;
         };
         rewritten.marker = marker;
+        subscription.note_key_frame(packet, &rewritten);
         let packet = match (&subscription.redundancy, source.depths) {
             (Some(redundancy), Some(depths)) => {
                 depths.at(redundancy.depth(packet.facts.repeats)).unwrap_or(packet)
@@ -357,20 +387,16 @@ impl Egress {
             && subscription
                 .budget
                 .take_spare(packet.payload.len(), Link::of(self.bandwidth.as_deref(), packet.arrival));
-        let queued = Queued { slot, packet: Arc::clone(packet), rewritten, attempt: 0 };
-        let queued = self.pacer.push(queued, audio);
-        if !queued {
-            stats.drop(Drop::PacerFull);
-        }
-        if twice {
+        self.pacer.push(Queued { slot, packet: Arc::clone(packet), rewritten, attempt: 0 }, audio);
+        if twice && self.has_room_for_repairs(audio) {
             // Its receiver has spent requests on it already; the next one counts like a third.
-            subscription.sent.mark_urgent(rewritten.sequence.wire());
-            let again = Queued { slot, packet: Arc::clone(packet), rewritten, attempt: URGENT };
-            if !self.pacer.push(again, audio) {
-                stats.drop(Drop::PacerFull);
+            if let Some(subscription) = self.subscriptions.get_mut(slot) {
+                subscription.sent.mark_urgent(rewritten.sequence.wire());
             }
+            let again = Queued { slot, packet: Arc::clone(packet), rewritten, attempt: URGENT };
+            self.pacer.push(again, audio);
         }
-        (Accepted { queued, key_frame: None }, select)
+        (Accepted { queued: true, key_frame: None }, select)
     }
 
     /// The subscription that a source, or its repair source, belongs to.

@@ -8,6 +8,10 @@ use std::sync::Arc;
 
 use super::rewrite::Rewritten;
 use crate::media_packet::MediaPacket;
+use crate::units::ExtendedSequence;
+
+/// A queue of fewer packets is looked at no further: a frame or two.
+const SHORT: usize = 16;
 
 /// One packet for one subscription, waiting to be written.
 #[derive(Debug)]
@@ -29,6 +33,23 @@ impl Queued {
     }
 }
 
+/// Packets of each kind.
+#[derive(Debug, Clone, Copy, Default)]
+struct Waiting {
+    audio: usize,
+    video: usize,
+}
+
+impl Waiting {
+    fn of(&self, audio: bool) -> usize {
+        if audio { self.audio } else { self.video }
+    }
+
+    fn of_mut(&mut self, audio: bool) -> &mut usize {
+        if audio { &mut self.audio } else { &mut self.video }
+    }
+}
+
 /// The queue.
 #[derive(Debug)]
 pub struct Pacer {
@@ -36,28 +57,68 @@ pub struct Pacer {
     video: VecDeque<Queued>,
     /// Payload of what waits of video.
     video_bytes: usize,
+    /// How much of each kind is sent again.
+    repairs: Waiting,
     limit: usize,
     /// Forgotten since this was last asked.
     forgotten: u64,
 }
 
 impl Pacer {
-    /// A queue of at most `limit` packets of each kind: pictures that wait must not cost sound.
+    /// A queue of at most `limit` packets of each kind, for pictures that wait must not cost sound; and of half as many that
+    /// are sent again, which must not cost either.
     pub fn new(limit: usize) -> Self {
-        Self { audio: VecDeque::new(), video: VecDeque::new(), video_bytes: 0, limit, forgotten: 0 }
+        Self {
+            audio: VecDeque::new(),
+            video: VecDeque::new(),
+            video_bytes: 0,
+            repairs: Waiting::default(),
+            limit,
+            forgotten: 0,
+        }
     }
 
-    /// Adds a packet at the end of its kind. False if the queue is full; the packet is gone then.
-    pub fn push(&mut self, queued: Queued, audio: bool) -> bool {
-        let queue = if audio { &mut self.audio } else { &mut self.video };
-        if queue.len() >= self.limit {
-            return false;
-        }
+    /// Adds a packet at the end of its kind. A packet that has its number must find [room](Self::has_room).
+    pub fn push(&mut self, queued: Queued, audio: bool) {
+        debug_assert!(queued.is_repair() || self.has_room(audio), "asked before it was numbered");
+        *self.repairs.of_mut(audio) += usize::from(queued.is_repair());
         if !audio {
             self.video_bytes += queued.packet.payload.len();
         }
+        let queue = if audio { &mut self.audio } else { &mut self.video };
         queue.push_back(queued);
-        true
+    }
+
+    /// Whether another packet of its kind fits.
+    pub fn has_room(&self, audio: bool) -> bool {
+        self.media(audio) < self.limit
+    }
+
+    /// Whether so little waits that nothing is full.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.audio.len().max(self.video.len()) < SHORT.min(self.limit)
+    }
+
+    /// Whether there is room for what is sent again.
+    pub fn has_room_for_repairs(&self, audio: bool) -> bool {
+        self.repairs.of(audio) < self.limit / 2
+    }
+
+    /// Whether there is room for one more frame of video, besides what is left to come of those that have begun.
+    pub fn has_room_for_frames(&self) -> bool {
+        self.media(false) < self.limit / 4 * 3
+    }
+
+    /// Whether most of a video queue that was full has left.
+    pub fn has_drained(&self) -> bool {
+        self.media(false) < self.limit.div_ceil(8)
+    }
+
+    /// What waits to be sent for the first time.
+    fn media(&self, audio: bool) -> usize {
+        let waiting = if audio { self.audio.len() } else { self.video.len() };
+        waiting.saturating_sub(self.repairs.of(audio))
     }
 
     /// The packet to leave next.
@@ -72,11 +133,14 @@ impl Pacer {
 
     /// Takes the packet that [`front`](Self::front) showed.
     pub fn pop(&mut self) -> Option<Queued> {
-        self.audio.pop_front().or_else(|| {
-            let queued = self.video.pop_front()?;
+        let audio = !self.audio.is_empty();
+        let queued = if audio { self.audio.pop_front() } else { self.video.pop_front() }?;
+        let repairs = self.repairs.of_mut(audio);
+        *repairs = repairs.saturating_sub(usize::from(queued.is_repair()));
+        if !audio {
             self.video_bytes = self.video_bytes.saturating_sub(queued.packet.payload.len());
-            Some(queued)
-        })
+        }
+        Some(queued)
     }
 
     /// Packets waiting.
@@ -100,9 +164,23 @@ impl Pacer {
         self.retain(|queued| !queued.is_repair());
     }
 
-    /// Forgets what waits for a subscription.
+    /// Forgets what waits for a subscription that has ended.
     pub fn remove(&mut self, slot: usize) {
         self.retain(|queued| queued.slot != slot);
+    }
+
+    /// Forgets what waits for a subscription and has a higher number than this (`None`: any), and what waits to be sent
+    /// again. What came late and has a lower number fills a hole that its receiver knows of: it stays.
+    pub fn withdraw(&mut self, slot: usize, left: Option<ExtendedSequence>) {
+        let fills = |queued: &Queued| {
+            !queued.is_repair() && left.is_some_and(|left| queued.rewritten.sequence < left)
+        };
+        self.retain(|queued| queued.slot != slot || fills(queued));
+    }
+
+    /// What waits for a subscription.
+    pub fn of(&self, slot: usize) -> impl Iterator<Item = &Queued> {
+        self.audio.iter().chain(&self.video).filter(move |queued| queued.slot == slot)
     }
 
     /// How many packets were forgotten since this was last asked.
@@ -116,6 +194,8 @@ impl Pacer {
         self.video.retain(&keep);
         self.forgotten += before.saturating_sub(self.len()) as u64;
         self.video_bytes = self.video.iter().map(|queued| queued.packet.payload.len()).sum();
+        let repairs = |queue: &VecDeque<Queued>| queue.iter().filter(|queued| queued.is_repair()).count();
+        self.repairs = Waiting { audio: repairs(&self.audio), video: repairs(&self.video) };
     }
 }
 
@@ -123,7 +203,7 @@ impl Pacer {
 mod tests {
     use super::*;
     use crate::media_packet::test_packet;
-    use crate::units::{ExtendedSequence, test_epoch};
+    use crate::units::test_epoch;
 
     fn queued(slot: usize) -> Queued {
         let rewritten =
@@ -134,9 +214,9 @@ mod tests {
     #[test]
     fn pictures_that_wait_cost_no_sound_and_what_is_forgotten_is_counted() {
         let mut pacer = Pacer::new(3);
-        assert!((0..3).all(|_| pacer.push(queued(0), false)));
-        assert!(!pacer.push(queued(0), false), "its bound");
-        assert!(pacer.push(queued(1), true));
+        (0..3).for_each(|_| pacer.push(queued(0), false));
+        assert!(!pacer.has_room(false) && pacer.has_room(true), "its bound");
+        pacer.push(queued(1), true);
         pacer.remove(0);
         assert_eq!((pacer.len(), pacer.video_bytes(), pacer.take_forgotten()), (1, 0, 3));
         assert_eq!(pacer.take_forgotten(), 0);

@@ -79,16 +79,25 @@ impl Egress {
         now: Instant,
         stats: &mut Stats,
     ) {
+        let Some(subscription) = self.subscriptions.get(slot) else { return };
+        let audio = subscription.kind == MediaKind::Audio;
+        if !self.has_room_for_repairs(audio) {
+            stats.drop(Drop::PacerFull);
+            return;
+        }
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
         let packet = memory.get(usize::from(entry.layer.0)).and_then(|memory| memory.get_low(entry.source));
         let Some(packet) = packet else {
             stats.drop(Drop::RetransmitGone);
             return;
         };
-        let audio = subscription.kind == MediaKind::Audio;
         let wire = entry.rewritten.sequence.wire();
         let mut sent = false;
         for copy in 0..subscription.copies(entry.resent, link) {
+            if !self.pacer.has_room_for_repairs(audio) {
+                stats.drop(Drop::PacerFull);
+                break;
+            }
             let bytes = packet.payload.len();
             if copy == 0 && !subscription.budget.take(bytes) {
                 stats.drop(Drop::RetransmitBudget);
@@ -99,11 +108,8 @@ impl Egress {
             }
             let attempt = entry.resent.saturating_add(1);
             let queued = Queued { slot, packet: Arc::clone(packet), rewritten: entry.rewritten, attempt };
-            if self.pacer.push(queued, audio) {
-                sent = true;
-            } else {
-                stats.drop(Drop::PacerFull);
-            }
+            self.pacer.push(queued, audio);
+            sent = true;
         }
         if sent {
             subscription.sent.mark_resent(wire, now);

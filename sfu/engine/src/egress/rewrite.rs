@@ -50,6 +50,7 @@ pub struct Rewrite {
     first: (ExtendedSequence, u32),
     source: Option<Source>,
     last: Option<Last>,
+    left: Option<Left>,
     /// What was left out of the encoding that is sent now; takes room only where something is.
     left_out: Option<Box<LeftOut>>,
 }
@@ -86,6 +87,13 @@ struct Last {
     ids: Option<PictureIds>,
 }
 
+/// The packet with the highest number of those that have left.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    sequence: ExtendedSequence,
+    timestamp: u32,
+}
+
 impl Rewrite {
     /// Numbering that starts with this sequence number and timestamp. Picture ids start with the publisher's.
     pub fn new(sequence: u16, timestamp: u32) -> Self {
@@ -93,8 +101,43 @@ impl Rewrite {
             first: (ExtendedSequence::first(sequence), timestamp),
             source: None,
             last: None,
+            left: None,
             left_out: None,
         }
+    }
+
+    /// A packet has left under its number, for the first time.
+    #[inline]
+    pub fn on_left(&mut self, rewritten: &Rewritten) {
+        if self.left.is_none_or(|left| rewritten.sequence > left.sequence) {
+            self.left = Some(Left { sequence: rewritten.sequence, timestamp: rewritten.timestamp });
+        }
+    }
+
+    /// Whether a packet with this number, or another of its frame, may still be waiting.
+    pub fn waits(&self, rewritten: &Rewritten) -> bool {
+        self.left
+            .is_none_or(|left| left.sequence < rewritten.sequence || left.timestamp == rewritten.timestamp)
+    }
+
+    /// What was numbered and has not left is not sent any more: the next packet, with which an encoding begins, gets the
+    /// number behind the last one that left. Returns that; what is above it must not be sent, or one number would go out
+    /// twice.
+    pub fn withdraw(&mut self) -> Option<ExtendedSequence> {
+        let left = self.left.map(|left| left.sequence);
+        self.source = None;
+        match (&mut self.last, left) {
+            (Some(last), Some(left)) => last.sequence = left,
+            (last, _) => *last = None,
+        }
+        left
+    }
+
+    /// Whether a packet is of another frame than the newest that was numbered.
+    pub fn begins_frame(&self, packet: &MediaPacket) -> bool {
+        self.last.is_none_or(|last| {
+            last.layer != packet.layer.0 || last.source_timestamp != packet.timestamp.wire()
+        })
     }
 
     /// The packet is the first of another encoding, or the first after a pause: what follows is numbered on from
@@ -113,7 +156,8 @@ impl Rewrite {
         self.source = Some(Source {
             layer: packet.layer.0,
             first: packet.sequence,
-            highest: packet.sequence,
+            // Should this packet be left out after all, the numbers close over it too.
+            highest: ExtendedSequence(packet.sequence.0.saturating_sub(1)),
             offset: sequence.0.wrapping_sub(packet.sequence.0),
             timestamp_offset: timestamp.wrapping_sub(packet.timestamp.wire()),
             ahead,
@@ -131,14 +175,17 @@ impl Rewrite {
     }
 
     /// What was sent so far was of no use: the encoding that is sent now begins again with an earlier packet of
-    /// it, under new numbers (a number protects one packet only) but at its old place in time.
-    pub fn begin_again(&mut self, packet: &MediaPacket) {
+    /// it, under new numbers (a number protects one packet only) but at its old place in time. What waits is
+    /// [withdrawn](Self::withdraw), and the last number that left returned.
+    pub fn begin_again(&mut self, packet: &MediaPacket) -> Option<ExtendedSequence> {
         let timing = self.source.as_ref().map(|source| (source.timestamp_offset, source.ahead));
+        let left = self.withdraw();
         self.switch(packet, &[]);
         if let (Some(source), Some((timestamp_offset, ahead))) = (&mut self.source, timing) {
             source.timestamp_offset = timestamp_offset;
             source.ahead = ahead;
         }
+        left
     }
 
     /// How the packet reads. `None` if it is from before the last switch, from another encoding, or too old to tell

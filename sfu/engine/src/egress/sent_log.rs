@@ -196,6 +196,22 @@ impl SentLog {
         }
     }
 
+    /// Forgets packets with a higher number than this; `None`: all. They never left, and others get their numbers.
+    pub fn forget_above(&mut self, left: Option<ExtendedSequence>) {
+        let (Some(left), Some(newest)) = (left, self.newest) else {
+            self.ring.clear();
+            self.newest = None;
+            return;
+        };
+        for number in (left.0 + 1..=newest.0).take(self.ring.len()) {
+            let place = place(number as u32, self.ring.len());
+            if let Some(entry) = self.ring.get_mut(place).filter(|entry| entry.sequence == number as u32) {
+                *entry = Entry::default();
+            }
+        }
+        self.newest = Some(newest.min(left));
+    }
+
     fn find(&self, wire: u16) -> Option<(ExtendedSequence, &Entry)> {
         let sequence = self.newest?.extend(wire);
         let entry = self.ring.get(place(sequence.0 as u32, self.ring.len()))?;

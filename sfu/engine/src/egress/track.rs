@@ -7,10 +7,11 @@ use sfu_protocol::{Layer, MediaKind, ParticipantSid, TrackDemand, TrackSid};
 use super::allocate::{Decision, Standing};
 use super::asked_in_vain::AskedInVain;
 use super::layer_select::LayerSelect;
+use super::overload::Shedding;
 use super::redundancy::Redundancy;
 use super::report::SenderReports;
 use super::retransmit_budget::RetransmitBudget;
-use super::rewrite::Rewrite;
+use super::rewrite::{Rewrite, Rewritten};
 use super::section_name::SectionName;
 use super::sent_log::SentLog;
 use crate::handles::TrackHandle;
@@ -54,6 +55,10 @@ pub struct Subscription {
     pub(super) sent: SentLog,
     pub(super) budget: RetransmitBudget,
     pub(super) asked_in_vain: AskedInVain,
+    /// Too much waits: its video is left out for now.
+    pub(super) shedding: Shedding,
+    /// How the last key frame begins.
+    pub(super) key_frame: Option<Rewritten>,
     pub(super) reports: SenderReports,
     pub(super) section_name: SectionName,
     pub(super) repair_sequence: ExtendedSequence,
@@ -164,6 +169,8 @@ impl Subscription {
             sent: SentLog::default(),
             budget: RetransmitBudget::new(new.retransmit_percents.0, new.retransmit_percents.1),
             asked_in_vain: AskedInVain::default(),
+            shedding: Shedding::No,
+            key_frame: None,
             reports: SenderReports::default(),
             section_name: SectionName::new(new.mid.as_deref()),
             repair_sequence: ExtendedSequence::first(new.first_sequence),
@@ -267,7 +274,7 @@ impl Subscription {
         let lately = self
             .asked
             .is_some_and(|(asked, at)| asked == layer && now.saturating_duration_since(at) < ASK_AGAIN);
-        if lately {
+        if lately || self.shedding != Shedding::No {
             return None;
         }
         self.asked = Some((layer, now));

@@ -267,6 +267,7 @@ impl Subscription {
             stats.sent.retransmitted.add(bytes);
             return;
         }
+        self.rewrite.on_left(&queued.rewritten);
         self.reports.on_sent(queued.packet.payload.len());
         match self.kind {
             MediaKind::Audio => stats.sent.audio.add(bytes),

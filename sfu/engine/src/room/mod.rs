@@ -173,6 +173,11 @@ impl Track {
         }
     }
 
+    /// Whether a stream does not come here, since it is not asked of the shard on which the track originates.
+    pub fn lacks(&self, stream: Option<Layer>) -> bool {
+        matches!(self.origin, Origin::Shard(_)) && self.asked < stream
+    }
+
     /// The rates of a layer's stream, and how much of that stream the layer is.
     pub fn rate_of(&self, layer: usize) -> Option<(&EncodingRate, Sublayer)> {
         match self.facts.arrangement {
@@ -243,6 +248,13 @@ impl Room {
     /// The places of a track in all its codecs, as far as they are known here.
     pub fn places_of(&self, sid: &TrackSid) -> SmallVec<[usize; 2]> {
         self.by_sid.get(sid).cloned().unwrap_or_default()
+    }
+
+    /// Whether a track is of sound and not sent, because others are louder. Pictures are never compared: they have no
+    /// loudness.
+    pub fn is_unheard(&self, place: usize) -> bool {
+        let is_sound = self.tracks.get(place).is_some_and(|track| track.facts.kind == MediaKind::Audio);
+        is_sound && self.loudest.as_ref().is_some_and(|loudest| loudest.is_unheard(place, self.sounds))
     }
 
     /// Begins anew to listen to who speaks.

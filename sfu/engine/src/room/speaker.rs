@@ -331,9 +331,9 @@ impl Loudest {
         matches!(self.tracks.get(track), Some(Some(sound)) if sound.chosen)
     }
 
-    /// Whether a track is not sent because others are louder, in a room with that many tracks of sound. Those that another
-    /// shard keeps back have never been seen here.
-    pub fn is_unheard(&self, track: usize, sounds: usize) -> bool {
+    /// Whether a track of sound is not sent because others are louder, in a room with that many tracks of sound. Those that
+    /// another shard keeps back have never been seen here.
+    pub(super) fn is_unheard(&self, track: usize, sounds: usize) -> bool {
         sounds > self.most && !self.is_chosen(track)
     }
 

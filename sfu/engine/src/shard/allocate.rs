@@ -7,7 +7,7 @@ use std::time::Instant;
 use sfu_protocol::{Event, Layer, MediaKind};
 use smallvec::SmallVec;
 
-use super::Shard;
+use super::{Shard, track_in};
 use crate::egress::allocate::{Candidate, Decision, LayerCost, Scratch, Slower, Standing, allocate};
 use crate::egress::layer_select::ideal_layer;
 use crate::egress::track::Subscription;
@@ -71,7 +71,7 @@ impl Shard {
             let Some(track) = room.tracks.get(handle.track) else { continue };
             let speaker = room.dominant.as_ref() == Some(&track.facts.publisher);
             let first = costs.len();
-            if room.loudest.as_ref().is_some_and(|loudest| loudest.is_unheard(handle.track, room.sounds)) {
+            if room.is_unheard(handle.track) {
                 // It takes no room while it is not sent.
                 costs.push(LayerCost { active: true, bitrate: Bitrate::ZERO, slower: Slower::default() });
             } else {
@@ -88,6 +88,7 @@ impl Shard {
                 screen_share: entry.screen_share,
                 speaker: entry.speaker,
                 priority: entry.priority,
+                never_pause: peer.egress.never_pause,
                 ideal: entry.ideal,
                 layers: costs.get(entry.costs.clone()).unwrap_or_default(),
                 standing: entry.standing,
@@ -102,7 +103,14 @@ impl Shard {
     fn enact(&mut self, now: Instant, index: PeerIndex, entries: &[Entry], decisions: &[Decision]) {
         for (entry, decision) in entries.iter().zip(decisions) {
             let Some(peer) = self.peers.get_mut(index.0) else { return };
+            let stream = peer.egress.get(entry.slot).and_then(|subscription| subscription.select.stream());
             let carried_out = peer.egress.carry_out(entry.slot, decision, entry.enough, now);
+            let track = track_in(&self.rooms, entry.handle);
+            if stream.is_some() && decision.target >= stream && track.is_some_and(|track| track.lacks(stream))
+            {
+                // It was to be left, and has not come since that was decided: what comes now does not follow.
+                peer.egress.restart(entry.slot);
+            }
             if let (Some(paused), Some(subscription)) = (carried_out.paused, peer.egress.get(entry.slot))
                 && let Some(participant) = self.participants.get(peer.participant.0)
             {

@@ -18,6 +18,8 @@ use crate::units::SenderClock;
 pub enum FabricMessage {
     /// A published packet, for a shard with subscribers of its track.
     Media(Arc<MediaPacket>),
+    /// The same of a packet of sound that is the first after its track was kept back where it originates.
+    SoundBegins(Arc<MediaPacket>),
     /// A publisher's sender report, for a shard with subscribers of its track.
     SenderClock {
         /// Of which track.
@@ -169,7 +171,9 @@ impl FabricMessage {
     /// What becomes of it if there is no room.
     pub fn class(&self) -> FabricClass {
         match self {
-            Self::Media(_) | Self::SenderClock { .. } | Self::KeyFrame { .. } => FabricClass::Media,
+            Self::Media(_) | Self::SoundBegins(_) | Self::SenderClock { .. } | Self::KeyFrame { .. } => {
+                FabricClass::Media
+            }
             Self::Data(data) => FabricClass::Data {
                 bytes: data.packet.len() + std::mem::size_of::<UserData>(),
                 lossy: data.kind == DataKind::Lossy,

@@ -24,15 +24,24 @@ impl Shard {
     /// Hands a packet of a publisher, or of another shard, to whoever receives it: subscribers here and, if it
     /// originates here, other shards; or to nobody, if it is of a track that others are louder than.
     pub(super) fn pass_on_packet(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
+        let mut begins = false;
         if packet.codec.kind() == MediaKind::Audio {
             match self.hear(handle, &packet) {
                 Heard::Forward => {}
-                Heard::Begin => self.begin_sound(handle, &packet),
+                Heard::Begin => begins = self.begin_sound(handle, &packet),
                 Heard::Skip => return self.keep_back(handle, packet),
             }
         }
-        self.route(handle, &packet);
+        self.route(handle, &packet, begins);
         self.deliver(handle, packet);
+    }
+
+    /// The same of a packet of another shard that is the first after that shard kept the track back: what it kept back is
+    /// not missing. This shard cannot tell by itself, for it may have room for every track that it gets.
+    pub(super) fn begin_routed_sound(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
+        self.deliver_batch();
+        self.close_numbers(handle);
+        self.pass_on_packet(handle, packet);
     }
 
     fn hear(&mut self, handle: TrackHandle, packet: &MediaPacket) -> Heard {
@@ -54,38 +63,48 @@ impl Shard {
     }
 
     /// A track begins to be heard, or does so again, with this packet: subscribers' numbers go on from where they
-    /// stopped, and what was kept back just before comes first.
-    fn begin_sound(&mut self, handle: TrackHandle, packet: &MediaPacket) {
+    /// stopped, and what was kept back just before comes first. True if other shards have to be told so with this packet.
+    fn begin_sound(&mut self, handle: TrackHandle, packet: &MediaPacket) -> bool {
         self.deliver_batch();
-        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
-        let Some(unheard_since) = track.unheard_since.take() else { return };
+        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return false };
+        let Some(unheard_since) = track.unheard_since.take() else { return false };
         let prelude = prelude(track, packet, unheard_since.0);
-        let subscribers = track.subscribers.clone();
-        for subscriber in subscribers {
-            self.contained_peer(subscriber.peer, |shard| {
-                if let Some(peer) = shard.peers.get_mut(subscriber.peer.0) {
-                    peer.egress.begin_sound(subscriber.slot);
-                }
-            });
-        }
-        for earlier in &prelude {
-            self.route(handle, earlier);
+        self.close_numbers(handle);
+        for (place, earlier) in prelude.iter().enumerate() {
+            self.route(handle, earlier, place == 0);
         }
         // An encoding begins with it, and so all that is remembered behind it follows.
         if let Some(first) = prelude.first() {
             self.deliver(handle, Arc::clone(first));
             self.deliver_batch();
         }
+        prelude.is_empty()
     }
 
-    /// Hands a packet that originates here to the shards with subscribers.
-    fn route(&mut self, handle: TrackHandle, packet: &Arc<MediaPacket>) {
+    /// What comes next of a track of sound follows what its subscribers were sent last, whatever its number.
+    fn close_numbers(&mut self, handle: TrackHandle) {
+        let subscribers = track_in(&self.rooms, handle).map(|track| track.subscribers.clone());
+        for subscriber in subscribers.unwrap_or_default() {
+            self.contained_peer(subscriber.peer, |shard| {
+                if let Some(peer) = shard.peers.get_mut(subscriber.peer.0) {
+                    peer.egress.begin_sound(subscriber.slot);
+                }
+            });
+        }
+    }
+
+    /// Hands a packet that originates here to the shards with subscribers. `begins`: it is the first after its track was
+    /// kept back.
+    fn route(&mut self, handle: TrackHandle, packet: &Arc<MediaPacket>, begins: bool) {
         let track = track_in(&self.rooms, handle);
         let Some(track) = track else { return };
         let audio = track.facts.kind == MediaKind::Audio;
         for route in &track.routes {
             if audio || packet.layer <= route.highest {
-                self.fabric.push_back((ShardId(route.shard), FabricMessage::Media(Arc::clone(packet))));
+                let packet = Arc::clone(packet);
+                let message =
+                    if begins { FabricMessage::SoundBegins(packet) } else { FabricMessage::Media(packet) };
+                self.fabric.push_back((ShardId(route.shard), message));
             }
         }
     }

@@ -89,7 +89,10 @@ impl Shard {
     fn make_peers(&mut self, now: Instant, join: &Join) -> Option<(Parts, Option<Parts>)> {
         let mut make = |role| {
             let limits = &self.config.limits;
-            setup::parts(role, join.client, &self.certificate, limits, &mut self.rng, now).ok()
+            let parts = setup::parts(role, join.client, &self.certificate, limits, &mut self.rng, now);
+            let mut parts = parts.ok()?;
+            parts.egress.never_pause = join.never_pause;
+            Some(parts)
         };
         match join.mode {
             ConnectionMode::Single => Some((make(Role::Single)?, None)),

@@ -18,6 +18,9 @@ impl Shard {
             FabricMessage::Media(packet) => {
                 self.for_track(packet.track, |shard, handle| shard.pass_on_packet(handle, packet));
             }
+            FabricMessage::SoundBegins(packet) => {
+                self.for_track(packet.track, |shard, handle| shard.begin_routed_sound(handle, packet));
+            }
             FabricMessage::SenderClock { track, layer, report } => self.for_track(track, |shard, handle| {
                 let Some(track) = track_in_mut(&mut shard.rooms, handle) else { return };
                 if let Some(place) = track.reports.get_mut(usize::from(layer.0)) {

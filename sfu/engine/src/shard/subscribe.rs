@@ -12,6 +12,7 @@ use super::{FabricMessage, RoomMessage, Shard, ShardId, track_in, track_in_mut};
 use crate::egress::track::{EgressPayload, NewSubscription, Reporting, Subscription};
 use crate::handles::{ParticipantIndex, PeerIndex, TrackHandle};
 use crate::media_packet::Arrangement;
+use crate::packet_memory::PacketMemory;
 use crate::room::rendition::Rendition;
 use crate::room::{Origin, Subscriber, demand};
 use crate::rtp::extension::Extension;
@@ -324,7 +325,12 @@ impl Shard {
         if track.asked == highest {
             return;
         }
-        track.asked = highest;
+        let before = std::mem::replace(&mut track.asked, highest);
+        if matches!(track.origin, Origin::Shard(_)) {
+            // What did not come here all the time has holes.
+            let whole = before.min(highest).map_or(0, |layer| usize::from(layer.0) + 1);
+            track.memory.iter_mut().skip(whole).for_each(PacketMemory::forget_key_frame);
+        }
         let facts = &track.facts;
         match track.origin {
             Origin::Shard(origin) => {

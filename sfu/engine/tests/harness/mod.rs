@@ -184,6 +184,7 @@ impl World {
                 permissions: Permissions::default(),
                 mode: ConnectionMode::Single,
                 client: ClientTraits { aead_srtp: true, firefox: false },
+                never_pause: false,
                 info: Bytes::copy_from_slice(name.as_bytes()),
             })),
         );

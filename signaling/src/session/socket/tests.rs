@@ -67,6 +67,7 @@ fn parameters() -> JoinParameters {
         client: proto::ClientInfo { protocol: 17, ..Default::default() },
         auto_subscribe: true,
         adaptive_stream: false,
+        never_pause: false,
         metadata: String::new(),
         attributes: BTreeMap::new(),
         add_tracks: vec![],

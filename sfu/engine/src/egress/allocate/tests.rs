@@ -29,6 +29,7 @@ fn camera(current: Option<u8>, now: Instant) -> Candidate<'static> {
         screen_share: false,
         speaker: false,
         priority: 0,
+        never_pause: false,
         ideal: Some(Layer(2)),
         layers: &VIDEO,
         standing,
@@ -117,6 +118,21 @@ fn a_second_layer_that_does_not_fit_any_more_stays_at_a_lower_frame_rate() {
         let found = (decisions[0].target, decisions[0].temporal);
         assert_eq!(found, (target.map(Layer), temporal), "{current:?}, slow: {slow}, {kbps}");
     }
+}
+
+#[test]
+fn what_may_not_be_paused_is_sent_at_its_lowest_layer_whatever_the_link() {
+    let now = test_epoch();
+    let kept = Candidate { never_pause: true, ..camera(None, now) };
+    let (decisions, outcome) = run(50, &[kept, kept, camera(None, now)], now);
+    let targets: Vec<_> = decisions.iter().map(|decision| (decision.target, decision.paused)).collect();
+    assert_eq!(targets, [(Some(Layer(0)), false), (Some(Layer(0)), false), (None, true)]);
+    assert_eq!(outcome.allocated, Bitrate::from_kbps(2 * VIDEO[0].bitrate.bps() / 1000));
+    // Fewer frames before none at all.
+    let layers = [LayerCost { slower: [Some(Bitrate::from_kbps(60)), None], ..layer(100) }, layer(400)];
+    let (decisions, outcome) = run(50, &[Candidate { layers: &layers, ..kept }], now);
+    assert_eq!((decisions[0].target, decisions[0].temporal), (Some(Layer(0)), Some(0)));
+    assert_eq!(outcome.allocated, Bitrate::from_kbps(60));
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub struct SoundReceiver {
     /// Frames of which a byte was wrong.
     pub broken: u64,
     pub packets: u64,
+    /// Numbers asked for, each time that they are.
+    pub nacked: u64,
     /// The last values of header extensions.
     pub capture_time: Option<Vec<u8>>,
     /// It asks for every packet of the last second, whenever it can.
@@ -94,6 +96,7 @@ impl SoundReceiver {
             by_redundancy: [0; 4],
             broken: 0,
             packets: 0,
+            nacked: 0,
             capture_time: None,
             storm: false,
             nack,
@@ -186,7 +189,15 @@ impl SoundReceiver {
                 lost.push(*number as u16);
             }
         }
+        self.nacked += lost.len() as u64;
         rtcp::write_nack(out, Ssrc(1), self.ssrc, &lost);
+    }
+
+    /// Asks again for all of the last packets.
+    pub fn ask_for_everything(&self, out: &mut Vec<u8>) {
+        let Some(highest) = self.highest else { return };
+        let all: Vec<u16> = (0..50).rev().map(|back| (highest.0 as u16).wrapping_sub(back)).collect();
+        rtcp::write_nack(out, Ssrc(1), self.ssrc, &all);
     }
 
     pub fn advance(&mut self, now: Instant, out: &mut Vec<u8>) {

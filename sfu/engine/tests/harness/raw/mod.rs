@@ -5,6 +5,7 @@ pub mod audio;
 pub mod person;
 mod reports;
 pub mod stun;
+pub mod tap;
 pub mod video;
 
 use std::cmp::Reverse;
@@ -25,6 +26,7 @@ use sfu_protocol::{
 use super::network::Path;
 use super::{ROOM, server_address};
 use person::{Person, Setup};
+use tap::Tap;
 
 /// People do what is due this often.
 const TICK: Duration = Duration::from_millis(5);
@@ -41,6 +43,10 @@ pub struct RawWorld {
     pub people: Vec<Person>,
     /// Each one's link: towards the server, from the server.
     pub links: Vec<(Path, Path)>,
+    /// Those who do not read what arrives at once.
+    pub late: BTreeMap<usize, Late>,
+    /// What left the server.
+    pub tap: Tap,
     /// What sessions were told.
     pub events: Vec<Event>,
     /// Datagrams that left for those who note headers, whatever becomes of them on the way.
@@ -59,6 +65,13 @@ pub struct RawWorld {
     buffer: Vec<u8>,
 }
 
+/// Somebody who in each `every` does not look at its socket for `stalls`.
+#[derive(Debug, Clone, Copy)]
+pub struct Late {
+    pub every: Duration,
+    pub stalls: Duration,
+}
+
 /// A datagram on its way.
 struct Flying {
     person: usize,
@@ -67,8 +80,13 @@ struct Flying {
 }
 
 impl RawWorld {
-    /// A process with that many shards and nobody in it.
+    /// A process with that many shards and nobody in it, with the default limits.
     pub fn new(seed: u64, shards: u16) -> Self {
+        Self::with_limits(seed, shards, &Limits::default())
+    }
+
+    /// A process with that many shards and nobody in it.
+    pub fn with_limits(seed: u64, shards: u16, limits: &Limits) -> Self {
         #[expect(clippy::disallowed_methods, reason = "virtual time starts from some moment")]
         let start = Instant::now();
         let certificates = [(); 2].map(|()| Arc::new(Certificate::generate().expect("a certificate")));
@@ -79,7 +97,7 @@ impl RawWorld {
                 candidates: vec![server_address(usize::from(id))],
                 rng_seed: seed ^ (u64::from(id) << 32),
                 clock: (start, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
-                limits: Limits::default(),
+                limits: limits.clone(),
             };
             Shard::new(config, Arc::clone(&certificates[0]))
         };
@@ -89,6 +107,8 @@ impl RawWorld {
             shards: (0..shards).map(make).collect(),
             people: Vec::new(),
             links: Vec::new(),
+            late: BTreeMap::new(),
+            tap: Tap::default(),
             events: Vec::new(),
             sent: Vec::new(),
             stopwatch: None,
@@ -131,19 +151,19 @@ impl RawWorld {
 
     /// Somebody wants a track.
     pub fn subscribe(&mut self, who: usize, publisher: usize, track: &str, kind: MediaKind) {
-        let participant = self.people[who].sid.clone();
-        let publisher = self.people[publisher].sid.clone();
-        let command = Command::Subscribe {
-            participant,
-            track: TrackSid::new(track),
-            publisher,
-            kind,
-            demand: TrackDemand::default(),
-        };
-        self.command(self.people[who].shard, command);
+        self.want(who, publisher, track, kind, TrackDemand::default());
         if !self.people[who].setup.is_offered {
             self.offer(who);
         }
+    }
+
+    /// The same, without an offer: several wishes take one.
+    pub fn want(&mut self, who: usize, publisher: usize, track: &str, kind: MediaKind, demand: TrackDemand) {
+        let participant = self.people[who].sid.clone();
+        let publisher = self.people[publisher].sid.clone();
+        let track = TrackSid::new(track);
+        let command = Command::Subscribe { participant, track, publisher, kind, demand };
+        self.command(self.people[who].shard, command);
     }
 
     /// Lets time pass.
@@ -234,8 +254,10 @@ impl RawWorld {
                         if self.people[person].setup.notes_headers {
                             self.sent.push(datagram.to_vec());
                         }
+                        self.tap.note(person, datagram);
                         let delays = self.links[person].1.carry(&mut self.rng, self.now, datagram.len());
                         for delay in delays {
+                            let delay = delay + self.unread(person, self.now + delay);
                             self.fly(delay, Flying { person, up: false, data: datagram.to_vec() });
                         }
                     }
@@ -270,6 +292,13 @@ impl RawWorld {
             }
             self.events.push(event);
         }
+    }
+
+    /// How long what arrives at that time waits to be read.
+    fn unread(&self, person: usize, at: Instant) -> Duration {
+        let Some(Late { every, stalls }) = self.late.get(&person) else { return Duration::ZERO };
+        let since = (at - self.start).as_nanos() % every.as_nanos();
+        stalls.saturating_sub(Duration::from_nanos(since as u64))
     }
 
     fn measure(&mut self, began: Option<Instant>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sfu_engine::ingress::feedback::TransportFeedback;
 use sfu_engine::limits::Limits;
 use sfu_engine::rtp::extension::{EndToEndExtensions, ExtensionMap, OutgoingHeader, write_header};
 use sfu_engine::rtp::packet::{RtpHeader, payload};
@@ -34,6 +35,9 @@ const ROUND_TRIP: Duration = Duration::from_millis(75);
 /// Packets that a publisher can send again: 1.3 s of sound, as browsers do.
 const HISTORY: u64 = 1500;
 
+/// Of a datagram.
+const RTCP_BYTES: usize = 1200;
+
 pub const OPUS: u8 = 111;
 pub const RED: u8 = 63;
 pub const VP8: u8 = 96;
@@ -56,6 +60,8 @@ pub struct Setup {
     pub red: bool,
     /// It asks for lost sound again.
     pub nack: bool,
+    /// Its pictures may not be paused.
+    pub never_pause: bool,
     /// Header extensions that it offers.
     pub extensions: Vec<(u8, &'static str)>,
     /// It receives over a connection that the server offers, and publishes nothing.
@@ -136,6 +142,8 @@ pub struct Person {
     pub setup: Setup,
     pub connected: Option<Instant>,
     transport: Transport,
+    /// When packets arrived, of all pictures together.
+    feedback: TransportFeedback,
     own: IceCredentials,
     server: Option<IceCredentials>,
     certificates: [Arc<Certificate>; 2],
@@ -155,7 +163,8 @@ impl Person {
             local: own.clone(),
             certificate: Arc::clone(&certificates[1]),
             srtp: SrtpOffer::AeadOnly,
-            limits: Limits::default(),
+            // A client takes whatever it is sent.
+            limits: Limits { ssrcs: 4096, ..Limits::default() },
         };
         let mut sending = Vec::new();
         for (place, publish) in setup.publishes.iter().enumerate() {
@@ -205,6 +214,7 @@ impl Person {
             clock: 3_900_000_000 + index as u64 * 1_000,
             started: now,
             transport: Transport::new(config, now),
+            feedback: TransportFeedback::new(),
             own,
             server: None,
             certificates,
@@ -230,6 +240,7 @@ impl Person {
                 false => ConnectionMode::Single,
             },
             client: ClientTraits { aead_srtp: true, firefox: false },
+            never_pause: self.setup.never_pause,
             info: Bytes::new(),
         }))];
         commands.extend(self.setup.publishes.iter().map(|publish| Command::AddTrack {
@@ -430,6 +441,9 @@ impl Person {
                         payload: body.len(),
                     });
                 }
+                if let Some(number) = found.transport_sequence {
+                    self.feedback.on_packet(number, now);
+                }
                 for sound in self.sounds.iter_mut().filter(|sound| sound.ssrc == header.ssrc) {
                     sound.receive(now, &header, &found, body, &mut compound);
                 }
@@ -512,8 +526,22 @@ impl Person {
         }
     }
 
-    /// Sends a compound packet.
+    /// Sends a compound packet, cut between its parts.
     pub fn send_rtcp(&mut self, compound: &[u8]) {
+        let (mut rest, mut datagram) = (compound, Vec::new());
+        while rest.len() >= 4 {
+            let len = (usize::from(u16::from_be_bytes([rest[2], rest[3]])) + 1) * 4;
+            let (part, behind) = rest.split_at(len);
+            if datagram.len() + part.len() > RTCP_BYTES {
+                self.send_rtcp_datagram(&std::mem::take(&mut datagram));
+            }
+            datagram.extend_from_slice(part);
+            rest = behind;
+        }
+        self.send_rtcp_datagram(&datagram);
+    }
+
+    fn send_rtcp_datagram(&mut self, compound: &[u8]) {
         if compound.is_empty() {
             return;
         }
@@ -541,6 +569,9 @@ impl Person {
         }
         for picture in &mut self.pictures {
             picture.advance(now, &mut compound);
+        }
+        if let Some(picture) = self.pictures.first() {
+            self.feedback.poll(now, Ssrc(1), picture.ssrc, &mut compound);
         }
         self.send_rtcp(&compound);
         for place in 0..self.sending.len() {

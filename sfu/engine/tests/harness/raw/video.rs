@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use sfu_engine::ingress::feedback::TransportFeedback;
 use sfu_engine::rtp::extension::HeaderExtensions;
 use sfu_engine::rtp::packet::RtpHeader;
 use sfu_engine::rtp::rtcp;
@@ -78,7 +77,11 @@ pub struct PictureReceiver {
     /// Key frames asked for.
     pub asked: u64,
     pub packets: u64,
+    /// Of payload, as sent for the first time.
+    pub bytes: u64,
     pub repaired: u64,
+    /// Numbers asked for, each time that they are.
+    pub nacked: u64,
     pub playout_delay: Option<[u8; 3]>,
     pub capture_time: Option<Vec<u8>>,
     /// Key frames asked for in each tick, needed or not.
@@ -91,7 +94,6 @@ pub struct PictureReceiver {
     missing: BTreeMap<u64, (Option<Instant>, u8)>,
     next_look: Option<Instant>,
     reports: Reports,
-    feedback: TransportFeedback,
     asked_at: Option<Instant>,
 }
 
@@ -105,7 +107,9 @@ impl PictureReceiver {
             shown: Vec::new(),
             asked: 0,
             packets: 0,
+            bytes: 0,
             repaired: 0,
+            nacked: 0,
             playout_delay: None,
             capture_time: None,
             storm: false,
@@ -116,7 +120,6 @@ impl PictureReceiver {
             missing: BTreeMap::new(),
             next_look: None,
             reports: Reports::new(REPORTS),
-            feedback: TransportFeedback::new(),
             asked_at: None,
         }
     }
@@ -129,9 +132,6 @@ impl PictureReceiver {
         body: &[u8],
         out: &mut Vec<u8>,
     ) {
-        if let Some(number) = extensions.transport_sequence {
-            self.feedback.on_packet(number, now);
-        }
         if extensions.playout_delay.is_some() {
             self.playout_delay = extensions.playout_delay;
         }
@@ -151,6 +151,7 @@ impl PictureReceiver {
         }
         self.packets += 1;
         self.repaired += u64::from(repaired);
+        self.bytes += if repaired { 0 } else { body.len() as u64 };
         let sequence = match self.highest {
             None if repaired => return,
             None => ExtendedSequence::first(wire),
@@ -242,6 +243,7 @@ impl PictureReceiver {
             (*asked, *tries) = (Some(now), *tries + 1);
             lost.push(*number as u16);
         }
+        self.nacked += lost.len() as u64;
         rtcp::write_nack(out, Ssrc(1), self.ssrc, &lost);
         let last = self.shown.last().map(|shown| shown.at);
         let stuck = last.is_some_and(|last| now - last > PATIENCE);
@@ -253,12 +255,19 @@ impl PictureReceiver {
         }
     }
 
+    /// Asks for a key frame, and again for all of the last packets.
+    pub fn ask_for_everything(&self, out: &mut Vec<u8>) {
+        let Some(highest) = self.highest else { return };
+        let all: Vec<u16> = (0..100).rev().map(|back| (highest.0 as u16).wrapping_sub(back)).collect();
+        rtcp::write_nack(out, Ssrc(1), self.ssrc, &all);
+        rtcp::write_pli(out, Ssrc(1), self.ssrc);
+    }
+
     pub fn advance(&mut self, now: Instant, out: &mut Vec<u8>) {
         if self.next_look.is_some_and(|due| due <= now) || self.storm {
             self.next_look = Some(now + LOOK);
             self.ask(now, false, out);
         }
-        self.feedback.poll(now, Ssrc(1), self.ssrc, out);
         self.reports.poll(now, self.ssrc, self.highest, self.reported, out);
     }
 }
