@@ -23,6 +23,8 @@ cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||
 command -v node >/dev/null || { echo "Node is missing: 20.19 or newer is needed"; exit 1; }
 node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' ||
     { echo "Node $(node --version) is too old: 20.19 or newer is needed"; exit 1; }
+command -v go >/dev/null && go version | grep -qE 'go1\.(2[1-9]|[3-9][0-9])' ||
+    { echo "Go is missing or too old: 1.21 or newer is needed (it fetches the version that tests/go/go.mod names)"; exit 1; }
 packages=()
 command -v chromium >/dev/null || packages+=(chromium)
 command -v firefox-esr >/dev/null || packages+=(firefox-esr)
@@ -37,3 +39,16 @@ fi
 
 npm_install signaling/web
 npm_install tests/browser
+
+# The published Python SDK, pinned, in a folder of its own.
+venv=tests/python/.venv
+hash="$(sha256sum <tests/python/requirements.txt)"
+if [ "$(cat "$venv/.requirements-hash" 2>/dev/null)" != "$hash" ]; then
+    step "the Python SDK"
+    python3 -m venv "$venv" 2>/dev/null || {
+        root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends python3 python3-venv
+        python3 -m venv "$venv"
+    }
+    "$venv/bin/pip" install -q --disable-pip-version-check -r tests/python/requirements.txt
+    printf '%s\n' "$hash" >"$venv/.requirements-hash"
+fi

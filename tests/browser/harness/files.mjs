@@ -15,7 +15,8 @@ const TYPES = {
 };
 
 export const PAGES = fileURLToPath(new URL('../pages', import.meta.url));
-export const CLIENT = fileURLToPath(new URL('../node_modules/livekit-client/dist', import.meta.url));
+/** Every version of the published client, each in the folder of its name in package.json. */
+export const CLIENTS = fileURLToPath(new URL('../node_modules', import.meta.url));
 export const CALL_PAGE = fileURLToPath(new URL('../../../signaling/web/dist', import.meta.url));
 
 /** Answers from the first folder that has the file. */

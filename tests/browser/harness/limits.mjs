@@ -3,7 +3,7 @@
 
 export const SERVER_START_MS = 30_000;
 export const BROWSER_START_MS = 60_000;
-export const EVENT_MS = 45_000;
+export const EVENT_MS = Number(process.env.EVENT_MS ?? 45_000);
 export const TEST_MS = 300_000;
 
 /** Rejects with a sentence that names what was waited for. */

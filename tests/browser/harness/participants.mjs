@@ -1,7 +1,7 @@
 // Pages of `pages/call.html` as people in a call.
 
 import assert from 'node:assert/strict';
-import { CLIENT, fileHandler, PAGES, serve } from './files.mjs';
+import { CLIENTS, fileHandler, PAGES, serve } from './files.mjs';
 import { joinToken } from './server.mjs';
 import { until } from './limits.mjs';
 
@@ -21,7 +21,7 @@ export const FAY = { identity: 'fay', sender: 4, hue: 320, tone: 1760 };
 export const FULL = { width: 960, height: 540 };
 
 export function startPages() {
-  return serve(fileHandler([PAGES, CLIENT]));
+  return serve(fileHandler([PAGES, CLIENTS]));
 }
 
 /** Opens a page per person, ready to join. */
@@ -30,8 +30,8 @@ export async function openPeople(browser, pages, people, options = {}) {
 }
 
 export async function openPerson(browser, pages, person, options = {}) {
-  const page = await browser.page(`${pages.http}/call.html`);
-  await page.waitForFunction(() => window.call);
+  const page = await browser.page(`${pages.http}/call.html${options.client ? `?client=${options.client}` : ''}`);
+  await page.waitForFunction(() => window.call?.republish);
   const all = { ...FULL, ...person, ...options };
   const state = await page.evaluate((what) => window.call.prepare(what), all);
   if (state !== 'running') throw new Error(`sound does not run in the page: ${state}`);

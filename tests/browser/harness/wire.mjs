@@ -29,9 +29,13 @@ export async function startWire(toUrl) {
     ws: `ws://${host}`,
     /** The first line of every connection, e.g. `GET /rtc/v1?access_token=… HTTP/1.1`. */
     requests,
+    /** Every connection breaks; new ones are let through. */
+    snap() {
+      for (const socket of sockets) socket.destroy();
+    },
     cut() {
       whole = false;
-      for (const socket of sockets) socket.destroy();
+      this.snap();
     },
     mend() {
       whole = true;

@@ -197,7 +197,8 @@ window.call = {
       .on(RoomEvent.DataReceived, (payload, who, kind, topic) =>
         note('data', `${who?.identity} ${topic} ${new TextDecoder().decode(payload)}`),
       );
-    room.registerTextStreamHandler('lk.chat', async (reader, who) => note('chat', `${who.identity} ${await reader.readAll()}`));
+    // Clients before 2.9 know no text streams.
+    room.registerTextStreamHandler?.('lk.chat', async (reader, who) => note('chat', `${who.identity} ${await reader.readAll()}`));
 
     window.connections.length = 0;
     connectStarted = performance.now();
@@ -449,6 +450,9 @@ window.call = {
   state() {
     return room.state;
   },
+
+  room: () => room,
+  me: () => me,
 
   sid() {
     return room.localParticipant.sid;

@@ -17,10 +17,22 @@ export function age(code) {
   return (now() - code + TIME_RANGE) % TIME_RANGE;
 }
 
+/** The blocks of a code, row by row: 1 is light. */
+export function encode(sender, time) {
+  const value = ((sender << 20) | time) >>> 0;
+  return [...toBits(value, 24), ...toBits(checksum(value), 8)];
+}
+
+/** What the blocks say; undefined when they are no time code. */
+export function decode(bits) {
+  const value = fromBits(bits.slice(0, 24));
+  if (fromBits(bits.slice(24)) !== checksum(value)) return undefined;
+  return { sender: value >>> 20, time: value & (TIME_RANGE - 1) };
+}
+
 export function draw(context, sender, hue) {
   const { width, height } = context.canvas;
-  const value = ((sender << 20) | now()) >>> 0;
-  const bits = [...toBits(value, 24), ...toBits(checksum(value), 8)];
+  const bits = encode(sender, now());
   const w = width / COLUMNS;
   const h = height / ROWS;
   for (const [index, bit] of bits.entries()) {
@@ -47,9 +59,7 @@ export function read(video, scratch) {
       bits.push(data[at] * 0.3 + data[at + 1] * 0.59 + data[at + 2] * 0.11 > 128 ? 1 : 0);
     }
   }
-  const value = fromBits(bits.slice(0, 24));
-  if (fromBits(bits.slice(24)) !== checksum(value)) return undefined;
-  return { sender: value >>> 20, time: value & (TIME_RANGE - 1) };
+  return decode(bits);
 }
 
 function toBits(value, count) {

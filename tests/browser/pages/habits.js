@@ -1,0 +1,104 @@
+// What people do with a call besides being in it: publish again, share a screen over and over, send much. Every version
+// of the published client that the tests use can do all of it.
+
+import { draw } from './timecode.js';
+
+const { RoomEvent, Track, VideoPreset } = window.LivekitClient;
+
+/** Bytes that have come, by sender and topic. */
+const arrived = new Map();
+const screen = { canvas: undefined, track: undefined };
+
+/** Marks a screen's picture, so that nobody takes a camera's for it. */
+const SCREEN_HUE = 200;
+
+Object.assign(window.call, {
+  /** Counts what comes from now on. */
+  collect() {
+    arrived.clear();
+    window.call.room().on(RoomEvent.DataReceived, (payload, who, _, topic) => {
+      const name = `${who?.identity} ${topic}`;
+      if (!arrived.has(name)) arrived.set(name, []);
+      arrived.get(name).push(payload.slice());
+    });
+  },
+
+  async arrivedFrom(identity, topic) {
+    const pieces = arrived.get(`${identity} ${topic}`) ?? [];
+    return { pieces: pieces.length, hash: await hash(pieces) };
+  },
+
+  /** Sends random bytes in pieces, as fast as the client takes them; the answer is their hash. */
+  async sendPieces(topic, count, size, lossy) {
+    const pieces = Array.from({ length: count }, () => crypto.getRandomValues(new Uint8Array(size)));
+    for (const piece of pieces) await send(piece, topic, lossy);
+    return hash(pieces);
+  },
+
+  /** Publishes the camera in two layers, and the microphone. */
+  async publish() {
+    const { localParticipant } = window.call.room();
+    const { media, fps = 15 } = window.call.me();
+    const camera = {
+      source: Track.Source.Camera,
+      simulcast: true,
+      videoCodec: 'vp8',
+      backupCodec: false,
+      videoEncoding: { maxBitrate: 250_000, maxFramerate: fps },
+      videoSimulcastLayers: [new VideoPreset(320, 180, 80_000, fps)],
+    };
+    await localParticipant.publishTrack(media.video.clone(), camera);
+    await localParticipant.publishTrack(media.audio.clone(), { source: Track.Source.Microphone, dtx: false });
+  },
+
+  /** Takes the camera and the microphone away, and publishes the very same tracks again. */
+  async republish() {
+    const { localParticipant } = window.call.room();
+    for (const source of [Track.Source.Camera, Track.Source.Microphone]) {
+      const publication = publicationOf(source);
+      const { track, options } = publication;
+      await localParticipant.unpublishTrack(track, false);
+      await localParticipant.publishTrack(track, { ...options, source });
+    }
+  },
+
+  /** Shares a screen with a picture that names the sender. Each time it is another track. */
+  async share(sender) {
+    if (!screen.canvas) {
+      screen.canvas = document.createElement('canvas');
+      [screen.canvas.width, screen.canvas.height] = [480, 270];
+      const context = screen.canvas.getContext('2d');
+      draw(context, sender, SCREEN_HUE);
+      setInterval(() => draw(context, sender, SCREEN_HUE), 100);
+    }
+    screen.track = screen.canvas.captureStream(10).getVideoTracks()[0];
+    await window.call.room().localParticipant.publishTrack(screen.track, { source: Track.Source.ScreenShare, simulcast: false });
+  },
+
+  async unshare() {
+    await window.call.room().localParticipant.unpublishTrack(screen.track, true);
+  },
+});
+
+function publicationOf(source) {
+  const { localParticipant } = window.call.room();
+  return localParticipant.getTrackPublication?.(source) ?? localParticipant.getTrack(source);
+}
+
+function send(bytes, topic, lossy) {
+  const { localParticipant } = window.call.room();
+  // Before 2.0 the kind stood by itself: 0 is reliable, 1 lossy.
+  const old = !localParticipant.getTrackPublication;
+  return old ? localParticipant.publishData(bytes, lossy ? 1 : 0, { topic }) : localParticipant.publishData(bytes, { topic, reliable: !lossy });
+}
+
+async function hash(pieces) {
+  const all = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', all));
+  return [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
