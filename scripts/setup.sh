@@ -25,6 +25,9 @@ node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.ex
     { echo "Node $(node --version) is too old: 20.19 or newer is needed"; exit 1; }
 packages=()
 command -v chromium >/dev/null || packages+=(chromium)
+command -v firefox-esr >/dev/null || packages+=(firefox-esr)
+# Firefox processes no sound without a device to play it on: one that plays to nobody.
+command -v pulseaudio >/dev/null || packages+=(pulseaudio)
 command -v ffmpeg >/dev/null || packages+=(ffmpeg)
 if [ ${#packages[@]} -gt 0 ]; then
     step "apt: ${packages[*]} (a few minutes)"
