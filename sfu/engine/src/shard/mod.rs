@@ -5,10 +5,12 @@ pub mod fabric;
 pub mod io;
 
 mod allocate;
+mod backlog;
 mod commands;
 mod contain;
 mod data;
 mod demux;
+mod flow;
 mod forward;
 mod hear;
 mod membership;
@@ -34,6 +36,7 @@ use sfu_protocol::inspect::Inspection;
 use sfu_protocol::{Event, ParticipantSid, RoomSid};
 use slab::Slab;
 
+pub use backlog::Standing;
 pub use fabric::{FabricClass, FabricMessage, RoomMessage};
 pub use io::{Input, Output, ShardConfig, ShardId};
 
@@ -82,6 +85,16 @@ pub struct Shard {
     /// Messages to itself: a room's home is often the shard that speaks to it.
     loopback: VecDeque<FabricMessage>,
     doomed: Vec<(ParticipantIndex, membership::Ending)>,
+    /// Senders of reliable data to receivers here.
+    flows: HashMap<ParticipantSid, flow::Flow>,
+    /// Those of them that may have to wait.
+    stuck: Vec<ParticipantSid>,
+    credit: flow::Credit,
+    /// Peers of which more is to be read.
+    released: VecDeque<PeerIndex>,
+    /// Participants for whom reliable data waits.
+    laggards: Vec<ParticipantIndex>,
+    laggards_due: Option<Instant>,
     rng: SmallRng,
     stats: Stats,
     #[cfg(feature = "fault-injection")]
@@ -113,6 +126,12 @@ impl Shard {
             fabric: VecDeque::new(),
             loopback: VecDeque::new(),
             doomed: Vec::new(),
+            flows: HashMap::new(),
+            stuck: Vec::new(),
+            credit: flow::Credit::new(config.shards),
+            released: VecDeque::new(),
+            laggards: Vec::new(),
+            laggards_due: None,
             stats: Stats::default(),
             #[cfg(feature = "fault-injection")]
             fault: None,
@@ -161,7 +180,7 @@ impl Shard {
             return Output::Fabric { to, message };
         }
         let next = [self.timers.next(), self.room_timers.next(), self.participant_timers.next()];
-        let next = next.into_iter().flatten().min();
+        let next = next.into_iter().chain([self.laggards_due]).flatten().min();
         Output::Timeout(next.unwrap_or(now + IDLE))
     }
 
@@ -170,6 +189,8 @@ impl Shard {
         self.stats.participants = self.participants.len() as u64;
         self.stats.rooms = self.rooms.len() as u64;
         self.stats.pacer_queued = self.peers.iter().map(|(_, peer)| peer.egress.queued() as u64).sum();
+        let waiting = self.laggards.iter().filter_map(|index| self.participants.get(index.0));
+        self.stats.data_waiting = waiting.map(|entry| entry.backlog.bytes() as u64).sum();
         &self.stats
     }
 
@@ -218,6 +239,9 @@ impl Shard {
                 self.handle_fabric(now, message);
             } else if let Some((participant, ending)) = self.doomed.pop() {
                 self.end(now, participant, ending);
+            } else if let Some(peer) = self.released.pop_front() {
+                self.contained_peer(peer, |shard| shard.drain_transport(now, peer));
+                self.touch(peer);
             } else {
                 return;
             }

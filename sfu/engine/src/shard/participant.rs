@@ -6,7 +6,8 @@ use sfu_protocol::{
     AddTrack, ConnectionMode, Join, MediaKind, ParticipantSid, Permissions, Target, TrackDemand, TrackSid,
 };
 
-use super::data::Held;
+use super::backlog::Backlog;
+use super::flow::Sending;
 use crate::handles::{PeerIndex, RoomIndex};
 use crate::peer::quality::Watch;
 
@@ -33,8 +34,10 @@ pub struct Participant {
     pub pending: Vec<AddTrack>,
     /// What it wants, in the order in which it asked.
     pub wishes: Vec<Wish>,
-    /// User messages that wait for its channel.
-    pub held: Held,
+    /// Reliable user messages that wait for it.
+    pub backlog: Backlog,
+    /// What it is as a sender of reliable user messages.
+    pub sending: Sending,
     /// Whether the room's home has answered its entry.
     pub entered: bool,
     /// How well it is connected.
@@ -78,7 +81,8 @@ impl Participant {
             subscriber,
             pending: Vec::new(),
             wishes: Vec::new(),
-            held: Held::default(),
+            backlog: Backlog::new(now),
+            sending: Sending::default(),
             entered: false,
             watch: Watch::new(now),
             scheduled: None,
