@@ -1,9 +1,10 @@
 //! What reaches a worker other than datagrams. Two lanes, each bounded.
 //!
 //! *Commands*: never dropped; whoever sends waits for room. *Fabric*: one ordered lane per worker, in which media
-//! and user data each have room of their own and are dropped and counted beyond, while control is handed back to its
-//! sender, which keeps it and tries again. User data is counted in bytes: what waits of it must not be memory that
-//! participants have without bound.
+//! and user data each have room of their own. Media and lossy user data are dropped and counted beyond, while control and
+//! reliable user data are handed back to their sender, which keeps them and tries again. User data is counted in bytes:
+//! what waits of it must not be memory that participants have without bound. Of what is reliable the engine's credit
+//! between shards bounds how much there is.
 //!
 //! The worker is woken only if it sleeps: the packet path between two busy workers makes no system call.
 
@@ -286,6 +287,7 @@ mod tests {
     fn data(kind: DataKind, bytes: usize) -> FabricMessage {
         FabricMessage::Data(Arc::new(UserData {
             room: RoomSid::new("RM_1"),
+            origin: 0,
             sender: ParticipantSid::new("PA_1"),
             kind,
             destinations: Destinations::Everyone,

@@ -124,6 +124,11 @@ fn feedback(sum: &dyn Fn(fn(&Stats) -> u64) -> u64) -> Vec<MetricFamily> {
         ),
         counter("anytime_data_messages_total", "User data messages forwarded.", sum(|s| s.data_messages)),
         counter(
+            "anytime_data_receivers_ended_total",
+            "Participants whose sessions were made anew because they were too far behind with reliable user data.",
+            sum(|s| s.data_receivers_ended),
+        ),
+        counter(
             "anytime_panics_total",
             "Panics that were caught: participants ended because their code path panicked, and a few in nobody's path.",
             sum(|s| s.panics),
@@ -205,6 +210,12 @@ fn work(reports: &[Report], workers: usize) -> Vec<MetricFamily> {
             "Packets waiting in pacers.",
             MetricType::GAUGE,
             each(|r| r.stats.pacer_queued as f64, gauge_of),
+        ),
+        family(
+            "anytime_data_waiting_bytes",
+            "Reliable user data waiting for receivers that are behind, beside what their associations have buffered.",
+            MetricType::GAUGE,
+            each(|r| r.stats.data_waiting as f64, gauge_of),
         ),
         gauge("anytime_workers", "Worker threads of this node.", workers as u64),
         gauge(

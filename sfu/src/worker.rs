@@ -101,8 +101,8 @@ struct Loop {
     shard: Shard,
     surroundings: Surroundings,
     buffer: Box<[u8]>,
-    /// Control messages that found another's mailbox full, in order, by shard.
-    fabric_outbox: Vec<VecDeque<FabricMessage>>,
+    /// What found another's mailbox full, by shard.
+    fabric_outbox: Vec<Outbox>,
     /// Events that found the channel full.
     event_outbox: VecDeque<Event>,
     meter: Meter,
@@ -119,7 +119,7 @@ impl Loop {
         Self {
             shard: Shard::new(config, certificate),
             buffer: vec![0; TRANSMIT_BUFFER].into_boxed_slice(),
-            fabric_outbox: surroundings.peers.iter().map(|_| VecDeque::new()).collect(),
+            fabric_outbox: surroundings.peers.iter().map(|_| Outbox::default()).collect(),
             event_outbox: VecDeque::new(),
             meter: Meter::new(now),
             worker,
@@ -144,7 +144,7 @@ impl Loop {
     fn wait(&mut self, events: &mut Events, deadline: Instant, more: bool) -> (Instant, Instant) {
         let slept = clock::now();
         let mut timeout = deadline.saturating_duration_since(slept).min(LONGEST_SLEEP);
-        if self.backlog() > 0 {
+        if self.must_retry() {
             timeout = timeout.min(OUTBOX_RETRY);
         }
         let waiting = !self.worker.mailbox.fall_asleep() && self.backlog() < BACKLOG_LIMIT;
@@ -264,18 +264,19 @@ impl Loop {
             }
         }
         for (peer, outbox) in self.surroundings.peers.iter().zip(&mut self.fabric_outbox) {
-            while let Some(message) = outbox.pop_front() {
-                if let Err(Refused::Full(message)) = peer.fabric(message) {
-                    outbox.push_front(message);
-                    break;
-                }
-            }
+            retry(peer, &mut outbox.control);
+            retry(peer, &mut outbox.data);
         }
     }
 
     /// Control messages and events that could not be handed on yet.
     fn backlog(&self) -> usize {
-        self.event_outbox.len() + self.fabric_outbox.iter().map(VecDeque::len).sum::<usize>()
+        self.event_outbox.len() + self.fabric_outbox.iter().map(|outbox| outbox.control.len()).sum::<usize>()
+    }
+
+    /// Whether anything could not be handed on yet.
+    fn must_retry(&self) -> bool {
+        self.backlog() > 0 || self.fabric_outbox.iter().any(|outbox| !outbox.data.is_empty())
     }
 
     fn report(&mut self, now: Instant) -> Report {
@@ -291,16 +292,33 @@ impl Loop {
     }
 }
 
+/// What waits for room in another worker's mailbox, in order. Reliable user data does not wait for control, nor control
+/// for it: no control message changes what becomes of it.
+#[derive(Debug, Default)]
+struct Outbox {
+    control: VecDeque<FabricMessage>,
+    /// As much as the engine's credit between shards allows.
+    data: VecDeque<FabricMessage>,
+}
+
+/// Offers what waits again.
+fn retry(peer: &MailSender, waiting: &mut VecDeque<FabricMessage>) {
+    while let Some(message) = waiting.pop_front() {
+        if let Err(Refused::Full(message)) = peer.fabric(message) {
+            waiting.push_front(message);
+            break;
+        }
+    }
+}
+
 /// Hands a message to another worker, or puts it where it waits for room there. Answers why it is dropped, if it is.
-fn hand_on(
-    peer: &MailSender,
-    outbox: &mut VecDeque<FabricMessage>,
-    message: FabricMessage,
-) -> Option<DropReason> {
+fn hand_on(peer: &MailSender, outbox: &mut Outbox, message: FabricMessage) -> Option<DropReason> {
     let class = message.class();
-    // Media and control must not overtake the control messages that wait. User data may: no control message changes what
-    // becomes of it, and behind them it would wait without bound.
-    let refused = if outbox.is_empty() || matches!(class, FabricClass::Data { .. }) {
+    let overtakes_nothing = match class {
+        FabricClass::Media | FabricClass::Control => outbox.control.is_empty(),
+        FabricClass::Data { lossy, .. } => lossy || outbox.data.is_empty(),
+    };
+    let refused = if overtakes_nothing {
         match peer.fabric(message) {
             Ok(()) | Err(Refused::Closed(_)) => return None,
             Err(Refused::Full(message)) => message,
@@ -310,9 +328,13 @@ fn hand_on(
     };
     match class {
         FabricClass::Media => Some(DropReason::MailboxFull),
-        FabricClass::Data { .. } => Some(DropReason::DataBacklog),
+        FabricClass::Data { lossy: true, .. } => Some(DropReason::DataBacklog),
+        FabricClass::Data { lossy: false, .. } => {
+            outbox.data.push_back(refused);
+            None
+        }
         FabricClass::Control => {
-            outbox.push_back(refused);
+            outbox.control.push_back(refused);
             None
         }
     }
@@ -401,30 +423,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_data_for_an_overloaded_worker_is_dropped_and_nothing_waits_behind_it() {
+    fn for_an_overloaded_worker_lossy_data_is_dropped_and_reliable_data_waits() {
         let poll = Poll::new().expect("poll");
         let (peer, mut mailbox) = mailbox(Waker::new(poll.registry(), MAILBOX).expect("waker"));
-        let data = Arc::new(UserData {
-            room: RoomSid::new("RM_1"),
-            sender: ParticipantSid::new("PA_1"),
-            kind: DataKind::Reliable,
-            destinations: Destinations::Everyone,
-            packet: vec![0; 64 * 1024].into(),
-        });
+        let data = |kind, number: usize| {
+            FabricMessage::Data(Arc::new(UserData {
+                room: RoomSid::new("RM_1"),
+                origin: 0,
+                sender: ParticipantSid::new(format!("PA_{number}")),
+                kind,
+                destinations: Destinations::Everyone,
+                packet: vec![0; 64 * 1024].into(),
+            }))
+        };
         let control = || FabricMessage::FirstSubscriber { track: TrackId(1) };
-        let mut outbox = VecDeque::new();
+        let mut outbox = Outbox::default();
         let mut hand_on = |message| super::hand_on(&peer, &mut outbox, message);
-        let outcomes: Vec<_> = (0..10_000).map(|_| hand_on(FabricMessage::Data(Arc::clone(&data)))).collect();
-        let taken = outcomes.iter().take_while(|outcome| outcome.is_none()).count();
-        assert!(
-            taken > 0 && outcomes[taken..].iter().all(|outcome| *outcome == Some(DropReason::DataBacklog))
-        );
+        let lossy: Vec<_> = (0..1000).map(|number| hand_on(data(DataKind::Lossy, number))).collect();
+        let taken = lossy.iter().take_while(|outcome| outcome.is_none()).count();
+        assert!(taken > 0 && lossy[taken..].iter().all(|outcome| *outcome == Some(DropReason::DataBacklog)));
+        assert!((0..1000).all(|number| hand_on(data(DataKind::Reliable, number)).is_none()), "never dropped");
         // Control goes on until it has filled its own room, and then waits.
         assert!((0..10_000).all(|_| hand_on(control()).is_none()));
-        mailbox.next_fabric().expect("the first message");
-        assert_eq!(hand_on(FabricMessage::Data(data)), None, "user data does not wait for control");
-        let waiting = std::iter::from_fn(|| mailbox.next_fabric()).count();
-        assert_eq!(waiting + outbox.len(), taken + 10_000, "no control message was lost");
+        assert!(outbox.data.len() > 500 && outbox.control.len() > 5000);
+        let (mut numbers, mut controls) = (Vec::new(), 0);
+        while let Some(message) = mailbox.next_fabric() {
+            match message {
+                FabricMessage::Data(data) if data.kind == DataKind::Reliable => {
+                    numbers.push(data.sender.as_str().to_owned());
+                }
+                FabricMessage::Data(_) => {}
+                _ => controls += 1,
+            }
+            retry(&peer, &mut outbox.control);
+            retry(&peer, &mut outbox.data);
+        }
+        assert_eq!(controls, 10_000, "no control message was lost");
+        let sent: Vec<_> = (0..1000).map(|number| format!("PA_{number}")).collect();
+        assert_eq!(numbers, sent, "all of what is reliable, in order");
     }
 
     #[test]

@@ -22,8 +22,16 @@ pub struct Limits {
     pub data_streams: usize,
     /// Longest user message, in bytes.
     pub data_message_bytes: usize,
-    /// Most user data buffered in each direction, in bytes.
+    /// Most user data buffered in one association in each direction, in bytes. A receiver for which as much waits again
+    /// is behind.
     pub data_buffered_bytes: usize,
+    /// Most reliable user data waiting for one receiver, in bytes. Senders wait for a receiver that has reached it, if
+    /// it is not too slow; if it is, its session is made anew.
+    pub data_backlog_bytes: usize,
+    /// A receiver of reliable user data that has taken nothing for so long begins anew.
+    pub data_stall: Duration,
+    /// A receiver for which a reliable message has waited for so long begins anew.
+    pub data_lag: Duration,
     /// Most media waiting to be sent to one subscriber, in packets of sound and of video each.
     pub pacer_packets: usize,
     /// Retransmissions of a stream, as a share of its media, in percent: above it a lost packet gets no spare
@@ -68,6 +76,9 @@ impl Default for Limits {
             data_streams: 64,
             data_message_bytes: 64 * 1024,
             data_buffered_bytes: 256 * 1024,
+            data_backlog_bytes: 8 * 1024 * 1024,
+            data_stall: Duration::from_secs(20),
+            data_lag: Duration::from_secs(180),
             pacer_packets: 2048,
             retransmit_percent: 15,
             retransmit_hard_percent: 50,

@@ -22,7 +22,7 @@ pub enum Drop {
     NoKeys,
     /// Authentication failed.
     BadAuthentication,
-    /// Seen before, or too old to tell.
+    /// A packet seen before, or too old to tell; a reliable user message that was sent before.
     Replayed,
     /// An RTP packet that is malformed.
     BadRtp,
@@ -52,7 +52,8 @@ pub enum Drop {
     RetransmitGone,
     /// A user message that is malformed, too long, or not permitted.
     BadData,
-    /// A receiver of user data, or the shard that it is on, cannot keep up.
+    /// A receiver of user data, or the shard that it is on, cannot keep up: what is lossy; what is reliable only with the
+    /// receiver, whose session is made anew.
     DataBacklog,
     /// A receiver of user data has no channel for it.
     NoChannel,
@@ -213,6 +214,11 @@ pub struct Stats {
     pub audio_unheard: u64,
     /// User data messages forwarded.
     pub data_messages: u64,
+    /// Bytes of reliable user data that now wait for receivers, beside what associations have buffered. What waits for
+    /// several is counted for each.
+    pub data_waiting: u64,
+    /// Participants ended because they were too far behind with reliable user data.
+    pub data_receivers_ended: u64,
 }
 
 impl Stats {

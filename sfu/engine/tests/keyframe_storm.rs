@@ -23,6 +23,7 @@ const NEAR: Path = Path {
     hold: Duration::ZERO,
     rate_bps: 0,
     queue: Duration::ZERO,
+    longest: None,
     free: None,
 };
 

@@ -288,4 +288,6 @@ pub enum EndReason {
     Panicked,
     /// The node has no room for another.
     NodeFull,
+    /// It was too far behind with reliable user data, by bytes or for time. It has missed some, and is to begin anew.
+    DataBacklog,
 }

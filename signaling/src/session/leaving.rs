@@ -74,7 +74,7 @@ impl Session {
             EndReason::IceTimeout | EndReason::DtlsFailed | EndReason::ConsentExpired => {
                 (DisconnectReason::ConnectionTimeout, Action::Reconnect)
             }
-            EndReason::TransportClosed | EndReason::Panicked => {
+            EndReason::TransportClosed | EndReason::Panicked | EndReason::DataBacklog => {
                 (DisconnectReason::MediaFailure, Action::Reconnect)
             }
             EndReason::NodeFull => (DisconnectReason::JoinFailure, Action::Disconnect),

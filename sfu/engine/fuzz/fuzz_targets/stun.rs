@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
         }
         assert_eq!(answers, usize::from(accepted));
         if !authentic && !transport.is_validated(source) {
-            assert!(transport.poll_event().is_none());
+            assert!(transport.poll_event(now).is_none());
         }
     }
 });

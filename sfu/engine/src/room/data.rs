@@ -12,6 +12,8 @@ pub use self::stamp::{Stamped, stamp};
 pub struct UserData {
     /// The room.
     pub room: RoomSid,
+    /// The shard of its sender.
+    pub origin: u16,
     /// Who sent it; never receives it.
     pub sender: ParticipantSid,
     /// The channel that it came by and leaves by.
@@ -20,6 +22,13 @@ pub struct UserData {
     pub destinations: Destinations,
     /// The encoded `livekit.DataPacket` with its sender stamped.
     pub packet: Bytes,
+}
+
+impl UserData {
+    /// What it takes between shards, in bytes.
+    pub fn cost(&self) -> usize {
+        self.packet.len().saturating_add(std::mem::size_of::<Self>())
+    }
 }
 
 /// For whom a message is.

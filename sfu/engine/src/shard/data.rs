@@ -1,8 +1,7 @@
 //! User data between the people of a room.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use sfu_protocol::DataKind;
@@ -11,7 +10,7 @@ use super::{FabricMessage, Shard, ShardId};
 use crate::handles::{ParticipantIndex, PeerIndex};
 use crate::room::data::{Sender, UserData, stamp};
 use crate::stats::Drop;
-use crate::transport::sctp::ChannelId;
+use crate::transport::sctp::{ChannelId, DataError};
 
 /// Channels that the server opens on a subscriber connection: label, ordered, retransmissions.
 const SERVER_CHANNELS: [(&str, bool, Option<u16>); 3] =
@@ -46,112 +45,173 @@ impl Shard {
             self.stats.drop(Drop::BadData);
             return;
         };
+        if kind == DataKind::Reliable && !self.is_next(participant, stamped.sequence) {
+            return self.stats.drop(Drop::Replayed);
+        }
+        let Some(entry) = self.participants.get(participant.0) else { return };
         let Some(room) = self.rooms.get(entry.room.0) else { return };
         let data = Arc::new(UserData {
             room: room.sid.clone(),
+            origin: self.config.id.0,
             sender: entry.sid.clone(),
             kind,
             destinations: stamped.destinations,
             packet: stamped.packet,
         });
-        for shard in room.other_shards.clone() {
-            self.send_fabric(ShardId(shard), FabricMessage::Data(Arc::clone(&data)));
+        let shards = room.other_shards.clone();
+        for shard in &shards {
+            self.send_fabric(ShardId(*shard), FabricMessage::Data(Arc::clone(&data)));
+        }
+        if kind == DataKind::Reliable {
+            self.spread_data(participant, &shards, &data);
         }
         self.deliver_data(now, &data);
     }
 
+    /// Whether a reliable message has not been sent before: a client that resumes sends some again. Messages without a
+    /// number are all new.
+    fn is_next(&mut self, sender: ParticipantIndex, sequence: u32) -> bool {
+        let Some(entry) = self.participants.get_mut(sender.0) else { return false };
+        let next = sequence == 0 || sequence > entry.sending.last_sequence;
+        entry.sending.last_sequence = entry.sending.last_sequence.max(sequence);
+        next
+    }
+
+    /// A message of another shard.
+    pub(super) fn on_fabric_data(&mut self, now: Instant, data: &UserData) {
+        if data.kind == DataKind::Reliable {
+            self.data_taken(data);
+        }
+        self.deliver_data(now, data);
+    }
+
     /// Hands a message to those of its recipients who are here.
-    pub(super) fn deliver_data(&mut self, now: Instant, data: &UserData) {
+    fn deliver_data(&mut self, now: Instant, data: &UserData) {
         let Some(room) = self.room_by_sid.get(&data.room).and_then(|room| self.rooms.get(room.0)) else {
             return self.stats.drop(Drop::StaleMessage);
         };
-        let members = room.members.clone();
-        for member in members {
-            let Some(entry) = self.participants.get(member.0) else { continue };
-            if entry.sid == data.sender || !data.destinations.include(&entry.sid, &entry.identity) {
-                continue;
-            }
-            self.contained(member, |shard| shard.send_user_data(now, member, data));
+        let members = room.members.iter().copied();
+        let receivers: Vec<ParticipantIndex> = members
+            .filter(|member| {
+                let entry = self.participants.get(member.0);
+                entry.is_some_and(|entry| {
+                    entry.sid != data.sender && data.destinations.include(&entry.sid, &entry.identity)
+                })
+            })
+            .collect();
+        for receiver in &receivers {
+            self.contained(*receiver, |shard| shard.send_user_data(now, *receiver, data));
         }
+        if data.kind == DataKind::Reliable {
+            self.note_flow(now, data, &receivers);
+        }
+    }
+
+    /// The channel by which user data leaves to a participant: in dual mode that of the subscriber connection; a client
+    /// whose publisher connection is the primary one has its channels there.
+    pub(super) fn data_channel(
+        &self,
+        member: ParticipantIndex,
+        kind: DataKind,
+    ) -> Option<(PeerIndex, ChannelId)> {
+        let entry = self.participants.get(member.0)?;
+        let peers = entry.subscriber.into_iter().chain([entry.publisher]);
+        let mut open =
+            peers.filter_map(|index| Some((index, self.peers.get(index.0)?.channel(label_of(kind))?)));
+        open.next()
     }
 
     fn send_user_data(&mut self, now: Instant, member: ParticipantIndex, data: &UserData) {
-        let Some(entry) = self.participants.get_mut(member.0) else { return };
-        // In dual mode user data leaves by the subscriber connection; a client whose publisher connection
-        // is the primary one has its channels there.
-        let peers = entry.subscriber.into_iter().chain([entry.publisher]);
-        let known = peers.filter_map(|index| Some((index, self.peers.get(index.0)?)));
-        let mut open = known.filter_map(|(index, peer)| Some((index, peer.channel(label_of(data.kind))?)));
-        match (open.next(), data.kind) {
-            (Some((index, channel)), _) => self.write_data(now, index, channel, &data.packet),
-            (None, DataKind::Reliable) => {
-                let room = self.config.limits.data_buffered_bytes;
-                let late = entry.held.forget_before(now);
-                self.stats.drop_many(Drop::NoChannel, late as u64);
-                if !entry.held.push(now, data.packet.clone(), room) {
+        let channel = self.data_channel(member, data.kind);
+        match (channel, data.kind) {
+            (None, DataKind::Lossy) => self.stats.drop(Drop::NoChannel),
+            (Some((index, channel)), DataKind::Lossy) => {
+                if self.write_data(now, index, channel, &data.packet) == Written::Later {
                     self.stats.drop(Drop::DataBacklog);
                 }
             }
-            (None, DataKind::Lossy) => self.stats.drop(Drop::NoChannel),
+            (channel, DataKind::Reliable) => {
+                let Some(entry) = self.participants.get(member.0) else { return };
+                let written = match channel.filter(|_| entry.backlog.is_empty()) {
+                    Some((index, channel)) => self.write_data(now, index, channel, &data.packet),
+                    None => Written::Later,
+                };
+                if written == Written::Later {
+                    self.put_off(now, member, data.packet.clone(), channel.is_some());
+                }
+            }
         }
     }
 
-    /// A channel of a peer has opened: what waited for it is sent.
-    pub(super) fn send_held(&mut self, now: Instant, index: PeerIndex) {
-        let Some(peer) = self.peers.get(index.0) else { return };
-        let Some(channel) = peer.channel(label_of(DataKind::Reliable)) else { return };
-        let Some(entry) = self.participants.get_mut(peer.participant.0) else { return };
-        let late = entry.held.forget_before(now);
-        self.stats.drop_many(Drop::NoChannel, late as u64);
-        for packet in std::mem::take(&mut entry.held).messages {
-            self.write_data(now, index, channel, &packet.1);
+    /// Keeps a reliable message until there is room for it.
+    fn put_off(&mut self, now: Instant, member: ParticipantIndex, packet: Bytes, has_channel: bool) {
+        let limits = &self.config.limits;
+        let Some(entry) = self.participants.get_mut(member.0) else { return };
+        entry.backlog.push(now, packet, limits);
+        let is_full = entry.backlog.bytes() > limits.data_backlog_bytes;
+        if !has_channel {
+            let late = entry.backlog.forget(now, limits);
+            self.stats.drop_many(Drop::NoChannel, late as u64);
+        } else if is_full {
+            self.end_if_hopeless(now, member);
+        }
+        self.note_laggard(now, member);
+    }
+
+    /// Sends a participant what waits for it, as far as its association has room.
+    pub(super) fn send_waiting(&mut self, now: Instant, member: ParticipantIndex) {
+        let Some(entry) = self.participants.get_mut(member.0) else { return };
+        if entry.backlog.is_empty() {
+            return;
+        }
+        let before = entry.backlog.told;
+        let channel = self.data_channel(member, DataKind::Reliable);
+        while let Some(entry) = self.participants.get_mut(member.0) {
+            let Some((index, channel)) = channel else {
+                let late = entry.backlog.forget(now, &self.config.limits);
+                self.stats.drop_many(Drop::NoChannel, late as u64);
+                break;
+            };
+            let Some(packet) = entry.backlog.front().cloned() else { break };
+            if self.write_data(now, index, channel, &packet) == Written::Later {
+                break;
+            }
+            if let Some(entry) = self.participants.get_mut(member.0) {
+                entry.backlog.taken(now, &self.config.limits);
+            }
+        }
+        if self.standing_of(now, member) != before {
+            self.recheck_senders(now, member);
         }
     }
 
-    fn write_data(&mut self, now: Instant, index: PeerIndex, channel: ChannelId, packet: &Bytes) {
-        let Some(peer) = self.peers.get_mut(index.0) else { return };
-        match peer.transport.send_data(now, channel, packet, true) {
-            Ok(()) => self.stats.data_messages += 1,
-            Err(_) => self.stats.drop(Drop::DataBacklog),
+    /// A peer's association has moved, or a channel has opened: what waits for it may leave.
+    pub(super) fn send_waiting_of(&mut self, now: Instant, index: PeerIndex) {
+        if let Some(member) = self.peers.get(index.0).map(|peer| peer.participant) {
+            self.send_waiting(now, member);
         }
+    }
+
+    fn write_data(&mut self, now: Instant, index: PeerIndex, channel: ChannelId, packet: &Bytes) -> Written {
+        let Some(peer) = self.peers.get_mut(index.0) else { return Written::Later };
+        let sent = peer.transport.send_data(now, channel, packet, true);
         self.touch(index);
+        match sent {
+            Ok(()) => self.stats.data_messages += 1,
+            Err(DataError::Backlog | DataError::NotOpen) => return Written::Later,
+            Err(_) => self.stats.drop(Drop::BadData),
+        }
+        Written::Done
     }
 }
 
-/// Reliable messages for somebody who has no channel for them yet, in order.
-#[derive(Debug, Default)]
-pub struct Held {
-    messages: VecDeque<(Instant, Bytes)>,
-    bytes: usize,
-}
-
-impl Held {
-    /// Keeps a message, unless more would wait than there is room for.
-    fn push(&mut self, now: Instant, packet: Bytes, room: usize) -> bool {
-        let bytes = self.bytes.saturating_add(packet.len().saturating_add(MESSAGE));
-        let fits = bytes <= room;
-        if fits {
-            self.bytes = bytes;
-            self.messages.push_back((now, packet));
-        }
-        fits
-    }
-
-    /// Drops what came too long ago. Answers how many.
-    fn forget_before(&mut self, now: Instant) -> usize {
-        let mut late = 0;
-        while self.messages.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > HELD) {
-            let Some((_, packet)) = self.messages.pop_front() else { break };
-            self.bytes = self.bytes.saturating_sub(packet.len().saturating_add(MESSAGE));
-            late += 1;
-        }
-        late
-    }
-
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.messages.len()
-    }
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// It is with the association, or can never be sent and was counted.
+    Done,
+    /// There is no room now.
+    Later,
 }
 
 fn label_of(kind: DataKind) -> &'static str {
@@ -160,9 +220,3 @@ fn label_of(kind: DataKind) -> &'static str {
         DataKind::Lossy => CHANNELS[1].0,
     }
 }
-
-/// What a message takes that is held, beside itself.
-const MESSAGE: usize = 64;
-
-/// How long a message is held: who joins has its channels sooner, and what is older belongs to what it missed.
-const HELD: Duration = Duration::from_secs(10);

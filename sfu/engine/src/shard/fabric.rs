@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sfu_protocol::{DataKind, Layer, LeaveReason, ParticipantSid, RoomSid, TrackSid};
 
+use super::backlog::Standing;
 use super::io::ShardId;
 use crate::media_packet::{MediaPacket, TrackId};
 use crate::room::TrackFacts;
@@ -52,6 +53,27 @@ pub enum FabricMessage {
     },
     /// A user message, to every shard with members of the room.
     Data(Arc<UserData>),
+    /// To the origin of reliable user messages: so much of them was taken. Not told for each.
+    DataTaken {
+        /// By whom.
+        from: ShardId,
+        /// In bytes, as [`UserData::cost`] counts.
+        bytes: usize,
+    },
+    /// To the shard of a sender of user messages: how receivers elsewhere keep up with it, when that has changed.
+    DataStanding {
+        /// The sender.
+        sender: ParticipantSid,
+        /// Where the receivers are.
+        from: ShardId,
+        /// Of all of them together.
+        standing: Standing,
+    },
+    /// To shards that received user messages of a participant: it has gone.
+    DataEnded {
+        /// The sender.
+        sender: ParticipantSid,
+    },
     /// Everything that concerns one room's replicas and its home.
     Room {
         /// Which room.
@@ -155,12 +177,13 @@ pub enum RoomMessage {
 pub enum FabricClass {
     /// It is dropped and counted: what is needed of it is asked for again.
     Media,
-    /// It is dropped and counted: how much there is of it is up to those who send it. It takes no room from control,
+    /// If it is lossy it is dropped and counted: how much there is of it is up to those who send it. If not, its sender
+    /// keeps it and tries again; the credit between two shards bounds how much that is. It takes no room from control,
     /// and waits for none.
     Data {
         /// What it counts as, in bytes.
         bytes: usize,
-        /// It is dropped earlier than what is not lossy.
+        /// It may be dropped.
         lossy: bool,
     },
     /// It is never dropped; its sender keeps it and tries again.
@@ -174,10 +197,7 @@ impl FabricMessage {
             Self::Media(_) | Self::SoundBegins(_) | Self::SenderClock { .. } | Self::KeyFrame { .. } => {
                 FabricClass::Media
             }
-            Self::Data(data) => FabricClass::Data {
-                bytes: data.packet.len() + std::mem::size_of::<UserData>(),
-                lossy: data.kind == DataKind::Lossy,
-            },
+            Self::Data(data) => FabricClass::Data { bytes: data.cost(), lossy: data.kind == DataKind::Lossy },
             _ => FabricClass::Control,
         }
     }

@@ -157,8 +157,10 @@ impl Shard {
                 peer.ufrags.iter().for_each(|ufrag| self.demux.remove_ufrag(ufrag));
             }
         }
-        let waiting = self.participants.try_remove(index.0).map_or(0, |entry| entry.held.len());
-        self.stats.drop_many(Drop::NoChannel, waiting as u64);
+        if let Some(entry) = self.participants.try_remove(index.0) {
+            self.stats.drop_many(Drop::NoChannel, entry.backlog.len() as u64);
+            self.forget_data_of(now, index, &sid, &entry.sending);
+        }
         self.participant_by_sid.remove(&sid);
         self.send_home(room, RoomMessage::Exit { participant: sid.clone(), reason: ending.leave });
         if let Some(entry) = self.rooms.get_mut(room.0) {

@@ -6,10 +6,12 @@ pub mod io;
 
 mod allocate;
 mod announce;
+mod backlog;
 mod commands;
 mod contain;
 mod data;
 mod demux;
+mod flow;
 mod forward;
 mod hear;
 mod membership;
@@ -35,6 +37,7 @@ use sfu_protocol::inspect::Inspection;
 use sfu_protocol::{Event, ParticipantSid, RoomSid};
 use slab::Slab;
 
+pub use backlog::Standing;
 pub use fabric::{FabricClass, FabricMessage, RoomMessage};
 pub use io::{Input, Output, ShardConfig, ShardId};
 
@@ -85,6 +88,16 @@ pub struct Shard {
     doomed: Vec<(ParticipantIndex, membership::Ending)>,
     /// Participants whose wishes have changed since sections were negotiated.
     unnegotiated: Vec<ParticipantIndex>,
+    /// Senders of reliable data to receivers here.
+    flows: HashMap<ParticipantSid, flow::Flow>,
+    /// Those of them that may have to wait.
+    stuck: Vec<ParticipantSid>,
+    credit: flow::Credit,
+    /// Peers of which more is to be read.
+    released: VecDeque<PeerIndex>,
+    /// Participants for whom reliable data waits.
+    laggards: Vec<ParticipantIndex>,
+    laggards_due: Option<Instant>,
     rng: SmallRng,
     stats: Stats,
     #[cfg(feature = "fault-injection")]
@@ -117,6 +130,12 @@ impl Shard {
             loopback: VecDeque::new(),
             doomed: Vec::new(),
             unnegotiated: Vec::new(),
+            flows: HashMap::new(),
+            stuck: Vec::new(),
+            credit: flow::Credit::new(config.shards),
+            released: VecDeque::new(),
+            laggards: Vec::new(),
+            laggards_due: None,
             stats: Stats::default(),
             #[cfg(feature = "fault-injection")]
             fault: None,
@@ -166,7 +185,7 @@ impl Shard {
             return Output::Fabric { to, message };
         }
         let next = [self.timers.next(), self.room_timers.next(), self.participant_timers.next()];
-        let next = next.into_iter().flatten().min();
+        let next = next.into_iter().chain([self.laggards_due]).flatten().min();
         Output::Timeout(next.unwrap_or(now + IDLE))
     }
 
@@ -178,6 +197,8 @@ impl Shard {
         self.stats.media_sections = peers().map(|peer| peer.negotiation.sections() as u64).sum();
         self.stats.sources = peers().map(|peer| peer.transport.sources() as u64).sum();
         self.stats.pacer_queued = self.peers.iter().map(|(_, peer)| peer.egress.queued() as u64).sum();
+        let waiting = self.laggards.iter().filter_map(|index| self.participants.get(index.0));
+        self.stats.data_waiting = waiting.map(|entry| entry.backlog.bytes() as u64).sum();
         &self.stats
     }
 
@@ -226,6 +247,9 @@ impl Shard {
                 self.handle_fabric(now, message);
             } else if let Some((participant, ending)) = self.doomed.pop() {
                 self.end(now, participant, ending);
+            } else if let Some(peer) = self.released.pop_front() {
+                self.contained_peer(peer, |shard| shard.drain_transport(now, peer));
+                self.touch(peer);
             } else {
                 return;
             }

@@ -6,7 +6,8 @@ use sfu_protocol::{
     AddTrack, ConnectionMode, Join, MediaKind, ParticipantSid, Permissions, Target, TrackDemand, TrackSid,
 };
 
-use super::data::Held;
+use super::backlog::Backlog;
+use super::flow::Sending;
 use crate::handles::{PeerIndex, RoomIndex};
 use crate::peer::quality::Watch;
 
@@ -35,8 +36,10 @@ pub struct Participant {
     pub match_at: Option<Instant>,
     /// What it wants, in the order in which it asked.
     pub wishes: Vec<Wish>,
-    /// User messages that wait for its channel.
-    pub held: Held,
+    /// Reliable user messages that wait for it.
+    pub backlog: Backlog,
+    /// What it is as a sender of reliable user messages.
+    pub sending: Sending,
     /// Whether the room's home has answered its entry.
     pub entered: bool,
     /// Whether it waits to be asked for sections, or to be offered some.
@@ -112,7 +115,8 @@ impl Participant {
             pending: Vec::new(),
             match_at: None,
             wishes: Vec::new(),
-            held: Held::default(),
+            backlog: Backlog::new(now),
+            sending: Sending::default(),
             entered: false,
             unnegotiated: false,
             watch: Watch::new(now),

@@ -131,6 +131,9 @@ impl Shard {
             self.handle_rtcp(now, index, report);
         }
         self.drain_transport(now, index);
+        if kind == Some(Protocol::Dtls) {
+            self.send_waiting_of(now, index);
+        }
         result
     }
 
@@ -295,7 +298,7 @@ impl Shard {
     pub(super) fn drain_transport(&mut self, now: Instant, index: PeerIndex) {
         while let Some(peer) = self.peers.get_mut(index.0) {
             let (participant, target) = (peer.participant, peer.target);
-            let Some(event) = peer.transport.poll_event() else { return };
+            let Some(event) = peer.transport.poll_event(now) else { return };
             let Some(sid) = self.participants.get(participant.0).map(|entry| entry.sid.clone()) else {
                 return;
             };
@@ -313,8 +316,9 @@ impl Shard {
                 }
                 TransportEvent::DataOpen { channel, label } => {
                     peer.add_channel(channel, label);
-                    self.send_held(now, index);
+                    self.send_waiting_of(now, index);
                 }
+                TransportEvent::DataDiscarded => self.stats.drop(Drop::BadData),
                 TransportEvent::DataClosed { channel } => peer.remove_channel(channel),
                 TransportEvent::PathChanged { .. } => {}
                 TransportEvent::Closed => {

@@ -39,7 +39,12 @@ impl Shard {
             FabricMessage::FirstSubscriber { track } => {
                 self.for_track(track, |shard, handle| shard.tell_first_subscriber(handle));
             }
-            FabricMessage::Data(data) => self.deliver_data(now, &data),
+            FabricMessage::Data(data) => self.on_fabric_data(now, &data),
+            FabricMessage::DataTaken { from, bytes } => self.credit_back(from, bytes),
+            FabricMessage::DataStanding { sender, from, standing } => {
+                self.on_standing(&sender, from, standing);
+            }
+            FabricMessage::DataEnded { sender } => self.forget_flow(&sender),
             FabricMessage::Room { room, message } => self.handle_room_message(now, &room, message),
         }
     }

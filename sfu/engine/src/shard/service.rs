@@ -19,6 +19,7 @@ impl Shard {
         }
         self.serve_rooms(now);
         self.serve_participants(now);
+        self.serve_laggards(now);
     }
 
     /// Writes what a touched peer has to send next. `None` when it has nothing more.

@@ -85,6 +85,8 @@ pub enum TransportEvent {
         /// The message.
         payload: Bytes,
     },
+    /// A message that was read late was discarded: it is malformed, too long, or on no channel.
+    DataDiscarded,
     /// A data channel is no more.
     DataClosed {
         /// The channel.

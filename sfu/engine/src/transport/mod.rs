@@ -84,6 +84,10 @@ pub struct Transport {
     stage: Stage,
     replies: VecDeque<(Path, SmallVec<[u8; 128]>)>,
     events: VecDeque<TransportEvent>,
+    /// Messages of the peer may be there that have not been read.
+    unread: bool,
+    /// Reliable ones are not read.
+    held: bool,
 }
 
 struct Secure {
@@ -118,6 +122,8 @@ impl Transport {
             stage: Stage::Checking { since: now },
             replies: VecDeque::new(),
             events: VecDeque::new(),
+            unread: false,
+            held: false,
         }
     }
 
@@ -274,6 +280,7 @@ impl Transport {
         while let Some(event) = secure.sctp.poll_event() {
             self.events.push_back(event.into());
         }
+        self.unread = secure.sctp.has_unread();
         if let Some(event) = ended {
             self.end(event);
         }
@@ -303,8 +310,26 @@ impl Transport {
     }
 
     /// What happened.
-    pub fn poll_event(&mut self) -> Option<TransportEvent> {
+    pub fn poll_event(&mut self, now: Instant) -> Option<TransportEvent> {
+        while self.events.is_empty() && self.unread && !self.held && self.stage != Stage::Ended {
+            if let Some(secure) = &mut self.secure
+                && secure.sctp.read_on(now)
+            {
+                self.events.push_back(TransportEvent::DataDiscarded);
+            }
+            // Nothing arrives here.
+            let _ = self.pump(now);
+        }
         self.events.pop_front()
+    }
+
+    /// Whether reliable messages of the peer stay unread from now on, so that it has to wait. What was read before
+    /// still comes out of [`poll_event`](Self::poll_event): at most 128 KiB.
+    pub fn hold_data(&mut self, held: bool) {
+        self.held = held;
+        if let Some(secure) = &mut self.secure {
+            secure.sctp.hold(held);
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.

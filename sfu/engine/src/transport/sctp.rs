@@ -1,11 +1,15 @@
 //! SCTP over DTLS (RFC 8261) and the data channels in it (RFC 8831), over rtc-sctp.
 //!
 //! As DTLS server we wait for the peer's INIT, as client we send ours: every WebRTC stack whose DTLS side is
-//! the client initiates. All streams are read as soon as anything arrives, so a slow reader cannot wedge the
-//! association, and no channel's backlog is kept here.
+//! the client initiates.
+//!
+//! Messages are read as soon as they are whole, until the owner holds the reliable ones: then these stay in the
+//! association, its receive window closes, and the peer waits. That the window is open again the peer is told at once
+//! ([`window`]); rtc-sctp would leave it to the peer to ask.
 
 mod channel;
 mod scan;
+mod window;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -90,6 +94,16 @@ pub struct Sctp {
     channels: Vec<Channel>,
     next_channel: u32,
     account: Account,
+    /// Reliable messages are not read.
+    held: bool,
+    /// Messages may be there that have not been read.
+    unread: bool,
+    /// Packets that came while the window was closed. The peer may always have one chunk on its way (RFC 9260 section
+    /// 6.1), which rtc-sctp discards then; sent again only after a time that doubles each time, it would hold up what
+    /// follows for up to a minute after the window is open again.
+    refused: VecDeque<Bytes>,
+    /// The common header of the last packet that was for the association.
+    peer_header: Option<[u8; window::HEADER]>,
     max_channels: usize,
     max_message: usize,
     max_buffered: usize,
@@ -113,7 +127,11 @@ impl Sctp {
             last_init: None,
             channels: Vec::new(),
             next_channel: 0,
-            account: Account::new(window(limits)),
+            account: Account::new(receive_window(limits)),
+            held: false,
+            unread: false,
+            refused: VecDeque::new(),
+            peer_header: None,
             max_channels: limits.data_streams,
             max_message: limits.data_message_bytes,
             max_buffered: limits.data_buffered_bytes,
@@ -157,7 +175,14 @@ impl Sctp {
                 self.progress(now);
                 self.last_init = Some((packet, self.out.iter().skip(before).cloned().collect()));
             }
-            Some((handle, DatagramEvent::AssociationEvent(event))) => self.dispatch(handle, event)?,
+            Some((handle, DatagramEvent::AssociationEvent(event))) => {
+                self.peer_header = packet.first_chunk().copied();
+                self.dispatch(handle, event)?;
+                if self.held && self.account.is_closed() {
+                    self.refused.truncate(REFUSED - 1);
+                    self.refused.push_front(packet);
+                }
+            }
             _ => return Err(Drop::BadData),
         }
         let discarded = self.progress(now);
@@ -173,6 +198,7 @@ impl Sctp {
     fn contain<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
         let result = catch_unwind(AssertUnwindSafe(|| work(&mut *self))).ok();
         if result.is_none() {
+            self.unread = false;
             self.established = true;
             self.associations.clear();
             let closed = self.channels.drain(..).map(|channel| SctpEvent::Closed { channel: channel.id });
@@ -222,14 +248,17 @@ impl Sctp {
         if payload.len() > self.max_message {
             return Err(DataError::TooLong(payload.len()));
         }
-        let stream = (self.channels.iter())
-            .find(|known| known.id == channel && known.open)
-            .and_then(|known| known.stream)
+        let known = self.channels.iter().find(|known| known.id == channel && known.open);
+        let (stream, lossy) = known
+            .and_then(|known| Some((known.stream?, !known.reliability.is_full())))
             .ok_or(DataError::NotOpen)?;
-        if self.buffered() + payload.len() > self.max_buffered {
+        // What may be lost is of no use late.
+        let most = if lossy { self.max_buffered / LOSSY_SHARE } else { self.max_buffered };
+        let (_, association) = self.associations.first_mut().ok_or(DataError::NotOpen)?;
+        let waiting = association.stream(stream).ok().and_then(|stream| stream.buffered_amount().ok());
+        if waiting.ok_or(DataError::NotOpen)?.saturating_add(payload.len()) > most {
             return Err(DataError::Backlog);
         }
-        let (_, association) = self.associations.first_mut().ok_or(DataError::NotOpen)?;
         use PayloadProtocolIdentifier as Kind;
         // SCTP has no empty messages: a byte that is not looked at stands for one (RFC 8831 section 6.6).
         let (kind, payload) = match (payload.is_empty(), binary) {
@@ -249,6 +278,29 @@ impl Sctp {
         let Some((_, association)) = self.associations.first_mut() else { return 0 };
         let streams = self.channels.iter().filter_map(|channel| channel.stream);
         streams.filter_map(|stream| association.stream(stream).ok()?.buffered_amount().ok()).sum()
+    }
+
+    /// Whether reliable messages stay unread, so that the peer has to wait.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether messages may be there that [`hold`](Self::hold) or the share of one turn left unread.
+    pub fn has_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// Reads on. Whether a message was discarded.
+    pub fn read_on(&mut self, now: Instant) -> bool {
+        if !self.established {
+            self.unread = false;
+            return false;
+        }
+        self.contain(|sctp| {
+            let discarded = sctp.progress(now);
+            sctp.take_refused(now) | discarded
+        })
+        .unwrap_or(true)
     }
 
     /// The next SCTP packet, to be sent through DTLS.
@@ -299,19 +351,65 @@ impl Sctp {
             self.take_events();
         }
         self.collect(now);
+        if self.account.window_opened(self.unread) {
+            self.tell_window(now);
+        }
         discarded
     }
 
-    /// Reads all that can be read of all streams.
+    /// Reads what can be read of all streams, up to the share of one turn, and of those that are held nothing.
     fn read(&mut self, now: Instant) -> bool {
-        let mut discarded = false;
+        let (mut discarded, mut bytes) = (false, 0);
+        self.unread = false;
         let Some((_, association)) = self.associations.first() else { return false };
         for stream in association.stream_ids() {
-            while let Some((kind, payload)) = self.read_message(stream) {
+            if self.held && self.holds(stream) {
+                self.unread = true;
+                continue;
+            }
+            while bytes < READ_BYTES {
+                let Some((kind, payload)) = self.read_message(stream) else { break };
+                bytes += payload.as_ref().map_or(0, Bytes::len) + READ_COST;
                 discarded |= !payload.is_some_and(|payload| self.message(now, stream, kind, payload));
             }
+            self.unread |= bytes >= READ_BYTES;
         }
         discarded
+    }
+
+    /// Takes what came while the window was closed.
+    fn take_refused(&mut self, now: Instant) -> bool {
+        if self.held || self.refused.is_empty() {
+            return false;
+        }
+        for packet in std::mem::take(&mut self.refused).into_iter().rev() {
+            if let Some((handle, DatagramEvent::AssociationEvent(event))) =
+                self.endpoint.handle(now, THERE, None, packet)
+            {
+                // The association is there: this is it.
+                let _ = self.dispatch(handle, event);
+            }
+        }
+        self.progress(now)
+    }
+
+    /// Whether a stream carries what may wait but not be lost.
+    fn holds(&self, stream: u16) -> bool {
+        let channel = self.channels.iter().find(|channel| channel.stream == Some(stream));
+        channel.is_some_and(|channel| channel.open && channel.reliability.is_full())
+    }
+
+    /// Makes rtc-sctp say how much room there is, which it does only when something arrives: a chunk that it has had
+    /// already, with the request to be answered at once.
+    fn tell_window(&mut self, now: Instant) {
+        let (Some(header), Some(number)) = (self.peer_header, self.account.acknowledged()) else { return };
+        let repeated = window::repeated_chunk(header, number);
+        if let Some((handle, DatagramEvent::AssociationEvent(event))) =
+            self.endpoint.handle(now, THERE, None, repeated)
+            && self.dispatch(handle, event).is_ok()
+        {
+            self.collect(now);
+        }
     }
 
     /// The next message of a stream, without its bytes if there are too many.
@@ -455,7 +553,7 @@ impl Sctp {
     }
 }
 
-fn window(limits: &Limits) -> u32 {
+fn receive_window(limits: &Limits) -> u32 {
     u32::try_from(limits.data_buffered_bytes).unwrap_or(u32::MAX)
 }
 
@@ -471,7 +569,7 @@ fn transport_config(limits: &Limits) -> TransportConfig {
         max_ack_retrans: usize::MAX,
     };
     TransportConfig::default()
-        .with_max_receive_buffer_size(window(limits))
+        .with_max_receive_buffer_size(receive_window(limits))
         .with_max_message_size(u32::try_from(limits.data_message_bytes).unwrap_or(u32::MAX))
         .with_timer_config(timers)
 }
@@ -482,8 +580,16 @@ const MTU: u32 = 1160;
 const MAX_HANDSHAKES: usize = 4;
 /// And in all.
 const MAX_INITS: u32 = 8;
-/// How much more than the window a peer may make us hold, each piece's cost included.
-const HELD_FACTOR: usize = 16;
+/// How much more than the window a peer may make us hold, each piece's cost included: a peer that has to wait may fill
+/// the window with the smallest messages there are.
+const HELD_FACTOR: usize = 48;
+/// Messages read in one turn, in bytes, so that who sends can be held in between; and what each counts beside its bytes.
+const READ_BYTES: usize = 64 * 1024;
+const READ_COST: usize = 64;
+/// Packets kept that came while the window was closed.
+const REFUSED: usize = 4;
+/// Of what reliable messages may buffer, lossy ones may buffer this part.
+const LOSSY_SHARE: usize = 4;
 /// Stream numbers of our own are below this.
 const MAX_OWN_STREAM: u16 = 1024;
 /// rtc-sctp tells its peers apart by address; here there is one.

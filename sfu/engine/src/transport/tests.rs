@@ -108,7 +108,7 @@ impl Net {
             }
         }
         for end in [&mut self.server, &mut self.client] {
-            end.events.extend(std::iter::from_fn(|| end.transport.poll_event()));
+            end.events.extend(std::iter::from_fn(|| end.transport.poll_event(self.now)));
         }
     }
 
@@ -267,9 +267,9 @@ fn without_checks_ice_fails_and_without_handshake_dtls() {
     net.send_to_server(net.client.address, &check).unwrap();
     let end = net.now + net.limits.dtls_timeout;
     net.server.transport.handle_timeout(end - Duration::from_millis(1));
-    assert_eq!(net.server.transport.poll_event(), None);
+    assert_eq!(net.server.transport.poll_event(net.now), None);
     net.server.transport.handle_timeout(end);
-    assert_eq!(net.server.transport.poll_event(), Some(TransportEvent::Failed(Failure::DtlsTimeout)));
+    assert_eq!(net.server.transport.poll_event(net.now), Some(TransportEvent::Failed(Failure::DtlsTimeout)));
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn the_path_follows_the_client_and_unproved_addresses_get_nothing() {
     assert_eq!(net.send_to_server(moved, &packet), Ok(()));
     assert_eq!(net.server.transport.destination(), Some((moved, None)));
     let new = Path { remote: moved, local: None };
-    assert_eq!(net.server.transport.poll_event(), Some(TransportEvent::PathChanged { new }));
+    assert_eq!(net.server.transport.poll_event(net.now), Some(TransportEvent::PathChanged { new }));
 }
 
 #[test]
@@ -405,7 +405,7 @@ fn strangers_get_not_one_byte_in_any_stage() {
             for datagram in datagrams.take(if len == 0 { 99 } else { 9 }) {
                 assert!(net.send_to_server(stranger, &datagram).is_err());
                 assert!(net.server.transport.poll_transmit(net.now, &mut buffer).is_none());
-                assert_eq!(net.server.transport.poll_event(), None);
+                assert_eq!(net.server.transport.poll_event(net.now), None);
             }
         }
         assert!(!net.server.transport.is_validated(stranger));
@@ -421,14 +421,14 @@ fn hostile_bytes_from_the_clients_own_address_change_nothing() {
     net.send_to_server(net.client.address, &check).unwrap();
     let mut buffer = [0; 1500];
     while net.server.transport.poll_transmit(net.now, &mut buffer).is_some() {}
-    net.server.events.extend(std::iter::from_fn(|| net.server.transport.poll_event()));
+    net.server.events.extend(std::iter::from_fn(|| net.server.transport.poll_event(net.now)));
     for connected in [false, true] {
         for len in 0..1500 {
             for datagram in hostile(&mut rng, len) {
                 let result = net.send_to_server(net.client.address, &datagram);
                 assert!(!connected || result.is_err(), "{datagram:?}");
                 assert!(net.server.transport.poll_transmit(net.now, &mut buffer).is_none());
-                assert_eq!(net.server.transport.poll_event(), None);
+                assert_eq!(net.server.transport.poll_event(net.now), None);
             }
         }
         if !connected {

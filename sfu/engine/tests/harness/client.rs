@@ -1,6 +1,6 @@
 //! A client: a whole independent WebRTC stack (str0m) that publishes synthetic frames and notes what it receives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -105,6 +105,8 @@ pub struct Client {
     pub packets: Vec<ReceivedPacket>,
     /// User messages received, with their channel's label.
     pub messages: Vec<(String, Vec<u8>)>,
+    /// User messages that leave as soon as the stack has room for them, with their channel's label.
+    pub outgoing: VecDeque<(String, Vec<u8>)>,
     /// Key-frame requests received.
     pub key_frame_requests: Vec<Instant>,
     /// What comes in which section, by the answers.
@@ -161,6 +163,7 @@ impl Client {
             raw_publishers: Vec::new(),
             packets: Vec::new(),
             messages: Vec::new(),
+            outgoing: VecDeque::new(),
             key_frame_requests: Vec::new(),
             tracks: BTreeMap::new(),
             connected: None,
@@ -398,8 +401,28 @@ impl Client {
         self.poll();
     }
 
-    /// Takes everything that the stack has to say.
+    /// Takes everything that the stack has to say, and gives it messages while it has room for them.
     pub fn poll(&mut self) {
+        self.poll_stack();
+        while self.write_outgoing() {
+            self.poll_stack();
+        }
+    }
+
+    fn write_outgoing(&mut self) -> bool {
+        let Some((label, payload)) = self.outgoing.front() else { return false };
+        let Some(channel) = self.channels.get(label).and_then(|id| self.rtc.channel(*id)) else {
+            return false;
+        };
+        let mut channel = channel;
+        let taken = channel.write(true, payload).expect("the message can be sent");
+        if taken {
+            self.outgoing.pop_front();
+        }
+        taken
+    }
+
+    fn poll_stack(&mut self) {
         loop {
             if !self.rtc.is_alive() {
                 self.disconnected = true;

@@ -436,6 +436,14 @@ impl World {
         self.send_from(client);
     }
 
+    /// A client sends user messages as fast as its stack takes them.
+    pub fn send_all(&mut self, client: usize, label: &str, messages: impl IntoIterator<Item = Vec<u8>>) {
+        let messages = messages.into_iter().map(|message| (label.to_owned(), message));
+        self.clients[client].outgoing.extend(messages);
+        self.clients[client].poll();
+        self.send_from(client);
+    }
+
     /// The client leaves.
     pub fn leave(&mut self, client: usize) {
         let participant = self.clients[client].participant.clone();

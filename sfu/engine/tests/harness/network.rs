@@ -27,6 +27,8 @@ pub struct Path {
     pub rate_bps: u64,
     /// What would wait longer than that for its turn is lost.
     pub queue: Duration,
+    /// Longer datagrams are lost, if there is such a length.
+    pub longest: Option<usize>,
     /// When what waits has gone through.
     pub free: Option<Instant>,
 }
@@ -45,7 +47,7 @@ impl Path {
 
     /// After how long the copies of one datagram arrive: none if it is lost, two if it is duplicated.
     pub fn carry(&mut self, rng: &mut SmallRng, now: Instant, bytes: usize) -> Vec<Duration> {
-        if self.loses(rng) {
+        if self.loses(rng) || self.longest.is_some_and(|longest| bytes > longest) {
             return Vec::new();
         }
         let Some(waited) = self.wait(now, bytes) else { return Vec::new() };

@@ -40,6 +40,11 @@ impl Reliability {
         Self { ordered, kind, value: u32::from(max_retransmits.unwrap_or_default()) }
     }
 
+    /// Whether nothing is ever given up.
+    pub(super) fn is_full(self) -> bool {
+        self.kind == ReliabilityType::Reliable
+    }
+
     fn of(open: &DataChannelOpen) -> Self {
         use ChannelType as T;
         let (ordered, kind) = match open.channel_type {

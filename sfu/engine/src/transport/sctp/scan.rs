@@ -26,11 +26,15 @@ pub(super) struct Account {
     held: usize,
     /// The window that we advertise when we hold nothing.
     window: u32,
+    /// The window that we advertised last.
+    advertised: u32,
+    /// Bytes delivered since.
+    delivered: u32,
 }
 
 impl Account {
     pub(super) fn new(window: u32) -> Self {
-        Self { acknowledged: None, highest: None, held: 0, window }
+        Self { acknowledged: None, highest: None, held: 0, window, advertised: window, delivered: 0 }
     }
 
     /// Bytes held, roughly.
@@ -88,6 +92,25 @@ impl Account {
     pub(super) fn deliver(&mut self, bytes: usize, pieces: usize) {
         // The header of a piece is counted above as part of its chunk.
         self.held = self.held.saturating_sub(bytes + pieces * (PIECE_COST + 12));
+        self.delivered = self.delivered.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// The last number below which nothing is missing, as far as we have acknowledged.
+    pub(super) fn acknowledged(&self) -> Option<u32> {
+        self.acknowledged
+    }
+
+    /// Whether the peer was told that there is no room for a chunk.
+    pub(super) fn is_closed(&self) -> bool {
+        self.advertised < CHUNK
+    }
+
+    /// Whether the peer believes the window nearly closed, and it has opened a good deal since (RFC 9260 section
+    /// 6.2.1: not for every byte). `unread`: more may be delivered soon.
+    pub(super) fn window_opened(&self, unread: bool) -> bool {
+        self.advertised < self.window / 2
+            && self.delivered > 0
+            && (!unread || self.delivered >= self.window / 4)
     }
 
     /// Looks at a packet that we send: an acknowledgement with the whole window open means that nothing is
@@ -95,7 +118,9 @@ impl Account {
     pub(super) fn send(&mut self, packet: &[u8]) {
         for chunk in chunks(packet).map_while(|chunk| chunk).filter(|chunk| chunk.kind == SACK) {
             self.acknowledged = chunk.field(0).map(u32::from_be_bytes).or(self.acknowledged);
-            if chunk.field(4).map(u32::from_be_bytes) == Some(self.window) {
+            let Some(advertised) = chunk.field(4).map(u32::from_be_bytes) else { continue };
+            (self.advertised, self.delivered) = (advertised, 0);
+            if advertised == self.window {
                 self.held = 0;
             }
         }
@@ -157,5 +182,7 @@ const FORWARD: u8 = 192;
 const MAX_STREAM: u16 = 1024;
 /// Chunks on their way: more than the window has room for, were each of 32 bytes.
 const MAX_AHEAD: i32 = 8192;
+/// Bytes that a window has to have room for, to be of use.
+const CHUNK: u32 = 1500;
 /// A chunk in rtc-sctp's queues.
 const PIECE_COST: usize = 200;
