@@ -23,6 +23,7 @@ const NEAR: Path = Path {
     hold: Duration::ZERO,
     rate_bps: 0,
     queue: Duration::ZERO,
+    bucket_bytes: 0,
     longest: None,
     free: None,
 };

@@ -146,8 +146,8 @@ impl Egress {
             return;
         }
         self.pacer.remove_repairs();
-        let takes = |queued: &Queued| subscription.takes(&queued.packet);
-        if !self.pacer.of(slot).all(takes) {
+        let can_carry = |queued: &Queued| subscription.can_carry(&queued.packet);
+        if !self.pacer.of(slot).all(can_carry) {
             // It cannot be written any more.
             subscription.select.restart();
             self.withdraw(slot);
@@ -362,7 +362,7 @@ impl Egress {
             subscription.rewrite.skip(packet);
             return none;
         }
-        if !subscription.takes(packet) {
+        if !subscription.can_carry(packet) {
             subscription.rewrite.skip(packet);
             stats.drop(Drop::UnknownPayloadType);
             return none;

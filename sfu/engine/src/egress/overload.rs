@@ -132,7 +132,7 @@ impl Egress {
 
 impl super::track::Subscription {
     /// Whether a packet can be written for this subscriber. Asked before it is numbered.
-    pub(super) fn takes(&self, packet: &MediaPacket) -> bool {
+    pub(super) fn can_carry(&self, packet: &MediaPacket) -> bool {
         packet.payload.len() <= MOST_PAYLOAD && self.payload(packet.codec).is_some()
     }
 

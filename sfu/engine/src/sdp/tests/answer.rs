@@ -338,10 +338,7 @@ fn sound_of_two_channels_is_taken_and_passed_on_as_such() {
     let mut connection = Connection::new(Role::Publisher);
     connection.offer(&parked, &[], &[]);
     let late = AddTrack { stereo: true, ..announced("TR_A1", "cid", MediaKind::Audio) };
-    assert!(
-        connection.negotiation.match_parked(&late).unwrap().stereo,
-        "the announcement came after the answer"
-    );
+    assert!(connection.negotiation.match_parked(&[late])[0].stereo, "the announcement came after the answer");
     let track = WantedTrack {
         available: vec![Format { stereo: true, ..Codec::Opus.into() }],
         ..wanted("TR_A1", MediaKind::Audio)
