@@ -88,7 +88,8 @@ struct LinkShape {
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// The first line as if on standard input, such as {"to":"127.0.0.1:7882","down":{"rate_kbps":500}}. Of each
-    /// direction: rate_kbps (0: any), queue_ms, delay_ms, loss (0 to 1), loss_burst (packets), blocked.
+    /// direction: rate_kbps (0: any), bucket_bytes (0: none), queue_ms (0 with a bucket: a policer), delay_ms, loss (0 to
+    /// 1), loss_burst (packets), blocked.
     #[arg(long, default_value = "{}")]
     order: String,
     /// Of what is lost by chance.

@@ -22,7 +22,7 @@ import { printTable } from './harness/table.mjs';
 const ALL = process.env.SHAPED === 'all';
 const NAMED = ALL ? [] : (process.env.SHAPED ?? '').split(',').filter(Boolean);
 const CODECS = pick(['vp8', 'vp9', 'av1', 'h264'], ['vp8']);
-const USUAL = ['narrow', 'outage', 'loss10', 'loss20', 'join'];
+const USUAL = ['narrow', 'narrowbucket', 'outage', 'loss10', 'loss20', 'join', 'bucket', 'policer'];
 const MORE = ['loss10down', 'loss20down'].filter((name) => NAMED.includes(name));
 const SCENARIOS = MORE.length ? MORE : pick(USUAL, NAMED.length ? USUAL : ['narrow']);
 const RUNS = Number(process.env.SHAPED_RUNS ?? (ALL ? 3 : 1));
@@ -44,6 +44,8 @@ const TOP_WIDTH = 1280;
 const WIDE = 3_000;
 const NARROW = 500;
 const JOIN = 400;
+/** Depth of the token bucket, where the link has one. */
+const BUCKET_BYTES = 15_000;
 /** Half of the round trip. */
 const DELAY_MS = 20;
 const QUEUE_MS = 250;
@@ -107,27 +109,12 @@ function assertNarrow(what, found) {
 }
 
 const scenarios = {
-  async narrow({ link, settle }, note) {
-    await settle();
-    note('3 Mbit/s');
-    await wait(3_000);
-    const narrow = note('500 kbit/s', link.change({ down: { rate_kbps: NARROW } }));
-    await wait(15_000);
-    const wide = note('3 Mbit/s', link.change({ down: { rate_kbps: WIDE } }));
-    await wait(20_000);
-    return ({ recording, reports, estimates }) => ({
-      'sent before, kbit/s': judge.most(reports, narrow - 2_500, narrow),
-      'most sent after, kbit/s': judge.most(reports, narrow, narrow + 5_000),
-      'fits after, ms': judge.fits(reports, narrow, NARROW),
-      'pictures stand still, ms': judge.still(recording, narrow, narrow + 5_000),
-      'pictures stand still later, ms': judge.still(recording, narrow + 5_000, recording.ended),
-      'sound made up, %': percent(judge.concealed(recording, narrow, narrow + 5_000)),
-      'used from 5 s on, %': percent(judge.used(reports, narrow + 5_000, wide, NARROW)),
-      'no room in the queue from 3 s on, %': percent(judge.crowded(reports, narrow + 3_000, wide)),
-      'pictures from 5 s on, a second': judge.pictures(recording, narrow + 5_000, wide),
-      'estimate above 1 Mbit/s again after, ms': judge.estimated(estimates, 1_000, wide),
-      'top layer again after, ms': judge.reaches(recording, TOP_WIDTH, wide),
-    });
+  narrow: (call, note) => narrow(call, note),
+  async narrowbucket(call, note) {
+    call.link.change({ down: { bucket_bytes: BUCKET_BYTES } });
+    const found = await narrow(call, note);
+    call.link.change({ down: { bucket_bytes: 0 } });
+    return found;
   },
 
   loss10: (call, note) => loss(call, note, { down: 0.1, up: 0.1 }),
@@ -151,6 +138,9 @@ const scenarios = {
     });
   },
 
+  bucket: (call, note) => joinOverBucket(call, note, QUEUE_MS),
+  policer: (call, note) => joinOverBucket(call, note, 0),
+
   async join({ link, rejoin }, note) {
     link.change({ down: { rate_kbps: JOIN }, up: { rate_kbps: JOIN } });
     const began = note('joins', await rejoin());
@@ -167,6 +157,49 @@ const scenarios = {
     };
   },
 };
+
+async function narrow({ link, settle }, note) {
+  await settle();
+  note('3 Mbit/s');
+  await wait(3_000);
+  const narrow = note('500 kbit/s', link.change({ down: { rate_kbps: NARROW } }));
+  await wait(15_000);
+  const wide = note('3 Mbit/s', link.change({ down: { rate_kbps: WIDE } }));
+  await wait(20_000);
+  return ({ recording, reports, estimates }) => ({
+    'sent before, kbit/s': judge.most(reports, narrow - 2_500, narrow),
+    'most sent after, kbit/s': judge.most(reports, narrow, narrow + 5_000),
+    'fits after, ms': judge.fits(reports, narrow, NARROW),
+    'pictures stand still, ms': judge.still(recording, narrow, narrow + 5_000),
+    'pictures stand still later, ms': judge.still(recording, narrow + 5_000, recording.ended),
+    'sound made up, %': percent(judge.concealed(recording, narrow, narrow + 5_000)),
+    'used from 5 s on, %': percent(judge.used(reports, narrow + 5_000, wide, NARROW)),
+    'no room in the queue from 3 s on, %': percent(judge.crowded(reports, narrow + 3_000, wide)),
+    'pictures from 5 s on, a second': judge.pictures(recording, narrow + 5_000, wide),
+    'estimate above 1 Mbit/s again after, ms': judge.estimated(estimates, 1_000, wide),
+    'top layer again after, ms': judge.reaches(recording, TOP_WIDTH, wide),
+  });
+}
+
+/** Comes over a link that lets bursts through which it does not carry for good. `queue_ms` of 0: it drops them. */
+async function joinOverBucket({ link, rejoin }, note, queue_ms) {
+  link.change({ down: { rate_kbps: JOIN, bucket_bytes: BUCKET_BYTES, queue_ms }, up: { rate_kbps: WIDE } });
+  const began = note('joins', await rejoin());
+  await wait(17_000);
+  link.change({ down: { bucket_bytes: 0, queue_ms: QUEUE_MS } });
+  return ({ recording, reports }) => {
+    const first = judge.picture(recording, began);
+    const shown = began + (first ?? Infinity);
+    return {
+      'picture after, ms': first,
+      'pictures stand still, %': first && percent(judge.still(recording, shown, recording.ended) / (recording.ended - shown)),
+      'from 2 s on, %': percent(judge.still(recording, began + 2_000, recording.ended) / (recording.ended - began - 2_000)),
+      'used from 3 s on, %': percent(judge.used(reports, began + 3_000, recording.ended, JOIN)),
+      'dropped from 2 s on, %': percent(judge.crowded(reports, began + 2_000, recording.ended)),
+      'sound made up, %': percent(judge.concealed(recording, shown, recording.ended)),
+    };
+  };
+}
 
 async function loss({ link, settle }, note, { down, up }) {
   await settle();

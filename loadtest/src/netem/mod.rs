@@ -1,5 +1,5 @@
-//! A narrow link: a rate with a queue that drops at its tail, delay, loss, outages; changed while packets are under
-//! way. [`Way`] is one direction of it, told the time; [`proxy`] puts two of them between UDP sockets.
+//! A narrow link: a rate, perhaps with a token bucket before it, a queue that drops at its tail, delay, loss, outages;
+//! changed while packets are under way. [`Way`] is one direction of it, told the time; [`proxy`] puts two of them between UDP sockets.
 //!
 //! Rules of the kernel see packets that leave in one GSO send as one, and delay or drop them together. Here each
 //! datagram is by itself, as on a real link.
@@ -18,7 +18,11 @@ use serde::{Deserialize, Serialize};
 pub struct Shape {
     /// Bits per second, headers of IP and UDP included; 0: no limit.
     pub rate_bps: u64,
-    /// A packet that would wait longer than this is dropped.
+    /// Depth of a token bucket that fills at the rate: so many bytes pass at once after a pause. 0: no bucket, each packet
+    /// takes its time at the rate.
+    pub bucket_bytes: u64,
+    /// A packet that would wait longer than this is dropped. Zero with a bucket: a policer, which drops what finds no
+    /// tokens.
     pub queue: Duration,
     /// What each packet takes besides.
     pub delay: Duration,
@@ -34,6 +38,7 @@ impl Default for Shape {
     fn default() -> Self {
         Self {
             rate_bps: 0,
+            bucket_bytes: 0,
             queue: Duration::from_millis(250),
             delay: Duration::ZERO,
             loss: 0.0,
@@ -49,6 +54,8 @@ impl Default for Shape {
 pub struct Change {
     /// [`Shape::rate_bps`] in kbit/s.
     pub rate_kbps: Option<u64>,
+    /// [`Shape::bucket_bytes`].
+    pub bucket_bytes: Option<u64>,
     /// [`Shape::queue`].
     pub queue_ms: Option<u64>,
     /// [`Shape::delay`].
@@ -67,6 +74,7 @@ impl Shape {
     pub fn with(self, change: &Change) -> Self {
         Self {
             rate_bps: change.rate_kbps.map_or(self.rate_bps, |kbps| kbps.saturating_mul(1000)),
+            bucket_bytes: change.bucket_bytes.unwrap_or(self.bucket_bytes),
             queue: change.queue_ms.map_or(self.queue, Duration::from_millis),
             delay: change.delay_ms.map_or(self.delay, Duration::from_millis),
             loss: change.loss.unwrap_or(self.loss).clamp(0.0, 1.0),
@@ -108,7 +116,7 @@ pub struct Way<T> {
     in_burst: bool,
     queue: VecDeque<(T, f64)>,
     queued_bits: f64,
-    /// Bits of the first packet in the queue that have passed already.
+    /// Bits of the first packet in the queue that have passed already; tokens in the bucket, if there is one.
     credit: f64,
     /// The time up to which the queue was served.
     served: Instant,
@@ -126,7 +134,7 @@ impl<T> Way<T> {
             in_burst: false,
             queue: VecDeque::new(),
             queued_bits: 0.0,
-            credit: 0.0,
+            credit: bits(shape.bucket_bytes),
             served: now,
             under_way: VecDeque::new(),
             tally: Tally::default(),
@@ -148,7 +156,7 @@ impl<T> Way<T> {
         self.tally.in_bytes += bytes;
         if self.shape.blocked || self.is_unlucky() {
             self.tally.lost += 1;
-        } else if self.wait_with(bits) > self.shape.queue && !self.queue.is_empty() {
+        } else if self.wait_with(bits) > self.shape.queue && self.may_refuse() {
             self.tally.full += 1;
         } else {
             self.queued_bits += bits;
@@ -185,6 +193,11 @@ impl<T> Way<T> {
         Tally { rate_kbps, blocked: self.shape.blocked, queue_ms, ..tally }
     }
 
+    /// Without a bucket a packet that finds the link idle is passed, however long it takes.
+    fn may_refuse(&self) -> bool {
+        self.shape.bucket_bytes > 0 || !self.queue.is_empty()
+    }
+
     /// How long the last bit of a packet would wait.
     fn wait_with(&self, bits: f64) -> Duration {
         if self.shape.rate_bps == 0 {
@@ -196,6 +209,7 @@ impl<T> Way<T> {
     /// Lets everything pass that had time to, each packet at its own moment however late this is called.
     fn serve(&mut self, now: Instant) {
         let rate = self.shape.rate_bps as f64;
+        let bits_in_bucket = bits(self.shape.bucket_bytes);
         let elapsed = now.saturating_duration_since(self.served);
         // Bits that must pass, from `served` on, until the packet looked at has passed.
         let mut ahead = -self.credit;
@@ -208,7 +222,7 @@ impl<T> Way<T> {
             ahead += bits;
             let left = if rate > 0.0 { self.served + seconds(ahead / rate).min(elapsed) } else { now };
             let Some((packet, _)) = self.queue.pop_front() else { break };
-            self.credit = if rate > 0.0 { self.credit - bits } else { 0.0 };
+            self.credit = if rate > 0.0 { self.credit - bits } else { bits_in_bucket };
             self.queued_bits -= bits;
             self.tally.out_packets += 1;
             self.tally.out_bytes += (bits / 8.0) as u64;
@@ -220,8 +234,9 @@ impl<T> Way<T> {
             self.under_way.push_back((at, packet));
         }
         if self.queue.is_empty() {
-            // An idle link saves nothing up.
-            (self.credit, self.queued_bits) = (0.0, 0.0);
+            // An idle link saves up no more than its bucket holds.
+            self.credit = self.credit.min(bits_in_bucket);
+            self.queued_bits = 0.0;
         }
         self.served = self.served.max(now);
     }
@@ -241,6 +256,10 @@ impl<T> Way<T> {
         self.in_burst = unlucky && loss_burst > 1.0;
         unlucky
     }
+}
+
+fn bits(bytes: u64) -> f64 {
+    bytes as f64 * 8.0
 }
 
 fn seconds(seconds: f64) -> Duration {

@@ -132,3 +132,48 @@ fn nothing_gets_into_a_blocked_link_and_what_is_in_it_passes() {
     let tally = way.take_tally(begin + 18 * MS);
     assert_eq!((tally.in_packets, tally.out_packets, tally.lost), (3, 2, 1));
 }
+
+/// 400 kbit/s behind a bucket of 15,000 bytes.
+fn bucket(queue_ms: u32) -> Shape {
+    Shape { bucket_bytes: 15_000, queue: MS * queue_ms, ..narrow(400) }
+}
+
+#[test]
+fn a_bucket_passes_its_depth_at_once_and_then_its_rate() {
+    let begin = Instant::now();
+    let mut way = Way::new(begin, bucket(250), 1);
+    (0..40).for_each(|n| way.offer(begin, n, 972));
+    assert_eq!(std::iter::from_fn(|| way.poll(begin)).count(), 15, "the tokens of 15 packets");
+    let tally = way.take_tally(begin);
+    assert_eq!((tally.out_packets, tally.full), (15, 13), "12 of 20 ms each wait, the rest finds no room");
+    assert!((239.0..=241.0).contains(&tally.queue_ms), "{tally:?}");
+    assert_eq!(std::iter::from_fn(|| way.poll(begin + 101 * MS)).count(), 5);
+    // What waited has passed after 240 ms; the bucket is full again 300 ms later, and holds no more.
+    assert_eq!(std::iter::from_fn(|| way.poll(begin + 300 * MS)).count(), 7);
+    let later = begin + 5_000 * MS;
+    (0..40).for_each(|n| way.offer(later, n, 972));
+    assert_eq!(std::iter::from_fn(|| way.poll(later)).count(), 15);
+}
+
+#[test]
+fn a_policer_delays_nothing_and_drops_what_exceeds_its_tokens() {
+    let begin = Instant::now();
+    let mut way = Way::new(begin, bucket(0), 1);
+    // 800 kbit/s for ten seconds.
+    let arrivals = run(&mut way, begin, 972, 10 * MS, 10_000 * MS);
+    let tally = way.take_tally(begin + 10_000 * MS);
+    assert!(arrivals.iter().all(|(at, packet)| (at - *packet as f64 * 10.0).abs() < 0.1), "at once or never");
+    assert!((512..=516).contains(&tally.out_packets), "the bucket and 50 a second: {tally:?}");
+    assert_eq!(tally.full + tally.out_packets, tally.in_packets);
+    let first = arrivals.iter().zip(0..).find(|((_, packet), n)| packet != n).expect("some are dropped");
+    assert!((28..=30).contains(&first.1), "the bucket lasts twice its own length: {first:?}");
+}
+
+#[test]
+fn a_bucket_that_is_taken_away_saves_nothing_up() {
+    let begin = Instant::now();
+    let mut way = Way::new(begin, bucket(250), 1);
+    way.reshape(begin, &Change { bucket_bytes: Some(0), ..Change::default() });
+    (0..3).for_each(|n| way.offer(begin, n, 972));
+    assert_eq!(std::iter::from_fn(|| way.poll(begin + 41 * MS)).count(), 2, "20 ms each");
+}

@@ -25,7 +25,9 @@ pub struct Path {
     pub hold: Duration,
     /// Bits per second that fit through, 0 any number.
     pub rate_bps: u64,
-    /// What would wait longer than that for its turn is lost.
+    /// Depth of a token bucket that fills at the rate: so many bytes go through at once after a pause; 0: none.
+    pub bucket_bytes: u64,
+    /// What would wait longer than that for its turn is lost. Zero with a bucket: a policer.
     pub queue: Duration,
     /// When what waits has gone through.
     pub free: Option<Instant>,
@@ -41,6 +43,16 @@ impl Path {
     pub fn with_rate(delay: Duration, rate_kbps: u64) -> Self {
         let queue = Duration::from_millis(250);
         Self { delay, rate_bps: rate_kbps * 1000, queue, ..Self::default() }
+    }
+
+    /// The same behind a token bucket.
+    pub fn with_bucket(delay: Duration, rate_kbps: u64, bucket_bytes: u64) -> Self {
+        Self { bucket_bytes, ..Self::with_rate(delay, rate_kbps) }
+    }
+
+    /// A path that lets a token bucket through and drops what exceeds it.
+    pub fn with_policer(delay: Duration, rate_kbps: u64, bucket_bytes: u64) -> Self {
+        Self { queue: Duration::ZERO, ..Self::with_bucket(delay, rate_kbps, bucket_bytes) }
     }
 
     /// After how long the copies of one datagram arrive: none if it is lost, two if it is duplicated.
@@ -73,13 +85,21 @@ impl Path {
         if self.rate_bps == 0 {
             return Some(Duration::ZERO);
         }
-        let begins = self.free.map_or(now, |free| free.max(now));
-        if begins - now > self.queue {
+        // With a bucket that is full, what comes was as good as sent while nothing was.
+        let saved = self.micros_for(self.bucket_bytes);
+        let idle = now.checked_sub(saved).unwrap_or(now);
+        let begins = self.free.map_or(idle, |free| free.max(idle));
+        // IP and UDP headers fill the link, too.
+        let ends = begins + self.micros_for(bytes as u64 + 28);
+        let waits = if self.bucket_bytes > 0 { ends } else { begins }.saturating_duration_since(now);
+        if waits > self.queue {
             return None;
         }
-        // IP and UDP headers fill the link, too.
-        let ends = begins + Duration::from_micros((bytes as u64 + 28) * 8_000_000 / self.rate_bps);
         self.free = Some(ends);
-        Some(ends - now)
+        Some(ends.saturating_duration_since(now))
+    }
+
+    fn micros_for(&self, bytes: u64) -> Duration {
+        Duration::from_micros(bytes * 8_000_000 / self.rate_bps)
     }
 }
