@@ -13,7 +13,7 @@ pub struct NodeConfig {
     pub workers: u16,
     /// Whether each worker is pinned to a core of its own (only when there are no more workers than cores).
     pub pin_threads: bool,
-    /// Bind to 127.0.0.1 and ::1 only and advertise these, whatever the addresses below say.
+    /// Bind to 127.0.0.1 and ::1 only and advertise these, whatever the addresses below say. Firefox sends to neither.
     pub loopback: bool,
     /// IPv4 address to bind; `None` leaves IPv4 out.
     pub bind_v4: Option<Ipv4Addr>,

@@ -5,6 +5,7 @@
 
 mod clock;
 mod config;
+mod interfaces;
 mod mailbox;
 mod metrics;
 mod node;
@@ -13,5 +14,6 @@ mod udp;
 mod worker;
 
 pub use config::NodeConfig;
+pub use interfaces::machine_addresses;
 pub use node::{Node, NodeError, TrySendError};
 pub use udp::UdpError;

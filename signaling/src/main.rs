@@ -211,6 +211,10 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
     node.limits.published_tracks = config.limit.published_tracks;
     node.limits.pending_tracks = config.limit.pending_tracks;
     node.limits.loudest_tracks = config.limit.loudest_tracks;
+    if config.development && node.node_ips.is_empty() {
+        // Firefox sends to no loopback address. Whoever reaches these needs credentials, which are given out on loopback.
+        node.node_ips = sfu::machine_addresses();
+    }
     // Behind a reverse proxy HTTP may listen on loopback while media must not: only development decides.
     node.loopback = config.development && node.node_ips.iter().all(IpAddr::is_loopback);
     Ok(node)
@@ -252,7 +256,7 @@ fn announce(config: &Config, listening: &[SocketAddr], metrics: SocketAddr, node
         println!(
             "  DEVELOPMENT MODE: API key `{DEV_KEY}`, secret `{DEV_SECRET}`, tokens for everybody who asks,"
         );
-        println!("  reachable from this machine only. Not for production.");
+        println!("  from this machine only. Not for production.");
     }
 }
 

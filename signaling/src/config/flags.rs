@@ -20,7 +20,7 @@ pub struct ServeFlags {
     /// File with such lines, readable by its owner only [env: ANYTIME_KEY_FILE, LIVEKIT_KEY_FILE].
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// For trying things out: key `devkey`, secret `secret`, loopback only, tokens for everybody.
+    /// For trying things out: key `devkey`, secret `secret`, tokens for everybody, pages on loopback only.
     #[arg(long)]
     pub dev: bool,
     /// Address to listen on; may be given several times.

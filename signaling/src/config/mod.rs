@@ -66,7 +66,9 @@ pub enum ConfigError {
     #[error("give --config or --config-body (ANYTIME_CONFIG), not both")]
     TwoConfigs,
     /// `--dev` on an address that others can reach.
-    #[error("--dev hands out tokens to everybody and listens on loopback only; {0} is not loopback")]
+    #[error(
+        "--dev hands out tokens to everybody, so it serves pages and tokens on loopback only; {0} is not loopback"
+    )]
     DevBind(IpAddr),
     /// A key file that others may read.
     #[error("key file {0} can be read by others; run `chmod 600 {0}`")]

@@ -92,7 +92,7 @@ impl KeyStore {
         Self::with_any_secret(pairs)
     }
 
-    /// The same without judging the secrets: for `--dev`, which binds loopback only.
+    /// The same without judging the secrets: for `--dev`, which serves on loopback only.
     ///
     /// # Errors
     /// No key, a nameless or a repeated one.
