@@ -39,6 +39,7 @@ fuzz_target!(|data: &[u8]| {
         sequence: header.sequence,
         timestamp: header.timestamp,
         ssrc: header.ssrc,
+        mid: found.mid,
         transport_sequence: None,
         extensions: &extensions,
         playout_delay: None,
@@ -56,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
         (reread.audio_level, reread.video_orientation, reread.absolute_capture_time, reread.playout_delay),
         (found.audio_level, found.video_orientation, found.absolute_capture_time, found.playout_delay)
     );
-    assert_eq!(reread.dependency_descriptor, found.dependency_descriptor);
+    assert_eq!((reread.mid, reread.dependency_descriptor), (found.mid, found.dependency_descriptor));
 });
 
 fn map_of(script: &mut Script<'_>) -> ExtensionMap {

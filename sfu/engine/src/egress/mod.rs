@@ -17,6 +17,7 @@ mod reported_losses;
 mod resend;
 pub mod retransmit_budget;
 pub mod rewrite;
+mod section_name;
 pub mod sent_log;
 mod sound;
 pub mod track;
@@ -379,6 +380,11 @@ impl Egress {
         let subscription = self.subscriptions.get_mut(slot)?;
         if subscription.ssrc == block.ssrc {
             subscription.reports.on_block(block);
+            if let Some(newest) = subscription.rewrite.newest() {
+                subscription.section_name.media_reported(newest);
+            }
+        } else {
+            subscription.section_name.repair_reported();
         }
         if let Some(redundancy) = &mut subscription.redundancy {
             redundancy.on_report(block.fraction_lost);

@@ -43,6 +43,7 @@ impl Subscription {
             sequence: sequence.wire(),
             timestamp: self.rewrite.last_timestamp(),
             ssrc,
+            mid: self.section_name.on_repair(),
             transport_sequence: (self.reporting == Reporting::TransportWide).then_some(number.wire()),
             extensions: &EndToEndExtensions::default(),
             playout_delay: None,

@@ -215,6 +215,11 @@ impl Rewrite {
         source ^ self.last.map_or(0, |last| last.sequence.0 ^ u64::from(last.timestamp))
     }
 
+    /// The highest number given out so far.
+    pub fn newest(&self) -> Option<ExtendedSequence> {
+        self.last.map(|last| last.sequence)
+    }
+
     /// The timestamp of the newest packet sent.
     pub fn last_timestamp(&self) -> u32 {
         self.last.map_or(self.first.1, |last| last.timestamp)

@@ -11,6 +11,7 @@ use super::redundancy::Redundancy;
 use super::report::SenderReports;
 use super::retransmit_budget::RetransmitBudget;
 use super::rewrite::Rewrite;
+use super::section_name::SectionName;
 use super::sent_log::SentLog;
 use crate::handles::TrackHandle;
 use crate::rtp::codec::Codec;
@@ -53,6 +54,7 @@ pub struct Subscription {
     pub(super) budget: RetransmitBudget,
     pub(super) asked_in_vain: AskedInVain,
     pub(super) reports: SenderReports,
+    pub(super) section_name: SectionName,
     pub(super) repair_sequence: ExtendedSequence,
     /// It holds pictures back for this long at least, in milliseconds; `None`: it was told nothing.
     pub(super) least_delay_ms: Option<u32>,
@@ -105,6 +107,8 @@ pub struct NewSubscription {
     pub publisher: ParticipantSid,
     /// Audio or video.
     pub kind: MediaKind,
+    /// The mid of its section, if packets may carry it.
+    pub mid: Option<String>,
     /// What is wanted of it.
     pub demand: TrackDemand,
     /// Our source.
@@ -158,6 +162,7 @@ impl Subscription {
             budget: RetransmitBudget::new(new.retransmit_percents.0, new.retransmit_percents.1),
             asked_in_vain: AskedInVain::default(),
             reports: SenderReports::default(),
+            section_name: SectionName::new(new.mid.as_deref()),
             repair_sequence: ExtendedSequence::first(new.first_sequence),
             least_delay_ms: None,
             asked: None,

@@ -205,6 +205,11 @@ impl Subscription {
             timestamp: rewritten.timestamp,
             ssrc,
             transport_sequence: (counted == Some(Reporting::TransportWide)).then_some(transport.wire()),
+            mid: if repaired {
+                self.section_name.on_repair()
+            } else {
+                self.section_name.on_media(rewritten.sequence)
+            },
             extensions: &packet.extensions,
             playout_delay: if once { self.playout_delay(packet) } else { None },
             frame_number: rewritten.ids.map(|ids| ids.frame_number),

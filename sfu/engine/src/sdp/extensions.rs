@@ -41,7 +41,7 @@ const PUBLISHED: &[&str] = &[
 ];
 
 /// What we write on sound that we send, with the ids of our own offers.
-const SENT_AUDIO: &[(u8, &str)] = &[(1, AUDIO_LEVEL), (2, ABS_CAPTURE_TIME)];
+const SENT_AUDIO: &[(u8, &str)] = &[(1, AUDIO_LEVEL), (2, ABS_CAPTURE_TIME), (7, MID)];
 
 /// What we write on pictures that we send, with the ids of our own offers.
 const SENT_VIDEO: &[(u8, &str)] = &[
@@ -50,6 +50,7 @@ const SENT_VIDEO: &[(u8, &str)] = &[
     (4, PLAYOUT_DELAY),
     (5, DEPENDENCY_DESCRIPTOR),
     (6, TRANSPORT_CC),
+    (7, MID),
 ];
 
 /// Ids above this need two-byte headers (RFC 8285 section 4.2), which we neither ask for nor send.

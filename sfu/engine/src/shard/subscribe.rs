@@ -126,6 +126,7 @@ impl Shard {
                 sid: section.track.clone(),
                 publisher: section.publisher,
                 kind: section.kind,
+                mid: extensions.id_of(Extension::Mid).map(|_| section.mid),
                 demand: demand.unwrap_or_default(),
                 ssrc: section.ssrc,
                 repair: section.rtx_ssrc,

@@ -24,6 +24,8 @@ pub struct OutgoingHeader<'a> {
     pub ssrc: Ssrc,
     /// The packet's number among all that this subscriber is sent, for transport-wide feedback.
     pub transport_sequence: Option<u16>,
+    /// The media section that the packet belongs to (RFC 9143 section 15).
+    pub mid: Option<&'a [u8]>,
     /// What the publisher set; of it, what the subscriber negotiated is written.
     pub extensions: &'a EndToEndExtensions,
     /// How long the subscriber is to wait, in place of what the publisher says; `None`: as that says.
@@ -50,7 +52,7 @@ pub fn write_header(buffer: &mut [u8], header: &OutgoingHeader<'_>, map: &Extens
     let [i0, i1, i2, i3] = header.ssrc.0.to_be_bytes();
     let second = u8::from(header.marker) << 7 | header.payload_type.0 & 0x7f;
     *fixed = [VERSION_2, second, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3];
-    let own = header.transport_sequence.is_some() || header.playout_delay.is_some();
+    let own = header.transport_sequence.is_some() || header.playout_delay.is_some() || header.mid.is_some();
     if !own && carries_nothing(header.extensions) {
         return Some(FIXED_HEADER_LEN);
     }
@@ -77,6 +79,7 @@ fn carries_nothing(extensions: &EndToEndExtensions) -> bool {
 #[derive(Debug, Clone, Copy)]
 struct Block {
     transport_sequence: u8,
+    mid: u8,
     audio_level: u8,
     video_orientation: u8,
     absolute_capture_time: u8,
@@ -102,6 +105,7 @@ impl Block {
         };
         Self {
             transport_sequence: id(Extension::TransportSequence, header.transport_sequence.map(|_| 2)),
+            mid: id(Extension::Mid, header.mid.map(<[u8]>::len)),
             audio_level: id(Extension::AudioLevel, extensions.audio_level.map(|_| 1)),
             video_orientation: id(Extension::VideoOrientation, extensions.video_orientation.map(|_| 1)),
             absolute_capture_time: id(
@@ -124,12 +128,15 @@ impl Block {
         let filled = self.body.next_multiple_of(4);
         let (announce, rest) = buffer.split_first_chunk_mut::<4>()?;
         let [p0, p1] = if self.one_byte { ONE_BYTE_PROFILE } else { TWO_BYTE_PROFILE }.to_be_bytes();
-        // At most six elements of 257 bytes.
+        // At most seven elements of 257 bytes.
         let [w0, w1] = ((filled / 4) as u16).to_be_bytes();
         *announce = [p0, p1, w0, w1];
         let mut rest = rest.get_mut(..filled)?;
         if let (id @ 1.., Some(number)) = (self.transport_sequence, header.transport_sequence) {
             self.put_array(&mut rest, id, number.to_be_bytes())?;
+        }
+        if let (id @ 1.., Some(mid)) = (self.mid, header.mid) {
+            self.put(&mut rest, id, mid)?;
         }
         if let (id @ 1.., Some(level)) = (self.audio_level, extensions.audio_level) {
             self.put_array(&mut rest, id, [level])?;
@@ -210,6 +217,7 @@ mod tests {
             timestamp: 0x0102_0304,
             ssrc: Ssrc(0xdead_beef),
             transport_sequence: None,
+            mid: None,
             extensions,
             playout_delay: None,
             frame_number: None,
@@ -349,6 +357,17 @@ mod tests {
         let negotiated = map(&[(6, Extension::TransportSequence)]);
         let len = write_header(&mut buffer, &header, &negotiated).unwrap();
         assert_eq!(&buffer[12..len], [0xbe, 0xde, 0, 1, 0x61, 0xab, 0xcd, 0]);
+        assert_eq!(write_header(&mut buffer, &header, &map(&everything())), Some(12));
+    }
+
+    #[test]
+    fn the_section_is_named_where_that_was_negotiated() {
+        let nothing = EndToEndExtensions::default();
+        let header = OutgoingHeader { mid: Some(b"v12"), ..header(&nothing) };
+        let mut buffer = [0xff; 80];
+        let negotiated = map(&[(7, Extension::Mid)]);
+        let len = write_header(&mut buffer, &header, &negotiated).unwrap();
+        assert_eq!(&buffer[12..len], [0xbe, 0xde, 0, 1, 0x72, b'v', b'1', b'2']);
         assert_eq!(write_header(&mut buffer, &header, &map(&everything())), Some(12));
     }
 

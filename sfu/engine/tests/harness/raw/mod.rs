@@ -43,6 +43,8 @@ pub struct RawWorld {
     pub links: Vec<(Path, Path)>,
     /// What sessions were told.
     pub events: Vec<Event>,
+    /// Datagrams that left for those who note headers, whatever becomes of them on the way.
+    pub sent: Vec<Vec<u8>>,
     /// What the time that shards take is measured by, if it is.
     pub stopwatch: Option<fn() -> Instant>,
     /// What they took.
@@ -88,6 +90,7 @@ impl RawWorld {
             people: Vec::new(),
             links: Vec::new(),
             events: Vec::new(),
+            sent: Vec::new(),
             stopwatch: None,
             spent: Duration::ZERO,
             certificates,
@@ -113,7 +116,9 @@ impl RawWorld {
         for command in commands {
             self.command(shard, command);
         }
-        self.offer(index);
+        if !self.people[index].setup.is_offered {
+            self.offer(index);
+        }
         index
     }
 
@@ -136,7 +141,9 @@ impl RawWorld {
             demand: TrackDemand::default(),
         };
         self.command(self.people[who].shard, command);
-        self.offer(who);
+        if !self.people[who].setup.is_offered {
+            self.offer(who);
+        }
     }
 
     /// Lets time pass.
@@ -224,6 +231,9 @@ impl RawWorld {
                     let to = self.people.iter().position(|person| person.address == transmit.destination);
                     let Some(person) = to else { continue };
                     for datagram in buffer[..transmit.size].chunks(segment) {
+                        if self.people[person].setup.notes_headers {
+                            self.sent.push(datagram.to_vec());
+                        }
                         let delays = self.links[person].1.carry(&mut self.rng, self.now, datagram.len());
                         for delay in delays {
                             self.fly(delay, Flying { person, up: false, data: datagram.to_vec() });
@@ -249,6 +259,14 @@ impl RawWorld {
             {
                 self.people[who].answer(self.now, sdp, mid_to_track);
                 self.flush(who);
+            }
+            if let Event::Offer { participant, id, sdp, mid_to_track } = &event
+                && let Some(who) = self.person_of(participant)
+            {
+                let answer = self.people[who].take_offer(self.now, sdp, mid_to_track);
+                self.flush(who);
+                let (participant, shard) = (participant.clone(), self.people[who].shard);
+                self.command(shard, Command::Answer { participant, id: *id, sdp: answer });
             }
             self.events.push(event);
         }

@@ -58,6 +58,20 @@ pub struct Setup {
     pub nack: bool,
     /// Header extensions that it offers.
     pub extensions: Vec<(u8, &'static str)>,
+    /// It receives over a connection that the server offers, and publishes nothing.
+    pub is_offered: bool,
+    /// It notes every header that arrives.
+    pub notes_headers: bool,
+}
+
+/// A header that arrived.
+#[derive(Debug, Clone)]
+pub struct SeenHeader {
+    pub at: Instant,
+    pub ssrc: Ssrc,
+    pub mid: Option<String>,
+    /// Its length without padding.
+    pub payload: usize,
 }
 
 /// One track to be published.
@@ -112,6 +126,9 @@ pub struct Person {
     pub first_numbers: BTreeMap<Ssrc, u16>,
     /// Report blocks that reached it.
     pub reports: Vec<rtcp::ReportBlock>,
+    pub headers: Vec<SeenHeader>,
+    /// The section of each source, as the server described them.
+    pub sections: BTreeMap<u32, String>,
     pub map: ExtensionMap,
     /// By its own clock, seconds since 1900 at the beginning.
     pub clock: u64,
@@ -182,6 +199,8 @@ impl Person {
             asked: Vec::new(),
             first_numbers: BTreeMap::new(),
             reports: Vec::new(),
+            headers: Vec::new(),
+            sections: BTreeMap::new(),
             map,
             clock: 3_900_000_000 + index as u64 * 1_000,
             started: now,
@@ -206,7 +225,10 @@ impl Person {
             identity: self.setup.name.to_owned(),
             hidden: false,
             permissions: Permissions::default(),
-            mode: ConnectionMode::Single,
+            mode: match self.setup.is_offered {
+                true => ConnectionMode::Dual { subscriber_primary: true },
+                false => ConnectionMode::Single,
+            },
             client: ClientTraits { aead_srtp: true, firefox: false },
             info: Bytes::new(),
         }))];
@@ -297,7 +319,26 @@ impl Person {
         sdp
     }
 
-    /// The server has answered.
+    /// The server offers, and gets an answer that takes everything.
+    pub fn take_offer(&mut self, now: Instant, sdp: &str, tracks: &BTreeMap<String, TrackSid>) -> String {
+        self.answer(now, sdp, tracks);
+        let digest: Vec<String> =
+            self.certificates[1].fingerprint().value.iter().map(|byte| format!("{byte:02X}")).collect();
+        let swap = |line: &str| match line.split(':').next()? {
+            "a=sendonly" => Some("a=recvonly".to_owned()),
+            "a=setup" => Some("a=setup:active".to_owned()),
+            "a=ice-ufrag" => Some(format!("a=ice-ufrag:{}", self.own.ufrag)),
+            "a=ice-pwd" => Some(format!("a=ice-pwd:{}", self.own.pwd)),
+            "a=fingerprint" => Some(format!("a=fingerprint:sha-256 {}", digest.join(":"))),
+            "a=ssrc" | "a=ssrc-group" | "a=msid" | "a=candidate" | "a=end-of-candidates" | "a=ice-lite" => {
+                None
+            }
+            _ => Some(line.to_owned()),
+        };
+        sdp.lines().filter_map(swap).map(|line| line + "\r\n").collect()
+    }
+
+    /// The server has described what it sends.
     pub fn answer(&mut self, now: Instant, sdp: &str, tracks: &BTreeMap<String, TrackSid>) {
         let mut mid = String::new();
         let (mut ice, mut audio) = (IceCredentials { ufrag: String::new(), pwd: String::new() }, false);
@@ -319,6 +360,9 @@ impl Person {
                     known.push(ssrc);
                 }
             }
+        }
+        for (mid, (_, ssrcs)) in &sources {
+            self.sections.extend(ssrcs.iter().map(|ssrc| (*ssrc, mid.clone())));
         }
         for (mid, (audio, ssrcs)) in sources {
             let Some(track) = tracks.get(&mid) else { continue };
@@ -378,6 +422,14 @@ impl Person {
                 self.first_numbers.entry(header.ssrc).or_insert(header.sequence);
                 let found = sfu_engine::rtp::extension::read(packet, &header, &self.map);
                 let Ok(body) = payload(packet, &header) else { return };
+                if self.setup.notes_headers {
+                    self.headers.push(SeenHeader {
+                        at: now,
+                        ssrc: header.ssrc,
+                        mid: found.mid.map(|mid| String::from_utf8_lossy(mid).into_owned()),
+                        payload: body.len(),
+                    });
+                }
                 for sound in self.sounds.iter_mut().filter(|sound| sound.ssrc == header.ssrc) {
                     sound.receive(now, &header, &found, body, &mut compound);
                 }
@@ -571,6 +623,7 @@ impl Person {
                 timestamp,
                 ssrc: sending.ssrc,
                 transport_sequence: None,
+                mid: None,
                 extensions: &sending.publish.extensions,
                 playout_delay: None,
                 frame_number: None,
