@@ -137,6 +137,6 @@ fn wanted(round: usize, kind: MediaKind, codec: Option<Codec>) -> WantedTrack {
         track,
         publisher: ParticipantSid::new("PA_other"),
         kind,
-        available: codec.into_iter().collect(),
+        available: codec.into_iter().map(Into::into).collect(),
     }
 }

@@ -15,6 +15,7 @@ use super::section_name::SectionName;
 use super::sent_log::SentLog;
 use crate::handles::TrackHandle;
 use crate::rtp::codec::Codec;
+use crate::rtp::codec::format::{Format, Profile};
 use crate::units::{ExtendedSequence, PayloadType, Ssrc};
 
 /// A subscriber that waits for a key frame asks again after this long: its first request, or the key frame,
@@ -135,6 +136,8 @@ pub struct NewSubscription {
 pub struct EgressPayload {
     /// The codec.
     pub codec: Codec,
+    /// Of that codec.
+    pub profile: Profile,
     /// Its payload type.
     pub payload_type: PayloadType,
     /// That of its retransmissions.
@@ -221,6 +224,11 @@ impl Subscription {
     /// The payload types of a codec, if this subscriber takes it.
     pub fn payload(&self, codec: Codec) -> Option<EgressPayload> {
         self.payload_types.iter().find(|payload| payload.codec == codec).copied()
+    }
+
+    /// Whether this subscriber can decode it.
+    pub fn takes(&self, format: Format) -> bool {
+        self.payload(format.codec).is_some_and(|payload| payload.profile.decodes(format.profile))
     }
 
     /// The subscriber cannot decode: the layer whose key frame it needs, at most once per [`ASK_AGAIN`] however

@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 use crate::handles::{ParticipantIndex, PeerIndex};
 use crate::media_packet::{Arrangement, LayerInfo, TrackId};
 use crate::packet_memory::PacketMemory;
+use crate::rtp::codec::format::Profile;
 use crate::units::{ExtendedSequence, SenderClock};
 use rate::{EncodingRate, Sublayer};
 use rendition::Rendition;
@@ -92,8 +93,12 @@ pub struct TrackFacts {
     pub publisher: ParticipantSid,
     /// Audio or video.
     pub kind: MediaKind,
-    /// `video/vp8` and so on.
-    pub mime_type: String,
+    /// `video/vp8` and so on; empty if it is of no codec that is known here.
+    pub mime_type: &'static str,
+    /// Of that codec.
+    pub profile: Profile,
+    /// Its sound has two channels.
+    pub stereo: bool,
     /// Which of the track's codecs that is.
     pub rendition: Rendition,
     /// Who gets which of them.

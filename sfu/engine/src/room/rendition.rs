@@ -8,6 +8,7 @@ use sfu_protocol::{BackupPolicy, TrackSid};
 
 use super::{Room, Track, TrackFacts};
 use crate::rtp::codec::Codec;
+use crate::rtp::codec::format::Format;
 
 /// Which of its track's codecs this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,13 @@ pub enum Best {
 impl TrackFacts {
     /// Its codec, if that is one that is known here.
     pub fn codec(&self) -> Option<Codec> {
-        Codec::from_mime(&self.mime_type)
+        Codec::from_mime(self.mime_type)
+    }
+
+    /// What it is published in, if that codec is one that is known here.
+    pub fn format(&self) -> Option<Format> {
+        let (profile, stereo) = (self.profile, self.stereo);
+        self.codec().map(|codec| Format { codec, profile, stereo })
     }
 
     /// Which codec somebody who can decode several is given: the lowest rank.
@@ -70,11 +77,11 @@ impl Room {
     }
 
     /// What to give to somebody who can decode what `takes` says.
-    pub fn best_for(&self, sid: &TrackSid, takes: impl Fn(Codec) -> bool) -> Best {
+    pub fn best_for(&self, sid: &TrackSid, takes: impl Fn(Format) -> bool) -> Best {
         let mut known = false;
         let usable = self.renditions(sid).filter(|(_, track)| {
             known = true;
-            track.facts.codec().is_none_or(&takes)
+            track.facts.format().is_none_or(&takes)
         });
         match usable.min_by_key(|(_, track)| track.facts.rank()) {
             Some((place, _)) => Best::Rendition(place),
@@ -101,15 +108,18 @@ mod tests {
     use crate::handles::PeerIndex;
     use crate::media_packet::{Arrangement, TrackId};
     use crate::room::Origin;
+    use crate::rtp::codec::format::Profile;
     use sfu_protocol::{MediaKind, ParticipantSid, RoomSid};
 
-    fn facts(id: u64, mime_type: &str, rendition: Rendition, policy: BackupPolicy) -> TrackFacts {
+    fn facts(id: u64, mime_type: &'static str, rendition: Rendition, policy: BackupPolicy) -> TrackFacts {
         TrackFacts {
             id: TrackId(id),
             sid: TrackSid::new("TR_1"),
             publisher: ParticipantSid::new("PA_1"),
             kind: MediaKind::Video,
-            mime_type: mime_type.to_owned(),
+            mime_type,
+            profile: Codec::from_mime(mime_type).map_or(Profile::Only, |codec| Format::from(codec).profile),
+            stereo: false,
             rendition,
             policy,
             layers: Vec::new(),
@@ -141,16 +151,16 @@ mod tests {
             let mut room = Room::new(RoomSid::new("RM_1"), false, 0);
             let here = Origin::Here(PeerIndex(0));
             let sid = TrackSid::new("TR_1");
-            let best = |room: &Room| room.best_for(&sid, |codec| takes.contains(&codec));
+            let best = |room: &Room| room.best_for(&sid, |format| takes.contains(&format.codec));
             room.add_track(facts(2, "video/vp8", backup, policy), here);
             assert_eq!(best(&room), Best::Unknown, "what the main one is, is not known");
             let main = room.add_track(facts(1, "video/vp9", Rendition::Main, policy), here);
             let mime = match best(&room) {
-                Best::Rendition(place) => Some(room.tracks[place].facts.mime_type.clone()),
+                Best::Rendition(place) => Some(room.tracks[place].facts.mime_type),
                 Best::Nothing => None,
                 Best::Unknown => panic!("it is known"),
             };
-            assert_eq!(mime.as_deref(), expected, "{takes:?} {backup:?} {policy:?}");
+            assert_eq!(mime, expected, "{takes:?} {backup:?} {policy:?}");
             room.remove_track(main);
             assert_eq!(best(&room), Best::Unknown);
         }

@@ -15,7 +15,7 @@ use super::negotiation::{
 };
 use super::publish::{self, PublishedSlot};
 use super::text::{SectionText, Source, session};
-use crate::rtp::codec::Codec;
+use crate::rtp::codec::format::Format;
 
 impl Negotiation {
     /// Takes a client's offer and answers it. `pending` are announced tracks without a section; those that
@@ -325,9 +325,9 @@ impl Negotiation {
     }
 }
 
-/// Whether a track that can be had in these codecs can be sent with these payload types.
-pub(super) fn can_carry(codecs: &[NegotiatedCodec], available: &[Codec]) -> bool {
-    let has = |wanted: &Codec| codecs.iter().any(|codec| codec.codec == *wanted);
+/// Whether a track that can be had in these formats can be sent with these payload types.
+pub(super) fn can_carry(codecs: &[NegotiatedCodec], available: &[Format]) -> bool {
+    let has = |wanted: &Format| codecs.iter().any(|codec| codec.decodes(wanted));
     if available.is_empty() { !codecs.is_empty() } else { available.iter().any(has) }
 }
 

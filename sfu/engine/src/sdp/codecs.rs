@@ -3,8 +3,8 @@
 use sfu_protocol::{AddTrack, ClientTraits, MediaKind};
 
 use super::description::{CodecParameters, Section, SectionKind};
-use super::section::fmtp_value;
 use crate::rtp::codec::Codec;
+use crate::rtp::codec::format::{Format, Profile, parameter};
 use crate::units::PayloadType;
 
 /// One payload type that both sides agreed on.
@@ -25,25 +25,15 @@ pub struct NegotiatedCodec {
 }
 
 impl NegotiatedCodec {
-    /// Whether a receiver that agreed on `self` can decode what its publisher sends as `published`: the same
-    /// codec, and a profile that contains the publisher's.
-    pub fn carries(&self, published: &Self) -> bool {
-        if self.codec != published.codec {
-            return false;
-        }
-        match self.codec {
-            Codec::Vp9 => vp9_profile(&self.fmtp) == vp9_profile(&published.fmtp),
-            Codec::H264 => {
-                let (Some(to), Some(from)) = (h264_profile(&self.fmtp), h264_profile(&published.fmtp)) else {
-                    return false;
-                };
-                // Single NAL unit mode is a subset of non-interleaved mode, and baseline as browsers encode it
-                // is constrained baseline.
-                let profile = to == H264Profile::Main || from == H264Profile::Baseline;
-                profile && h264_mode(&self.fmtp) >= h264_mode(&published.fmtp)
-            }
-            _ => true,
-        }
+    /// What of its codec this payload type stands for.
+    pub fn profile(&self) -> Profile {
+        // Others are not taken.
+        Profile::of(self.codec, &self.fmtp).unwrap_or(Profile::Only)
+    }
+
+    /// Whether a receiver that agreed on `self` can decode what is published as `format`.
+    pub fn decodes(&self, format: &Format) -> bool {
+        self.codec == format.codec && self.profile().decodes(format.profile)
     }
 
     /// Whether `nack` was agreed.
@@ -118,11 +108,20 @@ pub(super) fn accept_published(
         if announced.is_some_and(|track| !track.disable_dtx) {
             codec.fmtp.push_str(";usedtx=1");
         }
-        if announced.is_some_and(|track| track.stereo) {
+        if is_stereo(section, announced) {
             codec.fmtp.push_str(";stereo=1;maxaveragebitrate=510000");
         }
     }
     codecs
+}
+
+/// Whether the client sends sound of two channels, as it announces or says itself (RFC 7587 section 6.1).
+pub(super) fn is_stereo(section: &Section, announced: Option<&AddTrack>) -> bool {
+    let says = |codec: &CodecParameters| {
+        codec_of(codec, section.kind) == Some(Codec::Opus)
+            && parameter(&codec.fmtp, "sprop-stereo") == Some("1")
+    };
+    announced.is_some_and(|track| track.stereo) || section.codecs.iter().any(says)
 }
 
 /// What we take of a section in which the client receives; the track's own codecs lead. A publisher may
@@ -130,7 +129,7 @@ pub(super) fn accept_published(
 pub(super) fn accept_sent(
     section: &Section,
     client: ClientTraits,
-    available: &[Codec],
+    available: &[Format],
 ) -> Vec<NegotiatedCodec> {
     let feedback = match section.kind {
         SectionKind::Video => SENT_VIDEO_FEEDBACK,
@@ -138,17 +137,12 @@ pub(super) fn accept_sent(
     };
     let mut codecs = accept(section, feedback);
     codecs.retain(|codec| codec.codec != Codec::Red || !client.firefox);
-    let preferred = match available {
-        // RED of a publisher goes to those who take it, its Opus to the others.
-        [Codec::Red, ..] => &[Codec::Red, Codec::Opus],
-        available => available,
-    };
-    prefer(&mut codecs, preferred);
+    fit(&mut codecs, available);
     codecs
 }
 
 /// What we offer in a section of our own; mids and numbers are ours.
-pub(super) fn offered(kind: MediaKind, client: ClientTraits, available: &[Codec]) -> Vec<NegotiatedCodec> {
+pub(super) fn offered(kind: MediaKind, client: ClientTraits, available: &[Format]) -> Vec<NegotiatedCodec> {
     let (table, feedback) = match kind {
         MediaKind::Audio => (OFFERED_AUDIO, SENT_AUDIO_FEEDBACK),
         MediaKind::Video => (OFFERED_VIDEO, SENT_VIDEO_FEEDBACK),
@@ -165,7 +159,7 @@ pub(super) fn offered(kind: MediaKind, client: ClientTraits, available: &[Codec]
             encoding: (*encoding).to_owned(),
         })
         .collect();
-    prefer(&mut codecs, available);
+    fit(&mut codecs, available);
     codecs
 }
 
@@ -225,10 +219,7 @@ fn codec_of(offered: &CodecParameters, kind: SectionKind) -> Option<Codec> {
     let (_, _, (of, clock_rate)) = KNOWN.iter().find(|(_, known, _)| *known == codec)?;
     let usable = match codec {
         Codec::Opus => offered.channels == 2,
-        Codec::Vp9 => vp9_profile(&offered.fmtp).is_some_and(|profile| profile <= 2),
-        Codec::H264 => h264_profile(&offered.fmtp).is_some() && h264_mode(&offered.fmtp) <= 1,
-        Codec::Av1 => fmtp_value(&offered.fmtp, "profile").is_none_or(|profile| profile == "0"),
-        _ => true,
+        _ => Profile::of(codec, &offered.fmtp).is_some(),
     };
     (*of == media && *clock_rate == offered.clock_rate && usable).then_some(codec)
 }
@@ -245,37 +236,36 @@ fn common_feedback(ours: &[&'static str], offered: &CodecParameters) -> Vec<&'st
     ours.iter().copied().filter(|value| offers(value) && wanted(value)).collect()
 }
 
+/// Puts in front what a track can be had in, and says of it what its receiver has to know.
+fn fit(codecs: &mut [NegotiatedCodec], available: &[Format]) {
+    codecs.sort_by_key(|codec| place(codec, available));
+    if available.iter().any(|format| format.codec == Codec::Opus && format.stereo) {
+        for opus in codecs.iter_mut().filter(|codec| codec.codec == Codec::Opus) {
+            opus.fmtp.push_str(SENDS_STEREO);
+        }
+    }
+}
+
+/// How well a payload type fits what a track can be had in; the least is the best. Of a codec's profiles that one leads
+/// that is the track's own, or contains it.
+pub(crate) fn place(codec: &NegotiatedCodec, available: &[Format]) -> usize {
+    let profile = codec.profile();
+    let of_codec = |fits: fn(Profile, Profile) -> bool| {
+        let fitting = |format: &Format| format.codec == codec.codec && fits(profile, format.profile);
+        available.iter().position(fitting)
+    };
+    let steps = available.len();
+    let rank = of_codec(|own, published| own == published);
+    let rank = rank.or_else(|| Some(steps + of_codec(Profile::carries)?));
+    let rank = rank.or_else(|| Some(2 * steps + of_codec(Profile::decodes)?));
+    rank.unwrap_or(3 * steps)
+}
+
 /// Stable: what is not preferred keeps its order behind what is.
 fn prefer(codecs: &mut [NegotiatedCodec], preferred: &[Codec]) {
     codecs.sort_by_key(|codec| {
         preferred.iter().position(|wanted| *wanted == codec.codec).unwrap_or(preferred.len())
     });
-}
-
-fn vp9_profile(fmtp: &str) -> Option<u8> {
-    fmtp_value(fmtp, "profile-id").map_or(Some(0), |profile| profile.parse().ok())
-}
-
-/// H.264 profiles that every receiver of ours decodes. High is not among them: most subscribers offer only
-/// constrained baseline in hardware.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum H264Profile {
-    Baseline,
-    Main,
-}
-
-/// RFC 6184 section 8.1: the first byte is the profile; baseline, level 1 if absent.
-fn h264_profile(fmtp: &str) -> Option<H264Profile> {
-    let id = fmtp_value(fmtp, "profile-level-id").unwrap_or("42000a");
-    match u32::from_str_radix(id, 16).ok().filter(|_| id.len() == 6)? >> 16 {
-        0x42 => Some(H264Profile::Baseline),
-        0x4d => Some(H264Profile::Main),
-        _ => None,
-    }
-}
-
-fn h264_mode(fmtp: &str) -> u8 {
-    fmtp_value(fmtp, "packetization-mode").map_or(0, |mode| mode.parse().unwrap_or(u8::MAX))
 }
 
 /// Whether RED leads the answer to a microphone, so that its publisher sends it. It costs the publisher twice the rate
@@ -284,6 +274,8 @@ fn h264_mode(fmtp: &str) -> u8 {
 const PREFER_RED: bool = true;
 
 const OPUS_FMTP: &str = "minptime=10;useinbandfec=1";
+/// RFC 7587 section 6.1. Clients ask for two channels where they read it.
+const SENDS_STEREO: &str = ";sprop-stereo=1";
 
 const PUBLISHED_VIDEO_FEEDBACK: &[&str] = &["nack", "nack pli", "ccm fir", "transport-cc"];
 const PUBLISHED_AUDIO_FEEDBACK: &[&str] = &["nack", "transport-cc"];
@@ -318,6 +310,7 @@ const OFFERED_VIDEO: &[OfferedCodec] = &[
     (96, Codec::Vp8, Some(97), "VP8/90000", ""),
     (98, Codec::Vp9, Some(99), "VP9/90000", "profile-id=0"),
     (100, Codec::Vp9, Some(101), "VP9/90000", "profile-id=1"),
+    (112, Codec::Vp9, Some(113), "VP9/90000", "profile-id=2"),
     (
         125,
         Codec::H264,

@@ -16,7 +16,7 @@ use super::description::{Description, Fingerprint, IceCredentials, Section, Sect
 use super::offer::Outstanding;
 use super::publish::{self, PublishedSection, PublishedSlot};
 use crate::limits::Limits;
-use crate::rtp::codec::Codec;
+use crate::rtp::codec::format::Format;
 use crate::units::Ssrc;
 
 /// What our side of the connection says of itself. To restart ICE, hand in new credentials.
@@ -51,7 +51,7 @@ pub struct WantedTrack {
     /// Audio or video.
     pub kind: MediaKind,
     /// The codecs that it can be had in, the one to be sent first leading; empty: not known here yet.
-    pub available: Vec<Codec>,
+    pub available: Vec<Format>,
 }
 
 /// Who opens the DTLS handshake.
@@ -98,7 +98,7 @@ pub struct BoundSection {
     pub kind: MediaKind,
     /// The codecs that the track could be had in when it was bound, one of which the client takes; empty: not known
     /// then.
-    pub available: Vec<Codec>,
+    pub available: Vec<Format>,
     /// The SSRC to send with; stays while the track is bound here.
     pub ssrc: Ssrc,
     /// The SSRC of retransmissions (video whose codecs have RTX).
@@ -337,6 +337,23 @@ impl Negotiation {
         self.requested =
             Some(SectionsNeeded { audios: asked.audios + more.audios, videos: asked.videos + more.videos });
         Some(more)
+    }
+
+    /// What a track can be had in is known now, and was not when it got its section or was offered. Answers the section
+    /// that it is bound to, if any. Where we offer, and its receiver has to be told, the next offer does so.
+    pub fn learn(&mut self, track: &TrackSid, available: &[Format]) -> Option<BoundSection> {
+        let to_be_told = self.role == Role::Subscriber && available.iter().any(|format| format.stereo);
+        let learn = |slot: &mut Slot| match &mut slot.usage {
+            Usage::Bound(bound) if bound.track == *track && bound.available.is_empty() => {
+                bound.available = available.to_vec();
+                slot.stale |= to_be_told;
+                Some((**bound).clone())
+            }
+            _ => None,
+        };
+        let proposed = self.outstanding.iter_mut().flat_map(|outstanding| &mut outstanding.slots);
+        proposed.for_each(|slot| drop(learn(slot)));
+        self.slots.iter_mut().find_map(learn)
     }
 
     /// The track is no longer to be sent: its section falls silent at the next negotiation and is free for

@@ -7,6 +7,7 @@ use sfu_protocol::{AddTrack, ClientTraits, MediaKind, TrackSid};
 use super::codecs::{self, NegotiatedCodec};
 use super::description::{GroupSemantics, Section};
 use super::extensions;
+use crate::rtp::codec::format::Profile;
 use crate::units::Ssrc;
 
 /// What was agreed on for one section in which the client sends.
@@ -36,6 +37,10 @@ pub struct PublishedSection {
     pub transport_cc: bool,
     /// RED was agreed.
     pub red: bool,
+    /// Of the codec that `mime_type` names.
+    pub profile: Profile,
+    /// The sound has two channels, as the description or the announcement says.
+    pub stereo: bool,
 }
 
 /// The sources of one layer.
@@ -102,6 +107,7 @@ impl PublishedSlot {
         if self.section.rids.is_empty() {
             self.section.ssrcs = sources(&self.offered, Some(track));
         }
+        self.section.stereo |= track.stereo;
         self.announced = Some(track.clone());
         self.withdrawn = false;
     }
@@ -176,6 +182,8 @@ fn describe(
         // Of sound with redundancy around it, what is asked for again is agreed with the codec inside.
         nack: main.nack(),
         transport_cc: feedback && codecs.iter().any(NegotiatedCodec::transport_cc),
+        profile: main.profile(),
+        stereo: codecs::is_stereo(section, announced),
         red: codecs.iter().any(|codec| codec.codec == crate::rtp::codec::Codec::Red),
         extensions,
         codecs,

@@ -9,6 +9,7 @@ use super::description::{
     SsrcDescription, SsrcGroup, is_token, value_of,
 };
 use crate::limits::Limits;
+use crate::rtp::codec::format::parameter;
 use crate::units::{PayloadType, Ssrc};
 
 /// Reads one section; `index` names it where it has no mid.
@@ -365,7 +366,7 @@ fn attach_rtx(mut codecs: Vec<CodecParameters>) -> Vec<CodecParameters> {
     let repairs: Vec<(PayloadType, Option<u8>)> = codecs
         .iter()
         .filter(|codec| is_rtx(codec))
-        .map(|codec| (codec.payload_type, fmtp_value(&codec.fmtp, "apt").and_then(|apt| apt.parse().ok())))
+        .map(|codec| (codec.payload_type, parameter(&codec.fmtp, "apt").and_then(|apt| apt.parse().ok())))
         .collect();
     codecs.retain(|codec| !is_rtx(codec));
     for (rtx, apt) in repairs {
@@ -375,14 +376,6 @@ fn attach_rtx(mut codecs: Vec<CodecParameters>) -> Vec<CodecParameters> {
         }
     }
     codecs
-}
-
-/// One parameter of an `a=fmtp` line (`name=value;…`), names compared without regard to case.
-pub(super) fn fmtp_value<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
-    fmtp.split(';')
-        .filter_map(|parameter| parameter.split_once('='))
-        .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.trim())
 }
 
 /// Longer ones do not fit the one-byte header extension that carries them (RFC 9143 section 15).

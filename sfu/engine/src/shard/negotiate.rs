@@ -193,7 +193,7 @@ impl Shard {
                 publisher: wish.publisher.clone(),
                 kind: wish.kind,
                 available: room.map_or_else(Vec::new, |room| {
-                    room.renditions(&wish.track).filter_map(|(_, track)| track.facts.codec()).collect()
+                    room.renditions(&wish.track).filter_map(|(_, track)| track.facts.format()).collect()
                 }),
             })
             .collect()

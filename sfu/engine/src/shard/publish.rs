@@ -15,6 +15,7 @@ use crate::peer::Peer;
 use crate::room::rendition::Rendition;
 use crate::room::{Origin, Room, TrackFacts};
 use crate::rtp::codec::Codec;
+use crate::rtp::codec::format::Format;
 use crate::rtp::extension::write_playout_delay;
 use crate::sdp::PublishedSection;
 use crate::sdp::codecs::codec_named;
@@ -93,7 +94,9 @@ impl Shard {
             sid: of.clone(),
             publisher: publisher.clone(),
             kind: section.kind,
-            mime_type: section.mime_type.clone(),
+            mime_type: Codec::from_mime(&section.mime_type).map_or("", Codec::mime),
+            profile: section.profile,
+            stereo: section.stereo,
             rendition,
             policy,
             layers: layers_of(&announced, section),
@@ -153,7 +156,8 @@ impl Shard {
             known.push(codec);
             let facts = TrackFacts {
                 id: self.next_track_id(),
-                mime_type: codec.mime().to_owned(),
+                mime_type: codec.mime(),
+                profile: Format::from(codec).profile,
                 rendition: Rendition::Promised,
                 layers: layers.to_vec(),
                 arrangement: Arrangement::Encodings,

@@ -4,12 +4,14 @@
 use std::time::Instant;
 
 use sfu_protocol::{CodecDemand, Event, MediaKind, TrackSid};
+use smallvec::SmallVec;
 
 use super::{FabricMessage, Shard, ShardId, track_in, track_in_mut};
 use crate::egress::PacketSource;
 use crate::handles::{PeerIndex, RoomIndex, TrackHandle};
 use crate::room::rendition::Best;
 use crate::room::{Origin, Subscriber, Track, TrackFacts, demand};
+use crate::rtp::codec::format::Format;
 
 impl Shard {
     /// The transport is up: what was bound before begins to flow.
@@ -25,9 +27,19 @@ impl Shard {
     pub(super) fn choose_all(&mut self, now: Instant, index: RoomIndex, sid: &TrackSid) {
         let Some(room) = self.rooms.get(index.0) else { return };
         let members = room.members.clone();
+        let formats: SmallVec<[Format; 2]> =
+            room.renditions(sid).filter_map(|(_, track)| track.facts.format()).collect();
         for member in members {
             let Some(entry) = self.participants.get(member.0) else { continue };
             let index = entry.receiver();
+            let peer = self.peers.get_mut(index.0).filter(|_| !formats.is_empty());
+            if let Some(section) = peer.and_then(|peer| peer.negotiation.learn(sid, &formats)) {
+                self.contained(member, |shard| {
+                    shard.bind(now, member, index, section);
+                    shard.negotiate_wishes(member);
+                });
+                continue;
+            }
             let slot = self.peers.get(index.0).and_then(|peer| peer.egress.slot_of(sid));
             if let Some(slot) = slot {
                 let subscriber = Subscriber { peer: index, slot };
@@ -44,7 +56,7 @@ impl Shard {
             return;
         };
         let current = subscription.track;
-        let best = match room.best_for(&subscription.sid, |codec| subscription.payload(codec).is_some()) {
+        let best = match room.best_for(&subscription.sid, |format| subscription.takes(format)) {
             Best::Unknown => return,
             Best::Rendition(track) => Some(TrackHandle { room: peer.room, track }),
             Best::Nothing => None,
@@ -126,7 +138,7 @@ impl Shard {
         let codecs: Vec<CodecDemand> = room
             .renditions(&facts.sid)
             .map(|(_, track)| CodecDemand {
-                mime_type: track.facts.mime_type.clone(),
+                mime_type: track.facts.mime_type.to_owned(),
                 highest: track.asked.map(|layer| demand::quality(layer, track.facts.layers.len())),
             })
             .collect();

@@ -14,6 +14,7 @@ use crate::media_packet::Arrangement;
 use crate::room::rendition::Rendition;
 use crate::room::{Origin, Subscriber, demand};
 use crate::rtp::extension::Extension;
+use crate::sdp::codecs::place;
 use crate::sdp::{BoundSection, NegotiatedCodec};
 use crate::stats::Drop;
 use crate::units::FIRST_SEQUENCES;
@@ -100,11 +101,14 @@ impl Shard {
         let extensions = extension_map(&section.extensions);
         peer.egress.add_extensions(&extensions);
         let mut payload_types: Vec<EgressPayload> = Vec::new();
-        for codec in &section.codecs {
+        let mut codecs: Vec<&NegotiatedCodec> = section.codecs.iter().collect();
+        codecs.sort_by_key(|codec| place(codec, &section.available));
+        for codec in codecs {
             // The first of a codec's profiles is the one that fits the track best.
             if payload_types.iter().all(|known| known.codec != codec.codec) {
                 payload_types.push(EgressPayload {
                     codec: codec.codec,
+                    profile: codec.profile(),
                     payload_type: codec.payload_type,
                     repair: codec.rtx,
                 });

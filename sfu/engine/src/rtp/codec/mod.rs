@@ -3,6 +3,7 @@
 
 pub mod av1;
 pub mod dependency_descriptor;
+pub mod format;
 pub mod frame;
 pub mod h264;
 pub mod opus;

@@ -87,12 +87,13 @@ fn extensions_once_left_out_would_be_gone_for_good_so_every_section_keeps_them()
         }
     }
     assert!(!outcome.answer_sdp.contains("abs-send-time") && !outcome.answer_sdp.contains("toffset"));
-    // On packets that we send we write the last of them only.
+    // On packets that we send we write the section's, and none that names an encoding.
     let written: Vec<&str> = outcome.bound[0].extensions.iter().map(|(_, uri)| *uri).collect();
     assert_eq!(
         written,
         [
             extensions::TRANSPORT_CC,
+            extensions::MID,
             extensions::PLAYOUT_DELAY,
             extensions::DEPENDENCY_DESCRIPTOR,
             extensions::VIDEO_ORIENTATION
@@ -114,7 +115,7 @@ fn firefox_directions_of_extensions_are_mirrored() {
     let published = &outcome.published[0];
     assert!(published.extensions.contains(&(9, extensions::RID)));
     assert!(published.extensions.iter().all(|(_, uri)| *uri != extensions::PLAYOUT_DELAY));
-    let written = [(6, extensions::PLAYOUT_DELAY), (7, extensions::TRANSPORT_CC)];
+    let written = [(3, extensions::MID), (6, extensions::PLAYOUT_DELAY), (7, extensions::TRANSPORT_CC)];
     assert_eq!(outcome.bound[0].extensions, written);
     // Firefox takes the first codec it knows: only the preferred one and its retransmission are left.
     assert_eq!(section[0], "m=video 9 UDP/TLS/RTP/SAVPF 120 124");
@@ -204,35 +205,6 @@ fn profiles_that_not_every_receiver_has_are_left_out() {
     assert!(!Connection::new(Role::Single).offer(&high, &[], &[]).answer_sdp.contains("640c1f"));
     for profile in ["42001f", "42e01f", "4d001f"] {
         assert!(answer.contains(&format!("profile-level-id={profile}")));
-    }
-}
-
-#[test]
-fn a_publisher_s_profile_decides_which_payload_type_carries_it() {
-    let codec = |codec, fmtp: &str| NegotiatedCodec {
-        payload_type: crate::units::PayloadType(96),
-        codec,
-        rtx: None,
-        fmtp: fmtp.to_owned(),
-        feedback: Vec::new(),
-        encoding: String::new(),
-    };
-    let h264 =
-        |mode, profile| codec(Codec::H264, &format!("packetization-mode={mode};profile-level-id={profile}"));
-    let cases = [
-        (h264(1, "42e01f"), h264(1, "42e01f"), true),
-        (h264(1, "42001f"), h264(1, "42e01f"), true),
-        (h264(1, "42e01f"), h264(0, "42e01f"), true),
-        (h264(0, "42e01f"), h264(1, "42e01f"), false),
-        (h264(1, "4d001f"), h264(1, "42e01f"), true),
-        (h264(1, "42e01f"), h264(1, "4d001f"), false),
-        (codec(Codec::Vp9, "profile-id=0"), codec(Codec::Vp9, ""), true),
-        (codec(Codec::Vp9, "profile-id=2"), codec(Codec::Vp9, "profile-id=0"), false),
-        (codec(Codec::Vp8, ""), codec(Codec::Vp9, ""), false),
-        (codec(Codec::Opus, "a"), codec(Codec::Opus, "b"), true),
-    ];
-    for (receiver, publisher, carried) in cases {
-        assert_eq!(receiver.carries(&publisher), carried, "{} <- {}", receiver.fmtp, publisher.fmtp);
     }
 }
 
@@ -341,4 +313,42 @@ fn unknown_kinds_of_media_and_sections_without_common_codecs_are_refused() {
     assert!(answered[2].starts_with("m=video 0 UDP/TLS/RTP/SAVPF 96 "));
     assert!(answered[1].contains("a=candidate:") && !answered[0].contains("a=candidate:"));
     assert_eq!(outcome.mid_to_track.len(), 1);
+}
+
+#[test]
+fn sound_of_two_channels_is_taken_and_passed_on_as_such() {
+    // The announcement says it, or the publisher's description.
+    let stereo_offer =
+        offer(&[Part::Speak("0", "cid")]).replace("useinbandfec=1", "useinbandfec=1;sprop-stereo=1");
+    let announcement = AddTrack { stereo: true, ..announced("TR_A1", "cid", MediaKind::Audio) };
+    for (sdp, pending, stereo) in [
+        (offer(&[Part::Speak("0", "cid")]), vec![announcement], true),
+        (stereo_offer.clone(), vec![announced("TR_A1", "cid", MediaKind::Audio)], true),
+        (stereo_offer, vec![], true),
+        (offer(&[Part::Speak("0", "cid")]), vec![announced("TR_A1", "cid", MediaKind::Audio)], false),
+    ] {
+        let mut connection = Connection::new(Role::Publisher);
+        let outcome = connection.offer(&sdp, &pending, &[]);
+        assert_eq!(outcome.answer_sdp.contains(";stereo=1;"), stereo);
+        if let [published] = &outcome.published[..] {
+            assert_eq!(published.stereo, stereo);
+        }
+    }
+    let parked = offer(&[Part::Speak("0", "cid")]);
+    let mut connection = Connection::new(Role::Publisher);
+    connection.offer(&parked, &[], &[]);
+    let late = AddTrack { stereo: true, ..announced("TR_A1", "cid", MediaKind::Audio) };
+    assert!(
+        connection.negotiation.match_parked(&late).unwrap().stereo,
+        "the announcement came after the answer"
+    );
+    let track = WantedTrack {
+        available: vec![Format { stereo: true, ..Codec::Opus.into() }],
+        ..wanted("TR_A1", MediaKind::Audio)
+    };
+    let outcome =
+        Connection::new(Role::Single).offer(&offer(&[Part::Hear("0"), Part::Hear("1")]), &[], &[track]);
+    let (_, sections) = text_of(&outcome);
+    let says = |mid| lines(&sections, mid).iter().any(|line| line.ends_with(";sprop-stereo=1"));
+    assert!(says("0") && !says("1"));
 }

@@ -17,6 +17,7 @@ use sfu_protocol::{AddTrack, ClientTraits, MediaKind, ParticipantSid, Permission
 use super::*;
 use crate::limits::Limits;
 use crate::rtp::codec::Codec;
+use crate::rtp::codec::format::{Format, Profile};
 
 const LIVEKIT_CLIENT: &str = include_str!("fixtures/livekit-client-initial.sdp");
 const CHROMIUM_PUBLISH: &str = include_str!("fixtures/chromium-single-publish.sdp");

@@ -96,13 +96,13 @@ fn a_track_that_loses_its_section_moves_to_a_free_one() {
 #[test]
 fn the_track_s_codec_leads_and_is_required() {
     for (codec, lead) in [(Codec::Av1, 45), (Codec::H264, 102), (Codec::Vp8, 96)] {
-        let track = WantedTrack { available: vec![codec], ..wanted("TR_1", VIDEO) };
+        let track = WantedTrack { available: vec![codec.into()], ..wanted("TR_1", VIDEO) };
         let outcome = Connection::new(Role::Single).offer(&offer(&[Part::See("0")]), &[], &[track]);
         assert_eq!(outcome.bound[0].codecs[0].payload_type.0, lead);
         assert!(outcome.bound[0].codecs.len() > 3);
     }
     let bare = offer(&[Part::See("0")]).replace("AV1/90000", "AV2/90000");
-    let track = WantedTrack { available: vec![Codec::Av1], ..wanted("TR_1", VIDEO) };
+    let track = WantedTrack { available: vec![Codec::Av1.into()], ..wanted("TR_1", VIDEO) };
     let outcome = Connection::new(Role::Single).offer(&bare, &[], &[track]);
     assert_eq!(outcome.unsupported, [TrackSid::new("TR_1")]);
     assert!(outcome.bound.is_empty() && outcome.answer_sdp.contains("a=inactive"));
@@ -110,7 +110,7 @@ fn the_track_s_codec_leads_and_is_required() {
 
 #[test]
 fn one_of_a_track_s_codecs_is_enough() {
-    let available = vec![Codec::Vp9, Codec::Vp8];
+    let available = vec![Codec::Vp9.into(), Codec::Vp8.into()];
     for (lacking, lead) in [("VP9/90000", Codec::Vp8), ("VP8/90000", Codec::Vp9)] {
         let bare = offer(&[Part::See("0")]).replace(lacking, "VPX/90000");
         let track = WantedTrack { available: available.clone(), ..wanted("TR_1", VIDEO) };
@@ -120,7 +120,7 @@ fn one_of_a_track_s_codecs_is_enough() {
         let again = connection.offer(&bare, &[], &[]);
         assert!(again.unbound.is_empty() && again.bound.is_empty(), "it stays as it is");
     }
-    let all = WantedTrack { available: vec![Codec::Av1, Codec::Vp8], ..wanted("TR_1", VIDEO) };
+    let all = WantedTrack { available: vec![Codec::Av1.into(), Codec::Vp8.into()], ..wanted("TR_1", VIDEO) };
     let outcome = Connection::new(Role::Single).offer(&offer(&[Part::See("0")]), &[], &[all]);
     let order: Vec<Codec> = outcome.bound[0].codecs.iter().map(|codec| codec.codec).take(2).collect();
     assert_eq!(order, [Codec::Av1, Codec::Vp8], "its own codecs lead");

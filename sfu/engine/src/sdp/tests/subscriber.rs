@@ -153,6 +153,7 @@ fn refused_sections_are_told() {
 /// A track that can be had in these codecs, AV1 first, and a client that answers without AV1.
 fn answered_without_av1(available: Vec<Codec>) -> Outcome {
     let mut connection = Connection::new(Role::Subscriber);
+    let available = available.into_iter().map(Format::from).collect();
     let track = WantedTrack { available, ..wanted("TR_V1", VIDEO) };
     let offer = make(&mut connection, &[track]).unwrap();
     let (_, sections) = split(&offer.sdp);
@@ -238,4 +239,87 @@ fn one_way_to_report_is_chosen_the_tersest_that_the_client_has() {
     assert_eq!(without(&[" transport-cc"]), (false, true, false));
     assert_eq!(without(&[" transport-cc", " ack ccfb"]), (false, false, true));
     assert_eq!(without(&[" transport-cc", " ack ccfb", " goog-remb"]), (false, false, false));
+}
+
+/// Sound of two channels.
+fn stereo() -> Vec<Format> {
+    vec![Format { stereo: true, ..Codec::Opus.into() }]
+}
+
+fn says_stereo(section: &str) -> bool {
+    section.lines().any(|line| line.starts_with("a=fmtp:111 ") && line.ends_with(";sprop-stereo=1"))
+}
+
+#[test]
+fn sound_of_two_channels_is_offered_as_such_in_its_own_section() {
+    let mut connection = Connection::new(Role::Subscriber);
+    let tracks = [
+        WantedTrack { available: stereo(), ..wanted("TR_A1", AUDIO) },
+        WantedTrack { available: vec![Codec::Opus.into()], ..wanted("TR_A2", AUDIO) },
+    ];
+    let offer = make(&mut connection, &tracks).unwrap();
+    let (_, sections) = split(&offer.sdp);
+    assert_eq!(sections.iter().map(|section| says_stereo(section)).collect::<Vec<_>>(), [false, true, false]);
+    connection.negotiation.apply_answer(offer.id, &mirror(&offer)).unwrap().unwrap();
+    // The section is used again for sound of one channel.
+    connection.negotiation.release(&TrackSid::new("TR_A1"));
+    let next = make(
+        &mut connection,
+        &[WantedTrack { available: vec![Codec::Opus.into()], ..wanted("TR_A3", AUDIO) }],
+    );
+    assert!(!next.unwrap().sdp.contains("stereo"));
+}
+
+#[test]
+fn what_is_known_of_a_track_only_later_is_offered_then() {
+    let mut connection = Connection::new(Role::Subscriber);
+    let first = settle(&mut connection, &[wanted("TR_A1", AUDIO)]).bound.remove(0);
+    let learned = connection.negotiation.learn(&first.track, &stereo()).unwrap();
+    assert_eq!(learned, BoundSection { available: stereo(), ..first.clone() });
+    assert_eq!(connection.negotiation.learn(&first.track, &stereo()), None, "once");
+    let offer = make(&mut connection, &[]).unwrap();
+    assert!(says_stereo(&split(&offer.sdp).1[1]));
+    connection.negotiation.apply_answer(offer.id, &mirror(&offer)).unwrap().unwrap();
+    // While the offer is out, the next one waits for its answer.
+    let offer = make(&mut connection, &[wanted("TR_A2", AUDIO)]).unwrap();
+    assert_eq!(connection.negotiation.learn(&TrackSid::new("TR_A2"), &stereo()), None);
+    connection.negotiation.apply_answer(offer.id, &mirror(&offer)).unwrap().unwrap();
+    assert!(says_stereo(&split(&make(&mut connection, &[]).unwrap().sdp).1[2]));
+    // Nothing that a client has to be told.
+    let mut connection = Connection::new(Role::Subscriber);
+    settle(&mut connection, &[wanted("TR_V1", VIDEO)]);
+    assert!(connection.negotiation.learn(&TrackSid::new("TR_V1"), &[Codec::Vp8.into()]).is_some());
+    assert_eq!(make(&mut connection, &[]), None);
+}
+
+#[test]
+fn the_payload_type_of_the_publishers_profile_leads_and_one_that_decodes_it_is_required() {
+    let vp9 = |profile| Format { profile: Profile::Vp9(profile), ..Codec::Vp9.into() };
+    let h264 = |main, mode| Format { profile: Profile::H264 { main, mode }, ..Codec::H264.into() };
+    // What the track is published in, the payload type that leads, and what a client that lacks it lacks.
+    let cases = [
+        (vp9(0), 98, "profile-id=0", true),
+        (vp9(2), 112, "profile-id=2", true),
+        (h264(false, 1), 125, "42e01f", false),
+        (h264(false, 0), 108, "42e01f", false),
+        (h264(true, 1), 106, "4d001f", true),
+    ];
+    for (format, lead, lacking, required) in cases {
+        let track = || WantedTrack { available: vec![format], ..wanted("TR_V1", VIDEO) };
+        let mut connection = Connection::new(Role::Subscriber);
+        assert_eq!(settle(&mut connection, &[track()]).bound[0].codecs[0].payload_type.0, lead, "{format:?}");
+        let mut connection = Connection::new(Role::Subscriber);
+        let offer = make(&mut connection, &[track()]).unwrap();
+        let answer: String = mirror(&offer).replace(lacking, "lacking");
+        let lacks: Vec<String> = answer
+            .lines()
+            .filter(|line| line.contains("lacking"))
+            .filter_map(|line| Some(line.strip_prefix("a=fmtp:")?.split(' ').next()?.to_owned()))
+            .collect();
+        let kept = |line: &&str| !lacks.iter().any(|number| line.starts_with(&format!("a=rtpmap:{number} ")));
+        let answer: String = answer.lines().filter(kept).map(|line| format!("{line}\r\n")).collect();
+        let outcome = connection.negotiation.apply_answer(offer.id, &answer).unwrap().unwrap();
+        assert_eq!(outcome.bound.is_empty(), required, "{format:?}");
+        assert_eq!(outcome.unsupported.is_empty(), !required, "{format:?}");
+    }
 }
