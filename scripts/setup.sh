@@ -27,6 +27,9 @@ command -v go >/dev/null && go version | grep -qE 'go1\.(2[1-9]|[3-9][0-9])' ||
     { echo "Go is missing or too old: 1.21 or newer is needed (it fetches the version that tests/go/go.mod names)"; exit 1; }
 packages=()
 command -v chromium >/dev/null || packages+=(chromium)
+command -v firefox-esr >/dev/null || packages+=(firefox-esr)
+# Firefox processes no sound without a device to play it on: one that plays to nobody.
+command -v pulseaudio >/dev/null || packages+=(pulseaudio)
 command -v ffmpeg >/dev/null || packages+=(ffmpeg)
 if [ ${#packages[@]} -gt 0 ]; then
     step "apt: ${packages[*]} (a few minutes)"

@@ -4,51 +4,62 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
+import { startFirefox } from './harness/firefox.mjs';
 import { progress, TEST_MS, until } from './harness/limits.mjs';
-import { end, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
+import { end, FAY, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
 import { startServer } from './harness/server.mjs';
 
 const options = { timeout: TEST_MS };
 /** As the published client numbers them. */
 const SIMULCAST = 1;
 const REGRESSION = 2;
-let server, pages, browser, ada, ben, cleo;
+let server, pages, browser, firefox, ada, ben, cleo, fay;
 let calls = 0;
 
 before(async () => {
   server = await startServer();
   pages = await startPages();
-  browser = await startBrowser();
+  [browser, firefox] = await Promise.all([startBrowser(), startFirefox()]);
   ada = await openPerson(browser, pages, PEOPLE[0]);
   ben = await openPerson(browser, pages, PEOPLE[1], { onlyWatches: true });
   cleo = await openPerson(browser, pages, PEOPLE[2], { onlyWatches: true });
-  await cleo.page.evaluate(() => {
-    window.lacking = 'video/VP9';
-  });
+  fay = await openPerson(firefox, pages, FAY, { onlyWatches: true });
+  for (const person of [cleo, fay]) {
+    await person.page.evaluate(() => {
+      window.lacking = 'video/VP9';
+    });
+  }
 }, options);
 
-after(() => end([ada, ben, cleo], browser, pages, server), options);
+after(() => end([ada, ben, cleo, fay], browser, firefox, pages, server), options);
 
-for (const [single, backupCodecPolicy] of [[true, SIMULCAST], [false, undefined]]) {
-  test(`a browser without VP9 and with ${single ? 'one connection' : 'two connections'} sees VP8, and another sees VP9`, options, async () => {
+const WATCHERS = [
+  ['a browser without VP9 and with one connection', true, SIMULCAST, () => cleo],
+  ['a browser without VP9 and with two connections', false, undefined, () => cleo],
+  ['Firefox without VP9', true, SIMULCAST, () => fay],
+];
+for (const [name, single, backupCodecPolicy, pick] of WATCHERS) {
+  test(`${name} sees VP8, and another sees VP9`, options, async () => {
+    const watcher = pick();
     const room = await call({ backupCodecPolicy });
     await assertSees(ben, 'video/VP9');
     assert.deepEqual(await sent(), ['video/VP9'], 'nobody needs another');
-    await cleo.call('reconsider', { singlePeerConnection: single });
-    await cleo.join(server.ws, room);
-    await cleo.meets(['ada']);
-    await assertSees(cleo, 'video/VP8');
+    await watcher.call('reconsider', { singlePeerConnection: single });
+    await watcher.join(server.ws, room);
+    await watcher.meets(['ada']);
+    await assertSees(watcher, 'video/VP8');
     await assertSees(ben, 'video/VP9');
     assert.deepEqual(await sent(), ['video/VP8', 'video/VP9']);
     progress('who needed VP8 leaves');
-    await cleo.call('leave');
+    await watcher.call('leave');
     await until('ada to send VP9 alone', async () => (await sent()).join() === 'video/VP9');
     await assertSees(ben, 'video/VP9');
     progress('and comes back');
-    await cleo.join(server.ws, room);
-    await cleo.meets(['ada']);
-    await assertSees(cleo, 'video/VP8');
+    await watcher.join(server.ws, room);
+    await watcher.meets(['ada']);
+    await assertSees(watcher, 'video/VP8');
     await assertSees(ben, 'video/VP9');
+    await watcher.call('leave');
   });
 }
 

@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
+import { startFirefox } from './harness/firefox.mjs';
 import { progress, TEST_MS, until } from './harness/limits.mjs';
-import { end, FULL, openPeople, PEOPLE, startPages } from './harness/participants.mjs';
+import { end, FAY, FULL, openPeople, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
 import { startServer } from './harness/server.mjs';
 import { printTable } from './harness/table.mjs';
 
@@ -22,7 +23,7 @@ const ROUNDS = 3;
 const ROOM = `call-${process.pid}`;
 const WIDTHS = { q: 320, h: 640, f: FULL.width };
 const options = { timeout: TEST_MS };
-let server, pages, browser, people, ada, ben, cleo;
+let server, pages, browser, firefox, people, ada, ben, cleo, fay;
 
 before(async () => {
   server = await startServer();
@@ -32,7 +33,7 @@ before(async () => {
   [ada, ben, cleo] = people;
 }, options);
 
-after(() => end(people, browser, pages, server), options);
+after(() => end([...people, ...(fay ? [fay] : [])], browser, ...(firefox ? [firefox] : []), pages, server), options);
 
 test('a call starts: everybody sees and hears everybody', options, async () => {
   const rounds = [];
@@ -126,11 +127,24 @@ test('a tile of another size gets another layer', options, async () => {
   await assertSwitches(steps, (size) => cleo.call('change', 'ada', size, wanted[size.width], 1_000));
 });
 
+test('Firefox comes to the running call', options, async () => {
+  // Not from the beginning: what was measured so far is measured with three pages on this machine.
+  firefox = await startFirefox();
+  fay = await openPerson(firefox, pages, FAY);
+  await fay.join(server.ws, `${ROOM}-${ROUNDS}`);
+  await fay.meets(people.map((person) => person.identity));
+  for (const person of people) {
+    await person.meets(['fay']);
+    await person.follows(fay);
+    await fay.follows(person);
+  }
+});
+
 test('mute and unmute are seen by the others', options, async () => {
   for (const source of ['camera', 'microphone']) {
-    const from = await Promise.all([ben, cleo].map(async (person) => (await person.events()).length));
+    const from = await Promise.all([ben, cleo, fay].map(async (person) => (await person.events()).length));
     await ada.call('mute', source, true);
-    await Promise.all([ben, cleo].map((person, i) => person.saw('muted', `ada ${source}`, from[i])));
+    await Promise.all([ben, cleo, fay].map((person, i) => person.saw('muted', `ada ${source}`, from[i])));
     if (source === 'microphone') {
       await until('ada to fall silent at ben', async () => (await ben.call('view')).ada.tone.level < -60);
     } else {
@@ -141,7 +155,7 @@ test('mute and unmute are seen by the others', options, async () => {
       });
     }
     await ada.call('mute', source, false);
-    await Promise.all([ben, cleo].map((person, i) => person.saw('unmuted', `ada ${source}`, from[i])));
+    await Promise.all([ben, cleo, fay].map((person, i) => person.saw('unmuted', `ada ${source}`, from[i])));
     if (source === 'microphone') {
       await until('ada to be heard again', async () => (await ben.call('view')).ada.tone.level > -50);
     } else {
@@ -155,6 +169,7 @@ test('a shared screen arrives and goes', options, async () => {
   const from = (await ben.events()).length;
   progress(`ada shares by ${await ada.call('shareScreen')}`);
   await ben.saw('subscribed', 'ada screen_share', from);
+  await until('the screen to be decoded at fay', () => fay.call('screen', 'ada'));
   const size = await until('the screen to be decoded at ben', () => ben.call('screen', 'ada'));
   progress(`ben sees a screen of ${size.width}x${size.height}`);
   await ada.call('stopScreen');
@@ -164,7 +179,7 @@ test('a shared screen arrives and goes', options, async () => {
 test('a chat message reaches everybody', options, async () => {
   const text = 'Grüße, 你好 & <b>hello</b>';
   await ada.call('sendText', text);
-  await Promise.all([ben.saw('chat', `ada ${text}`), cleo.saw('chat', `ada ${text}`)]);
+  await Promise.all([ben, cleo, fay].map((person) => person.saw('chat', `ada ${text}`)));
   assert.ok(!(await ada.events()).some((event) => event.what === 'chat'), 'the sender gets no copy');
 });
 
@@ -172,7 +187,7 @@ test('data packets arrive, reliable and lossy, with the true sender', options, a
   for (const reliable of [true, false]) {
     const text = `packet ${reliable}`;
     await ben.call('sendData', text, 'test', reliable);
-    await Promise.all([ada.saw('data', `ben test ${text}`), cleo.saw('data', `ben test ${text}`)]);
+    await Promise.all([ada, cleo, fay].map((person) => person.saw('data', `ben test ${text}`)));
   }
 });
 
@@ -189,9 +204,9 @@ test('media goes over UDP, encrypted with AES-GCM', options, async () => {
 });
 
 test('leaving is seen by the others', options, async () => {
-  const from = await Promise.all([ada, ben].map(async (person) => (await person.events()).length));
+  const from = await Promise.all([ada, ben, fay].map(async (person) => (await person.events()).length));
   await cleo.call('leave');
-  await Promise.all([ada, ben].map((person, i) => person.saw('left', 'cleo', from[i])));
+  await Promise.all([ada, ben, fay].map((person, i) => person.saw('left', 'cleo', from[i])));
   assert.equal((await ada.call('view')).cleo, undefined);
 });
 

@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
+import { startFirefox } from './harness/firefox.mjs';
 import { progress, TEST_MS, until } from './harness/limits.mjs';
-import { end, FULL, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
+import { end, FAY, FULL, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
 import { startServer } from './harness/server.mjs';
 
 const options = { timeout: TEST_MS };
@@ -12,19 +13,20 @@ const options = { timeout: TEST_MS };
 const LAYERS_MS = 120_000;
 /** A picture that stands still for so long is seen to stand still. */
 const FREEZE_MS = 1_000;
-let server, pages, browser, ada, ben;
+let server, pages, browser, firefox, ada, ben, fay;
 let calls = 0;
 
 before(async () => {
   server = await startServer();
   pages = await startPages();
-  browser = await startBrowser();
+  [browser, firefox] = await Promise.all([startBrowser(), startFirefox()]);
   ada = await openPerson(browser, pages, PEOPLE[0]);
   // Encoding costs most of such a test; one direction shows the codec as well as two do.
   ben = await openPerson(browser, pages, PEOPLE[1], { onlyWatches: true });
+  fay = await openPerson(firefox, pages, FAY, { onlyWatches: true });
 }, options);
 
-after(() => end([ada, ben], browser, pages, server), options);
+after(() => end([ada, ben, fay], browser, firefox, pages, server), options);
 
 for (const codec of ['vp9', 'av1']) {
   test(`${codec} arrives as one scalable stream, and another requested size changes the decoded size and the bytes`, options, async () => {
@@ -112,6 +114,23 @@ test('a refused second codec leaves the first as it is', options, async () => {
   await ada.saw('chat', 'ben still there?', from);
 });
 
+for (const codec of ['vp8', 'vp9', 'av1']) {
+  test(`${codec} arrives in Firefox, and VP8 from there`, options, async () => {
+    const name = await call({ codec, maxBitrate: codec === 'vp8' ? undefined : 1_500_000 });
+    await fay.call('reconsider', { onlyWatches: false, codec });
+    await fay.join(server.ws, name);
+    await fay.meets(['ada']);
+    await fay.follows(ada);
+    await ben.meets(['fay']);
+    await ben.follows(fay);
+    // Whatever it is asked for, the client publishes VP8 in Firefox.
+    const arriving = (await video(ben)).map((stream) => stream.codec);
+    assert.deepEqual(arriving.sort(), [mimeOf('vp8'), mimeOf(codec)].sort());
+    assert.deepEqual((await video(fay)).filter((stream) => !stream.out).map((stream) => stream.codec), [mimeOf(codec)]);
+    await fay.call('leave');
+  });
+}
+
 test('RED arrives where its publisher asks for it', options, async () => {
   await call({ nameRed: true, red: false });
   await assertTone();
@@ -133,6 +152,7 @@ async function call(what) {
   await ada.join(server.ws, room);
   await ben.meets(['ada']);
   progress(`ben sees and hears ada: ${JSON.stringify(what)}`);
+  return room;
 }
 
 async function assertArrives(codec) {

@@ -3,26 +3,28 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
+import { startFirefox } from './harness/firefox.mjs';
 import { progress, TEST_MS, until } from './harness/limits.mjs';
-import { end, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
+import { end, FAY, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
 import { startServer } from './harness/server.mjs';
 import { printTable } from './harness/table.mjs';
 
 const ROOM = `dual-${process.pid}`;
 const options = { timeout: TEST_MS };
 const sockets = [];
-let server, pages, browser, dual, single;
+let server, pages, browser, firefox, dual, single, fay;
 
 before(async () => {
   server = await startServer();
   pages = await startPages();
-  browser = await startBrowser();
+  [browser, firefox] = await Promise.all([startBrowser(), startFirefox()]);
+  fay = await openPerson(firefox, pages, FAY, { singlePeerConnection: false });
   dual = await openPerson(browser, pages, PEOPLE[0], { singlePeerConnection: false });
   single = await openPerson(browser, pages, PEOPLE[1]);
   dual.page.on('websocket', (socket) => sockets.push(new URL(socket.url()).pathname));
 }, options);
 
-after(() => end([dual, single], browser, pages, server), options);
+after(() => end([dual, single, fay], browser, firefox, pages, server), options);
 
 test('a client with two connections and one with a single connection meet', options, async () => {
   progress('the client with two connections joins first, so that it also sees somebody come');
@@ -86,7 +88,32 @@ test('two clients with two connections each meet', options, async () => {
   await third.join(server.ws, ROOM);
   await third.meets(['ada', 'ben']);
   await dual.meets(['cleo', 'ben']);
+  progress('and one in Firefox comes');
+  await fay.join(server.ws, ROOM);
+  await fay.meets(['ada', 'ben', 'cleo']);
+  for (const person of [dual, single, third]) {
+    await person.meets(['fay']);
+    await person.follows(fay);
+    await fay.follows(person);
+  }
+  assert.equal(await fay.call('connectionCount'), 2);
   const from = (await dual.events()).length;
   await third.call('leave');
   await dual.saw('left', 'cleo', from);
+});
+
+test('sound of two channels arrives as two channels', options, async () => {
+  const tones = [PEOPLE[2].tone, 3_000];
+  const third = await openPerson(browser, pages, PEOPLE[2], { onlySpeaks: true, rightTone: tones[1] });
+  await third.join(server.ws, ROOM);
+  for (const [person, connections] of [[dual, 2], [single, 1], [fay, 2]]) {
+    await until(`${person.identity} to hear ${tones} Hz left and right`, async () => {
+      const channels = (await person.call('view')).cleo?.channels ?? [];
+      return channels.length === 2 && channels.every(({ frequency, level }, i) => Math.abs(frequency - tones[i]) < 25 && level > -50);
+    });
+    progress(`${person.identity}, ${connections} connection${connections > 1 ? 's' : ''}: two channels`);
+  }
+  // Where a browser makes two of somebody's one channel, both are the same.
+  const { channels } = (await dual.call('view')).ben;
+  for (const { frequency } of channels.filter(({ level }) => level > -50)) assert.ok(Math.abs(frequency - single.tone) < 25);
 });

@@ -3,29 +3,39 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
+import { startFirefox } from './harness/firefox.mjs';
 import { TEST_MS, until } from './harness/limits.mjs';
-import { end, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
+import { end, FAY, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
 import { FOREIGN, startServer } from './harness/server.mjs';
 
 const ROOM = `resume-${process.pid}`;
 const options = { timeout: TEST_MS };
-let server, pages, browser, single, dual;
+let server, pages, browser, firefox, single, dual, fay;
 
 before(async () => {
   server = await startServer();
   pages = await startPages();
-  browser = await startBrowser();
+  [browser, firefox] = await Promise.all([startBrowser(), startFirefox()]);
+  fay = await openPerson(firefox, pages, FAY);
   single = await openPerson(browser, pages, PEOPLE[0]);
   dual = await openPerson(browser, pages, PEOPLE[1], { singlePeerConnection: false });
   await single.join(server.ws, ROOM);
   await dual.join(server.ws, ROOM);
   await single.meets([dual.identity]);
   await dual.meets([single.identity]);
+  await fay.join(server.ws, ROOM);
+  await fay.meets([single.identity, dual.identity]);
+  for (const person of [single, dual]) await person.meets([fay.identity]);
 }, options);
 
-after(() => end([single, dual], browser, pages, server), options);
+after(() => end([single, dual, fay], browser, firefox, pages, server), options);
 
-for (const [name, pick] of [['one connection', () => [single, dual]], ['two connections', () => [dual, single]]]) {
+const PAIRS = [
+  ['one connection', () => [single, dual]],
+  ['two connections', () => [dual, fay]],
+  ['Firefox', () => [fay, single]],
+];
+for (const [name, pick] of PAIRS) {
   test(`a client with ${name} goes on when its signal connection breaks`, options, async () => {
     const [person, other] = pick();
     const sids = [await person.call('sid'), await other.call('sid')];
@@ -69,7 +79,8 @@ for (const scenario of ['node-failure', 'leave-full-reconnect']) {
     await single.saw('reconnected', undefined, seen[0]);
     assert.notEqual(await single.call('sid'), sid);
     await dual.saw('subscribed', `${single.identity} camera`, seen[1]);
-    await single.meets([dual.identity]);
+    await single.meets([dual.identity, fay.identity]);
+    await fay.follows(single);
   });
 }
 

@@ -11,6 +11,9 @@ export const PEOPLE = [
   { identity: 'cleo', sender: 3, hue: 260, tone: 1260 },
 ];
 
+/** Who is in Firefox, where the others are in Chromium. */
+export const FAY = { identity: 'fay', sender: 4, hue: 320, tone: 1760 };
+
 /**
  * Three layers need at least 960 pixels of width in the published client. More would only cost the machine: three
  * pages encode and decode on the cores that also run the server.
@@ -43,6 +46,19 @@ export async function openPerson(browser, pages, person, options = {}) {
       until(`${person.identity} to note "${what} ${who}"`, async () =>
         (await page.evaluate(() => window.call.events)).slice(from).find((event) => event.what === what && event.who === who),
       ),
+    /** Resolves when the tone from there is the right one and its time codes go on. */
+    follows: async (other) => {
+      await until(`${person.identity} to hear ${other.tone} Hz of ${other.identity}`, async () => {
+        const { tone } = (await page.evaluate(() => window.call.view()))[other.identity];
+        return Math.abs(tone.frequency - other.tone) < 25;
+      });
+      const codes = (count) => page.evaluate(([who, most]) => window.call.codes(who, most), [other.identity, count]);
+      const earlier = (await codes(1)).at(-1);
+      await until(`${other.identity}'s code to advance at ${person.identity}`, async () => {
+        const seen = await codes(10);
+        return seen.length >= 8 && seen.at(-1) !== earlier && seen.every((code, i) => i === 0 || code > seen[i - 1]);
+      });
+    },
     /** Resolves to the view when everyone named is seen and heard. */
     meets: (identities) =>
       until(`${person.identity} to see and hear ${identities}`, async () => {

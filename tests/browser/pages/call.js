@@ -59,8 +59,20 @@ function generate(options) {
   const destination = audio.createMediaStreamDestination();
   const gain = audio.createGain();
   gain.gain.value = options.silent ? 0 : 0.4;
-  oscillator.connect(gain).connect(destination);
+  oscillator.connect(gain);
   oscillator.start();
+  if (options.rightTone) {
+    // Another tone on the right: two channels that nobody can take for one.
+    const right = audio.createOscillator();
+    right.frequency.value = options.rightTone;
+    const channels = audio.createChannelMerger(2);
+    gain.connect(channels, 0, 0);
+    right.connect(channels, 0, 1);
+    channels.connect(destination);
+    right.start();
+  } else {
+    gain.connect(destination);
+  }
   return {
     video: canvas.captureStream(fps).getVideoTracks()[0],
     audio: destination.stream.getAudioTracks()[0],
@@ -91,6 +103,14 @@ function listen(track, entry) {
   analyser.smoothingTimeConstant = 0;
   source.connect(analyser);
   entry.spectrum = analyser;
+  const splitter = audio.createChannelSplitter(2);
+  source.connect(splitter);
+  entry.channels = [0, 1].map((channel) => {
+    const one = audio.createAnalyser();
+    one.fftSize = 4096;
+    splitter.connect(one, channel);
+    return one;
+  });
   const timer = setInterval(() => {
     if (entry.spectrum !== analyser) return clearInterval(timer);
     const { level } = peak(analyser);
@@ -202,7 +222,7 @@ window.call = {
         // On a busy machine the encoder would shrink every layer, and a layer could not be told by its width.
         degradationPreference: 'maintain-resolution',
       }),
-      room.localParticipant.publishTrack(me.media.audio.clone(), { source: Track.Source.Microphone, dtx: false, red: me.red }),
+      room.localParticipant.publishTrack(me.media.audio.clone(), { source: Track.Source.Microphone, dtx: false, red: me.red, forceStereo: Boolean(me.rightTone) }),
     ]);
     return { connected, published: performance.now() - connectStarted };
   },
@@ -282,6 +302,7 @@ window.call = {
             width: entry.frames.at(-1)?.width,
             height: entry.frames.at(-1)?.height,
             tone: entry.spectrum && peak(entry.spectrum),
+            channels: entry.channels?.map(peak),
           },
         ];
       }),
