@@ -47,7 +47,9 @@ impl Shard {
             let peer = self.peers.get_mut(index.0).filter(|_| !formats.is_empty());
             if let Some(section) = peer.and_then(|peer| peer.negotiation.learn(sid, &formats)) {
                 self.contained(member, |shard| {
-                    shard.bind(now, member, index, section);
+                    if let Some(slot) = shard.bind(now, member, index, section) {
+                        shard.choose_rendition(now, Subscriber { peer: index, slot });
+                    }
                     shard.negotiate_wishes(member);
                 });
                 continue;
