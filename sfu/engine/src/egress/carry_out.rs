@@ -162,7 +162,7 @@ impl Egress {
     }
 
     /// What was sent of a picture, or waits to be, is of no use any more.
-    pub fn restart(&mut self, slot: usize) {
+    fn restart(&mut self, slot: usize) {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
         subscription.select.restart();
         subscription.forget_sent();

@@ -173,11 +173,6 @@ impl Track {
         }
     }
 
-    /// Whether a stream does not come here, since it is not asked of the shard on which the track originates.
-    pub fn lacks(&self, stream: Option<Layer>) -> bool {
-        matches!(self.origin, Origin::Shard(_)) && self.asked < stream
-    }
-
     /// The rates of a layer's stream, and how much of that stream the layer is.
     pub fn rate_of(&self, layer: usize) -> Option<(&EncodingRate, Sublayer)> {
         match self.facts.arrangement {

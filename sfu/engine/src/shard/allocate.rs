@@ -7,7 +7,7 @@ use std::time::Instant;
 use sfu_protocol::{Event, Layer, MediaKind};
 use smallvec::SmallVec;
 
-use super::{Shard, track_in};
+use super::Shard;
 use crate::egress::allocate::{Candidate, Decision, LayerCost, Scratch, Slower, Standing, allocate};
 use crate::egress::layer_select::ideal_layer;
 use crate::egress::track::Subscription;
@@ -103,14 +103,7 @@ impl Shard {
     fn enact(&mut self, now: Instant, index: PeerIndex, entries: &[Entry], decisions: &[Decision]) {
         for (entry, decision) in entries.iter().zip(decisions) {
             let Some(peer) = self.peers.get_mut(index.0) else { return };
-            let stream = peer.egress.get(entry.slot).and_then(|subscription| subscription.select.stream());
             let carried_out = peer.egress.carry_out(entry.slot, decision, entry.enough, now);
-            let track = track_in(&self.rooms, entry.handle);
-            if stream.is_some() && decision.target >= stream && track.is_some_and(|track| track.lacks(stream))
-            {
-                // It was to be left, and has not come since that was decided: what comes now does not follow.
-                peer.egress.restart(entry.slot);
-            }
             if let (Some(paused), Some(subscription)) = (carried_out.paused, peer.egress.get(entry.slot))
                 && let Some(participant) = self.participants.get(peer.participant.0)
             {

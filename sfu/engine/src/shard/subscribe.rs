@@ -330,6 +330,14 @@ impl Shard {
             // What did not come here all the time has holes.
             let whole = before.min(highest).map_or(0, |layer| usize::from(layer.0) + 1);
             track.memory.iter_mut().skip(whole).for_each(PacketMemory::forget_key_frame);
+            for known in &track.subscribers {
+                let peer = self.peers.get_mut(known.peer.0);
+                let subscription = peer.and_then(|peer| peer.egress.get_mut(known.slot));
+                // A layer that is to be left does not come any more. Should it come again, that does not follow.
+                if let Some(subscription) = subscription.filter(|each| each.select.stream() > highest) {
+                    subscription.select.restart();
+                }
+            }
         }
         let facts = &track.facts;
         match track.origin {
