@@ -5,6 +5,7 @@
 //! is a narrow link to put between any client and a server.
 
 pub mod client;
+pub mod crowd;
 pub mod drive;
 pub mod error;
 pub mod floor;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use loadtest::client::publish::Stream;
+use loadtest::crowd;
 use loadtest::error::{Context, LoadError};
 use loadtest::floor::{self, Pattern};
 use loadtest::netem::proxy;
@@ -31,6 +32,8 @@ enum What {
     Memory(ServerOnly),
     /// Forwarding, then memory.
     Bench(ServerLoad),
+    /// Fills a room of a running server with people who have a camera and a microphone, until standard input ends.
+    Fill(Crowd),
     /// A narrow link in front of a UDP port, changed by JSON lines on standard input; prints what passed as JSON lines.
     Link(LinkShape),
 }
@@ -83,6 +86,25 @@ struct ServerOnly {
 }
 
 #[derive(Args)]
+struct Crowd {
+    /// The server, such as ws://127.0.0.1:7880, with the keys of --dev.
+    #[arg(long)]
+    url: String,
+    /// Their room.
+    #[arg(long)]
+    room: String,
+    /// How many they are.
+    #[arg(long, default_value_t = 99)]
+    people: usize,
+    /// What all cameras show: a file with one VP8 key frame of at most 1,100 bytes.
+    #[arg(long)]
+    frame: PathBuf,
+    /// Frames a second.
+    #[arg(long, default_value_t = 2)]
+    fps: u32,
+}
+
+#[derive(Args)]
 struct LinkShape {
     /// Where clients send to.
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -115,6 +137,10 @@ fn run(what: What) -> Result<(), LoadError> {
         What::Bench(asked) => {
             forward(&asked)?;
             memory(&asked.server, MEMORY_COUNT)
+        }
+        What::Fill(asked) => {
+            let frame = std::fs::read(&asked.frame).context("read the frame")?;
+            crowd::run(&asked.url, &asked.room, asked.people, &frame, asked.fps)
         }
         What::Link(asked) => {
             let order =

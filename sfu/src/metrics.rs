@@ -26,6 +26,21 @@ pub(crate) fn families(reports: &[Report], workers: usize, stale: u64) -> Vec<Me
             ],
         ),
         gauge("anytime_subscriptions", "Bound subscriptions now.", sum(|s| s.subscriptions)),
+        gauge(
+            "anytime_media_sections",
+            "Media sections of connections now, those out of use included.",
+            sum(|s| s.media_sections),
+        ),
+        gauge(
+            "anytime_sources",
+            "Sources of RTP that are remembered of connections now.",
+            sum(|s| s.sources),
+        ),
+        counter(
+            "anytime_subscriptions_refused_total",
+            "Subscriptions without a media section, because their subscriber has as many as it may have.",
+            sum(|s| s.subscriptions_refused),
+        ),
     ];
     all.extend(traffic(reports));
     all.push(drops(reports, stale));

@@ -5,6 +5,7 @@ pub mod receive;
 pub mod signal;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use livekit_protocol::{
@@ -12,7 +13,7 @@ use livekit_protocol::{
     signal_request, signal_response,
 };
 use serde::Deserialize;
-use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::change::{SdpAnswer, SdpApi, SdpPendingOffer};
 use str0m::media::{Direction, MediaKind};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc};
@@ -20,14 +21,21 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::error::LoadError;
 use crate::socket::{ReceiveBuffers, Socket};
-use publish::{Publisher, Stream};
+use publish::{Content, Publisher, Stream};
 use receive::{Received, is_media};
 
 /// What a client does.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Role {
     /// Sends one video stream.
     Publish(Stream),
+    /// Has a camera and a microphone.
+    Call {
+        /// What the camera shows: a VP8 key frame.
+        frame: Arc<[u8]>,
+        /// Frames a second.
+        fps: u32,
+    },
     /// Receives everything, in that many sections offered at once.
     Subscribe {
         /// Sections offered.
@@ -62,7 +70,7 @@ pub struct Client {
     received: Received,
     /// So many packets of media are handed to the stack, the others are counted only.
     decrypts: u64,
-    publisher: Option<Publisher>,
+    publishers: Vec<Publisher>,
     deadline: Instant,
     outbox: Run,
 }
@@ -72,24 +80,39 @@ impl Client {
     ///
     /// # Errors
     /// No socket, or the stack refuses.
-    pub fn new(name: String, role: Role, now: Instant) -> Result<(Self, JoinRequest), LoadError> {
+    pub fn new(name: String, role: &Role, now: Instant) -> Result<(Self, JoinRequest), LoadError> {
         let socket = Socket::bind()?;
-        let mut rtc = Rtc::builder().clear_codecs().enable_vp8(true).set_rtp_mode(true).build(now);
+        let mut rtc = Rtc::builder()
+            .clear_codecs()
+            .enable_vp8(true)
+            .enable_opus(true, false)
+            .set_rtp_mode(true)
+            .build(now);
         let transport = |what: String| LoadError::Transport { who: name.clone(), what };
         let candidate =
             Candidate::host(socket.local(), "udp").map_err(|error| transport(error.to_string()))?;
         rtc.add_local_candidate(candidate);
         let mut changes = rtc.sdp_api();
-        let mut publisher = None;
+        let mut publishers = Vec::new();
+        let mut publish = |changes: &mut SdpApi<'_>, kind, track: &str, content| {
+            let track = Some(track.to_owned());
+            let mid = changes.add_media(kind, Direction::SendOnly, track.clone(), track, None);
+            publishers.push(Publisher::new(content, mid));
+        };
+        let mut requests = Vec::new();
         match role {
             Role::Publish(stream) => {
-                let track = Some(TRACK.to_owned());
-                let mid =
-                    changes.add_media(MediaKind::Video, Direction::SendOnly, track.clone(), track, None);
-                publisher = Some(Publisher::new(stream, mid));
+                publish(&mut changes, MediaKind::Video, CAMERA, Content::Load(*stream));
+                requests.push(add_track(TrackSource::Camera));
+            }
+            Role::Call { frame, fps } => {
+                let picture = Content::Picture { frame: Arc::clone(frame), fps: *fps };
+                publish(&mut changes, MediaKind::Video, CAMERA, picture);
+                publish(&mut changes, MediaKind::Audio, MICROPHONE, Content::Silence);
+                requests.extend([TrackSource::Camera, TrackSource::Microphone].map(add_track));
             }
             Role::Subscribe { sections, .. } => {
-                for _ in 0..sections {
+                for _ in 0..*sections {
                     changes.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
                 }
             }
@@ -106,7 +129,7 @@ impl Client {
                 auto_subscribe: matches!(role, Role::Subscribe { .. }),
                 ..ConnectionSettings::default()
             }),
-            add_track_requests: publisher.iter().map(|_| add_track()).collect(),
+            add_track_requests: requests,
             publisher_offer: Some(description(offer, 1)),
             ..JoinRequest::default()
         };
@@ -120,7 +143,7 @@ impl Client {
             signal: None,
             received: Received::default(),
             decrypts: if reports { u64::MAX } else { SAMPLE },
-            publisher,
+            publishers,
             deadline: now,
             outbox: Run::default(),
         };
@@ -154,22 +177,18 @@ impl Client {
 
     /// Packets that it published.
     pub fn published(&self) -> u64 {
-        self.publisher.as_ref().map_or(0, Publisher::packets)
+        self.publishers.iter().map(Publisher::packets).sum()
     }
 
     /// Begins to send, if it is a publisher.
     pub fn start(&mut self, now: Instant) {
-        if let Some(publisher) = &mut self.publisher {
-            publisher.start(now);
-        }
+        self.publishers.iter_mut().for_each(|publisher| publisher.start(now));
     }
 
     /// When it wants to be called again.
     pub fn deadline(&self) -> Instant {
-        match self.publisher.as_ref().and_then(Publisher::next_frame) {
-            Some(frame) => frame.min(self.deadline),
-            None => self.deadline,
-        }
+        let frames = self.publishers.iter().filter_map(Publisher::next_frame);
+        frames.fold(self.deadline, Instant::min)
     }
 
     /// The server said something.
@@ -233,22 +252,26 @@ impl Client {
     pub fn wake(&mut self, now: Instant) -> Result<(), LoadError> {
         self.rtc.handle_input(Input::Timeout(now)).map_err(|error| self.broken(&error.to_string()))?;
         self.pump()?;
-        while self.publisher.as_ref().and_then(Publisher::next_frame).is_some_and(|due| due <= now) {
-            let mut place = 0;
-            while let Some(publisher) = &mut self.publisher {
-                let more = publisher.write(&mut self.rtc, place, now);
-                self.rtc
-                    .handle_input(Input::Timeout(now))
-                    .map_err(|error| self.broken(&error.to_string()))?;
-                self.pump()?;
-                place += 1;
-                if !more {
-                    break;
+        for number in 0..self.publishers.len() {
+            while self.publishers.get(number).and_then(Publisher::next_frame).is_some_and(|due| due <= now) {
+                let mut place = 0;
+                while let Some(publisher) = self.publishers.get_mut(number) {
+                    let before = publisher.packets();
+                    let more = publisher.write(&mut self.rtc, place, now);
+                    let written = publisher.packets() > before;
+                    self.rtc
+                        .handle_input(Input::Timeout(now))
+                        .map_err(|error| self.broken(&error.to_string()))?;
+                    self.pump()?;
+                    place += 1;
+                    if !written {
+                        // Not negotiated yet: try again with the next call.
+                        return self.outbox.flush(&self.socket);
+                    }
+                    if !more {
+                        break;
+                    }
                 }
-            }
-            if place == 1 {
-                // Not negotiated yet, or frames of one packet: try again with the next call.
-                break;
             }
         }
         self.outbox.flush(&self.socket)
@@ -269,9 +292,7 @@ impl Client {
             Event::Connected => self.state = State::Connected,
             Event::RtpPacket(_) => self.received.decrypted += 1,
             Event::KeyframeRequest(_) => {
-                if let Some(publisher) = &mut self.publisher {
-                    publisher.want_key_frame();
-                }
+                self.publishers.iter_mut().for_each(Publisher::want_key_frame);
             }
             _ => {}
         }
@@ -379,14 +400,16 @@ struct CandidateInit {
     candidate: String,
 }
 
-fn add_track() -> AddTrackRequest {
+fn add_track(source: TrackSource) -> AddTrackRequest {
+    let is_camera = source == TrackSource::Camera;
     AddTrackRequest {
-        cid: TRACK.to_owned(),
-        name: "camera".to_owned(),
-        r#type: TrackType::Video as i32,
-        source: TrackSource::Camera as i32,
-        width: 1280,
-        height: 720,
+        cid: if is_camera { CAMERA } else { MICROPHONE }.to_owned(),
+        name: if is_camera { "camera" } else { "microphone" }.to_owned(),
+        r#type: if is_camera { TrackType::Video } else { TrackType::Audio } as i32,
+        source: source as i32,
+        width: if is_camera { 1280 } else { 0 },
+        height: if is_camera { 720 } else { 0 },
+        disable_red: true,
         ..AddTrackRequest::default()
     }
 }
@@ -395,8 +418,9 @@ fn description(sdp: String, id: u32) -> SessionDescription {
     SessionDescription { r#type: "offer".to_owned(), sdp, id, ..SessionDescription::default() }
 }
 
-/// The published track's id.
-const TRACK: &str = "loadtest-camera";
+/// Ids of the published tracks.
+const CAMERA: &str = "loadtest-camera";
+const MICROPHONE: &str = "loadtest-microphone";
 /// Packets per client that are decrypted, so that a run that delivers rubbish fails.
 pub const SAMPLE: u64 = 100;
 /// What one GSO send may carry here.

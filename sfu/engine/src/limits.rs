@@ -5,15 +5,18 @@ use std::time::Duration;
 /// All bounds of the media plane. Times are of inactivity unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest session description taken, in bytes.
+    /// Longest first session description taken of a connection, in bytes.
     pub sdp_bytes: usize,
-    /// Most media sections in one description.
+    /// Longest later one: it describes all that its client receives.
+    pub later_sdp_bytes: usize,
+    /// Most media sections of one connection, beside those in which its client sends: so that who receives very much can
+    /// still publish.
     pub media_sections: usize,
     /// Most tracks one participant publishes.
     pub published_tracks: usize,
     /// Most announced tracks without a media section, and media sections without an announcement.
     pub pending_tracks: usize,
-    /// Most SSRCs received of one participant.
+    /// Most SSRCs that one media section describes.
     pub ssrcs: usize,
     /// Most data channels of one participant.
     pub data_streams: usize,
@@ -46,11 +49,19 @@ pub struct Limits {
     pub peers: usize,
 }
 
+impl Limits {
+    /// Most media sections in one description: what its client sends in, or did so lately, has room besides.
+    pub fn described_sections(&self) -> usize {
+        self.media_sections.saturating_add(self.published_tracks.saturating_mul(2))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             sdp_bytes: 256 * 1024,
-            media_sections: 64,
+            later_sdp_bytes: 4 * 1024 * 1024,
+            media_sections: 640,
             published_tracks: 32,
             pending_tracks: 20,
             ssrcs: 32,

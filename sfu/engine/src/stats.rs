@@ -177,6 +177,12 @@ pub struct Stats {
     pub tracks_video: u64,
     /// Bound subscriptions here now.
     pub subscriptions: u64,
+    /// Media sections of the connections here now, those out of use included.
+    pub media_sections: u64,
+    /// Sources of RTP whose packets are told from replayed ones, of the connections here now.
+    pub sources: u64,
+    /// Subscriptions for which there was no media section, nor room for another.
+    pub subscriptions_refused: u64,
     /// What arrived.
     pub received: Volumes,
     /// What was sent.

@@ -267,6 +267,8 @@ pub enum PublicationFailure {
 pub enum SubscriptionFailure {
     /// The subscriber's offer has no codec in common with the track.
     CodecUnsupported,
+    /// The subscriber has as many media sections as it may have, all in use. It gets the next one that is free.
+    TooManyTracks,
 }
 
 /// Why the media plane ended a participant.

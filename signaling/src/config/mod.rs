@@ -205,6 +205,7 @@ impl Config {
             ("ANYTIME_PUBLISHED_TRACKS", &mut self.limit.published_tracks),
             ("ANYTIME_PENDING_TRACKS", &mut self.limit.pending_tracks),
             ("ANYTIME_LOUDEST_TRACKS", &mut self.limit.loudest_tracks),
+            ("ANYTIME_MEDIA_SECTIONS", &mut self.limit.media_sections),
         ] {
             number(env, name, value)?;
         }

@@ -157,6 +157,8 @@ pub struct LimitConfig {
     pub pending_tracks: usize,
     /// Tracks of sound of one room that are sent at a time: the loudest; 0: all.
     pub loudest_tracks: usize,
+    /// Media sections of one connection, and so the tracks that one participant receives at a time.
+    pub media_sections: usize,
     /// Connections at once, WebSockets included.
     pub connections: usize,
     /// Connections of one address (IPv6: one /64) at once that have not become a session; 0: any number.
@@ -177,6 +179,7 @@ impl Default for LimitConfig {
             published_tracks: 32,
             pending_tracks: 20,
             loudest_tracks: 16,
+            media_sections: 640,
             connections: 10_000,
             connections_per_ip: 256,
             header_timeout: HumanDuration::from_secs(5),

@@ -149,7 +149,8 @@ fn flags_win_over_environment_over_file() {
 #[test]
 fn the_node_s_knobs_come_from_file_and_environment() {
     let yaml = "rtc: {workers: 1, members_at_home: 2, send_train: 3, receive_buffer_bytes: 5000, \
-                send_buffer_bytes: 6000}\nlimit: {published_tracks: 7, pending_tracks: 8, loudest_tracks: 9}";
+                send_buffer_bytes: 6000}\nlimit: {published_tracks: 7, pending_tracks: 8, loudest_tracks: 9, \
+                media_sections: 10}";
     let knobs = |config: &Config| {
         let (rtc, limit) = (&config.rtc, &config.limit);
         [
@@ -161,10 +162,11 @@ fn the_node_s_knobs_come_from_file_and_environment() {
             ("ANYTIME_PUBLISHED_TRACKS", limit.published_tracks),
             ("ANYTIME_PENDING_TRACKS", limit.pending_tracks),
             ("ANYTIME_LOUDEST_TRACKS", limit.loudest_tracks),
+            ("ANYTIME_MEDIA_SECTIONS", limit.media_sections),
         ]
     };
     let config = load(yaml).unwrap().config;
-    assert_eq!(knobs(&config).map(|(_, value)| value), [1, 2, 3, 5000, 6000, 7, 8, 9]);
+    assert_eq!(knobs(&config).map(|(_, value)| value), [1, 2, 3, 5000, 6000, 7, 8, 9, 10]);
     let flags = ServeFlags { config_body: Some(format!("{GOOD_KEYS}{yaml}")), ..ServeFlags::default() };
     for (place, (name, value)) in knobs(&config).into_iter().enumerate() {
         let env = |asked: &str| (asked == name).then(|| (value + 1).to_string());

@@ -58,10 +58,14 @@ pub struct SocketLimits {
 /// requests are some hundred bytes.
 const READ_BUFFER: usize = 4096;
 
+/// By how much a frame may be over the limit for its sender to be told, in bytes.
+const OVER_LIMIT: usize = 256 * 1024;
+
 impl Default for SocketLimits {
     fn default() -> Self {
         Self {
-            frame: 256 * 1024,
+            // A description of 640 receive-only sections, as browsers write it, has 3.4 MB.
+            frame: 4 * 1024 * 1024 + 64 * 1024,
             queued_messages: 1024,
             queued_bytes: 4 * 1024 * 1024,
             write: Duration::from_secs(5),
@@ -75,10 +79,10 @@ impl Default for SocketLimits {
 }
 
 impl SocketLimits {
-    /// Sets the frame limit on an upgrade, before it is answered. The socket takes twice the limit, so that who is
-    /// somewhat over it can be told; who is far over it loses the socket.
+    /// Sets the frame limit on an upgrade, before it is answered. The socket takes somewhat more than the limit, so that
+    /// who is just over it can be told; who is far over it loses the socket.
     pub fn apply<F>(&self, upgrade: WebSocketUpgrade<F>) -> WebSocketUpgrade<F> {
-        let most = self.frame.saturating_mul(2);
+        let most = self.frame.saturating_add(OVER_LIMIT.min(self.frame));
         upgrade.max_message_size(most).max_frame_size(most).read_buffer_size(READ_BUFFER)
     }
 

@@ -292,14 +292,16 @@ impl Session {
         let Some(subscription) = self.subscriptions.active.get_mut(track) else {
             return self.discard(Discard::StaleTrackEvent);
         };
-        subscription.failed = true;
+        let error = match reason {
+            SubscriptionFailure::CodecUnsupported => {
+                subscription.failed = true;
+                proto::SubscriptionError::SeCodecUnsupported
+            }
+            // The media plane carries it out when there is room.
+            SubscriptionFailure::TooManyTracks => proto::SubscriptionError::SeUnknown,
+        };
         self.measured.note_change();
-        self.subscription_error(
-            track,
-            match reason {
-                SubscriptionFailure::CodecUnsupported => proto::SubscriptionError::SeCodecUnsupported,
-            },
-        );
+        self.subscription_error(track, error);
     }
 
     /// A subscription was paused for want of bandwidth, or goes on.

@@ -42,10 +42,12 @@ export async function startServer(extra = []) {
   progress(`starting anytime ${args.join(' ')}`);
   const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let written = '';
+  let lines = 0;
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text) => {
       if (process.env.ANYTIME_LOG) process.stderr.write(text);
       written = (written + text).slice(-MOST_OUTPUT);
+      lines += text.split('\n').length - 1;
     });
   }
   let ended;
@@ -71,6 +73,8 @@ export async function startServer(extra = []) {
     output: () => written,
     /** What it logged: a line each. */
     logged: () => written.split('\n').filter((line) => / (ERROR|WARN|INFO) /.test(line)),
+    /** Lines that it has written so far. */
+    lines: () => lines,
     async stop() {
       process.off('exit', kill);
       child.kill('SIGTERM');

@@ -314,6 +314,18 @@ window.call = {
     return remote(identity).frames.slice(-count).flatMap((frame) => (frame.code ? [frame.code.time] : []));
   },
 
+  /** When the last picture from there was decoded and what is heard from there, by this page's clock. */
+  latest(identity) {
+    const entry = remote(identity);
+    return { now: performance.now(), picture: entry.frames.at(-1)?.at, tone: entry.spectrum && peak(entry.spectrum) };
+  },
+
+  /** Media sections of each of this page's connections, as its own description has them. */
+  sections() {
+    const alive = window.connections.filter((connection) => connection.connectionState !== 'closed');
+    return alive.map((connection) => (connection.localDescription?.sdp.match(/^m=/gm) ?? []).length);
+  },
+
   requestQuality(identity, quality) {
     remote(identity).publication.setVideoQuality(quality);
   },
@@ -373,6 +385,38 @@ window.call = {
   async mute(source, muted) {
     const { track } = room.localParticipant.getTrackPublication(source);
     await (muted ? track.mute() : track.unmute());
+  },
+
+  /** Takes a track back and publishes the very same again, as the client does for its own ends. */
+  async republish(source) {
+    const { track, options } = room.localParticipant.getTrackPublication(source);
+    await room.localParticipant.unpublishTrack(track, false);
+    const again = await room.localParticipant.publishTrack(track, { ...options, source });
+    return again.trackSid;
+  },
+
+  /** What the client does when encryption is switched on in mid-call. */
+  republishAll() {
+    return room.localParticipant.republishAllTracks();
+  },
+
+  /** Another camera instead of the one before: the same picture, from another device. */
+  async replaceCamera() {
+    const { track, options } = room.localParticipant.getTrackPublication(Track.Source.Camera);
+    await room.localParticipant.unpublishTrack(track, true);
+    const again = await room.localParticipant.publishTrack(me.media.video.clone(), { ...options, source: Track.Source.Camera });
+    return again.trackSid;
+  },
+
+  /** Shows the picture as a screen, until `unshare`. */
+  async share() {
+    const track = me.media.video.clone();
+    const publication = await room.localParticipant.publishTrack(track, { source: Track.Source.ScreenShare, simulcast: true, videoCodec: 'vp8', backupCodec: false });
+    return publication.trackSid;
+  },
+
+  async unshare() {
+    await room.localParticipant.unpublishTrack(room.localParticipant.getTrackPublication(Track.Source.ScreenShare).track, true);
   },
 
   async shareScreen() {

@@ -31,17 +31,22 @@ fuzz_target!(|data: &[u8]| {
         }
         let chooser = script.byte();
         let sdp = description(&mut script);
-        let _ = negotiation.restarts_ice(&sdp);
         let kind = if chooser & 4 == 4 { MediaKind::Audio } else { MediaKind::Video };
         let pending = [announced(round, kind, chooser)];
         let wanted = [wanted(round, MediaKind::Audio, None), wanted(round, MediaKind::Video, codec(chooser))];
         let permissions = Permissions { publish: chooser & 8 == 0, ..Permissions::default() };
-        let outcome = negotiation.apply_offer(&sdp, &local, &pending, &wanted, permissions, &mut rng);
+        let outcome = negotiation.read(&sdp).and_then(|offer| {
+            let _ = negotiation.restarts_ice(&offer);
+            negotiation.apply_offer(&offer, &local, &pending, &wanted, permissions, &mut rng)
+        });
         if let Ok(outcome) = outcome {
             assert_answers(&sdp, &outcome.answer_sdp);
         }
         let _ = negotiation.sections_needed(&wanted);
-        let _ = negotiation.match_parked(&pending[0]);
+        let _ = negotiation.match_parked(&pending);
+        if script.coin() {
+            let _ = negotiation.match_leftovers(&pending);
+        }
         if chooser & 16 == 16 {
             negotiation.withdraw(&pending[0].track);
             negotiation.release(&wanted[0].track);

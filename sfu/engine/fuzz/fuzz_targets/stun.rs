@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use sfu_engine::limits::Limits;
 use sfu_engine::transport::dtls::{DtlsRole, SrtpOffer};
 use sfu_engine::transport::ice::peek_local_ufrag;
-use sfu_engine::transport::{Received, RemoteParameters, Transport, TransportConfig};
+use sfu_engine::transport::{AnySource, Received, RemoteParameters, Transport, TransportConfig};
 use sfu_engine_fuzz::{Script, certificate, check, credentials, epoch};
 
 fuzz_target!(|data: &[u8]| {
@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
             false => script.bytes().to_vec(),
         };
         let _ = peek_local_ufrag(&datagram);
-        let received = transport.handle_datagram(now, source, None, &mut datagram);
+        let received = transport.handle_datagram(now, source, None, &mut datagram, &AnySource);
         let accepted = received == Received::Nothing;
         assert!(authentic || !accepted, "nothing but a check of the peer has an effect");
         let mut answers = 0;

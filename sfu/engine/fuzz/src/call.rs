@@ -14,7 +14,7 @@ use sfu_engine::transport::demux::{Protocol, protocol};
 use sfu_engine::transport::dtls::{DtlsRole, Fingerprint, SrtpOffer};
 use sfu_engine::transport::ice::IceCredentials;
 use sfu_engine::transport::sctp::ChannelId;
-use sfu_engine::transport::{Received, RemoteParameters, Transport, TransportConfig};
+use sfu_engine::transport::{AnySource, Received, RemoteParameters, Transport, TransportConfig};
 use sfu_engine::units::ExtendedSequence;
 use sfu_protocol::{
     AddTrack, ClientTraits, Command, ConnectionMode, Event, Join, LayerQuality, MediaKind, ParticipantSid,
@@ -72,7 +72,7 @@ impl Line {
             true => (&mut self.server.0, self.client.1),
             false => (&mut self.client.0, self.server.1),
         };
-        to.handle_datagram(self.now, from, None, &mut datagram);
+        to.handle_datagram(self.now, from, None, &mut datagram, &AnySource);
     }
 
     /// The next datagram of the other end arrives, if there is one, as `edit` leaves it.
@@ -326,7 +326,7 @@ impl Call {
         let Some(server_side) = person.server.clone() else { return };
         let own = credentials(person.name);
         let mut to_client = check(&own, &server_side, &USE_CANDIDATE, &[]);
-        person.transport.handle_datagram(self.now, server(), None, &mut to_client);
+        person.transport.handle_datagram(self.now, server(), None, &mut to_client, &AnySource);
         let to_server = check(&server_side, &own, &USE_CANDIDATE, &[]);
         let source = person.address;
         self.datagram(source, &to_server);
@@ -440,7 +440,7 @@ impl Person {
     }
 
     fn receive(&mut self, now: Instant, datagram: &mut [u8]) {
-        let received = self.transport.handle_datagram(now, server(), None, datagram);
+        let received = self.transport.handle_datagram(now, server(), None, datagram, &AnySource);
         if let Received::Rtp { header, .. } = received {
             assert!(self.sources.contains(&header.ssrc.0), "media comes under the names of the answer");
         }

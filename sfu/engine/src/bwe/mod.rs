@@ -374,6 +374,11 @@ impl Estimator {
         self.conclude(now, Cause::Remb);
     }
 
+    /// The subscriber's own estimate bounds nothing any more.
+    pub fn forget_remb(&mut self) {
+        self.remb = None;
+    }
+
     /// Whether nothing was heard for too long.
     pub fn is_silent(&self) -> bool {
         self.silence.is_active()

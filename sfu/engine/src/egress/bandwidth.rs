@@ -216,6 +216,11 @@ impl Bandwidth {
         self.note();
     }
 
+    /// What the subscriber said that it takes does not count any more.
+    pub fn forget_remb(&mut self) {
+        self.estimator.forget_remb();
+    }
+
     /// A picture is not sent any more, by choice.
     pub fn on_sending_less(&mut self) {
         self.estimator.on_sending_less();

@@ -63,6 +63,8 @@ pub struct Egress {
     transport_sequence: ExtendedSequence,
     losses: ReportedLosses,
     playout: Playout,
+    /// The subscriber has agreed to say of each packet when it arrived, in one section or another.
+    reports: bool,
     /// Once something is sent about which the subscriber reports.
     bandwidth: Option<Box<Bandwidth>>,
     /// What was last decided by.
@@ -106,6 +108,7 @@ impl Egress {
             transport_sequence: ExtendedSequence::first(0),
             losses: ReportedLosses::default(),
             playout: Playout::default(),
+            reports: false,
             bandwidth: None,
             allocated: None,
             allocate_at: None,
@@ -143,6 +146,10 @@ impl Egress {
         if subscription.reporting != Reporting::None {
             self.bandwidth.get_or_insert_with(|| Box::new(Bandwidth::new(now, EstimatorConfig::default())));
         }
+        if subscription.reporting.is_per_packet() && !std::mem::replace(&mut self.reports, true) {
+            // What it said of sound alone does not count for pictures.
+            self.bandwidth.iter_mut().for_each(|bandwidth| bandwidth.forget_remb());
+        }
         self.subscriptions.insert(subscription)
     }
 
@@ -152,10 +159,10 @@ impl Egress {
     }
 
     /// The subscriber says what it takes. Browsers say so, and far too little, even where they report what arrives: it
-    /// counts only where nothing better was agreed.
+    /// counts only where nothing better was ever agreed: for as long as no picture is received, it is about sound.
     pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
-        let reported = self.is_reported();
-        if let Some(bandwidth) = self.bandwidth.as_mut().filter(|_| !reported) {
+        let reports = self.reports;
+        if let Some(bandwidth) = self.bandwidth.as_mut().filter(|_| !reports) {
             bandwidth.on_remb(now, bitrate);
         }
     }

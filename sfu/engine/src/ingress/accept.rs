@@ -12,7 +12,8 @@ use crate::rtp::extension::{HeaderExtensions, read};
 use crate::rtp::packet::{RtpHeader, payload};
 use crate::rtp::rtx;
 use crate::stats::{Drop, Stats};
-use crate::units::{ExtendedSequence, ExtendedTimestamp};
+use crate::transport::Sources;
+use crate::units::{ExtendedSequence, ExtendedTimestamp, Ssrc};
 
 /// A packet that has not come before, by its place in its stream.
 struct Arrived<'a> {
@@ -160,41 +161,50 @@ impl Ingress {
         if let Some(source) = self.sources.iter().find(|source| source.ssrc == header.ssrc) {
             return Ok(*source);
         }
-        if self.sources.len() >= self.limits.ssrcs.saturating_mul(2) {
-            return Err(Drop::TooManyStreams);
-        }
-        let mid = extensions.mid.ok_or(Drop::UnknownStream)?;
-        let track =
-            self.tracks.iter().position(|track| track.mid.as_bytes() == mid).ok_or(Drop::UnknownStream)?;
-        let repaired = extensions.repaired_rid;
-        let by_payload = self
-            .payload_types
-            .iter()
-            .any(|binding| binding.payload_type == header.payload_type && binding.repair);
-        let entry = self.tracks.get_mut(track).ok_or(Drop::UnknownStream)?;
-        let stream = match repaired.or(extensions.rid) {
-            Some(rid) => {
-                entry.rids.iter().position(|known| known.as_bytes() == rid).ok_or(Drop::UnknownStream)?
-            }
-            None if entry.streams.len() == 1 => 0,
-            None => return Err(Drop::UnknownStream),
-        };
-        let repair = repaired.is_some() || by_payload;
-        let place = entry.streams.get_mut(stream).ok_or(Drop::UnknownStream)?;
+        let source = self.learnable(header, extensions).ok_or(Drop::UnknownStream)?;
+        let stream = self.tracks.get_mut(source.track).and_then(|track| track.streams.get_mut(source.stream));
+        let stream = stream.ok_or(Drop::UnknownStream)?;
         // A browser that restarts an encoding gives it a new source; the old one is forgotten.
-        let earlier = if repair {
-            place.repair.replace(header.ssrc)
+        let earlier = if source.repair {
+            stream.repair.replace(header.ssrc)
         } else {
-            let earlier = place.ssrc;
-            place.begin_source(header.ssrc);
+            let earlier = stream.ssrc;
+            stream.begin_source(header.ssrc);
             earlier
         };
         if let Some(earlier) = earlier {
             self.sources.retain(|source| source.ssrc != earlier);
         }
-        let source = Source { ssrc: header.ssrc, track, stream, repair };
         self.sources.push(source);
         Ok(source)
+    }
+
+    /// What a packet's MID and RID say of a source that is not known yet.
+    fn learnable(&self, header: &RtpHeader, extensions: &HeaderExtensions<'_>) -> Option<Source> {
+        let mid = extensions.mid?;
+        let track = self.tracks.iter().position(|track| track.mid.as_bytes() == mid)?;
+        let repaired = extensions.repaired_rid;
+        let by_payload = self
+            .payload_types
+            .iter()
+            .any(|binding| binding.payload_type == header.payload_type && binding.repair);
+        let entry = self.tracks.get(track)?;
+        let stream = match repaired.or(extensions.rid) {
+            Some(rid) => entry.rids.iter().position(|known| known.as_bytes() == rid)?,
+            None => (entry.streams.len() == 1).then_some(0)?,
+        };
+        let repair = repaired.is_some() || by_payload;
+        Some(Source { ssrc: header.ssrc, track, stream, repair })
+    }
+}
+
+impl Sources for Ingress {
+    fn knows(&self, ssrc: Ssrc) -> bool {
+        self.sources.iter().any(|source| source.ssrc == ssrc)
+    }
+
+    fn expects(&self, header: &RtpHeader, packet: &[u8]) -> bool {
+        self.knows(header.ssrc) || self.learnable(header, &read(packet, header, &self.extensions)).is_some()
     }
 }
 

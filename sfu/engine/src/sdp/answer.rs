@@ -3,27 +3,28 @@
 use std::collections::BTreeSet;
 
 use rand::Rng;
-use sfu_protocol::{AddTrack, Permissions};
+use sfu_protocol::{AddTrack, MediaKind, Permissions, TrackSid};
 
 use super::SdpError;
 use super::codecs::{self, NegotiatedCodec};
 use super::description::{Description, Direction, Section, SectionKind, Setup};
 use super::extensions;
+use super::matching::Patience;
 use super::negotiation::{
     BoundSection, DataSection, DtlsRole, LocalParameters, Negotiation, Outcome, RefusedSection, Role, Slot,
-    SlotKind, UnmatchedSection, UnpublishedSection, Usage, WantedTrack, draw_ssrc, own_ssrcs,
+    SlotKind, UnmatchedSection, UnpublishedSection, Usage, WantedTrack, bound_in, draw_ssrc, own_ssrcs,
 };
 use super::publish::{self, PublishedSlot};
 use super::text::{SectionText, Source, session};
 use crate::rtp::codec::format::Format;
 
 impl Negotiation {
-    /// Takes a client's offer and answers it. `pending` are announced tracks without a section; those that
+    /// Takes a client's offer, as [`read`](Self::read), and answers it. `pending` are announced tracks without a section; those that
     /// found theirs are in [`Outcome::published`]. `wanted` are subscriptions without a section, in order;
     /// those that got one are in [`Outcome::bound`]. On an error nothing has changed.
     pub fn apply_offer(
         &mut self,
-        sdp: &str,
+        offer: &Description,
         local: &LocalParameters,
         pending: &[AddTrack],
         wanted: &[WantedTrack],
@@ -33,18 +34,16 @@ impl Negotiation {
         if self.role == Role::Subscriber {
             return Err(SdpError::new("offer", "this connection is offered by the server"));
         }
-        let description = Description::parse(sdp, &self.limits)?;
         let mut next = self.clone();
-        let outcome = next.take_offer(&description, local, pending, wanted, permissions, rng)?;
+        let outcome = next.take_offer(offer, local, pending, wanted, permissions, rng)?;
         *self = next;
         Ok(outcome)
     }
 
     /// Whether this offer restarts ICE, so that the caller can hand new credentials of ours to
-    /// [`apply_offer`](Self::apply_offer) (RFC 8445 section 9). False for what cannot be read.
-    pub fn restarts_ice(&self, sdp: &str) -> bool {
-        let Some(remote) = &self.remote else { return false };
-        Description::parse(sdp, &self.limits).is_ok_and(|offer| offer.ice != remote.ice)
+    /// [`apply_offer`](Self::apply_offer) (RFC 8445 section 9).
+    pub fn restarts_ice(&self, offer: &Description) -> bool {
+        self.remote.as_ref().is_some_and(|remote| offer.ice != remote.ice)
     }
 
     fn take_offer(
@@ -87,9 +86,9 @@ impl Negotiation {
         }
         for (index, section) in offer.sections.iter().enumerate() {
             let kind = SlotKind::of(section);
-            let fresh = |stale| Slot { mid: section.mid.clone(), kind, usage: Usage::Inactive, stale };
+            let fresh = || Slot::new(section.mid.clone(), kind, Usage::Inactive);
             let Some(slot) = self.slots.get_mut(index) else {
-                self.slots.push(fresh(false));
+                self.slots.push(fresh());
                 continue;
             };
             slot.stale = false;
@@ -100,7 +99,7 @@ impl Negotiation {
                 let field = format!("m= (mid {})", section.mid);
                 return Err(SdpError::new(field, format!("stands where mid {} stood", slot.mid)));
             }
-            *slot = fresh(false);
+            *slot = fresh();
         }
         outcome.data = offer.sections.iter().find_map(|section| match section.kind {
             SectionKind::Data { sctp_port, max_message_size } if !section.rejected => {
@@ -121,6 +120,7 @@ impl Negotiation {
     ) -> Vec<WantedTrack> {
         let mut lost = Vec::new();
         self.refused.clear();
+        let (client, offers) = (self.client, self.offers);
         for (slot, section) in self.slots.iter_mut().zip(&offer.sections) {
             let sends = !section.rejected && section.direction.sends() && permissions.publish;
             let sends = sends && matches!(slot.kind, SlotKind::Media(_));
@@ -131,8 +131,8 @@ impl Negotiation {
             let track_id = section.msid.as_ref().map_or("", |msid| msid.track.as_str());
             let same = before.as_ref().filter(|before| sends && before.section.sdp_cid == track_id);
             let now = match same {
-                Some(before) => before.offered_again(section, self.client),
-                None if sends => PublishedSlot::new(section, self.client),
+                Some(before) => before.offered_again(section, client),
+                None if sends => PublishedSlot::new(section, client, offers),
                 None => None,
             };
             let is_announced = same.is_some_and(|before| before.track().is_some());
@@ -158,9 +158,14 @@ impl Negotiation {
                         lost.push(wanted_again(bound));
                     }
                     slot.usage = Usage::Published(Box::new(now));
+                    slot.left = None;
                 }
-                None if before.is_some() => slot.usage = Usage::Inactive,
-                None => {}
+                None => {
+                    if let Some(before) = before {
+                        slot.usage = Usage::Inactive;
+                        slot.left = Some(before.section.sdp_cid);
+                    }
+                }
             }
         }
         lost
@@ -184,30 +189,18 @@ impl Negotiation {
     }
 
     fn match_published(&mut self, pending: &[AddTrack], outcome: &mut Outcome) {
-        let cids: BTreeSet<String> = self.published().map(|slot| slot.section.sdp_cid.clone()).collect();
-        let renamed = !self.keeps_ids;
-        let mut parked: Vec<&mut PublishedSlot> = Vec::new();
-        for slot in &mut self.slots {
-            if let Usage::Published(published) = &mut slot.usage
-                && published.track().is_none()
-            {
-                parked.push(&mut **published);
-            }
+        let client = self.client;
+        for published in self.meet(pending, Patience::Fresh) {
+            published.prefer(client);
+            outcome.published.push(published.section.clone());
         }
-        let (_, exact) = publish::match_announcements(&mut parked, pending, &cids, renamed);
-        for published in parked {
-            if published.track().is_some() {
-                published.prefer(self.client);
-                outcome.published.push(published.section.clone());
-            } else {
-                outcome.unmatched.push(UnmatchedSection {
-                    mid: published.section.mid.clone(),
-                    kind: published.section.kind,
-                    sdp_cid: published.section.sdp_cid.clone(),
-                });
-            }
-        }
-        self.keeps_ids |= exact;
+        let parked = self.published().filter(|published| published.track().is_none());
+        let parked = parked.map(|published| UnmatchedSection {
+            mid: published.section.mid.clone(),
+            kind: published.section.kind,
+            sdp_cid: published.section.sdp_cid.clone(),
+        });
+        outcome.unmatched = parked.collect();
     }
 
     /// Tells of announced tracks whose sections cannot be taken: those that are named there, then, of a stack that renames,
@@ -268,7 +261,30 @@ impl Negotiation {
                 (false, false) => Usage::Rejected,
             };
         }
+        self.retire();
         lost
+    }
+
+    /// Sections in which the client has sent, and will not again. Clients that take a new section for each track they
+    /// publish never stop those of before; refused here, they are stopped, and the client puts them to new use (RFC 8829
+    /// section 5.2.2). The first few stay, for clients that do it themselves: to these a refused section is lost.
+    fn retire(&mut self) {
+        let dead =
+            self.slots.iter_mut().filter(|slot| matches!(slot.usage, Usage::Inactive | Usage::Rejected));
+        let mut kept = 0;
+        for slot in dead {
+            if slot.left.is_none() {
+                continue;
+            }
+            match slot.usage {
+                Usage::Inactive if kept < IDLE_SECTIONS => kept += 1,
+                // Its sender goes, and with it what is known of its track id.
+                _ => {
+                    slot.usage = Usage::Rejected;
+                    slot.left = None;
+                }
+            }
+        }
     }
 
     /// Gives free sections to wanted tracks, in order.
@@ -280,20 +296,30 @@ impl Negotiation {
         outcome: &mut Outcome,
         rng: &mut impl Rng,
     ) {
+        let client = self.client;
+        let mut bound: BTreeSet<TrackSid> = bound_in(&self.slots).map(|bound| bound.track.clone()).collect();
+        let is_free = |slot: &&mut Slot| matches!(slot.usage, Usage::Free);
+        let free = self.slots.iter_mut().zip(&offer.sections).filter(|(slot, _)| is_free(slot));
+        let (audio, video): (Vec<_>, Vec<_>) =
+            free.partition(|(slot, _)| slot.kind == SlotKind::Media(MediaKind::Audio));
+        let (mut audio, mut video) = (audio.into_iter().peekable(), video.into_iter().peekable());
         for track in wanted {
-            if self.is_bound(&track.track) {
+            if bound.contains(&track.track) {
                 continue;
             }
-            let mut free = self.slots.iter_mut().zip(&offer.sections).filter(|(slot, _)| {
-                matches!(slot.usage, Usage::Free) && slot.kind == SlotKind::Media(track.kind)
-            });
-            let Some((slot, section)) = free.next() else { continue };
-            let codecs = codecs::accept_sent(section, self.client, &track.available);
+            let free = match track.kind {
+                MediaKind::Audio => &mut audio,
+                MediaKind::Video => &mut video,
+            };
+            let Some((_, section)) = free.peek() else { continue };
+            let codecs = codecs::accept_sent(section, client, &track.available);
             if !can_carry(&codecs, &track.available) {
                 outcome.unsupported.push(track.track.clone());
                 continue;
             }
+            let Some((slot, section)) = free.next() else { continue };
             let rtx = codecs.iter().any(|codec| codec.rtx.is_some());
+            bound.insert(track.track.clone());
             let bound = BoundSection {
                 mid: slot.mid.clone(),
                 track: track.track.clone(),
@@ -348,8 +374,15 @@ impl<'a> AnswerWriter<'a> {
         let mut text = SectionText::new(&offered.media, &offered.protocol, &slot.mid);
         if matches!(slot.usage, Usage::Rejected) {
             text.reject();
-            text.formats(&offered.formats);
             text.flag("inactive");
+            // Nobody has to look at what follows; but some stacks want to know each format, and some take what a section
+            // leaves out for refused in all.
+            let idle = codecs::accept_sent(offered, self.negotiation.client, &[]);
+            if idle.is_empty() {
+                text.formats(&offered.formats);
+            } else {
+                media(&mut text, offered, &idle);
+            }
             return text;
         }
         text.transport(self.local, self.setup);
@@ -407,3 +440,6 @@ fn receive_rids(text: &mut SectionText, offered: &Section) {
         text.value("simulcast", format!("recv {}", rids.join(";")));
     }
 }
+
+/// Sections that may stay idle after the client has sent in them.
+const IDLE_SECTIONS: usize = 4;

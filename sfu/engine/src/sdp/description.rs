@@ -243,9 +243,14 @@ pub enum GroupSemantics {
 }
 
 impl Description {
-    /// Reads a description. Errors name the line, attribute or section at fault.
+    /// Reads a connection's first description. Errors name the line, attribute or section at fault.
     pub fn parse(sdp: &str, limits: &Limits) -> Result<Self, SdpError> {
-        check_text(sdp, limits)?;
+        Self::parse_within(sdp, limits, limits.sdp_bytes)
+    }
+
+    /// Reads a description of at most that many bytes.
+    pub fn parse_within(sdp: &str, limits: &Limits, longest: usize) -> Result<Self, SdpError> {
+        check_text(sdp, limits, longest)?;
         let session = SessionDescription::unmarshal(&mut Cursor::new(sdp.as_bytes()))
             .map_err(|error| SdpError::new("session description", error.to_string()))?;
         let mut sections = Vec::with_capacity(session.media_descriptions.len());
@@ -289,9 +294,9 @@ pub(super) fn is_token(text: &str, longest: usize) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]".contains(&byte))
 }
 
-fn check_text(sdp: &str, limits: &Limits) -> Result<(), SdpError> {
-    if sdp.len() > limits.sdp_bytes {
-        return Err(SdpError::new("session description", format!("longer than {} bytes", limits.sdp_bytes)));
+fn check_text(sdp: &str, limits: &Limits, longest: usize) -> Result<(), SdpError> {
+    if sdp.len() > longest {
+        return Err(SdpError::new("session description", format!("longer than {longest} bytes")));
     }
     let mut sections = 0;
     for (number, line) in sdp.lines().enumerate() {
@@ -311,8 +316,9 @@ fn check_text(sdp: &str, limits: &Limits) -> Result<(), SdpError> {
         }
         sections += usize::from(line.starts_with("m="));
     }
-    if sections > limits.media_sections {
-        return Err(SdpError::new("m=", format!("more than {} media sections", limits.media_sections)));
+    if sections > limits.described_sections() {
+        let reason = format!("more than {} media sections", limits.described_sections());
+        return Err(SdpError::new("m=", reason));
     }
     if sections == 0 {
         return Err(SdpError::new("m=", "no media section"));
@@ -338,8 +344,9 @@ fn parse_bundle(attributes: &[Attribute], sections: &[Section]) -> Result<Vec<St
         .find_map(|value| value.strip_prefix("BUNDLE"))
         .unwrap_or("");
     let bundle: Vec<String> = group.split_ascii_whitespace().map(str::to_owned).collect();
+    let bundled: BTreeSet<&str> = bundle.iter().map(String::as_str).collect();
     for section in sections.iter().filter(|section| !section.rejected) {
-        if !bundle.contains(&section.mid) {
+        if !bundled.contains(section.mid.as_str()) {
             let field = format!("a=group:BUNDLE (mid {})", section.mid);
             return Err(SdpError::new(field, "the section is not in the BUNDLE group, which is required"));
         }

@@ -5,12 +5,13 @@
 //!
 //! [`description`] turns text into typed data and refuses what is malformed, [`codecs`] and [`extensions`]
 //! say what we relay, [`negotiation`] keeps the state of one peer connection, [`answer`] and [`offer`] move
-//! it, [`text`] writes descriptions.
+//! it, [`matching`] gives announced tracks their sections, [`text`] writes descriptions.
 
 pub mod answer;
 pub mod codecs;
 pub mod description;
 pub mod extensions;
+mod matching;
 pub mod negotiation;
 pub mod offer;
 pub mod publish;

@@ -14,7 +14,7 @@ use super::SdpError;
 use super::codecs::NegotiatedCodec;
 use super::description::{Description, Fingerprint, IceCredentials, Section, SectionKind, Setup};
 use super::offer::Outstanding;
-use super::publish::{self, PublishedSection, PublishedSlot};
+use super::publish::{PublishedSection, PublishedSlot};
 use crate::limits::Limits;
 use crate::rtp::codec::format::Format;
 use crate::units::Ssrc;
@@ -207,6 +207,18 @@ impl RefusedSection {
     }
 }
 
+/// Where wanted tracks will find sections.
+#[derive(Debug, Default)]
+struct Placement {
+    /// Sections that are lacking, and that there is room for.
+    audios: u32,
+    videos: u32,
+    /// Some find a section that is there.
+    free: bool,
+    /// Those that find none.
+    crowded: Vec<TrackSid>,
+}
+
 /// One media section and its use.
 #[derive(Debug, Clone)]
 pub(super) struct Slot {
@@ -215,6 +227,14 @@ pub(super) struct Slot {
     pub usage: Usage,
     /// Our last description says that we send a track here which is released since.
     pub stale: bool,
+    /// The track id of what the client has ceased to send here.
+    pub left: Option<String>,
+}
+
+impl Slot {
+    pub fn new(mid: String, kind: SlotKind, usage: Usage) -> Self {
+        Self { mid, kind, usage, stale: false, left: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,12 +286,16 @@ pub struct Negotiation {
     requested: Option<SectionsNeeded>,
     pub(super) outstanding: Option<Box<Outstanding>>,
     pub(super) next_offer: u32,
+    /// Number of the next section of ours.
+    pub(super) next_mid: u32,
     /// Credentials of our last offer; others mean an ICE restart.
     pub(super) offered_ice: Option<IceCredentials>,
-    /// Some track's id in the SDP was its announced one: this stack does not rename.
+    /// Some track's id in the SDP was its announced one: this stack renames only where it has to.
     pub(super) keeps_ids: bool,
     /// Sections of the last offer that cannot be taken and whose tracks are not announced yet.
     pub(super) refused: Vec<RefusedSection>,
+    /// Offers of the client so far.
+    pub(super) offers: u32,
 }
 
 impl Negotiation {
@@ -287,9 +311,11 @@ impl Negotiation {
             requested: None,
             outstanding: None,
             next_offer: 1,
+            next_mid: 0,
             offered_ice: None,
             keeps_ids: false,
             refused: Vec::new(),
+            offers: 0,
         }
     }
 
@@ -298,9 +324,23 @@ impl Negotiation {
         self.remote.is_some()
     }
 
-    /// Whether the track has a section that is agreed on.
-    pub fn is_bound(&self, track: &TrackSid) -> bool {
-        self.slots.iter().any(|slot| matches!(&slot.usage, Usage::Bound(bound) if bound.track == *track))
+    /// Reads a description of the other side, within its bounds: later ones are longer than the first.
+    ///
+    /// # Errors
+    /// Names the line, attribute or section at fault.
+    pub fn read(&self, sdp: &str) -> Result<Description, SdpError> {
+        let longest = if self.has_remote() { self.limits.later_sdp_bytes } else { self.limits.sdp_bytes };
+        Description::parse_within(sdp, &self.limits, longest)
+    }
+
+    /// Media sections so far, those out of use included.
+    pub fn sections(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The tracks that have a section that is agreed on.
+    pub fn bound_tracks(&self) -> BTreeSet<&TrackSid> {
+        bound_in(&self.slots).map(|bound| &bound.track).collect()
     }
 
     /// How many additional receive-only sections the client must be asked for, beyond the free ones and those
@@ -310,27 +350,16 @@ impl Negotiation {
         if self.role != Role::Single {
             return None;
         }
-        let waiting = |kind| wanted.iter().filter(|track| track.kind == kind).count();
-        let free = |kind| {
-            let free = self
-                .slots
-                .iter()
-                .filter(|slot| slot.kind == SlotKind::Media(kind) && matches!(slot.usage, Usage::Free));
-            free.count()
-        };
-        let lacking = |kind| waiting(kind).saturating_sub(free(kind));
+        let needed = self.place(wanted);
         let stale = self.slots.iter().any(|slot| slot.stale);
-        let room = self.limits.media_sections.saturating_sub(self.slots.len());
-        let audios = lacking(MediaKind::Audio).min(room);
-        let videos = lacking(MediaKind::Video).min(room.saturating_sub(audios));
-        let fits = |kind| waiting(kind) > 0 && free(kind) > 0;
-        if !stale && audios == 0 && videos == 0 && !fits(MediaKind::Audio) && !fits(MediaKind::Video) {
+        if !stale && needed.audios == 0 && needed.videos == 0 && !needed.free {
             return None;
         }
         let asked = self.requested.unwrap_or_default();
-        let count = |lacking: usize, asked: u32| u32::try_from(lacking).unwrap_or(0).saturating_sub(asked);
-        let more =
-            SectionsNeeded { audios: count(audios, asked.audios), videos: count(videos, asked.videos) };
+        let more = SectionsNeeded {
+            audios: needed.audios.saturating_sub(asked.audios),
+            videos: needed.videos.saturating_sub(asked.videos),
+        };
         if self.requested.is_some() && more == SectionsNeeded::default() {
             return None;
         }
@@ -356,6 +385,50 @@ impl Negotiation {
         self.slots.iter_mut().find_map(learn)
     }
 
+    /// Wanted tracks for which no section is free, nor room for another.
+    pub fn crowded_out(&self, wanted: &[WantedTrack]) -> Vec<TrackSid> {
+        self.place(wanted).crowded
+    }
+
+    /// Where wanted tracks will find sections: sound first, for it matters more and takes less.
+    fn place(&self, wanted: &[WantedTrack]) -> Placement {
+        let slots = self.outstanding.as_ref().map_or(&self.slots, |outstanding| &outstanding.slots);
+        let bound: BTreeSet<&TrackSid> = bound_in(slots).map(|bound| &bound.track).collect();
+        let sends = slots.iter().filter(|slot| matches!(slot.usage, Usage::Published(_))).count();
+        let mut room = self.limits.media_sections.saturating_sub(slots.len() - sends);
+        let mut placement = Placement::default();
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            let of_kind = slots.iter().filter(|slot| slot.kind == SlotKind::Media(kind));
+            let mut free = of_kind.filter(|slot| self.is_idle(slot)).count();
+            let count = match kind {
+                MediaKind::Audio => &mut placement.audios,
+                MediaKind::Video => &mut placement.videos,
+            };
+            let tracks = wanted.iter().filter(|track| track.kind == kind && !bound.contains(&track.track));
+            for track in tracks {
+                if free > 0 {
+                    free -= 1;
+                    placement.free = true;
+                } else if room > 0 {
+                    room -= 1;
+                    *count += 1;
+                } else {
+                    placement.crowded.push(track.track.clone());
+                }
+            }
+        }
+        placement
+    }
+
+    /// Whether a track can be bound to the section as it is.
+    fn is_idle(&self, slot: &Slot) -> bool {
+        match slot.usage {
+            Usage::Free => true,
+            Usage::Inactive => self.role == Role::Subscriber,
+            _ => false,
+        }
+    }
+
     /// The track is no longer to be sent: its section falls silent at the next negotiation and is free for
     /// another. True if there was one.
     pub fn release(&mut self, track: &TrackSid) -> bool {
@@ -369,12 +442,6 @@ impl Negotiation {
             }
         }
         found
-    }
-
-    /// An announcement arrived: gives it the parked section whose track id it names, or, from a stack that
-    /// renames, the first of its kind.
-    pub fn match_parked(&mut self, track: &AddTrack) -> Option<PublishedSection> {
-        self.pair(std::slice::from_ref(track), !self.keeps_ids).pop()
     }
 
     /// An announcement arrived for which no section is parked: whether its section was there and could not be taken.
@@ -395,21 +462,6 @@ impl Negotiation {
         Some(mid.clone())
     }
 
-    fn pair(&mut self, pending: &[AddTrack], renamed: bool) -> Vec<PublishedSection> {
-        let cids: BTreeSet<String> = self.published().map(|slot| slot.section.sdp_cid.clone()).collect();
-        let mut parked: Vec<&mut PublishedSlot> = self
-            .slots
-            .iter_mut()
-            .filter_map(|slot| match &mut slot.usage {
-                Usage::Published(published) if published.track().is_none() => Some(&mut **published),
-                _ => None,
-            })
-            .collect();
-        let (matched, exact) = publish::match_announcements(&mut parked, pending, &cids, renamed);
-        self.keeps_ids |= exact;
-        matched
-    }
-
     pub(super) fn published(&self) -> impl Iterator<Item = &PublishedSlot> {
         self.slots.iter().filter_map(|slot| match &slot.usage {
             Usage::Published(published) => Some(&**published),
@@ -424,6 +476,7 @@ impl Negotiation {
     /// The client offered: what was asked for is there, or will not come.
     pub(super) fn offer_arrived(&mut self) {
         self.requested = None;
+        self.offers = self.offers.wrapping_add(1);
     }
 
     /// The other side's end of the transport, and whether ICE restarts.
@@ -458,12 +511,16 @@ impl Negotiation {
     }
 }
 
-pub(super) fn mid_to_track(slots: &[Slot]) -> BTreeMap<String, TrackSid> {
-    let bound = slots.iter().filter_map(|slot| match &slot.usage {
-        Usage::Bound(bound) => Some((slot.mid.clone(), bound.track.clone())),
+/// What is sent in sections.
+pub(super) fn bound_in(slots: &[Slot]) -> impl Iterator<Item = &BoundSection> {
+    slots.iter().filter_map(|slot| match &slot.usage {
+        Usage::Bound(bound) => Some(&**bound),
         _ => None,
-    });
-    bound.collect()
+    })
+}
+
+pub(super) fn mid_to_track(slots: &[Slot]) -> BTreeMap<String, TrackSid> {
+    bound_in(slots).map(|bound| (bound.mid.clone(), bound.track.clone())).collect()
 }
 
 /// An SSRC that is none of `used`, which it joins.
@@ -478,9 +535,6 @@ pub(super) fn draw_ssrc(used: &mut BTreeSet<u32>, rng: &mut impl Rng) -> Ssrc {
 
 /// SSRCs of what we send.
 pub(super) fn own_ssrcs(slots: &[Slot]) -> BTreeSet<u32> {
-    let bound = slots.iter().filter_map(|slot| match &slot.usage {
-        Usage::Bound(bound) => Some(bound),
-        _ => None,
-    });
-    bound.flat_map(|bound| [Some(bound.ssrc), bound.rtx_ssrc]).flatten().map(|ssrc| ssrc.0).collect()
+    let ssrcs = bound_in(slots).flat_map(|bound| [Some(bound.ssrc), bound.rtx_ssrc]);
+    ssrcs.flatten().map(|ssrc| ssrc.0).collect()
 }

@@ -10,7 +10,7 @@ use super::answer::can_carry;
 use super::description::{Description, Section, SectionKind, Setup};
 use super::negotiation::{
     BoundSection, DataSection, LocalParameters, Negotiation, Outcome, Role, Slot, SlotKind, Usage,
-    WantedTrack, draw_ssrc, mid_to_track, own_ssrcs,
+    WantedTrack, bound_in, draw_ssrc, mid_to_track, own_ssrcs,
 };
 use super::text::{SectionText, Source, session};
 use super::{codecs, extensions};
@@ -52,7 +52,7 @@ impl Negotiation {
         }
         let mut slots = self.slots.clone();
         if slots.is_empty() {
-            slots.push(Slot { mid: "0".to_owned(), kind: SlotKind::Data, usage: Usage::Data, stale: false });
+            slots.push(Slot::new(self.fresh_mid(), SlotKind::Data, Usage::Data));
         }
         let added = self.propose(&mut slots, wanted, rng);
         let stale = slots.iter().any(|slot| slot.stale);
@@ -81,7 +81,7 @@ impl Negotiation {
         let Some(outstanding) = self.outstanding.as_ref().filter(|offer| !is_earlier(offer.id)) else {
             return Ok(None);
         };
-        let answer = Description::parse(sdp, &self.limits)?;
+        let answer = Description::parse_within(sdp, &self.limits, self.limits.later_sdp_bytes)?;
         let mut slots = outstanding.slots.clone();
         if answer.sections.len() != slots.len() {
             let reason = format!("{} sections answer {}", answer.sections.len(), slots.len());
@@ -107,24 +107,17 @@ impl Negotiation {
         Ok(Some(outcome))
     }
 
-    /// Gives idle or new slots to wanted tracks; whether any changed.
-    fn propose(&self, slots: &mut Vec<Slot>, wanted: &[WantedTrack], rng: &mut impl Rng) -> bool {
+    /// Gives idle, rejected or new slots to wanted tracks; whether any changed.
+    fn propose(&mut self, slots: &mut Vec<Slot>, wanted: &[WantedTrack], rng: &mut impl Rng) -> bool {
         let mut used: BTreeSet<u32> = own_ssrcs(slots);
+        let mut bound: BTreeSet<TrackSid> = bound_in(slots).map(|bound| bound.track.clone()).collect();
+        let mut places = Places::of(slots);
         let mut added = false;
         for track in wanted {
-            let has = |slot: &Slot| matches!(&slot.usage, Usage::Bound(bound) if bound.track == track.track);
-            if slots.iter().any(has) {
+            if bound.contains(&track.track) {
                 continue;
             }
-            let kind = SlotKind::Media(track.kind);
-            let idle = |slot: &Slot| slot.kind == kind && matches!(slot.usage, Usage::Free | Usage::Inactive);
-            let index = slots.iter().position(idle).unwrap_or(slots.len());
-            if index == slots.len() {
-                if slots.len() >= self.limits.media_sections {
-                    continue;
-                }
-                slots.push(Slot { mid: index.to_string(), kind, usage: Usage::Inactive, stale: false });
-            }
+            let Some(index) = self.make_place(slots, &mut places, track.kind) else { continue };
             let Some(slot) = slots.get_mut(index) else { continue };
             slot.usage = Usage::Bound(Box::new(BoundSection {
                 mid: slot.mid.clone(),
@@ -137,9 +130,35 @@ impl Negotiation {
                 codecs: codecs::offered(track.kind, self.client, &track.available),
                 extensions: extensions::offered(track.kind).to_vec(),
             }));
+            bound.insert(track.track.clone());
             added = true;
         }
         added
+    }
+
+    /// A section for a track of that kind: an idle one, a rejected one under a new mid (RFC 8829 section 5.2.2), or one
+    /// more.
+    fn make_place(&mut self, slots: &mut Vec<Slot>, places: &mut Places, kind: MediaKind) -> Option<usize> {
+        if let Some(idle) = places.idle(kind).pop() {
+            return Some(idle);
+        }
+        let fresh = |mid| Slot::new(mid, SlotKind::Media(kind), Usage::Inactive);
+        if let Some(rejected) = places.rejected.pop() {
+            let mid = self.fresh_mid();
+            *slots.get_mut(rejected)? = fresh(mid);
+            return Some(rejected);
+        }
+        if slots.len() >= self.limits.media_sections {
+            return None;
+        }
+        slots.push(fresh(self.fresh_mid()));
+        Some(slots.len() - 1)
+    }
+
+    fn fresh_mid(&mut self) -> String {
+        let mid = self.next_mid;
+        self.next_mid = self.next_mid.wrapping_add(1);
+        mid.to_string()
     }
 
     fn write_offer(&self, slots: &[Slot], local: &LocalParameters, origin: (u64, u64)) -> String {
@@ -189,6 +208,41 @@ impl Negotiation {
                 }
             }
             _ => text.data(),
+        }
+    }
+}
+
+/// Slots that tracks can be given, the first of each kind last.
+struct Places {
+    audio: Vec<usize>,
+    video: Vec<usize>,
+    rejected: Vec<usize>,
+}
+
+impl Places {
+    fn of(slots: &[Slot]) -> Self {
+        let all = |wanted: &dyn Fn(&Slot) -> bool| -> Vec<usize> {
+            let found = slots.iter().enumerate().rev().filter(|(_, slot)| wanted(slot));
+            found.map(|(index, _)| index).collect()
+        };
+        let idle = |kind| {
+            all(&|slot: &Slot| {
+                slot.kind == SlotKind::Media(kind) && matches!(slot.usage, Usage::Free | Usage::Inactive)
+            })
+        };
+        Self {
+            audio: idle(MediaKind::Audio),
+            video: idle(MediaKind::Video),
+            rejected: all(&|slot: &Slot| {
+                matches!((&slot.usage, slot.kind), (Usage::Rejected, SlotKind::Media(_)))
+            }),
+        }
+    }
+
+    fn idle(&mut self, kind: MediaKind) -> &mut Vec<usize> {
+        match kind {
+            MediaKind::Audio => &mut self.audio,
+            MediaKind::Video => &mut self.video,
         }
     }
 }

@@ -1,6 +1,4 @@
-//! Sections in which the client sends, and how they meet the announcements of their tracks.
-
-use std::collections::BTreeSet;
+//! Sections in which the client sends.
 
 use sfu_protocol::{AddTrack, ClientTraits, MediaKind, TrackSid};
 
@@ -61,15 +59,18 @@ pub(super) struct PublishedSlot {
     announced: Option<AddTrack>,
     /// Only an announcement of this very track id revives it.
     withdrawn: bool,
+    /// By which of the client's offers it began.
+    pub began: u32,
 }
 
 impl PublishedSlot {
-    pub fn new(section: &Section, client: ClientTraits) -> Option<Self> {
+    pub fn new(section: &Section, client: ClientTraits, began: u32) -> Option<Self> {
         Some(Self {
             section: describe(section, client, None)?,
             offered: section.clone(),
             announced: None,
             withdrawn: false,
+            began,
         })
     }
 
@@ -92,6 +93,7 @@ impl PublishedSlot {
             offered: section.clone(),
             announced: self.announced.clone(),
             withdrawn: self.withdrawn,
+            began: self.began,
         })
     }
 
@@ -102,7 +104,8 @@ impl PublishedSlot {
         }
     }
 
-    fn announce(&mut self, track: &AddTrack) {
+    /// Its announcement has come.
+    pub fn announce(&mut self, track: &AddTrack) {
         self.section.track = Some(track.track.clone());
         if self.section.rids.is_empty() {
             self.section.ssrcs = sources(&self.offered, Some(track));
@@ -112,48 +115,21 @@ impl PublishedSlot {
         self.withdrawn = false;
     }
 
-    fn named_by(&self, track: &AddTrack) -> bool {
+    /// Whether the announcement names its track id.
+    pub fn named_by(&self, track: &AddTrack) -> bool {
         let cid = &self.section.sdp_cid;
         !cid.is_empty() && track.kind == self.section.kind && track.cids.contains(cid)
     }
-}
 
-/// Gives announcements to parked sections. First those that name a section's track id. Then, if the stack
-/// renames ids, the rest in order; but never an announcement that names another section of the connection
-/// (`cids`), for that one's turn comes. Tells what was matched, and whether any id was kept.
-pub(super) fn match_announcements(
-    parked: &mut [&mut PublishedSlot],
-    pending: &[AddTrack],
-    cids: &BTreeSet<String>,
-    renamed: bool,
-) -> (Vec<PublishedSection>, bool) {
-    let mut taken = BTreeSet::new();
-    let mut matched = Vec::new();
-    for slot in parked.iter_mut() {
-        let named = pending.iter().find(|track| !taken.contains(&track.track) && slot.named_by(track));
-        if let Some(track) = named {
-            taken.insert(track.track.clone());
-            slot.announce(track);
-            matched.push(slot.section.clone());
-        }
+    /// Whether it waits for an announcement, of whatever id.
+    pub fn is_unnamed(&self) -> bool {
+        self.section.track.is_none() && !self.withdrawn
     }
-    let exact = !matched.is_empty();
-    if exact || !renamed {
-        return (matched, exact);
+
+    /// Whether it comes in as many encodings as the announcement tells of.
+    pub fn looks_like(&self, track: &AddTrack) -> bool {
+        self.section.rids.len().max(1) == track.layers.len().max(1)
     }
-    for slot in parked.iter_mut().filter(|slot| slot.track().is_none() && !slot.withdrawn) {
-        let next = pending.iter().find(|track| {
-            track.kind == slot.section.kind
-                && !taken.contains(&track.track)
-                && !track.cids.iter().any(|cid| cids.contains(cid))
-        });
-        if let Some(track) = next {
-            taken.insert(track.track.clone());
-            slot.announce(track);
-            matched.push(slot.section.clone());
-        }
-    }
-    (matched, exact)
 }
 
 fn describe(

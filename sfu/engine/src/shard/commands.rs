@@ -37,7 +37,7 @@ impl Shard {
             Command::RemoveTrack { track, .. } => self.unpublish(now, participant, &track),
             Command::SetMuted { track, muted, .. } => self.set_muted(now, participant, &track, muted),
             Command::Subscribe { track, publisher, kind, demand, .. } => {
-                self.subscribe(now, participant, Wish { track, publisher, kind, demand, hopeless: false });
+                self.subscribe(now, participant, Wish::new(track, publisher, kind, demand));
             }
             Command::Unsubscribe { track, .. } => self.unsubscribe(participant, &track),
             Command::SetDemand { track, demand, .. } => self.set_demand(now, participant, &track, demand),

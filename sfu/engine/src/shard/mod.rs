@@ -5,6 +5,7 @@ pub mod fabric;
 pub mod io;
 
 mod allocate;
+mod announce;
 mod commands;
 mod contain;
 mod data;
@@ -82,6 +83,8 @@ pub struct Shard {
     /// Messages to itself: a room's home is often the shard that speaks to it.
     loopback: VecDeque<FabricMessage>,
     doomed: Vec<(ParticipantIndex, membership::Ending)>,
+    /// Participants whose wishes have changed since sections were negotiated.
+    unnegotiated: Vec<ParticipantIndex>,
     rng: SmallRng,
     stats: Stats,
     #[cfg(feature = "fault-injection")]
@@ -113,6 +116,7 @@ impl Shard {
             fabric: VecDeque::new(),
             loopback: VecDeque::new(),
             doomed: Vec::new(),
+            unnegotiated: Vec::new(),
             stats: Stats::default(),
             #[cfg(feature = "fault-injection")]
             fault: None,
@@ -138,6 +142,7 @@ impl Shard {
     /// What the shard wants done next. `buffer` is at least [`TRANSMIT_BUFFER`] bytes.
     pub fn poll_output(&mut self, now: Instant, buffer: &mut [u8]) -> Output {
         self.deliver_batch();
+        self.negotiate_all();
         self.settle(now);
         if let Some(event) = self.events.pop_front() {
             return Output::Event(event);
@@ -169,6 +174,9 @@ impl Shard {
     pub fn stats(&mut self) -> &Stats {
         self.stats.participants = self.participants.len() as u64;
         self.stats.rooms = self.rooms.len() as u64;
+        let peers = || self.peers.iter().map(|(_, peer)| peer);
+        self.stats.media_sections = peers().map(|peer| peer.negotiation.sections() as u64).sum();
+        self.stats.sources = peers().map(|peer| peer.transport.sources() as u64).sum();
         self.stats.pacer_queued = self.peers.iter().map(|(_, peer)| peer.egress.queued() as u64).sum();
         &self.stats
     }

@@ -17,16 +17,21 @@ impl Shard {
     pub(super) fn on_offer(&mut self, now: Instant, participant: ParticipantIndex, id: u32, sdp: &str) {
         let Some(entry) = self.participants.get(participant.0) else { return };
         let (sid, index) = (entry.sid.clone(), entry.publisher);
-        let (pending, permissions) = (entry.pending.clone(), entry.permissions);
+        let (pending, permissions) = (entry.announced(), entry.permissions);
         let wanted = self.wanted(participant);
         let Some(mut local) = self.local_parameters(index) else { return };
         let Some(peer) = self.peers.get_mut(index.0) else { return };
-        let restart = peer.negotiation.restarts_ice(sdp).then(IceCredentials::generate).and_then(Result::ok);
+        let offer = match peer.negotiation.read(sdp) {
+            Ok(offer) => offer,
+            Err(error) => return self.refuse(sid, Target::Publisher, id, error.into()),
+        };
+        let restarts = peer.negotiation.restarts_ice(&offer);
+        let restart = restarts.then(IceCredentials::generate).and_then(Result::ok);
         if let Some(fresh) = &restart {
             local.ice = crate::sdp::IceCredentials { ufrag: fresh.ufrag.clone(), pwd: fresh.pwd.clone() };
         }
         let outcome =
-            peer.negotiation.apply_offer(sdp, &local, &pending, &wanted, permissions, &mut self.rng);
+            peer.negotiation.apply_offer(&offer, &local, &pending, &wanted, permissions, &mut self.rng);
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return self.refuse(sid, Target::Publisher, id, error.into()),
@@ -44,6 +49,7 @@ impl Shard {
             mid_to_track: outcome.mid_to_track.clone(),
         });
         self.apply_outcome(now, participant, index, outcome);
+        self.await_match(now, participant);
         self.negotiate_wishes(participant);
     }
 
@@ -70,8 +76,27 @@ impl Shard {
         self.negotiate_wishes(participant);
     }
 
-    /// Asks for sections, or offers them, for what the participant wants and does not have.
+    /// What the participant wants, or what it has sections for, has changed. Many wishes come at once; what follows from
+    /// them is looked at when all that arrived has been taken.
     pub(super) fn negotiate_wishes(&mut self, participant: ParticipantIndex) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        if !std::mem::replace(&mut entry.unnegotiated, true) {
+            self.unnegotiated.push(participant);
+        }
+    }
+
+    /// Negotiates with those whose wishes have changed.
+    pub(super) fn negotiate_all(&mut self) {
+        while let Some(participant) = self.unnegotiated.pop() {
+            let entry = self.participants.get_mut(participant.0);
+            if entry.is_some_and(|entry| std::mem::take(&mut entry.unnegotiated)) {
+                self.contained(participant, |shard| shard.negotiate(participant));
+            }
+        }
+    }
+
+    /// Asks for sections, or offers them, for what the participant wants and does not have.
+    fn negotiate(&mut self, participant: ParticipantIndex) {
         let wanted = self.wanted(participant);
         let Some(entry) = self.participants.get(participant.0) else { return };
         // The first offer of a single connection brings sections along; asking before would ask twice.
@@ -104,6 +129,8 @@ impl Shard {
                 mid_to_track: offer.mid_to_track,
             });
         }
+        let crowded = peer.negotiation.crowded_out(&wanted);
+        self.tell_crowded_out(participant, &crowded);
     }
 
     fn refuse(
@@ -146,10 +173,14 @@ impl Shard {
         index: PeerIndex,
         outcome: Outcome,
     ) {
+        let ended = !outcome.unpublished.is_empty();
         for section in outcome.unpublished {
             if let Some(track) = section.track {
                 self.withdraw(now, index, &track);
             }
+        }
+        if let Some(peer) = self.peers.get_mut(index.0).filter(|_| ended) {
+            peer.transport.forget_sources(&peer.ingress);
         }
         for track in outcome.unbound {
             self.unbind(index, &track);
@@ -166,9 +197,12 @@ impl Shard {
                 peer.ingress.renegotiate(track, bindings_of(section), map);
             }
         }
-        for section in outcome.bound {
-            self.bind(now, participant, index, section);
-        }
+        let bound: Vec<usize> = outcome
+            .bound
+            .into_iter()
+            .filter_map(|section| self.bind(now, participant, index, section))
+            .collect();
+        self.choose_renditions(now, index, &bound);
         for track in outcome.unsupported {
             self.unsupported(participant, track);
         }
@@ -185,8 +219,9 @@ impl Shard {
         let Some(entry) = self.participants.get(participant.0) else { return Vec::new() };
         let Some(peer) = self.peers.get(entry.receiver().0) else { return Vec::new() };
         let room = self.rooms.get(entry.room.0);
+        let bound = peer.negotiation.bound_tracks();
         let without_section =
-            entry.wishes.iter().filter(|wish| !wish.hopeless && !peer.negotiation.is_bound(&wish.track));
+            entry.wishes.iter().filter(|wish| !wish.hopeless && !bound.contains(&wish.track));
         without_section
             .map(|wish| WantedTrack {
                 track: wish.track.clone(),

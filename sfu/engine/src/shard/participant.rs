@@ -30,13 +30,17 @@ pub struct Participant {
     /// The one that receives, in dual mode.
     pub subscriber: Option<PeerIndex>,
     /// Announced tracks that have no media section yet.
-    pub pending: Vec<AddTrack>,
+    pub pending: Vec<Pending>,
+    /// When announcements and sections that no id brings together are to be matched by their kind.
+    pub match_at: Option<Instant>,
     /// What it wants, in the order in which it asked.
     pub wishes: Vec<Wish>,
     /// User messages that wait for its channel.
     pub held: Held,
     /// Whether the room's home has answered its entry.
     pub entered: bool,
+    /// Whether it waits to be asked for sections, or to be offered some.
+    pub unnegotiated: bool,
     /// How well it is connected.
     pub watch: Watch,
     /// The deadline that stands in the shard's timers for it.
@@ -56,9 +60,38 @@ pub struct Wish {
     pub demand: TrackDemand,
     /// No codec in common: not asked for again.
     pub hopeless: bool,
+    /// There is no media section for it, nor room for another, as the client was told. It gets the next that is free.
+    pub crowded: bool,
+}
+
+impl Wish {
+    /// A wish that nothing is known of yet.
+    pub fn new(track: TrackSid, publisher: ParticipantSid, kind: MediaKind, demand: TrackDemand) -> Self {
+        Self { track, publisher, kind, demand, hopeless: false, crowded: false }
+    }
+}
+
+/// An announced track that has no media section yet.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// As it was announced.
+    pub track: AddTrack,
+    /// When it is given up, and its publisher told. Backup codecs are not: they may never be needed.
+    pub expires: Option<Instant>,
 }
 
 impl Participant {
+    /// The announced tracks that have no media section yet.
+    pub fn announced(&self) -> Vec<AddTrack> {
+        self.pending.iter().map(|pending| pending.track.clone()).collect()
+    }
+
+    /// When something is due for its announcements.
+    pub fn announcements_due(&self) -> Option<Instant> {
+        let expires = self.pending.iter().filter_map(|pending| pending.expires);
+        expires.chain(self.match_at).min()
+    }
+
     /// Takes a participant in.
     pub fn new(
         join: Join,
@@ -77,9 +110,11 @@ impl Participant {
             publisher,
             subscriber,
             pending: Vec::new(),
+            match_at: None,
             wishes: Vec::new(),
             held: Held::default(),
             entered: false,
+            unnegotiated: false,
             watch: Watch::new(now),
             scheduled: None,
         }

@@ -22,36 +22,6 @@ use crate::sdp::codecs::codec_named;
 use crate::stats::Drop;
 
 impl Shard {
-    /// An announcement: kept until its media section is there, or matched with one that was parked.
-    pub(super) fn on_add_track(&mut self, now: Instant, participant: ParticipantIndex, track: &AddTrack) {
-        let Some(entry) = self.participants.get_mut(participant.0) else { return };
-        let index = entry.publisher;
-        let Some(peer) = self.peers.get_mut(index.0) else { return };
-        let limits = &self.config.limits;
-        let too_many = entry.pending.len() >= limits.pending_tracks
-            || peer.ingress.tracks().len() >= limits.published_tracks;
-        // The track may have ended while its backup was announced; a section of that may never come.
-        let lacks_track = matches!(&track.part, TrackPart::Backup { of }
-            if !entry.pending.iter().any(|pending| pending.track == *of)
-                && !is_published_by(self.rooms.get(entry.room.0), index, of));
-        if too_many {
-            self.stats.drop(Drop::TooManyStreams);
-            return self.fail_publication(participant, &track.track, PublicationFailure::TooManyTracks);
-        }
-        if lacks_track {
-            self.stats.drop(Drop::StaleMessage);
-            let (participant, track) = (entry.sid.clone(), track.track.clone());
-            self.events.push_back(Event::TrackUnpublished { participant, track });
-            return;
-        }
-        entry.pending.push(track.clone());
-        if let Some(section) = peer.negotiation.match_parked(track) {
-            self.publish(now, participant, index, &section);
-        } else if peer.negotiation.match_refused(track) {
-            self.fail_publication(participant, &track.track, PublicationFailure::CodecUnsupported);
-        }
-    }
-
     /// An announced track cannot be published.
     pub(super) fn fail_publication(
         &mut self,
@@ -60,7 +30,7 @@ impl Shard {
         reason: PublicationFailure,
     ) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
-        entry.pending.retain(|pending| pending.track != *track && !is_backup_of(pending, track));
+        entry.pending.retain(|pending| pending.track.track != *track && !is_backup_of(&pending.track, track));
         let (participant, track) = (entry.sid.clone(), track.clone());
         self.events.push_back(Event::PublicationFailed { participant, track, reason });
     }
@@ -75,8 +45,10 @@ impl Shard {
     ) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         let Some(sid) = section.track.clone() else { return };
-        let Some(place) = entry.pending.iter().position(|track| track.track == sid) else { return };
-        let announced = entry.pending.remove(place);
+        let Some(place) = entry.pending.iter().position(|pending| pending.track.track == sid) else {
+            return;
+        };
+        let announced = entry.pending.remove(place).track;
         let (publisher, room) = (entry.sid.clone(), entry.room);
         let track = match &announced.part {
             TrackPart::Main { policy, .. } => {
@@ -194,7 +166,7 @@ impl Shard {
     pub(super) fn unpublish(&mut self, now: Instant, participant: ParticipantIndex, track: &TrackSid) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         let announced = entry.pending.len();
-        entry.pending.retain(|pending| pending.track != *track && !is_backup_of(pending, track));
+        entry.pending.retain(|pending| pending.track.track != *track && !is_backup_of(&pending.track, track));
         let was_announced = entry.pending.len() < announced;
         let index = entry.publisher;
         let Some(peer) = self.peers.get_mut(index.0) else { return };
@@ -234,7 +206,7 @@ impl Shard {
     fn remove_published(&mut self, participant: ParticipantIndex, room: RoomIndex, sid: &TrackSid) {
         let places = self.rooms.get(room.0).map(|room| room.places_of(sid)).unwrap_or_default();
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
-        entry.pending.retain(|pending| !is_backup_of(pending, sid));
+        entry.pending.retain(|pending| !is_backup_of(&pending.track, sid));
         if let Some(peer) = self.peers.get_mut(entry.publisher.0) {
             for section in sections_in(peer, room, &places) {
                 peer.ingress.remove_track(&section);
@@ -257,8 +229,8 @@ impl Shard {
     ) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         let concerned = |pending: &&mut AddTrack| pending.track == *track || is_backup_of(pending, track);
-        let announced =
-            entry.pending.iter_mut().filter(concerned).map(|pending| pending.muted = muted).count();
+        let announced = entry.pending.iter_mut().map(|pending| &mut pending.track);
+        let announced = announced.filter(concerned).map(|pending| pending.muted = muted).count();
         let (index, room) = (entry.publisher, entry.room);
         let places = self.rooms.get(room.0).map(|room| room.places_of(track)).unwrap_or_default();
         let Some(peer) = self.peers.get_mut(index.0) else { return };
@@ -284,7 +256,7 @@ impl Shard {
 }
 
 /// Whether a peer publishes a track of that sid, in whatever codecs.
-fn is_published_by(room: Option<&Room>, index: PeerIndex, sid: &TrackSid) -> bool {
+pub(super) fn is_published_by(room: Option<&Room>, index: PeerIndex, sid: &TrackSid) -> bool {
     let main = room.and_then(|room| room.renditions(sid).next());
     main.is_some_and(|(_, track)| track.origin == Origin::Here(index))
 }

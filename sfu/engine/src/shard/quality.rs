@@ -33,6 +33,7 @@ impl Shard {
     }
 
     fn watch(&mut self, now: Instant, index: ParticipantIndex) {
+        self.serve_announcements(now, index);
         let Some(entry) = self.participants.get(index.0) else { return };
         let peers: Vec<PeerIndex> = entry.peers().collect();
         let (publisher, receiver) = (entry.publisher, entry.receiver());
@@ -68,6 +69,7 @@ impl Shard {
             self.events.push_back(Event::ConnectionQuality { room: room.sid.clone(), changes });
         }
         let next = entry.watch.next(heard.last().filter(|_| connected), patience, now);
+        let next = entry.announcements_due().map_or(next, |due| due.min(next));
         self.schedule_participant(index, next);
     }
 

@@ -100,7 +100,7 @@ impl Shard {
         let mut published = None;
         let mut reports = Vec::new();
         let mut result = Ok(());
-        let received = peer.transport.handle_datagram(now, source, local, data);
+        let received = peer.transport.handle_datagram(now, source, local, data, &peer.ingress);
         if !matches!(received, Received::Ignored(_)) {
             peer.heard.on_datagram(now, kind == Some(Protocol::Stun));
         }

@@ -18,8 +18,20 @@ impl Shard {
     pub(super) fn start_subscriptions(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get(index.0) else { return };
         let slots: Vec<usize> = peer.egress.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            self.choose_rendition(now, Subscriber { peer: index, slot });
+        self.choose_renditions(now, index, &slots);
+    }
+
+    /// Gives a peer's subscriptions the codecs of their tracks that serve them best. Layers are chosen once for all.
+    pub(super) fn choose_renditions(&mut self, now: Instant, index: PeerIndex, slots: &[usize]) {
+        let subscribers = slots.iter().map(|slot| Subscriber { peer: index, slot: *slot });
+        let attached: Vec<(Subscriber, TrackHandle)> =
+            subscribers.filter_map(|subscriber| Some((subscriber, self.attach_best(subscriber)?))).collect();
+        if attached.is_empty() {
+            return;
+        }
+        self.allocate_peer(now, index);
+        for (subscriber, handle) in attached {
+            self.begin(now, handle, subscriber);
         }
     }
 
@@ -35,7 +47,9 @@ impl Shard {
             let peer = self.peers.get_mut(index.0).filter(|_| !formats.is_empty());
             if let Some(section) = peer.and_then(|peer| peer.negotiation.learn(sid, &formats)) {
                 self.contained(member, |shard| {
-                    shard.bind(now, member, index, section);
+                    if let Some(slot) = shard.bind(now, member, index, section) {
+                        shard.choose_rendition(now, Subscriber { peer: index, slot });
+                    }
                     shard.negotiate_wishes(member);
                 });
                 continue;
@@ -50,19 +64,22 @@ impl Shard {
 
     /// Gives a subscription the codec of its track that serves it best, unless it has that already.
     pub(super) fn choose_rendition(&mut self, now: Instant, subscriber: Subscriber) {
-        let Some(peer) = self.peers.get(subscriber.peer.0) else { return };
-        let Some(subscription) = peer.egress.get(subscriber.slot) else { return };
-        let Some(room) = self.rooms.get(peer.room.0).filter(|_| peer.transport.is_connected()) else {
-            return;
-        };
+        self.choose_renditions(now, subscriber.peer, &[subscriber.slot]);
+    }
+
+    /// Puts a subscription to the codec of its track that serves it best. Answers that, unless it has it already.
+    fn attach_best(&mut self, subscriber: Subscriber) -> Option<TrackHandle> {
+        let peer = self.peers.get(subscriber.peer.0)?;
+        let subscription = peer.egress.get(subscriber.slot)?;
+        let room = self.rooms.get(peer.room.0).filter(|_| peer.transport.is_connected())?;
         let current = subscription.track;
         let best = match room.best_for(&subscription.sid, |format| subscription.takes(format)) {
-            Best::Unknown => return,
+            Best::Unknown => return None,
             Best::Rendition(track) => Some(TrackHandle { room: peer.room, track }),
             Best::Nothing => None,
         };
         if best == current && best.is_some() {
-            return;
+            return None;
         }
         let (participant, sid) = (peer.participant, subscription.sid.clone());
         if let Some(current) = current {
@@ -71,22 +88,28 @@ impl Shard {
         match best {
             Some(best) => {
                 self.supported(participant, &sid);
-                self.attach(now, best, subscriber);
+                self.attach(best, subscriber)
             }
-            None => self.unsupported(participant, sid),
+            None => {
+                self.unsupported(participant, sid);
+                None
+            }
         }
     }
 
-    /// A subscription begins to flow.
-    fn attach(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
-        let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
-        let Some(peer) = self.peers.get_mut(subscriber.peer.0) else { return };
-        let Some(subscription) = peer.egress.get_mut(subscriber.slot) else { return };
+    fn attach(&mut self, handle: TrackHandle, subscriber: Subscriber) -> Option<TrackHandle> {
+        let track = track_in_mut(&mut self.rooms, handle)?;
+        let peer = self.peers.get_mut(subscriber.peer.0)?;
+        let subscription = peer.egress.get_mut(subscriber.slot)?;
         subscription.track = Some(handle);
         subscription.select.arrange(track.facts.arrangement);
         track.subscribers.push(subscriber);
         self.stats.subscriptions += 1;
-        self.allocate_peer(now, subscriber.peer);
+        Some(handle)
+    }
+
+    /// A subscription begins to flow.
+    fn begin(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
         let track = track_in(&self.rooms, handle);
         let (Some(track), Some(peer)) = (track, self.peers.get_mut(subscriber.peer.0)) else { return };
         if track.facts.kind == MediaKind::Video {

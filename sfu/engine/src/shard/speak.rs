@@ -137,5 +137,10 @@ impl Shard {
                 subscription.standing.on_demand_changed();
             }
         }
+        let Some(room) = self.rooms.get(index.0) else { return };
+        let (Some(dominant), members) = (room.dominant.clone(), room.members.clone()) else { return };
+        for member in members {
+            self.contained(member, |shard| shard.seat_speaker(member, &dominant));
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Subscriptions: from a wish to a media section to packets.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use rand::Rng;
-use sfu_protocol::{Event, Layer, MediaKind, SubscriptionFailure, TrackDemand, TrackSid};
+use sfu_protocol::{Event, Layer, MediaKind, ParticipantSid, SubscriptionFailure, TrackDemand, TrackSid};
 
 use super::negotiate::extension_map;
 use super::participant::Wish;
@@ -87,17 +88,22 @@ impl Shard {
         }
     }
 
-    /// A wanted track has a media section, or the section's parameters changed.
+    /// A wanted track has a media section, or the section's parameters changed. Answers its place among the peer's
+    /// subscriptions, where a codec is to be chosen.
     pub(super) fn bind(
         &mut self,
         now: Instant,
         participant: ParticipantIndex,
         index: PeerIndex,
         section: BoundSection,
-    ) {
-        let Some(entry) = self.participants.get(participant.0) else { return };
-        let demand = entry.wishes.iter().find(|wish| wish.track == section.track).map(|wish| wish.demand);
-        let Some(peer) = self.peers.get_mut(index.0) else { return };
+    ) -> Option<usize> {
+        let entry = self.participants.get_mut(participant.0)?;
+        let wish = entry.wishes.iter_mut().find(|wish| wish.track == section.track);
+        let demand = wish.map(|wish| {
+            wish.crowded = false;
+            wish.demand
+        });
+        let peer = self.peers.get_mut(index.0)?;
         let extensions = extension_map(&section.extensions);
         peer.egress.add_extensions(&extensions);
         let mut payload_types: Vec<EgressPayload> = Vec::new();
@@ -117,14 +123,14 @@ impl Shard {
         if let Some(known) = peer.egress.slot_of(&section.track) {
             if peer.egress.get(known).is_some_and(|known| known.ssrc == section.ssrc) {
                 peer.egress.set_payload_types(known, payload_types);
-                return self.choose_rendition(now, Subscriber { peer: index, slot: known });
+                return Some(known);
             }
             self.unbind(index, &section.track);
         }
-        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let peer = self.peers.get_mut(index.0)?;
         let reporting = reporting(&section, extensions.id_of(Extension::TransportSequence).is_some());
         let limits = &self.config.limits;
-        let slot = peer.egress.add(
+        Some(peer.egress.add(
             now,
             Subscription::new(NewSubscription {
                 sid: section.track.clone(),
@@ -141,8 +147,7 @@ impl Shard {
                 first_timestamp: self.rng.random(),
                 retransmit_percents: (limits.retransmit_percent, limits.retransmit_hard_percent),
             }),
-        );
-        self.choose_rendition(now, Subscriber { peer: index, slot });
+        ))
     }
 
     /// A subscription loses its media section, or its peer.
@@ -200,6 +205,60 @@ impl Shard {
             track,
             reason: SubscriptionFailure::CodecUnsupported,
         });
+    }
+
+    /// Notes for which wishes there is no section, nor room for another, and tells of those that are new among them.
+    pub(super) fn tell_crowded_out(&mut self, participant: ParticipantIndex, crowded: &[TrackSid]) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        let crowded: BTreeSet<&TrackSid> = crowded.iter().collect();
+        for wish in &mut entry.wishes {
+            let was_crowded = std::mem::replace(&mut wish.crowded, crowded.contains(&wish.track));
+            if wish.crowded && !was_crowded {
+                self.stats.subscriptions_refused += 1;
+                self.events.push_back(Event::SubscriptionFailed {
+                    participant: entry.sid.clone(),
+                    track: wish.track.clone(),
+                    reason: SubscriptionFailure::TooManyTracks,
+                });
+            }
+        }
+        let dominant = self.rooms.get(entry.room.0).and_then(|room| room.dominant.clone());
+        if let Some(dominant) = dominant.filter(|_| !crowded.is_empty()) {
+            self.seat_speaker(participant, &dominant);
+        }
+    }
+
+    /// Somebody speaks whose tracks a subscriber has no sections for: they take those of others, the last that were
+    /// asked for.
+    pub(super) fn seat_speaker(&mut self, participant: ParticipantIndex, speaker: &ParticipantSid) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        if !entry.wishes.iter().any(|wish| wish.crowded && wish.publisher == *speaker) {
+            return;
+        }
+        let index = entry.receiver();
+        // Its wishes come first, and stay there.
+        entry.wishes.sort_by_key(|wish| wish.publisher != *speaker);
+        let Some(peer) = self.peers.get(index.0) else { return };
+        let bound = peer.negotiation.bound_tracks();
+        let waiting = entry.wishes.iter().filter(|wish| wish.crowded && wish.publisher == *speaker);
+        let mut others: Vec<&Wish> = entry.wishes.iter().rev().collect();
+        others.retain(|wish| wish.publisher != *speaker && bound.contains(&wish.track));
+        let mut given_up: Vec<TrackSid> = Vec::new();
+        for wish in waiting {
+            if let Some(place) = others.iter().position(|other| other.kind == wish.kind) {
+                given_up.push(others.remove(place).track.clone());
+            }
+        }
+        if given_up.is_empty() {
+            return;
+        }
+        for track in given_up {
+            self.unbind(index, &track);
+            if let Some(peer) = self.peers.get_mut(index.0) {
+                peer.negotiation.release(&track);
+            }
+        }
+        self.negotiate_wishes(participant);
     }
 
     /// Removes a track's replica; its subscriptions wait, should it come again, until they are ended.

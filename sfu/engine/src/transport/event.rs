@@ -7,7 +7,30 @@ use super::ice::Path;
 use super::sctp::{ChannelId, SctpEvent};
 use crate::rtp::packet::RtpHeader;
 use crate::stats::Drop;
-use crate::units::ExtendedSequence;
+use crate::units::{ExtendedSequence, Ssrc};
+
+/// What tells sources of RTP that belong to somebody from others. Nothing is kept of others.
+pub trait Sources {
+    /// Whether media of this source is taken now.
+    fn knows(&self, ssrc: Ssrc) -> bool;
+
+    /// Whether media of a source of which nothing has come yet would be taken. The packet's payload is still encrypted.
+    fn expects(&self, header: &RtpHeader, packet: &[u8]) -> bool;
+}
+
+/// All sources are expected: for those who know whom they are talking to.
+#[derive(Debug, Clone, Copy)]
+pub struct AnySource;
+
+impl Sources for AnySource {
+    fn knows(&self, _: Ssrc) -> bool {
+        true
+    }
+
+    fn expects(&self, _: &RtpHeader, _: &[u8]) -> bool {
+        true
+    }
+}
 
 /// What came of a datagram.
 #[derive(Debug, PartialEq, Eq)]

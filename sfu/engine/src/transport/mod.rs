@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use self::demux::{Protocol, protocol};
 use self::dtls::{Certificate, Dtls, DtlsEvent, DtlsRole, Fingerprint, SrtpKeys, SrtpOffer};
-pub use self::event::{Failure, Received, TransportEvent};
+pub use self::event::{AnySource, Failure, Received, Sources, TransportEvent};
 use self::ice::{Agent, IceCredentials, Path};
 use self::sctp::{ChannelId, DataError, Sctp};
 use self::srtp::{Opener, Profile, Sealer};
@@ -178,6 +178,7 @@ impl Transport {
         source: SocketAddr,
         local: Option<IpAddr>,
         data: &'a mut [u8],
+        sources: &impl Sources,
     ) -> Received<'a> {
         if self.stage == Stage::Ended {
             return Received::Ignored(Drop::UnknownSource);
@@ -186,7 +187,7 @@ impl Transport {
         let result = match protocol(data) {
             Some(Protocol::Stun) => self.handle_check(now, path, data).map(|()| Received::Nothing),
             _ if !self.agent.is_validated(source) => Err(Drop::UnknownSource),
-            Some(Protocol::Rtp) => return self.handle_rtp(data).unwrap_or_else(Received::Ignored),
+            Some(Protocol::Rtp) => return self.handle_rtp(data, sources).unwrap_or_else(Received::Ignored),
             Some(Protocol::Rtcp) => return self.handle_rtcp(data).unwrap_or_else(Received::Ignored),
             Some(Protocol::Dtls) => self.handle_dtls(now, path, data).map(|()| Received::Nothing),
             None => Err(Drop::UnknownProtocol),
@@ -194,10 +195,15 @@ impl Transport {
         result.unwrap_or_else(Received::Ignored)
     }
 
-    fn handle_rtp<'a>(&mut self, data: &'a mut [u8]) -> Result<Received<'a>, Drop> {
+    fn handle_rtp<'a>(&mut self, data: &'a mut [u8], sources: &impl Sources) -> Result<Received<'a>, Drop> {
         let opener = self.opener.as_mut().ok_or(Drop::NoKeys)?;
         let header = RtpHeader::parse(data).map_err(|_| Drop::BadRtp)?;
-        let (len, extended) = opener.open_rtp(data, header.ssrc, header.sequence, header.header_len)?;
+        if opener.is_full() {
+            opener.forget(|ssrc| sources.knows(ssrc));
+        }
+        let RtpHeader { ssrc, sequence, header_len, .. } = header;
+        let is_expected = |packet: &[u8]| sources.expects(&header, packet);
+        let (len, extended) = opener.open_rtp(data, ssrc, sequence, header_len, is_expected)?;
         let packet = data.get_mut(..len).ok_or(Drop::BadRtp)?;
         Ok(Received::Rtp { packet, header, extended })
     }
@@ -247,9 +253,9 @@ impl Transport {
                 DtlsEvent::Connected(keys) => {
                     self.stage = Stage::Connected;
                     if let Some(SrtpKeys { profile, local, remote }) = keys {
-                        let max_streams = SSRCS_PER_STREAM * self.config.limits.ssrcs;
+                        let max_sources = max_sources(&self.config.limits);
                         self.sealer = Sealer::new(profile, &local).ok();
-                        self.opener = Opener::new(profile, &remote, max_streams).ok();
+                        self.opener = Opener::new(profile, &remote, max_sources).ok();
                     }
                     self.events.push_back(TransportEvent::Connected);
                     secure.sctp.start(now, &self.config.limits);
@@ -456,6 +462,18 @@ impl Transport {
         self.secure.as_mut().map_or(0, |secure| secure.sctp.buffered())
     }
 
+    /// Sources of RTP that are remembered, so that no packet of theirs is taken twice.
+    pub fn sources(&self) -> usize {
+        self.opener.as_ref().map_or(0, Opener::sources)
+    }
+
+    /// Forgets sources of RTP that have ended.
+    pub fn forget_sources(&mut self, sources: &impl Sources) {
+        if let Some(opener) = &mut self.opener {
+            opener.forget(|ssrc| sources.knows(ssrc));
+        }
+    }
+
     /// Says goodbye, which [`poll_transmit`](Self::poll_transmit) has afterwards. Nothing is received any more.
     pub fn close(&mut self, now: Instant) {
         if let Some(secure) = &mut self.secure {
@@ -472,8 +490,13 @@ fn copy(datagram: &[u8], buffer: &mut [u8]) -> Option<usize> {
 
 /// Replies to checks that wait to be sent, beyond which checks get none.
 const MAX_REPLIES: usize = 64;
-/// A stream and its retransmissions.
-const SSRCS_PER_STREAM: usize = 2;
+/// Streams of a track, and with each its retransmissions.
+const SOURCES_PER_TRACK: usize = 2 * 8;
+
+/// Sources of RTP that may be remembered: those of as many tracks as may be published, and some that have ended.
+fn max_sources(limits: &Limits) -> usize {
+    SOURCES_PER_TRACK.saturating_mul(limits.published_tracks).saturating_add(srtp::ENDED_SOURCES + 1)
+}
 
 #[cfg(test)]
 mod tests;

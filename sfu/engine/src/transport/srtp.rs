@@ -1,7 +1,7 @@
 //! SRTP and SRTCP in place: AEAD_AES_128_GCM (RFC 7714) and AES_CM_128_HMAC_SHA1_80 (RFC 3711) over aws-lc-rs.
 //!
 //! Sending keeps no state per stream: the caller numbers its packets past 16 bits. Receiving keeps a replay
-//! window per SSRC, made only after a packet of it was authentic.
+//! window per SSRC, made only for a source that is expected, and after a packet of it was authentic.
 
 mod derive;
 mod window;
@@ -170,37 +170,53 @@ impl Sealer {
 pub struct Opener {
     cipher: Cipher,
     profile: Profile,
-    streams: SmallVec<[Stream; 8]>,
-    max_streams: usize,
+    /// Sources of RTP that packets have come of, the oldest first.
+    sources: SmallVec<[(Ssrc, Window); 8]>,
+    max_sources: usize,
+    /// Senders of RTCP.
+    reporters: SmallVec<[Reporter; 4]>,
+    /// RTCP packets so far.
+    reports: u64,
 }
 
-/// What is remembered of one SSRC.
-struct Stream {
+/// A sender of RTCP. Unlike those of RTP, its packets carry their whole number, so it may be forgotten.
+struct Reporter {
     ssrc: Ssrc,
-    /// Nothing until the first authentic packet of that kind.
-    rtp: Option<Window>,
-    rtcp: Option<Window>,
+    window: Window,
+    /// The count of RTCP packets when the last of this sender came.
+    last: u64,
 }
 
 impl Opener {
-    /// Derives the session keys. Remembers at most `max_streams` SSRCs.
-    pub fn new(profile: Profile, master: &MasterKey, max_streams: usize) -> Result<Self, SrtpError> {
-        Ok(Self { cipher: Cipher::new(profile, master)?, profile, streams: SmallVec::new(), max_streams })
+    /// Derives the session keys. Remembers at most `max_sources` sources of RTP.
+    pub fn new(profile: Profile, master: &MasterKey, max_sources: usize) -> Result<Self, SrtpError> {
+        Ok(Self {
+            cipher: Cipher::new(profile, master)?,
+            profile,
+            sources: SmallVec::new(),
+            max_sources,
+            reporters: SmallVec::new(),
+            reports: 0,
+        })
     }
 
     /// Checks and decrypts an RTP packet in place. Returns the length without the tag, and its number extended
-    /// past 16 bits. On an error the packet's content is lost and nothing else has changed.
+    /// past 16 bits. `is_expected` is asked for a source of which no packet has come. On an error the packet's content is
+    /// lost and nothing else has changed.
     pub fn open_rtp(
         &mut self,
         packet: &mut [u8],
         ssrc: Ssrc,
         sequence: u16,
         header_len: usize,
+        is_expected: impl FnOnce(&[u8]) -> bool,
     ) -> Result<(usize, ExtendedSequence), Drop> {
-        let place = self.place(ssrc)?;
-        let window = place.and_then(|at| self.streams.get(at)).and_then(|stream| stream.rtp.as_ref());
+        let place = self.sources.iter().position(|(known, _)| *known == ssrc);
+        let window = place.and_then(|at| self.sources.get(at)).map(|(_, window)| window);
         let extended = match window {
             Some(window) => ExtendedSequence(window.highest()).extend(sequence),
+            None if !is_expected(packet) => return Err(Drop::UnknownStream),
+            None if self.is_full() => return Err(Drop::TooManyStreams),
             None => ExtendedSequence::first(sequence),
         };
         // Before any cryptography: duplicates are cheap to send.
@@ -214,8 +230,10 @@ impl Opener {
             None => self.open_first(packet, ssrc, extended, header_len, len),
         };
         let extended = extended.ok_or(Drop::BadAuthentication)?;
-        let stream = self.stream(place, ssrc)?;
-        stream.rtp.get_or_insert_with(|| Window::starting_at(extended.0)).mark(extended.0);
+        match place.and_then(|at| self.sources.get_mut(at)) {
+            Some((_, window)) => window.mark(extended.0),
+            None => self.sources.push((ssrc, Window::of(extended.0))),
+        }
         Ok((len, extended))
     }
 
@@ -258,8 +276,8 @@ impl Opener {
             return Err(Drop::BadAuthentication);
         }
         let index = word & INDEX_MASK;
-        let place = self.place(ssrc)?;
-        let window = place.and_then(|at| self.streams.get(at)).and_then(|stream| stream.rtcp.as_ref());
+        let place = self.reporters.iter().position(|reporter| reporter.ssrc == ssrc);
+        let window = place.and_then(|at| self.reporters.get(at)).map(|reporter| &reporter.window);
         if window.is_some_and(|window| window.seen(u64::from(index))) {
             return Err(Drop::Replayed);
         }
@@ -268,31 +286,48 @@ impl Opener {
             Cipher::Cm(cm) => cm.open_rtcp(packet, ssrc, index, len),
         };
         opened.ok_or(Drop::BadAuthentication)?;
-        let stream = self.stream(place, ssrc)?;
-        stream.rtcp.get_or_insert_with(|| Window::starting_at(u64::from(index))).mark(u64::from(index));
+        self.reports += 1;
+        match place.and_then(|at| self.reporters.get_mut(at)) {
+            Some(reporter) => {
+                reporter.window.mark(u64::from(index));
+                reporter.last = self.reports;
+            }
+            None => self.add_reporter(ssrc, index),
+        }
         Ok(len)
     }
 
-    /// SSRCs remembered.
-    pub fn streams(&self) -> usize {
-        self.streams.len()
+    /// Sources of RTP remembered.
+    pub fn sources(&self) -> usize {
+        self.sources.len()
     }
 
-    /// Where that SSRC is remembered, nothing if it is new, an error if there is no room for a new one.
-    fn place(&self, ssrc: Ssrc) -> Result<Option<usize>, Drop> {
-        let place = self.streams.iter().position(|stream| stream.ssrc == ssrc);
-        if place.is_none() && self.streams.len() >= self.max_streams {
-            return Err(Drop::TooManyStreams);
-        }
-        Ok(place)
+    /// Whether there is no room for another source of RTP.
+    pub fn is_full(&self) -> bool {
+        self.sources.len() >= self.max_sources
     }
 
-    fn stream(&mut self, place: Option<usize>, ssrc: Ssrc) -> Result<&mut Stream, Drop> {
-        let at = place.unwrap_or_else(|| {
-            self.streams.push(Stream { ssrc, rtp: None, rtcp: None });
-            self.streams.len() - 1
+    /// Forgets sources of RTP that have ended, but for the last few: what of them is late, or played again, is still
+    /// known for what it is.
+    pub fn forget(&mut self, lives: impl Fn(Ssrc) -> bool) {
+        let ended = self.sources.iter().filter(|(ssrc, _)| !lives(*ssrc)).count();
+        let mut excess = ended.saturating_sub(ENDED_SOURCES);
+        self.sources.retain(|(ssrc, _)| {
+            let goes = excess > 0 && !lives(*ssrc);
+            excess -= usize::from(goes);
+            !goes
         });
-        self.streams.get_mut(at).ok_or(Drop::TooManyStreams)
+    }
+
+    /// The one that was silent longest goes, should there be too many.
+    fn add_reporter(&mut self, ssrc: Ssrc, index: u32) {
+        if self.reporters.len() >= MAX_REPORTERS {
+            let silent = self.reporters.iter().enumerate().min_by_key(|(_, reporter)| reporter.last);
+            if let Some(at) = silent.map(|(at, _)| at) {
+                self.reporters.swap_remove(at);
+            }
+        }
+        self.reporters.push(Reporter { ssrc, window: Window::of(u64::from(index)), last: self.reports });
     }
 }
 
@@ -489,6 +524,10 @@ fn read_u32(data: &[u8], at: usize) -> Option<u32> {
 
 fn drop_result<T>(_: T) {}
 
+/// Sources of RTP that are remembered after their end.
+pub(super) const ENDED_SOURCES: usize = 16;
+/// Senders of RTCP that are remembered. A client has one for each source it sends and one for what it receives.
+const MAX_REPORTERS: usize = 128;
 const GCM_TAG: usize = 16;
 const HMAC_TAG: usize = 10;
 const INDEX_LEN: usize = 4;

@@ -67,13 +67,14 @@ impl Net {
         let mut to_client = Check::new(&self.client.ice, &self.server.ice).nominating().bytes();
         let (server, client) = (self.server.address, self.client.address);
         assert_eq!(self.send_to_server(client, &to_server), Ok(()));
-        let received = self.client.transport.handle_datagram(self.now, server, None, &mut to_client);
+        let received =
+            self.client.transport.handle_datagram(self.now, server, None, &mut to_client, &AnySource);
         assert_eq!(received, Received::Nothing);
     }
 
     fn send_to_server(&mut self, source: SocketAddr, data: &[u8]) -> Result<(), Drop> {
         let mut data = data.to_vec();
-        match self.server.transport.handle_datagram(self.now, source, None, &mut data) {
+        match self.server.transport.handle_datagram(self.now, source, None, &mut data, &AnySource) {
             Received::Ignored(reason) => Err(reason),
             _ => Ok(()),
         }
@@ -98,7 +99,7 @@ impl Net {
                     if protocol(data) == Some(Protocol::Stun) {
                         assert_eq!(read_response(data, &from.ice.pwd).typ, BINDING_SUCCESS);
                     } else {
-                        to.transport.handle_datagram(self.now, from.address, None, data);
+                        to.transport.handle_datagram(self.now, from.address, None, data, &AnySource);
                     }
                 }
             }
@@ -212,7 +213,7 @@ fn two_transports_connect_and_exchange_media_and_data() {
         let first = ExtendedSequence::first(1);
         net.client.transport.protect_rtp(first, &mut packet, 12, plain.len()).unwrap();
         let from = net.client.address;
-        let received = net.server.transport.handle_datagram(net.now, from, None, &mut packet);
+        let received = net.server.transport.handle_datagram(net.now, from, None, &mut packet, &AnySource);
         let mut expected = plain.clone();
         assert_eq!(
             received,
@@ -226,7 +227,7 @@ fn two_transports_connect_and_exchange_media_and_data() {
         report.resize(8 + net.server.transport.srtcp_overhead(), 0);
         net.server.transport.protect_rtcp(&mut report, 8).unwrap();
         let from = net.server.address;
-        let received = net.client.transport.handle_datagram(net.now, from, None, &mut report);
+        let received = net.client.transport.handle_datagram(net.now, from, None, &mut report, &AnySource);
         assert_eq!(received, Received::Rtcp { packet: &[0x80, 201, 0, 1, 0, 0, 0, 5] });
         net.assert_alive(2);
     }

@@ -120,6 +120,8 @@ pub struct Client {
     /// What is done to a server's answer before the stack reads it.
     pub edit_answer: Option<fn(&str) -> String>,
     offered: bool,
+    /// Sections that it is to send in no longer, from its next offer on.
+    ceased: Vec<Mid>,
     pending: Option<SdpPendingOffer>,
     outbox: Vec<(SocketAddr, Vec<u8>)>,
     started: Instant,
@@ -167,6 +169,7 @@ impl Client {
             last_input: now,
             edit_answer: None,
             offered: false,
+            ceased: Vec::new(),
             pending: None,
             outbox: Vec::new(),
             started: now,
@@ -178,6 +181,9 @@ impl Client {
     pub fn offer(&mut self, publish: &[NewPublisher], audios: u32, videos: u32, now: Instant) -> String {
         let first = !std::mem::replace(&mut self.offered, true);
         let mut api = self.rtc.sdp_api();
+        for mid in self.ceased.drain(..) {
+            api.set_direction(mid, Direction::Inactive);
+        }
         let mut mids = Vec::new();
         for new in publish {
             let kind = if new.codec == Codec::Opus { MediaKind::Audio } else { MediaKind::Video };
@@ -237,6 +243,13 @@ impl Client {
         let without = self.offers_without;
         let kept = |line: &&str| !without.iter().any(|part| line.contains(part));
         offer.to_sdp_string().lines().filter(kept).map(|line| format!("{line}\r\n")).collect()
+    }
+
+    /// Sends a track no longer, and says so in its next offer.
+    pub fn cease(&mut self, track: &TrackSid) {
+        let place = self.publishers.iter().position(|publisher| publisher.track == *track);
+        let publisher = self.publishers.remove(place.expect("it is published"));
+        self.ceased.push(publisher.mid);
     }
 
     /// Offers to send a scalable stream no longer.

@@ -209,13 +209,59 @@ impl World {
         interval: Duration,
         time_offset: u64,
     ) -> TrackSid {
+        let (announced, new) = self.announcement(codec, layers);
+        let track = announced.track.clone();
+        let new = NewPublisher { interval, time_offset, ..new };
+        let participant = self.clients[client].participant.clone();
+        let shard = self.clients[client].shard;
+        self.command(shard, Command::AddTrack { participant, track: Box::new(announced) });
+        self.offer(client, &[new]);
+        track
+    }
+
+    /// The client takes a video track back and publishes the same again, both in one offer. As browsers do then, it calls
+    /// it otherwise than it announces it. `cid` is what it called it first.
+    pub fn publish_again(
+        &mut self,
+        client: usize,
+        before: &TrackSid,
+        cid: &str,
+        layers: &[(&str, usize)],
+        announced_first: bool,
+    ) -> TrackSid {
+        let (mut announced, new) = self.announcement(Codec::Vp8, layers);
+        let track = announced.track.clone();
+        announced.cids = vec![cid.to_owned()];
+        self.clients[client].cease(before);
+        let participant = self.clients[client].participant.clone();
+        let shard = self.clients[client].shard;
+        let announce = Command::AddTrack { participant, track: Box::new(announced) };
+        if announced_first {
+            self.command(shard, announce);
+            self.offer(client, &[new]);
+        } else {
+            self.offer(client, &[new]);
+            self.command(shard, announce);
+        }
+        track
+    }
+
+    /// The client offers these besides what it offered before.
+    pub fn offer(&mut self, client: usize, publish: &[NewPublisher]) {
+        let (audios, videos) = self.spare_sections(client);
+        let sdp = self.clients[client].offer(publish, audios, videos, self.now);
+        let participant = self.clients[client].participant.clone();
+        self.command(self.clients[client].shard, Command::Offer { participant, id: 0, sdp });
+    }
+
+    /// A new track as it is announced, and as it is published.
+    pub fn announcement(&mut self, codec: Codec, layers: &[(&str, usize)]) -> (AddTrack, NewPublisher) {
         self.next_track += 1;
         let track = TrackSid::new(format!("TR_{}", self.next_track));
         let cid = format!("cid{}", self.next_track);
         let kind = if codec == Codec::Opus { MediaKind::Audio } else { MediaKind::Video };
-        let (participant, shard) = (self.clients[client].participant.clone(), self.clients[client].shard);
         let qualities = [LayerQuality::Low, LayerQuality::Medium, LayerQuality::High];
-        let announced = layers.iter().zip(qualities).enumerate().map(|(place, ((rid, _), quality))| {
+        let described = layers.iter().zip(qualities).enumerate().map(|(place, ((rid, _), quality))| {
             let scale = 1 << (layers.len() - 1 - place);
             SimulcastLayer {
                 quality,
@@ -232,7 +278,7 @@ impl World {
             cids: vec![cid.clone()],
             kind,
             codecs: vec![if codec == Codec::Opus { "opus" } else { "vp8" }.to_owned()],
-            layers: announced.collect(),
+            layers: described.collect(),
             muted: false,
             stereo: false,
             disable_dtx: false,
@@ -242,22 +288,16 @@ impl World {
             playout_delay: None,
             part: TrackPart::default(),
         };
-        self.command(
-            shard,
-            Command::AddTrack { participant: participant.clone(), track: Box::new(announced) },
-        );
+        let interval = if kind == MediaKind::Audio { 20_000 } else { 33_333 };
         let new = NewPublisher {
-            track: track.clone(),
+            track,
             cid,
             layers: layers.iter().map(|(rid, bytes)| ((*rid).to_owned(), *bytes)).collect(),
-            interval,
+            interval: Duration::from_micros(interval),
             codec,
-            time_offset,
+            time_offset: 0,
         };
-        let (audios, videos) = self.spare_sections(client);
-        let sdp = self.clients[client].offer(&[new], audios, videos, self.now);
-        self.command(shard, Command::Offer { participant, id: 0, sdp });
-        track
+        (announced, new)
     }
 
     /// A client that works with packets announces a scalable stream and offers it. Returns the track.

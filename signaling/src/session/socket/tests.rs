@@ -389,7 +389,9 @@ async fn a_panic_ends_one_session_with_a_leave() {
 
 #[tokio::test]
 async fn frames_over_the_limit_are_told_and_far_over_it_cost_the_socket() {
-    let mut service = Service::start(RoomsConfig::default()).await;
+    let mut config = RoomsConfig::default();
+    config.socket.frame = 256 * 1024;
+    let mut service = Service::start(config).await;
     let (mut client, sid) = service.connect().await;
     client.send(Frame::Binary(vec![0; 300 * 1024].into())).await.unwrap();
     let Say::RequestResponse(response) = say(&mut client).await else { panic!("no answer") };

@@ -283,3 +283,19 @@ fn what_cannot_be_carried_out_is_told_once_and_may_be_asked_for_again() {
     let got = rig.sfu(Event::SubscriptionFailed { participant: me(), track: unknown, reason });
     assert_eq!(got.discards(), [Discard::StaleTrackEvent]);
 }
+
+#[test]
+fn who_receives_as_much_as_may_be_is_told_and_gets_it_later() {
+    let roster = vec![entry(&somebody("a", 1, true))];
+    let mut rig = Rig::joined_among(config(ConnectionMode::Single), roster);
+    let track = TrackSid::new("TR_VCa");
+    let reason = SubscriptionFailure::TooManyTracks;
+    let got = rig.sfu(Event::SubscriptionFailed { participant: me(), track: track.clone(), reason });
+    let error = proto::SubscriptionError::SeUnknown as i32;
+    let told = proto::SubscriptionResponse { track_sid: "TR_VCa".into(), err: error };
+    assert_eq!(got.says(), [&Say::SubscriptionResponse(told)]);
+    // The media plane still knows of it: it is not asked again, and what it says of it counts.
+    assert!(rig.ask(wish(&["TR_VCa"], true)).commands().is_empty());
+    let got = rig.sfu(Event::StreamState { participant: me(), track, paused: true });
+    assert!(got.discards().is_empty());
+}

@@ -107,12 +107,12 @@ fn kinds_are_not_mixed_up() {
 fn a_parked_section_is_given_to_its_announcement_when_that_comes() {
     let mut connection = Connection::new(Role::Single);
     connection.offer(&show(&[("0", "a"), ("1", "b")]), &[], &[]);
-    let matched = connection.negotiation.match_parked(&announced("TR_b", "b", VIDEO)).unwrap();
+    let matched = connection.announce(announced("TR_b", "b", VIDEO)).unwrap();
     assert_eq!((matched.mid.as_str(), matched.sdp_cid.as_str()), ("1", "b"));
     // This stack keeps its ids: an unknown one is not taken for a renamed one.
-    assert_eq!(connection.negotiation.match_parked(&announced("TR_z", "z", VIDEO)), None);
-    assert_eq!(connection.negotiation.match_parked(&announced("TR_b2", "b", VIDEO)), None);
-    let late = connection.negotiation.match_parked(&announced("TR_a", "a", VIDEO)).unwrap();
+    assert_eq!(connection.announce(announced("TR_z", "z", VIDEO)), None);
+    assert_eq!(connection.announce(announced("TR_b2", "b", VIDEO)), None);
+    let late = connection.announce(announced("TR_a", "a", VIDEO)).unwrap();
     assert_eq!(late.mid, "0");
     // Matched ones are not told again, unless the announcement changed what is agreed on.
     let again = connection.offer(&show(&[("0", "a"), ("1", "b")]), &[], &[]);
@@ -126,7 +126,7 @@ fn a_late_announcement_s_codec_leads_the_next_answer() {
     connection.offer(&sdp, &[], &[]);
     let track = AddTrack { codecs: vec!["h264".into()], ..announced("TR_a", "a", VIDEO) };
     // What was answered then still holds now.
-    assert_eq!(connection.negotiation.match_parked(&track).unwrap().mime_type, "video/vp8");
+    assert_eq!(connection.announce(track).unwrap().mime_type, "video/vp8");
     let outcome = connection.offer(&sdp, &[], &[]);
     assert_eq!(names(&outcome.republished), [("0", "TR_a")]);
     assert_eq!(outcome.republished[0].mime_type, "video/h264");
@@ -137,7 +137,7 @@ fn a_stack_that_renames_is_served_when_it_announces_late() {
     let mut connection = Connection::new(Role::Single);
     connection.offer(&show(&[("0", "x"), ("1", "y")]), &[], &[]);
     for (track, mid) in [("TR_a", "0"), ("TR_b", "1")] {
-        let matched = connection.negotiation.match_parked(&announced(track, track, VIDEO)).unwrap();
+        let matched = connection.announce(announced(track, track, VIDEO)).unwrap();
         assert_eq!(matched.mid, mid);
     }
 }
@@ -183,8 +183,8 @@ fn a_withdrawn_track_s_section_waits_for_its_own_id_only() {
     assert_eq!(connection.negotiation.withdraw(&TrackSid::new("TR_a")), None);
     // Even of a stack that renames.
     connection.negotiation.keeps_ids = false;
-    assert_eq!(connection.negotiation.match_parked(&announced("TR_z", "z", VIDEO)), None);
-    let again = connection.negotiation.match_parked(&announced("TR_a2", "a", VIDEO)).unwrap();
+    assert_eq!(connection.announce(announced("TR_z", "z", VIDEO)), None);
+    let again = connection.announce(announced("TR_a2", "a", VIDEO)).unwrap();
     assert_eq!(again.mid, "0");
 }
 
@@ -207,4 +207,153 @@ fn more_parked_sections_than_allowed_refuse_the_offer() {
     assert_eq!(error.field, "m= (mid 1)");
     let pending = [announced("TR_a", "a", VIDEO)];
     assert!(connection.try_offer(&show(&[("0", "a"), ("1", "b")]), &pending, &[]).is_ok());
+}
+
+/// What a browser says after a track was published again: the section of before is off, the new one bears an id of the
+/// browser's own.
+fn republished(mid: &'static str, kind: MediaKind, again: &'static str) -> String {
+    let section = match kind {
+        MediaKind::Audio => Part::Speak(again, "made-up"),
+        MediaKind::Video => Part::Show(again, "made-up"),
+    };
+    offer(&[Part::Data("data"), Part::Idle(kind, mid), section])
+}
+
+#[test]
+fn a_track_published_again_has_its_section_whichever_comes_first() {
+    for kind in [MediaKind::Audio, VIDEO] {
+        for announced_first in [true, false] {
+            let mut connection = Connection::new(Role::Single);
+            let first = match kind {
+                MediaKind::Audio => Part::Speak("0", "cam"),
+                MediaKind::Video => Part::Show("0", "cam"),
+            };
+            let tracks = [announced("TR_1", "cam", kind)];
+            connection.offer(&offer(&[Part::Data("data"), first]), &tracks, &[]);
+            let again = announced("TR_2", "cam", kind);
+            let sdp = republished("0", kind, "1");
+            let matched = if announced_first {
+                let outcome = connection.offer(&sdp, &[again], &[]);
+                assert_eq!(outcome.unpublished.len(), 1);
+                outcome.published
+            } else {
+                assert_eq!(connection.offer(&sdp, &[], &[]).unmatched.len(), 1);
+                connection.announce(again).into_iter().collect()
+            };
+            assert_eq!(names(&matched), [("1", "TR_2")], "{kind:?} {announced_first}");
+            assert_eq!(matched[0].sdp_cid, "made-up");
+        }
+    }
+}
+
+#[test]
+fn what_may_belong_to_another_waits_for_that() {
+    let mut connection = Connection::new(Role::Single);
+    connection.offer(
+        &offer(&[Part::Data("data"), Part::Show("0", "cam")]),
+        &[announced("TR_1", "cam", VIDEO)],
+        &[],
+    );
+    // The camera again, and a screen whose announcement is still on its way.
+    let both =
+        [Part::Data("data"), Part::Idle(VIDEO, "0"), Part::Show("1", "screen"), Part::Show("2", "made-up")];
+    let pending = [announced("TR_2", "cam", VIDEO)];
+    assert!(connection.offer(&offer(&both), &pending, &[]).published.is_empty());
+    assert!(connection.negotiation.has_leftovers(&pending));
+    let all = [pending[0].clone(), announced("TR_screen", "screen", VIDEO)];
+    let mut matched = connection.negotiation.match_parked(&all);
+    matched.sort_by(|a, b| a.mid.cmp(&b.mid));
+    // Of what no id matches there is one of each then.
+    assert_eq!(names(&matched), [("1", "TR_screen"), ("2", "TR_2")]);
+    assert!(!connection.negotiation.has_leftovers(&[]));
+}
+
+#[test]
+fn two_of_a_kind_published_again_are_told_apart_by_their_encodings_when_nothing_else_comes() {
+    let mut connection = Connection::new(Role::Single);
+    let layered = |track: &str, cid: &str, layers: usize| AddTrack {
+        layers: (0..layers).map(|_| layer()).collect(),
+        ..announced(track, cid, VIDEO)
+    };
+    let first = [Part::Data("data"), Part::Show("0", "cam"), Part::Show("1", "screen")];
+    connection.offer(&offer(&first), &[layered("TR_1", "cam", 3), layered("TR_2", "screen", 1)], &[]);
+    let again = [
+        Part::Data("data"),
+        Part::Idle(VIDEO, "0"),
+        Part::Idle(VIDEO, "1"),
+        Part::Show("2", "made-up"),
+        Part::Show("3", "other"),
+    ];
+    // Section 3 sends one encoding.
+    let sdp = offer(&again);
+    let (head, mut sections) = split(&sdp);
+    let single = sections.last_mut().unwrap();
+    *single = single
+        .lines()
+        .filter(|line| !line.starts_with("a=rid:") && !line.starts_with("a=simulcast:"))
+        .map(|line| format!("{line}\r\n"))
+        .collect();
+    let sdp = head + &sections.concat();
+    let pending = [layered("TR_4", "screen", 1), layered("TR_3", "cam", 3)];
+    assert!(connection.offer(&sdp, &pending, &[]).published.is_empty());
+    let mut matched = connection.negotiation.match_leftovers(&pending);
+    matched.sort_by(|a, b| a.mid.cmp(&b.mid));
+    assert_eq!(names(&matched), [("2", "TR_3"), ("3", "TR_4")]);
+}
+
+#[test]
+fn what_waits_in_vain_stands_back() {
+    let mut connection = Connection::new(Role::Single);
+    connection.offer(
+        &offer(&[Part::Data("data"), Part::Show("0", "cam")]),
+        &[announced("TR_1", "cam", VIDEO)],
+        &[],
+    );
+    // The announcement of section 1 was refused, and the client goes on sending there.
+    connection.offer(
+        &offer(&[Part::Data("data"), Part::Show("0", "cam"), Part::Show("1", "refused")]),
+        &[],
+        &[],
+    );
+    let again =
+        [Part::Data("data"), Part::Idle(VIDEO, "0"), Part::Show("1", "refused"), Part::Show("2", "made-up")];
+    let pending = [announced("TR_2", "cam", VIDEO)];
+    assert!(connection.offer(&offer(&again), &pending, &[]).published.is_empty());
+    assert_eq!(names(&connection.negotiation.match_leftovers(&pending)), [("2", "TR_2")]);
+}
+
+#[test]
+fn a_client_that_takes_a_new_section_for_each_track_uses_its_sections_again() {
+    let mut connection = Connection::new(Role::Single);
+    // As a browser does: a section that was refused is stopped, and the next new one takes its place.
+    let mut parts = vec![Part::Data("data")];
+    let mids: Vec<&'static str> = (0..300).map(|n| &*Box::leak(format!("{n}").into_boxed_str())).collect();
+    for (round, mid) in mids.iter().enumerate() {
+        let track = announced(&format!("TR_{round}"), mid, VIDEO);
+        let answer = connection.offer(&offer(&parts), &[], &[]).answer_sdp;
+        let refused = split(&answer).1.iter().position(|section| section.starts_with("m=video 0 "));
+        match refused {
+            Some(place) => parts[place] = Part::Show(mid, mid),
+            None => parts.push(Part::Show(mid, mid)),
+        }
+        let outcome = connection.offer(&offer(&parts), &[track], &[]);
+        assert_eq!(outcome.published.len(), 1, "publication {round}");
+        let place = parts.iter().position(|part| matches!(part, Part::Show(..))).unwrap();
+        let Part::Show(mid, _) = parts[place] else { unreachable!() };
+        parts[place] = Part::Idle(VIDEO, mid);
+    }
+    assert!(parts.len() < 10, "{} sections", parts.len());
+    assert_eq!(connection.negotiation.sections(), parts.len());
+}
+
+fn layer() -> sfu_protocol::SimulcastLayer {
+    sfu_protocol::SimulcastLayer {
+        quality: sfu_protocol::LayerQuality::Low,
+        width: 320,
+        height: 180,
+        bitrate_bps: 0,
+        ssrc: 0,
+        repair_ssrc: 0,
+        rid: String::new(),
+    }
 }

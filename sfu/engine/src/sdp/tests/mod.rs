@@ -170,7 +170,17 @@ impl Connection {
         wanted: &[WantedTrack],
     ) -> Result<Outcome, SdpError> {
         let Self { negotiation, local, permissions, rng } = self;
-        negotiation.apply_offer(sdp, local, pending, wanted, *permissions, rng)
+        let offer = negotiation.read(sdp)?;
+        negotiation.apply_offer(&offer, local, pending, wanted, *permissions, rng)
+    }
+
+    fn is_bound(&self, track: &str) -> bool {
+        self.negotiation.bound_tracks().contains(&TrackSid::new(track))
+    }
+
+    /// One announcement comes, of those that have no section the only one.
+    fn announce(&mut self, track: AddTrack) -> Option<PublishedSection> {
+        self.negotiation.match_parked(&[track]).pop()
     }
 
     fn offer(&mut self, sdp: &str, pending: &[AddTrack], wanted: &[WantedTrack]) -> Outcome {

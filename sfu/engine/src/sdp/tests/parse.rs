@@ -154,7 +154,7 @@ fn size_and_number_of_sections_are_bounded() {
     let limits = Limits { sdp_bytes: 1000, media_sections: 8, ..Limits::default() };
     let error = Description::parse(RTC_NODE, &limits).unwrap_err();
     assert_eq!(error.field, "session description");
-    let limits = Limits { media_sections: 8, ..Limits::default() };
+    let limits = Limits { media_sections: 8, published_tracks: 0, ..Limits::default() };
     assert_eq!(Description::parse(CHROMIUM_PUBLISH, &limits).unwrap_err().field, "m=");
     assert!(Description::parse(RTC_NODE, &limits).is_ok());
     assert_eq!(parse("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n").unwrap_err().field, "m=");

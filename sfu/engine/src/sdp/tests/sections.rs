@@ -29,7 +29,7 @@ fn sections_are_asked_for_once_and_only_those_that_lack() {
     let outcome = connection.offer(&offer(&more), &[], &tracks);
     let bound: Vec<&str> = outcome.bound.iter().map(|section| section.track.as_str()).collect();
     assert_eq!(bound, ["TR_A1", "TR_A2", "TR_V1", "TR_V2"]);
-    tracks.retain(|track| !connection.negotiation.is_bound(&track.track));
+    tracks.retain(|track| !connection.is_bound(track.track.as_str()));
     assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 1));
 }
 
@@ -89,7 +89,7 @@ fn a_track_that_loses_its_section_moves_to_a_free_one() {
         assert_eq!(outcome.unbound, [TrackSid::new("TR_1")]);
         let mids: Vec<&str> = outcome.bound.iter().map(|section| section.mid.as_str()).collect();
         assert_eq!(mids, if free { vec!["2"] } else { vec![] });
-        assert_eq!(connection.negotiation.is_bound(&TrackSid::new("TR_1")), free);
+        assert_eq!(connection.is_bound("TR_1"), free);
     }
 }
 
@@ -142,8 +142,8 @@ fn sections_keep_their_places() {
         let result = connection.try_offer(&offer(next), &[], &[wanted("TR_2", VIDEO)]);
         assert_eq!(result.err().map(|error| error.field).as_deref(), field);
         // A refused offer has changed nothing, not even numbering: the next good one binds as if it were the first.
-        assert_eq!(connection.negotiation.is_bound(&TrackSid::new("TR_2")), field.is_none());
-        assert!(connection.negotiation.is_bound(&TrackSid::new("TR_1")));
+        assert_eq!(connection.is_bound("TR_2"), field.is_none());
+        assert!(connection.is_bound("TR_1"));
         assert!(connection.try_offer(&offer(&start), &[], &[]).is_err() == field.is_none());
     }
 }
@@ -162,11 +162,14 @@ fn a_stopped_section_comes_back_under_another_mid_and_kind() {
 fn restarting_ice_is_seen_and_another_certificate_is_refused() {
     let sdp = offer(&[Part::See("0"), Part::Data("1")]);
     let mut connection = Connection::new(Role::Single);
-    assert!(!connection.negotiation.restarts_ice(&sdp));
+    let restarts = |connection: &Connection, sdp: &str| {
+        connection.negotiation.restarts_ice(&connection.negotiation.read(sdp).unwrap())
+    };
+    assert!(!restarts(&connection, &sdp));
     assert!(!connection.offer(&sdp, &[], &[]).ice_restart);
     assert!(!connection.offer(&sdp, &[], &[]).ice_restart);
     let restarted = sdp.replace("a=ice-ufrag:ccC6", "a=ice-ufrag:newU");
-    assert!(connection.negotiation.restarts_ice(&restarted) && !connection.negotiation.restarts_ice("v=0"));
+    assert!(restarts(&connection, &restarted));
     connection.local.ice.ufrag = "next".to_owned();
     let outcome = connection.offer(&restarted, &[], &[]);
     assert!(outcome.ice_restart && outcome.remote.ice.ufrag == "newU");
@@ -181,4 +184,24 @@ fn a_publisher_connection_sends_nothing() {
     let outcome = connection.offer(&offer(&[Part::See("0"), Part::Data("1")]), &[], &[wanted("TR_1", VIDEO)]);
     assert!(outcome.bound.is_empty() && outcome.answer_sdp.contains("a=inactive"));
     assert_eq!(connection.negotiation.sections_needed(&[wanted("TR_1", VIDEO)]), None);
+}
+
+#[test]
+fn beyond_the_last_section_tracks_are_named_and_sound_comes_first() {
+    for role in [Role::Single, Role::Subscriber] {
+        let mut connection = Connection::new(role);
+        let limits = Limits { media_sections: 5, ..Limits::default() };
+        connection.negotiation = Negotiation::new(role, ClientTraits::default(), limits);
+        let tracks: Vec<WantedTrack> = (0..3)
+            .flat_map(|n| [wanted(&format!("TR_V{n}"), VIDEO), wanted(&format!("TR_A{n}"), AUDIO)])
+            .collect();
+        if role == Role::Single {
+            connection.offer(&offer(&[Part::Data("0"), Part::See("1")]), &[], &[]);
+            assert_eq!(connection.negotiation.sections_needed(&tracks), needed(3, 0));
+        }
+        let crowded = connection.negotiation.crowded_out(&tracks);
+        let names: Vec<&str> = crowded.iter().map(TrackSid::as_str).collect();
+        let expected: &[&str] = if role == Role::Single { &["TR_V1", "TR_V2"] } else { &["TR_V2"] };
+        assert_eq!(names, expected);
+    }
 }

@@ -83,7 +83,7 @@ fn stale_and_broken_answers_change_nothing() {
     ];
     for (sdp, field) in broken {
         assert_eq!(connection.negotiation.apply_answer(offer.id, &sdp).unwrap_err().field, field);
-        assert!(!connection.negotiation.is_bound(&TrackSid::new("TR_V0")));
+        assert!(!connection.is_bound("TR_V0"));
     }
     assert!(connection.negotiation.apply_answer(offer.id, CHROMIUM_ANSWER).unwrap().is_some());
     assert_eq!(connection.negotiation.apply_answer(offer.id, CHROMIUM_ANSWER), Ok(None));

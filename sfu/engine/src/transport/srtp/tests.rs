@@ -73,7 +73,7 @@ fn open(opener: &mut Opener, sealed: &[u8], header_len: usize) -> Result<(Vec<u8
     let mut packet = sealed.to_vec();
     let ssrc = Ssrc(read_u32(&packet, 8).unwrap());
     let sequence = u16::from_be_bytes([packet[2], packet[3]]);
-    let (len, extended) = opener.open_rtp(&mut packet, ssrc, sequence, header_len)?;
+    let (len, extended) = opener.open_rtp(&mut packet, ssrc, sequence, header_len, |_| true)?;
     packet.truncate(len);
     Ok((packet, extended))
 }
@@ -108,13 +108,14 @@ fn rtp_as_in_rfc_7714_section_16_1() {
          0d294e6f 42a5f47a 51c7d19b 36de3adf 8833899d 7f27beb1 6a9152cf 765ee439 0cce");
     let sealer = Sealer { cipher: vector_cipher(), profile: Profile::AeadAes128Gcm, rtcp_index: 0 };
     assert_eq!(seal(&sealer, ExtendedSequence::first(0xf17b), &plain, 12), sealed);
-    let mut opener = Opener {
-        cipher: vector_cipher(),
-        profile: Profile::AeadAes128Gcm,
-        streams: SmallVec::new(),
-        max_streams: 1,
-    };
+    let mut opener = vector_opener();
     assert_eq!(open(&mut opener, &sealed, 12), Ok((plain, ExtendedSequence::first(0xf17b))));
+}
+
+fn vector_opener() -> Opener {
+    let keys = master(Profile::AeadAes128Gcm, 1);
+    let opener = Opener::new(Profile::AeadAes128Gcm, &keys, 1).unwrap();
+    Opener { cipher: vector_cipher(), ..opener }
 }
 
 #[test]
@@ -128,12 +129,7 @@ fn rtcp_as_in_rfc_7714_section_17_1() {
     buffer.resize(plain.len() + 20, 0);
     assert_eq!(sealer.seal_rtcp(&mut buffer, plain.len()), Some(sealed.len()));
     assert_eq!(buffer, sealed);
-    let mut opener = Opener {
-        cipher: vector_cipher(),
-        profile: Profile::AeadAes128Gcm,
-        streams: SmallVec::new(),
-        max_streams: 1,
-    };
+    let mut opener = vector_opener();
     let len = opener.open_rtcp(&mut buffer).unwrap();
     assert_eq!(buffer[..len], plain);
 }
@@ -265,9 +261,9 @@ fn a_change_of_any_byte_is_noticed_and_leaves_no_trace() {
             changed[at] ^= 0x10;
             assert_eq!(open(&mut opener, &changed, 12), Err(Drop::BadAuthentication), "byte {at}");
         }
-        assert_eq!(opener.streams(), 0);
+        assert_eq!(opener.sources(), 0);
         assert!(open(&mut opener, &sealed, 12).is_ok());
-        assert_eq!(opener.streams(), 1);
+        assert_eq!(opener.sources(), 1);
     }
 }
 
@@ -297,6 +293,66 @@ fn only_authentic_streams_are_remembered_and_not_more_than_the_limit() {
 }
 
 #[test]
+fn nothing_is_kept_of_a_source_that_is_not_expected() {
+    let profile = Profile::AeadAes128Gcm;
+    let keys = master(profile, 6);
+    let sealer = Sealer::new(profile, &keys).unwrap();
+    let mut opener = Opener::new(profile, &keys, 2).unwrap();
+    let (packet, header_len) = rtp(&mut SmallRng::seed_from_u64(1), 5, 1);
+    let mut sealed = seal(&sealer, ExtendedSequence::first(1), &packet, header_len);
+    let opened = opener.open_rtp(&mut sealed, Ssrc(5), 1, header_len, |_| false);
+    assert_eq!((opened, opener.sources()), (Err(Drop::UnknownStream), 0));
+    assert!(open(&mut opener, &sealed, header_len).is_ok(), "the packet was not touched");
+}
+
+#[test]
+fn sources_that_have_ended_make_room_and_the_last_of_them_are_known_for_a_while() {
+    let profile = Profile::AeadAes128Gcm;
+    let keys = master(profile, 6);
+    let sealer = Sealer::new(profile, &keys).unwrap();
+    let mut opener = Opener::new(profile, &keys, 1000).unwrap();
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut sent = Vec::new();
+    for ssrc in 0..1000 {
+        let (packet, header_len) = rtp(&mut rng, ssrc, 1);
+        let sealed = seal(&sealer, ExtendedSequence::first(1), &packet, header_len);
+        assert!(open(&mut opener, &sealed, header_len).is_ok());
+        sent.push((sealed, header_len));
+        // All but the first end when the next begins.
+        opener.forget(|other| other.0 == 0 || other.0 == ssrc);
+        assert!(opener.sources() <= 2 + ENDED_SOURCES);
+    }
+    for (sealed, header_len) in sent.iter().rev().take(ENDED_SOURCES).chain(&sent[..1]) {
+        assert_eq!(open(&mut opener, sealed, *header_len), Err(Drop::Replayed));
+    }
+}
+
+#[test]
+fn of_many_senders_of_rtcp_the_silent_ones_are_forgotten() {
+    let profile = Profile::AeadAes128Gcm;
+    let keys = master(profile, 4);
+    let mut sealer = Sealer::new(profile, &keys).unwrap();
+    let mut opener = Opener::new(profile, &keys, 4).unwrap();
+    let mut send = |ssrc: u32| {
+        let mut buffer = vec![0x80, 201, 0, 1];
+        buffer.extend(ssrc.to_be_bytes());
+        buffer.resize(8 + profile.rtcp_overhead(), 0);
+        sealer.seal_rtcp(&mut buffer, 8).unwrap();
+        assert_eq!(opener.open_rtcp(&mut buffer.clone()), Ok(8));
+        assert!(opener.reporters.len() <= MAX_REPORTERS);
+        buffer
+    };
+    let mut of_first = Vec::new();
+    for ssrc in 1..1000 {
+        of_first.push(send(0));
+        send(ssrc);
+    }
+    for mut replayed in of_first {
+        assert_eq!(opener.open_rtcp(&mut replayed), Err(Drop::Replayed), "it was never silent for long");
+    }
+}
+
+#[test]
 fn packets_of_every_length_are_refused_without_a_panic() {
     for profile in PROFILES {
         let keys = master(profile, 8);
@@ -307,7 +363,7 @@ fn packets_of_every_length_are_refused_without_a_panic() {
             let mut packet = vec![0; len];
             rng.fill_bytes(&mut packet);
             for header_len in [0, 12, len / 2, len, len + 1] {
-                let opened = opener.open_rtp(&mut packet.clone(), Ssrc(1), 1, header_len);
+                let opened = opener.open_rtp(&mut packet.clone(), Ssrc(1), 1, header_len, |_| true);
                 assert!(opened.is_err());
                 // Lengths that do not fit are refused on the way out as well.
                 assert_eq!(sealer.seal_rtp(ExtendedSequence::first(0), &mut packet, header_len, len), None);
@@ -315,7 +371,7 @@ fn packets_of_every_length_are_refused_without_a_panic() {
             assert!(opener.open_rtcp(&mut packet).is_err());
             assert_eq!(sealer.seal_rtcp(&mut packet, len), None);
         }
-        assert_eq!(opener.streams(), 0);
+        assert_eq!(opener.sources(), 0);
     }
 }
 

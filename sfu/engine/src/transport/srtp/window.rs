@@ -9,9 +9,9 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Nothing seen yet; the first is about to be marked.
-    pub(super) fn starting_at(first: u64) -> Self {
-        Self { highest: first, seen: 0 }
+    /// That one has been seen, the first.
+    pub(super) fn of(first: u64) -> Self {
+        Self { highest: first, seen: 1 }
     }
 
     pub(super) fn highest(&self) -> u64 {
@@ -46,8 +46,9 @@ mod tests {
 
     #[test]
     fn numbers_are_seen_once() {
-        let mut window = Window::starting_at(1000);
-        for number in [1000, 1001, 990, 1128, 1300, 1300 - 127] {
+        let mut window = Window::of(1000);
+        assert!(window.seen(1000));
+        for number in [1001, 990, 1128, 1300, 1300 - 127] {
             assert!(!window.seen(number), "{number} is new");
             window.mark(number);
             assert!(window.seen(number), "{number} was marked");
@@ -58,8 +59,7 @@ mod tests {
 
     #[test]
     fn what_is_older_than_the_window_counts_as_seen() {
-        let mut window = Window::starting_at(5000);
-        window.mark(5000);
+        let mut window = Window::of(5000);
         assert!(!window.seen(5000 - 127));
         assert!(window.seen(5000 - 128));
         assert!(window.seen(0));

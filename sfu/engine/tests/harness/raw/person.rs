@@ -13,7 +13,7 @@ use sfu_engine::rtp::rtcp::{self, Rtcp, SenderInfo};
 use sfu_engine::transport::demux::{Protocol, protocol};
 use sfu_engine::transport::dtls::{Certificate, DtlsRole, SrtpOffer};
 use sfu_engine::transport::ice::IceCredentials;
-use sfu_engine::transport::{Received, RemoteParameters, Transport, TransportConfig};
+use sfu_engine::transport::{AnySource, Received, RemoteParameters, Transport, TransportConfig};
 use sfu_engine::units::{ExtendedSequence, PayloadType, Ssrc};
 use sfu_protocol::{
     AddTrack, ClientTraits, Command, ConnectionMode, Join, MediaKind, ParticipantSid, Permissions, RoomSid,
@@ -391,7 +391,7 @@ impl Person {
         let mut own = check(&self.own, server, true);
         let request = check(server, &self.own, !(self.nominates_once && self.nominated));
         self.nominated |= self.connected.is_some();
-        self.transport.handle_datagram(now, server_address(self.shard), None, &mut own);
+        self.transport.handle_datagram(now, server_address(self.shard), None, &mut own, &AnySource);
         self.outbox.push(request);
         self.next_check = now + CHECKS;
     }
@@ -417,7 +417,7 @@ impl Person {
     pub fn receive(&mut self, now: Instant, data: &mut [u8]) {
         let source = server_address(self.shard);
         let mut compound = Vec::new();
-        match self.transport.handle_datagram(now, source, None, data) {
+        match self.transport.handle_datagram(now, source, None, data, &AnySource) {
             Received::Rtp { packet, header, .. } => {
                 self.first_numbers.entry(header.ssrc).or_insert(header.sequence);
                 let found = sfu_engine::rtp::extension::read(packet, &header, &self.map);

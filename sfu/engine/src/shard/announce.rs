@@ -1,0 +1,95 @@
+//! Announcements of tracks: kept until their media sections are there, matched, given up.
+
+use std::time::{Duration, Instant};
+
+use sfu_protocol::{AddTrack, Event, PublicationFailure, TrackPart};
+
+use super::Shard;
+use super::participant::Pending;
+use super::publish::is_published_by;
+use crate::handles::ParticipantIndex;
+use crate::sdp::PublishedSection;
+use crate::stats::Drop;
+
+impl Shard {
+    /// An announcement: kept until its media section is there, or matched with one that was parked.
+    pub(super) fn on_add_track(&mut self, now: Instant, participant: ParticipantIndex, track: &AddTrack) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        let index = entry.publisher;
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let limits = &self.config.limits;
+        let too_many = entry.pending.len() >= limits.pending_tracks
+            || peer.ingress.tracks().len() >= limits.published_tracks;
+        // The track may have ended while its backup was announced; a section of that may never come.
+        let lacks_track = matches!(&track.part, TrackPart::Backup { of }
+            if !entry.pending.iter().any(|pending| pending.track.track == *of)
+                && !is_published_by(self.rooms.get(entry.room.0), index, of));
+        if too_many {
+            self.stats.drop(Drop::TooManyStreams);
+            return self.fail_publication(participant, &track.track, PublicationFailure::TooManyTracks);
+        }
+        if lacks_track {
+            self.stats.drop(Drop::StaleMessage);
+            let (participant, track) = (entry.sid.clone(), track.track.clone());
+            self.events.push_back(Event::TrackUnpublished { participant, track });
+            return;
+        }
+        let expires = matches!(track.part, TrackPart::Main { .. }).then(|| now + SECTION_WAIT);
+        entry.pending.push(Pending { track: track.clone(), expires });
+        let matched = peer.negotiation.match_parked(&entry.announced());
+        let is_matched = |section: &PublishedSection| section.track.as_ref() == Some(&track.track);
+        if !matched.iter().any(is_matched) && peer.negotiation.match_refused(track) {
+            self.fail_publication(participant, &track.track, PublicationFailure::CodecUnsupported);
+        }
+        for section in matched {
+            self.publish(now, participant, index, &section);
+        }
+        self.await_match(now, participant);
+    }
+
+    /// Announcements or sections have changed: what no id brings together is looked at again when its own counterpart
+    /// would have come.
+    pub(super) fn await_match(&mut self, now: Instant, participant: ParticipantIndex) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        let Some(peer) = self.peers.get(entry.publisher.0) else { return };
+        let waits = !entry.pending.is_empty() && peer.negotiation.has_leftovers(&entry.announced());
+        entry.match_at = waits.then(|| now + MATCH_WAIT);
+        if let Some(due) = entry.announcements_due()
+            && entry.scheduled.is_none_or(|scheduled| due < scheduled)
+        {
+            self.schedule_participant(participant, due);
+        }
+    }
+
+    /// Does what is due for a participant's announcements.
+    pub(super) fn serve_announcements(&mut self, now: Instant, participant: ParticipantIndex) {
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        if entry.announcements_due().is_none_or(|due| now < due) {
+            return;
+        }
+        let index = entry.publisher;
+        if entry.match_at.is_some_and(|due| due <= now) {
+            entry.match_at = None;
+            let announced = entry.announced();
+            let peer = self.peers.get_mut(index.0);
+            let matched = peer.map(|peer| peer.negotiation.match_leftovers(&announced)).unwrap_or_default();
+            for section in matched {
+                self.publish(now, participant, index, &section);
+            }
+        }
+        let Some(entry) = self.participants.get_mut(participant.0) else { return };
+        let is_over = |pending: &Pending| pending.expires.is_some_and(|expires| expires <= now);
+        let over: Vec<_> = entry.pending.iter().filter(|pending| is_over(pending)).cloned().collect();
+        for Pending { track: AddTrack { track, .. }, .. } in over {
+            self.stats.drop(Drop::StaleMessage);
+            self.unpublish(now, participant, &track);
+            let Some(entry) = self.participants.get(participant.0) else { return };
+            self.events.push_back(Event::TrackUnpublished { participant: entry.sid.clone(), track });
+        }
+    }
+}
+
+/// How long what no id brings together waits for its own counterpart. Both leave the client at the same time.
+const MATCH_WAIT: Duration = Duration::from_millis(500);
+/// How long an announcement waits for its media section. A client may lose its connection meanwhile.
+const SECTION_WAIT: Duration = Duration::from_secs(60);

@@ -1,0 +1,79 @@
+// A track that is taken back and published again, the very same: browsers give its second sender an id that nobody
+// announced.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { startBrowser } from './harness/browser.mjs';
+import { progress, TEST_MS, until } from './harness/limits.mjs';
+import { end, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
+import { startServer } from './harness/server.mjs';
+import { printTable } from './harness/table.mjs';
+
+const ROOM = `republish-${process.pid}`;
+const options = { timeout: TEST_MS };
+/** The first few sections that a client leaves behind stay idle, and later ones are used again: both must work. */
+const ROUNDS = Number(process.env.REPUBLISH_ROUNDS ?? 7);
+const rows = [];
+let server, pages, browser, single, dual;
+
+before(async () => {
+  server = await startServer();
+  pages = await startPages();
+  browser = await startBrowser();
+  single = await openPerson(browser, pages, PEOPLE[0]);
+  dual = await openPerson(browser, pages, PEOPLE[1], { singlePeerConnection: false });
+  await single.join(server.ws, ROOM);
+  await dual.join(server.ws, ROOM);
+  await single.meets([dual.identity]);
+  await dual.meets([single.identity]);
+}, options);
+
+after(async () => {
+  printTable('From the call to a picture or a tone that was published again (ms)', rows);
+  await end([single, dual], browser, pages, server);
+}, options);
+
+for (const [name, pick] of [['one connection', () => [single, dual]], ['two connections', () => [dual, single]]]) {
+  for (const [what, sources] of [
+    ['the camera', ['camera']],
+    ['the microphone', ['microphone']],
+    ['everything', ['camera', 'microphone']],
+  ]) {
+    test(`${what} published again over ${name} is received`, options, async () => {
+      const [person, other] = pick();
+      for (let round = 1; round <= ROUNDS; round += 1) {
+        const seen = (await other.events()).length;
+        const { now: before } = await other.call('latest', person.identity);
+        if (what === 'everything') await person.call('republishAll');
+        else await person.call('republish', sources[0]);
+        for (const source of sources) await other.saw('subscribed', `${person.identity} ${source}`, seen);
+        const subscribed = (await other.events()).slice(seen).findLast((event) => event.what === 'subscribed').at;
+        const took = { what, over: name, round, subscribed: subscribed - before, picture: undefined, tone: undefined };
+        if (sources.includes('camera')) {
+          const { picture } = await until(`${other.identity} to see the camera again (round ${round})`, async () => {
+            const latest = await other.call('latest', person.identity);
+            return latest.picture > subscribed && latest;
+          });
+          took.picture = picture - before;
+        }
+        if (sources.includes('microphone')) {
+          const { now } = await until(`${other.identity} to hear the microphone again (round ${round})`, async () => {
+            const latest = await other.call('latest', person.identity);
+            return latest.tone && Math.abs(latest.tone.frequency - person.tone) < 25 && latest.tone.level > -40 && latest;
+          });
+          took.tone = now - before;
+        }
+        rows.push(took);
+      }
+    });
+  }
+}
+
+test('sections that were left behind are used again', options, async () => {
+  for (const person of [single, dual]) {
+    const sections = await person.call('sections');
+    progress(`${person.identity} has ${sections} media sections`);
+    // Six that a single connection begins with, data, a camera and a microphone, what it receives, and four that stay.
+    assert.ok(sections.every((count) => count <= 16), `${person.identity}: ${sections}`);
+  }
+});
