@@ -19,11 +19,10 @@ pub fn run(url: &str, room: &str, people: usize, frame: &[u8], fps: u32) -> Resu
         let what = format!("a frame of {} bytes does not fit into one packet", frame.len());
         return Err(LoadError::Transport { who: room.to_owned(), what });
     }
-    let frame: Arc<[u8]> = frame.into();
+    let role = Role::Call { frame: Arc::from(frame), fps };
     let mut drive = Drive::new(url.to_owned())?;
     for number in 0..people {
-        let role = Role::Call { frame: Arc::clone(&frame), fps };
-        drive.join(room, &format!("person-{number}"), role)?;
+        drive.join(room, &format!("person-{number}"), &role)?;
         if number % JOINS_AT_ONCE == 0 {
             drive.run_for(Duration::from_millis(20))?;
         }

@@ -51,7 +51,7 @@ impl Drive {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn join(&mut self, room: &str, name: &str, role: Role) -> Result<usize, LoadError> {
+    pub fn join(&mut self, room: &str, name: &str, role: &Role) -> Result<usize, LoadError> {
         let number = self.clients.len();
         let (mut client, request) = Client::new(name.to_owned(), role, Instant::now())?;
         let token = signal::dev_token(room, name)

@@ -73,7 +73,7 @@ impl Forward {
         let publishers = publishers(&mut drive, "forward", self.publishers, self.stream)?;
         for number in 0..self.subscribers {
             let role = Role::Subscribe { sections: self.publishers, reports: self.reports };
-            drive.join("forward", &format!("subscriber-{number}"), role)?;
+            drive.join("forward", &format!("subscriber-{number}"), &role)?;
             if number % JOINS_AT_ONCE == 0 {
                 drive.run_for(Duration::from_millis(20))?;
             }
@@ -150,17 +150,17 @@ fn fill(drive: &mut Drive, room: usize, publish: bool) -> Result<(), LoadError> 
     let stream = Stream { fps: 1, burst: 1, payload_bytes: 100 };
     let first = if publish { Role::Publish(stream) } else { Role::Idle };
     let connected = |client: &crate::client::Client| client.state() == State::Connected;
-    drive.join(&room, &format!("{room}-first"), first)?;
+    drive.join(&room, &format!("{room}-first"), &first)?;
     drive.run_until("transports", drive.clients().len(), SETUP, connected)?;
     for number in 0..PER_ROOM {
-        drive.join(&room, &format!("{room}-{number}"), Role::Subscribe { sections: 1, reports: false })?;
+        drive.join(&room, &format!("{room}-{number}"), &Role::Subscribe { sections: 1, reports: false })?;
     }
     drive.run_until("transports", drive.clients().len(), SETUP, connected)
 }
 
 fn publishers(drive: &mut Drive, room: &str, count: usize, stream: Stream) -> Result<Vec<usize>, LoadError> {
     let joined =
-        (0..count).map(|number| drive.join(room, &format!("publisher-{number}"), Role::Publish(stream)));
+        (0..count).map(|number| drive.join(room, &format!("publisher-{number}"), &Role::Publish(stream)));
     let numbers = joined.collect::<Result<Vec<_>, _>>()?;
     drive.run_until("publishers", count, SETUP, |client| client.state() == State::Connected)?;
     Ok(numbers)

@@ -91,7 +91,7 @@ fn run(client: &mut Client, server: &mut Answerer, done: impl Fn(&Client, &Answe
 fn a_publisher_connects_and_its_frames_arrive_whole() {
     let stream = Stream { fps: 100, burst: 5, payload_bytes: 1150 };
     let (mut client, join) =
-        Client::new("ada".to_owned(), Role::Publish(stream), Instant::now()).expect("made");
+        Client::new("ada".to_owned(), &Role::Publish(stream), Instant::now()).expect("made");
     assert_eq!(join.add_track_requests.len(), 1);
     assert!(
         join.publisher_offer
@@ -116,7 +116,7 @@ fn a_publisher_connects_and_its_frames_arrive_whole() {
 #[test]
 fn a_subscriber_offers_its_sections_and_a_stale_answer_changes_nothing() {
     let (mut client, join) =
-        Client::new("ben".to_owned(), Role::Subscribe { sections: 3, reports: false }, Instant::now())
+        Client::new("ben".to_owned(), &Role::Subscribe { sections: 3, reports: false }, Instant::now())
             .expect("made");
     let offer = join.publisher_offer.clone().expect("bundled");
     assert_eq!(offer.sdp.matches("m=video").count(), 3);

@@ -211,6 +211,7 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
     node.limits.published_tracks = config.limit.published_tracks;
     node.limits.pending_tracks = config.limit.pending_tracks;
     node.limits.loudest_tracks = config.limit.loudest_tracks;
+    node.limits.media_sections = config.limit.media_sections;
     if config.development && node.node_ips.is_empty() {
         // Firefox sends to no loopback address. Whoever reaches these needs credentials, which are given out on loopback.
         node.node_ips = sfu::machine_addresses();

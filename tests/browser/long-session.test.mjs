@@ -93,9 +93,9 @@ async function mutes(count) {
 async function shares(count) {
   for (let i = 0; i < count; i += 1) {
     const seen = (await ben.events()).length;
-    await ada.call('share');
+    await ada.call('showScreen');
     await until(`ben to see share ${i + 1} of ada's screen`, () => ben.call('screen', ada.identity));
-    await ada.call('unshare');
+    await ada.call('hideScreen');
     await ben.saw('unsubscribed', `${ada.identity} screen_share`, seen);
   }
 }
@@ -108,9 +108,9 @@ async function republications(count) {
   for (let i = 0; i < count; i += 1) {
     if (i % 2) {
       const seen = (await ben.events()).length;
-      await ada.call('republish', 'microphone');
+      await ada.call('publishAgain', 'microphone');
       await ben.saw('subscribed', `${ada.identity} microphone`, seen);
-    } else await seenAgain(`publication ${i + 1} of the same camera`, () => ada.call('republish', 'camera'));
+    } else await seenAgain(`publication ${i + 1} of the same camera`, () => ada.call('publishAgain', 'camera'));
   }
 }
 

@@ -9,7 +9,8 @@ import { dispose, Room, RoomEvent, TrackKind } from '@livekit/rtc-node';
 import { startBrowser } from './harness/browser.mjs';
 import { startCrowd } from './harness/crowd.mjs';
 import { figures } from './harness/figures.mjs';
-import { CLIENT, fileHandler, PAGES, serve } from './harness/files.mjs';
+import { startFirefox } from './harness/firefox.mjs';
+import { startPages } from './harness/participants.mjs';
 import { progress, until, within } from './harness/limits.mjs';
 import { joinToken, startServer } from './harness/server.mjs';
 import { printTable } from './harness/table.mjs';
@@ -18,17 +19,17 @@ const COUNTS = (process.env.MANY_TRACKS ?? '198').split(',').map(Number);
 const ALL_MS = 180_000;
 const options = { timeout: 900_000 };
 const rows = [];
-let server, pages, browser;
+let server, pages, browser, firefox;
 
 before(async () => {
   server = await startServer();
-  pages = await serve(fileHandler([PAGES, CLIENT]));
-  browser = await startBrowser();
+  pages = await startPages();
+  [browser, firefox] = await Promise.all([startBrowser(), startFirefox()]);
 }, options);
 
 after(async () => {
   if (rows.length) printTable('A latecomer: from connect to all tracks, and its descriptions', rows);
-  for (const part of [browser, pages, server]) await part?.stop();
+  for (const part of [browser, firefox, pages, server]) await part?.stop();
   await within(20_000, 'the SDK to end', dispose());
 }, options);
 
@@ -41,18 +42,21 @@ for (const tracks of COUNTS) {
     await until('all tracks to be published', async () => (await figures(server)).tracks === tracks, ALL_MS);
   });
 
-  for (const singlePeerConnection of [true, false]) {
-    test(`${tracks} tracks: Chromium, ${singlePeerConnection ? 'one connection' : 'two connections'}`, options, async () => {
-      const page = await browser.page(`${pages.http}/many.html`);
-      const token = await joinToken(room, `latecomer-${singlePeerConnection}`);
-      const seen = await page.evaluate(([url, pass, single, count, ms]) => window.many(url, pass, single, count, ms), [server.ws, token, singlePeerConnection, tracks, ALL_MS]);
-      await page.context().close();
-      note(`Chromium, ${singlePeerConnection ? 'one' : 'two'}`, tracks, seen);
-    });
+  for (const [name, pick] of [['Chromium', () => browser], ['Firefox', () => firefox]]) {
+    for (const singlePeerConnection of [true, false]) {
+      const client = `${name}, ${singlePeerConnection ? 'one connection' : 'two connections'}`;
+      test(`${tracks} tracks: ${client}`, options, async () => {
+        const page = await pick().page(`${pages.http}/many.html`);
+        const token = await joinToken(room, `latecomer-${client}`);
+        const seen = await page.evaluate(([url, pass, single, count, ms]) => window.many(url, pass, single, count, ms), [server.ws, token, singlePeerConnection, tracks, ALL_MS]);
+        await page.close();
+        note(client, tracks, seen);
+      });
+    }
   }
 
   test(`${tracks} tracks: the Node SDK`, options, async () => {
-    note('Node SDK, one', tracks, await native(room, tracks));
+    note('Node SDK, one connection', tracks, await native(room, tracks));
   });
 
   test(`${tracks} tracks: the room is emptied`, options, () => crowd?.stop());

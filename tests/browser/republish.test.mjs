@@ -4,8 +4,9 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
+import { startFirefox } from './harness/firefox.mjs';
 import { progress, TEST_MS, until } from './harness/limits.mjs';
-import { end, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
+import { end, FAY, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
 import { startServer } from './harness/server.mjs';
 import { printTable } from './harness/table.mjs';
 
@@ -14,26 +15,33 @@ const options = { timeout: TEST_MS };
 /** The first few sections that a client leaves behind stay idle, and later ones are used again: both must work. */
 const ROUNDS = Number(process.env.REPUBLISH_ROUNDS ?? 7);
 const rows = [];
-let server, pages, browser, single, dual;
+let server, pages, browser, firefox, single, dual, fay;
 
 before(async () => {
   server = await startServer();
   pages = await startPages();
-  browser = await startBrowser();
+  [browser, firefox] = await Promise.all([startBrowser(), startFirefox()]);
   single = await openPerson(browser, pages, PEOPLE[0]);
   dual = await openPerson(browser, pages, PEOPLE[1], { singlePeerConnection: false });
   await single.join(server.ws, ROOM);
   await dual.join(server.ws, ROOM);
-  await single.meets([dual.identity]);
-  await dual.meets([single.identity]);
+  fay = await openPerson(firefox, pages, FAY);
+  await fay.join(server.ws, ROOM);
+  await single.meets([dual.identity, fay.identity]);
+  await dual.meets([single.identity, fay.identity]);
+  await fay.meets([single.identity, dual.identity]);
 }, options);
 
 after(async () => {
   printTable('From the call to a picture or a tone that was published again (ms)', rows);
-  await end([single, dual], browser, pages, server);
+  await end([single, dual, fay], browser, firefox, pages, server);
 }, options);
 
-for (const [name, pick] of [['one connection', () => [single, dual]], ['two connections', () => [dual, single]]]) {
+for (const [name, pick] of [
+  ['one connection', () => [single, dual]],
+  ['two connections', () => [dual, fay]],
+  ['one connection of Firefox', () => [fay, single]],
+]) {
   for (const [what, sources] of [
     ['the camera', ['camera']],
     ['the microphone', ['microphone']],
@@ -45,7 +53,7 @@ for (const [name, pick] of [['one connection', () => [single, dual]], ['two conn
         const seen = (await other.events()).length;
         const { now: before } = await other.call('latest', person.identity);
         if (what === 'everything') await person.call('republishAll');
-        else await person.call('republish', sources[0]);
+        else await person.call('publishAgain', sources[0]);
         for (const source of sources) await other.saw('subscribed', `${person.identity} ${source}`, seen);
         const subscribed = (await other.events()).slice(seen).findLast((event) => event.what === 'subscribed').at;
         const took = { what, over: name, round, subscribed: subscribed - before, picture: undefined, tone: undefined };
@@ -70,7 +78,7 @@ for (const [name, pick] of [['one connection', () => [single, dual]], ['two conn
 }
 
 test('sections that were left behind are used again', options, async () => {
-  for (const person of [single, dual]) {
+  for (const person of [single, dual, fay]) {
     const sections = await person.call('sections');
     progress(`${person.identity} has ${sections} media sections`);
     // Six that a single connection begins with, data, a camera and a microphone, what it receives, and four that stay.

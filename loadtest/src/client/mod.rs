@@ -80,7 +80,7 @@ impl Client {
     ///
     /// # Errors
     /// No socket, or the stack refuses.
-    pub fn new(name: String, role: Role, now: Instant) -> Result<(Self, JoinRequest), LoadError> {
+    pub fn new(name: String, role: &Role, now: Instant) -> Result<(Self, JoinRequest), LoadError> {
         let socket = Socket::bind()?;
         let mut rtc = Rtc::builder()
             .clear_codecs()
@@ -100,7 +100,7 @@ impl Client {
             publishers.push(Publisher::new(content, mid));
         };
         let mut requests = Vec::new();
-        match &role {
+        match role {
             Role::Publish(stream) => {
                 publish(&mut changes, MediaKind::Video, CAMERA, Content::Load(*stream));
                 requests.push(add_track(TrackSource::Camera));

@@ -388,7 +388,7 @@ window.call = {
   },
 
   /** Takes a track back and publishes the very same again, as the client does for its own ends. */
-  async republish(source) {
+  async publishAgain(source) {
     const { track, options } = room.localParticipant.getTrackPublication(source);
     await room.localParticipant.unpublishTrack(track, false);
     const again = await room.localParticipant.publishTrack(track, { ...options, source });
@@ -408,14 +408,14 @@ window.call = {
     return again.trackSid;
   },
 
-  /** Shows the picture as a screen, until `unshare`. */
-  async share() {
+  /** Shows the picture as a screen, until `hideScreen`. */
+  async showScreen() {
     const track = me.media.video.clone();
     const publication = await room.localParticipant.publishTrack(track, { source: Track.Source.ScreenShare, simulcast: true, videoCodec: 'vp8', backupCodec: false });
     return publication.trackSid;
   },
 
-  async unshare() {
+  async hideScreen() {
     await room.localParticipant.unpublishTrack(room.localParticipant.getTrackPublication(Track.Source.ScreenShare).track, true);
   },
 
