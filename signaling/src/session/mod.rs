@@ -190,6 +190,8 @@ pub struct Session {
     missed: Missed,
     /// The client asked for its next resume to be cut short.
     signal_drop: Option<SignalDrop>,
+    /// When the client last said anything.
+    heard: Instant,
     /// Events that have overtaken `Joined`, in order. Other shards than the room's home send some, too.
     early: Vec<Event>,
     /// Changes of participants not yet written; they go before whatever is written next.
@@ -213,6 +215,7 @@ impl Session {
             rng: SmallRng::seed_from_u64(config.seed),
             missed: Missed::default(),
             signal_drop: None,
+            heard: now,
             early: Vec::new(),
             updates: Vec::new(),
             out: VecDeque::new(),
@@ -229,7 +232,10 @@ impl Session {
             return self.discard(Discard::AfterEnd);
         }
         match input {
-            Input::Signal(request) => self.on_request(now, *request),
+            Input::Signal(request) => {
+                self.heard = now;
+                self.on_request(now, *request);
+            }
             Input::Malformed(error) => self.on_malformed(error),
             Input::Sfu(event) => self.on_event(now, event),
             Input::Timeout => {}
@@ -325,7 +331,7 @@ impl Session {
             Timer::UnknownTracks => self.on_unknown_tracks_due(now),
             Timer::LessWanted => self.on_less_wanted_due(now),
             Timer::Unheeded => self.on_unheeded_due(now),
-            Timer::Answer => self.on_broken(),
+            Timer::Answer => self.on_answer_due(now),
             Timer::PlayedSpeaker => self.play_speaker(false),
         }
     }

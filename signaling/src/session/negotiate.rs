@@ -1,7 +1,7 @@
 //! Descriptions and candidates, between the client and the media plane.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use livekit_protocol::request_response::{Reason, Request};
@@ -11,6 +11,9 @@ use sfu_protocol::{Command, ConnectionMode, NegotiationError, Target, TrackSid};
 
 use super::timers::Timer;
 use super::{Discard, Phase, Session};
+
+/// Twice the time between a client's pings.
+const TWO_PINGS: Duration = Duration::from_secs(10);
 
 impl Session {
     /// The client's offer, for its single or its publishing connection.
@@ -75,6 +78,16 @@ impl Session {
         if self.phase == Phase::Joined {
             self.timers.set(Timer::Answer, now + self.config.limits.answer);
             self.signal(Message::Offer(offer));
+        }
+    }
+
+    /// Our offer was not answered in time. A client of which nothing at all is heard may have lost its connection, and the
+    /// offer with it: when that is noticed it has time to come back, and is offered again.
+    pub(super) fn on_answer_due(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.heard) < TWO_PINGS {
+            self.on_broken();
+        } else {
+            self.timers.set(Timer::Answer, now + TWO_PINGS);
         }
     }
 

@@ -15,6 +15,7 @@ fn state(session: &Session) -> String {
         rng: _,
         updates,
         out: _,
+        heard: _,
         early,
         measured,
         missed,
