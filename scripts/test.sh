@@ -18,6 +18,8 @@ if [ -f signaling/web/package.json ]; then
 fi
 
 if [ -f tests/browser/package.json ]; then
+    step "the client of the Go SDK"
+    go build -C tests/go -o ../../target/go-client .
     step "browsers and published clients"
     # One file at a time: each of them keeps both cores busy.
     node --test --test-concurrency=1 --test-reporter=spec tests/browser/*.test.mjs

@@ -19,15 +19,26 @@ export async function mediaFolder() {
   return { folder, stop: () => rm(folder, { recursive: true, force: true }) };
 }
 
+/** Files that are made or being made: several people of one program may ask for the same one at once. */
+const made = new Map();
+
+function once(path, make) {
+  if (!made.has(path)) made.set(path, make().then(() => path));
+  return made.get(path);
+}
+
 /** VP8 in IVF: a loop of time codes, a key frame every second; with grain it needs the rate. Resolves to the path. */
-export async function videoFile(folder, sender, { width = 320, height = 180, kbps = 120, fps = FRAMES_PER_SECOND, grain = 0 } = {}) {
+export function videoFile(folder, sender, { width = 320, height = 180, kbps = 120, fps = FRAMES_PER_SECOND, grain = 0 } = {}) {
   const path = join(folder, `${sender}-${width}-${kbps}-${fps}.ivf`);
+  return once(path, () => encodeVideo(path, sender, { width, height, kbps, fps, grain }));
+}
+
+function encodeVideo(path, sender, { width, height, kbps, fps, grain }) {
   const frames = Array.from({ length: fps * SECONDS }, (_, i) => grey(width, height, encode(sender, Math.round((i * 1_000) / fps)), grain));
   const input = ['-f', 'rawvideo', '-pix_fmt', 'gray', '-s', `${width}x${height}`, '-r', String(fps), '-i', '-'];
   const coder = ['-c:v', 'libvpx', '-pix_fmt', 'yuv420p', '-deadline', 'realtime', '-cpu-used', '8', '-auto-alt-ref', '0', '-lag-in-frames', '0'];
   const rate = ['-g', String(fps), '-b:v', `${kbps}k`, '-minrate', `${kbps}k`, '-maxrate', `${kbps}k`, '-bufsize', `${kbps}k`];
-  await ffmpeg([...input, ...coder, ...rate, path], Buffer.concat(frames));
-  return path;
+  return ffmpeg([...input, ...coder, ...rate, path], Buffer.concat(frames));
 }
 
 /** What the frames of such a file need, in kbit/s. */
@@ -37,11 +48,10 @@ export async function rateOf(path, fps = FRAMES_PER_SECOND) {
 }
 
 /** Opus in Ogg, one packet a page: a tone. Resolves to the path. */
-export async function soundFile(folder, tone) {
+export function soundFile(folder, tone) {
   const path = join(folder, `${tone}.ogg`);
   const input = ['-f', 'lavfi', '-i', `sine=frequency=${tone}:sample_rate=${SOUND_RATE}:duration=${SECONDS}`];
-  await ffmpeg([...input, '-ac', '2', '-c:a', 'libopus', '-b:a', '32k', '-vbr', 'off', '-page_duration', '20000', path]);
-  return path;
+  return once(path, () => ffmpeg([...input, '-ac', '2', '-c:a', 'libopus', '-b:a', '32k', '-vbr', 'off', '-page_duration', '20000', path]));
 }
 
 /** The time codes in a video file, one a frame; undefined for a frame that shows none. */

@@ -19,8 +19,13 @@ const HEADS = {
 export function table(results) {
   const habits = Object.keys(HEADS);
   const heads = ['client', 'mode', ...Object.values(HEADS)];
-  const rows = results.map(({ client, mode, cells }) => [client, mode, ...habits.map((habit) => (cells[habit] === 'ok' ? 'yes' : `no: ${cells[habit]}`))]);
+  const rows = results.map(({ client, mode, cells }) => [client, mode, ...habits.map((habit) => say(cells[habit]))]);
   return [heads, heads.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+function say(cell) {
+  if (cell === 'ok') return 'yes';
+  return cell === undefined ? 'not tried' : `no: ${cell}`;
 }
 
 /** Leaves what was found as JSON beside the screenshots of a run. */
