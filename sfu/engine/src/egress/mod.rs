@@ -290,7 +290,7 @@ impl Egress {
         // What waits of it goes out once, not twice: a storm of requests must not make the queue longer.
         let left = subscription.rewrite.begin_again(first);
         subscription.sent.forget_above(left);
-        self.pacer.withdraw(slot, left);
+        self.pacer.withdraw_unsent(slot, left);
         self.accept_one(slot, first, source, stats);
         for behind in memory.behind(first.sequence) {
             self.accept_one(slot, behind, source, stats);

@@ -178,6 +178,13 @@ impl Pacer {
         self.retain(|queued| queued.slot != slot || fills(queued));
     }
 
+    /// Forgets what waits for a subscription and has a higher number than this (`None`: any). What waits to be sent again
+    /// and has left before stays: its receiver has asked for it.
+    pub fn withdraw_unsent(&mut self, slot: usize, left: Option<ExtendedSequence>) {
+        let asked_for = |queued: &Queued| left.is_some_and(|left| queued.rewritten.sequence <= left);
+        self.retain(|queued| queued.slot != slot || asked_for(queued));
+    }
+
     /// What waits for a subscription.
     pub fn of(&self, slot: usize) -> impl Iterator<Item = &Queued> {
         self.audio.iter().chain(&self.video).filter(move |queued| queued.slot == slot)
