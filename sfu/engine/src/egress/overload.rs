@@ -17,6 +17,9 @@ const TOO_LONG: Duration = Duration::from_secs(2);
 /// What waits leaves in this time: there is room for a key frame.
 const SOON: Duration = Duration::from_millis(250);
 
+/// A packet that is sent again and waits for longer than this is of no use. A picture that begins again takes most of it.
+const USEFUL: Duration = Duration::from_millis(500);
+
 /// Payload of a packet that fits a datagram with any header.
 const MOST_PAYLOAD: usize = 64_000;
 
@@ -91,7 +94,7 @@ impl Egress {
 
     /// Whether there is room for a packet that is sent again: it comes soon enough to be of use, and takes nothing from media.
     pub(super) fn has_room_for_repairs(&self, audio: bool) -> bool {
-        self.pacer.has_room_for_repairs(audio) && (audio || self.leaves_within(SOON))
+        self.pacer.has_room_for_repairs(audio) && (audio || self.leaves_within(USEFUL))
     }
 
     fn leaves_within(&self, time: Duration) -> bool {
