@@ -152,12 +152,12 @@ fn sound_that_is_not_sent_takes_no_room_from_pictures() {
             world.clients[client].publishers[0].loudness = Some(listening);
         }
         world.connect(ears);
-        world.run(Duration::from_secs(10));
-        world.run(Duration::from_secs(5));
-        let layers = world.layers_lately(ears, &picture, Duration::from_secs(5));
-        assert!(layers.len() > 140, "{} pictures in 5 s at {rate_kbps} kbit/s", layers.len());
+        world.run(Duration::from_secs(20));
+        let layers = world.layers_lately(ears, &picture, Duration::from_secs(10));
+        assert!(layers.len() > 280, "{} pictures in 10 s at {rate_kbps} kbit/s", layers.len());
+        // A burst may have shown more than the link carries: a step up is tried, and taken back, for half a second.
         let wanted = layers.iter().filter(|sent| **sent == layer).count();
-        assert!(wanted * 10 >= layers.len() * 9, "{wanted} of {} at {rate_kbps} kbit/s", layers.len());
+        assert!(wanted * 10 >= layers.len() * 9, "{wanted} of {} at {rate_kbps} kbit/s: {layers:?}", layers.len());
     }
 }
 
