@@ -65,8 +65,10 @@ for (const tracks of COUNTS) {
 function note(client, tracks, seen) {
   rows.push({ client, tracks, ...seen });
   progress(`${client}: ${JSON.stringify(seen)}`);
-  assert.deepEqual(seen.lost, 0, 'tracks that neither came nor were reported');
-  if (tracks <= 200) assert.equal(seen.came, tracks);
+  assert.ok(seen.lost <= 0, `${seen.lost} tracks neither came nor were reported`);
+  // Firefox does not connect with as many sections as others: what goes beyond is reported.
+  const most = client.startsWith('Firefox') ? 90 : 200;
+  if (tracks <= 200) assert.ok(seen.came >= Math.min(tracks, most), `${seen.came} of ${tracks} came`);
 }
 
 /** The published native SDK as a latecomer. */

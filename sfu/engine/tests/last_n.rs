@@ -157,7 +157,11 @@ fn sound_that_is_not_sent_takes_no_room_from_pictures() {
         assert!(layers.len() > 280, "{} pictures in 10 s at {rate_kbps} kbit/s", layers.len());
         // A burst may have shown more than the link carries: a step up is tried, and taken back, for half a second.
         let wanted = layers.iter().filter(|sent| **sent == layer).count();
-        assert!(wanted * 10 >= layers.len() * 9, "{wanted} of {} at {rate_kbps} kbit/s: {layers:?}", layers.len());
+        assert!(
+            wanted * 10 >= layers.len() * 9,
+            "{wanted} of {} at {rate_kbps} kbit/s: {layers:?}",
+            layers.len()
+        );
     }
 }
 

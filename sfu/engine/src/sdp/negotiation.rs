@@ -298,9 +298,15 @@ pub struct Negotiation {
     pub(super) offers: u32,
 }
 
+/// Firefox 153 connects with a description of a hundred sections, and not with one of 130.
+const FIREFOX_SECTIONS: usize = 100;
+
 impl Negotiation {
     /// A connection on which nothing was said yet.
-    pub fn new(role: Role, client: ClientTraits, limits: Limits) -> Self {
+    pub fn new(role: Role, client: ClientTraits, mut limits: Limits) -> Self {
+        if client.firefox {
+            limits.media_sections = limits.media_sections.min(FIREFOX_SECTIONS);
+        }
         Self {
             role,
             client,
