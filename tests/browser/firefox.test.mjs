@@ -1,4 +1,5 @@
-// Firefox among Chromium pages: who comes when, and everything that a call consists of, in both directions.
+// Firefox among Chromium pages: who comes when, what it takes for whose, and everything that a call consists of,
+// in both directions.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -10,6 +11,8 @@ import { startServer } from './harness/server.mjs';
 
 /** How long Firefox's answers are held back, so that media comes before the description of it. */
 const HELD_BACK_MS = 150;
+/** The same, so long that the media of a person who comes is certainly there first. */
+const MEDIA_AHEAD_MS = 1_500;
 /** Joins at the same moment, for each number of connections. */
 const ROUNDS = 3;
 /** A browser sends its upper layers when it trusts the network, which takes it long on a busy machine. */
@@ -72,6 +75,26 @@ for (const single of [true, false]) {
     });
   }
 }
+
+test('a muted person in Firefox is not given the sound and the picture of who comes next', options, async () => {
+  await fay.call('reconsider', { singlePeerConnection: true });
+  const name = await room();
+  await ben.join(server.ws, name);
+  const sources = ['microphone', 'camera'];
+  for (const source of sources) await ben.call('mute', source, true);
+  const from = (await fay.events()).length;
+  await fay.join(server.ws, name);
+  for (const source of sources) await fay.saw('subscribed', `ben ${source}`, from);
+  // What ada sends is here long before the answer that says so.
+  await fay.page.evaluate((ms) => (window.answersHeldBack = ms), MEDIA_AHEAD_MS);
+  await ada.join(server.ws, name);
+  const { ada: seen, ben: muted } = await fay.meets(['ada']);
+  await fay.page.evaluate(() => (window.answersHeldBack = 0));
+  assert.deepEqual(seen.senders, [ada.sender]);
+  assert.deepEqual([muted.firstTone, muted.senders], [undefined, []]);
+  for (const source of sources) await ben.call('mute', source, false);
+  await assertMeet();
+});
 
 test('three layers leave Firefox, and each layer arrives, from it and at it', options, async () => {
   await fay.call('reconsider', { singlePeerConnection: true });

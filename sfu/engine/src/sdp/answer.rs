@@ -19,8 +19,8 @@ use super::text::{SectionText, Source, session};
 use crate::rtp::codec::format::Format;
 
 impl Negotiation {
-    /// Takes a client's offer, as [`read`](Self::read), and answers it. `pending` are announced tracks without a section; those that
-    /// found theirs are in [`Outcome::published`]. `wanted` are subscriptions without a section, in order;
+    /// Takes a client's offer, as [`read`](Self::read), and answers it. `pending` are announced tracks without a section;
+    /// those that found theirs are in [`Outcome::published`]. `wanted` are subscriptions without a section, in order;
     /// those that got one are in [`Outcome::bound`]. On an error nothing has changed.
     pub fn apply_offer(
         &mut self,
@@ -71,6 +71,7 @@ impl Negotiation {
         used.extend(offer.sections.iter().flat_map(|section| &section.ssrcs).map(|source| source.ssrc.0));
         if self.role == Role::Single {
             self.bind(offer, &wanted, &mut used, &mut outcome, rng);
+            self.place_placeholders();
         }
         outcome.mid_to_track = self.mid_to_track();
         outcome.answer_sdp = self.write_answer(offer, local, rng);
@@ -228,9 +229,10 @@ impl Negotiation {
             if matches!(slot.usage, Usage::Published(_)) {
                 continue;
             }
-            let before = match std::mem::replace(&mut slot.usage, Usage::Rejected) {
-                Usage::Bound(bound) => Some(bound),
-                _ => None,
+            let (before, was_placeholder) = match std::mem::replace(&mut slot.usage, Usage::Rejected) {
+                Usage::Bound(bound) => (Some(bound), false),
+                Usage::Placeholder => (None, true),
+                _ => (None, false),
             };
             let SlotKind::Media(kind) = slot.kind else {
                 if data == Some(section.mid.as_str()) {
@@ -256,6 +258,7 @@ impl Negotiation {
                 None => {}
             }
             slot.usage = match (receives, usable) {
+                (true, _) if was_placeholder => Usage::Placeholder,
                 (true, _) => Usage::Free,
                 (false, true) => Usage::Inactive,
                 (false, false) => Usage::Rejected,
@@ -404,8 +407,8 @@ impl<'a> AnswerWriter<'a> {
                 let BoundSection { track, publisher, ssrc, rtx_ssrc, .. } = &**bound;
                 text.source(&Source { track, publisher, ssrc: *ssrc, rtx: *rtx_ssrc });
             }
-            Usage::Inactive | Usage::Free | Usage::Rejected => {
-                text.flag("inactive");
+            Usage::Inactive | Usage::Free | Usage::Placeholder | Usage::Rejected => {
+                text.flag(if matches!(slot.usage, Usage::Placeholder) { "sendonly" } else { "inactive" });
                 let idle = codecs::accept_sent(offered, self.negotiation.client, &[]);
                 media(&mut text, offered, &idle);
             }

@@ -5,7 +5,7 @@
 //!
 //! [`description`] turns text into typed data and refuses what is malformed, [`codecs`] and [`extensions`]
 //! say what we relay, [`negotiation`] keeps the state of one peer connection, [`answer`] and [`offer`] move
-//! it, [`matching`] gives announced tracks their sections, [`text`] writes descriptions.
+//! it, [`matching`] gives announced tracks their sections, [`placement`] wanted ones, [`text`] writes descriptions.
 
 pub mod answer;
 pub mod codecs;
@@ -14,6 +14,7 @@ pub mod extensions;
 mod matching;
 pub mod negotiation;
 pub mod offer;
+mod placement;
 pub mod publish;
 mod section;
 mod text;
@@ -21,10 +22,11 @@ mod text;
 pub use codecs::NegotiatedCodec;
 pub use description::{Description, Direction, Fingerprint, IceCredentials, Setup};
 pub use negotiation::{
-    BoundSection, DtlsRole, LocalParameters, Negotiation, Outcome, RemoteTransport, Role, SectionsNeeded,
-    UnmatchedSection, UnpublishedSection, WantedTrack,
+    BoundSection, DtlsRole, LocalParameters, Negotiation, Outcome, RemoteTransport, Role, UnmatchedSection,
+    UnpublishedSection, WantedTrack,
 };
 pub use offer::OutgoingOffer;
+pub use placement::SectionsNeeded;
 pub use publish::{PublishedSection, StreamSsrcs};
 
 /// Why a description cannot be used. Nothing was changed by it.

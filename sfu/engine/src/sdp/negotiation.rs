@@ -14,6 +14,7 @@ use super::SdpError;
 use super::codecs::NegotiatedCodec;
 use super::description::{Description, Fingerprint, IceCredentials, Section, SectionKind, Setup};
 use super::offer::Outstanding;
+use super::placement::SectionsNeeded;
 use super::publish::{PublishedSection, PublishedSlot};
 use crate::limits::Limits;
 use crate::rtp::codec::format::Format;
@@ -190,33 +191,12 @@ impl Outcome {
     }
 }
 
-/// Additional receive-only sections that the client is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SectionsNeeded {
-    /// For sound.
-    pub audios: u32,
-    /// For pictures.
-    pub videos: u32,
-}
-
 impl RefusedSection {
     /// Whether the announced track is what the client would send here; of a stack that renames, by its kind.
     pub(super) fn is_of(&self, track: &AddTrack, keeps_ids: bool) -> bool {
         let named = !self.sdp_cid.is_empty() && track.cids.contains(&self.sdp_cid);
         track.kind == self.kind && (named || !keeps_ids)
     }
-}
-
-/// Where wanted tracks will find sections.
-#[derive(Debug, Default)]
-struct Placement {
-    /// Sections that are lacking, and that there is room for.
-    audios: u32,
-    videos: u32,
-    /// Some find a section that is there.
-    free: bool,
-    /// Those that find none.
-    crowded: Vec<TrackSid>,
 }
 
 /// One media section and its use.
@@ -268,6 +248,8 @@ pub(super) enum Usage {
     Published(Box<PublishedSlot>),
     /// The client would receive; nothing is bound.
     Free,
+    /// We say that we send, and send nothing; see [`placement`](super::placement).
+    Placeholder,
     /// We send.
     Bound(Box<BoundSection>),
 }
@@ -283,7 +265,7 @@ pub struct Negotiation {
     pub(super) remote: Option<RemoteTransport>,
     pub(super) slots: Vec<Slot>,
     /// Sections asked of the client and not offered yet.
-    requested: Option<SectionsNeeded>,
+    pub(super) requested: Option<SectionsNeeded>,
     pub(super) outstanding: Option<Box<Outstanding>>,
     pub(super) next_offer: u32,
     /// Number of the next section of ours.
@@ -349,31 +331,6 @@ impl Negotiation {
         bound_in(&self.slots).map(|bound| &bound.track).collect()
     }
 
-    /// How many additional receive-only sections the client must be asked for, beyond the free ones and those
-    /// asked for already. `Some` with zeros: nothing but a new offer is needed (a free section is there, or a
-    /// released one is to fall silent). `None`: nothing is needed, or a request is in flight.
-    pub fn sections_needed(&mut self, wanted: &[WantedTrack]) -> Option<SectionsNeeded> {
-        if self.role != Role::Single {
-            return None;
-        }
-        let needed = self.place(wanted);
-        let stale = self.slots.iter().any(|slot| slot.stale);
-        if !stale && needed.audios == 0 && needed.videos == 0 && !needed.free {
-            return None;
-        }
-        let asked = self.requested.unwrap_or_default();
-        let more = SectionsNeeded {
-            audios: needed.audios.saturating_sub(asked.audios),
-            videos: needed.videos.saturating_sub(asked.videos),
-        };
-        if self.requested.is_some() && more == SectionsNeeded::default() {
-            return None;
-        }
-        self.requested =
-            Some(SectionsNeeded { audios: asked.audios + more.audios, videos: asked.videos + more.videos });
-        Some(more)
-    }
-
     /// What a track can be had in is known now, and was not when it got its section or was offered. Answers the section
     /// that it is bound to, if any. Where we offer, and its receiver has to be told, the next offer does so.
     pub fn learn(&mut self, track: &TrackSid, available: &[Format]) -> Option<BoundSection> {
@@ -389,50 +346,6 @@ impl Negotiation {
         let proposed = self.outstanding.iter_mut().flat_map(|outstanding| &mut outstanding.slots);
         proposed.for_each(|slot| drop(learn(slot)));
         self.slots.iter_mut().find_map(learn)
-    }
-
-    /// Wanted tracks for which no section is free, nor room for another.
-    pub fn crowded_out(&self, wanted: &[WantedTrack]) -> Vec<TrackSid> {
-        self.place(wanted).crowded
-    }
-
-    /// Where wanted tracks will find sections: sound first, for it matters more and takes less.
-    fn place(&self, wanted: &[WantedTrack]) -> Placement {
-        let slots = self.outstanding.as_ref().map_or(&self.slots, |outstanding| &outstanding.slots);
-        let bound: BTreeSet<&TrackSid> = bound_in(slots).map(|bound| &bound.track).collect();
-        let sends = slots.iter().filter(|slot| matches!(slot.usage, Usage::Published(_))).count();
-        let mut room = self.limits.media_sections.saturating_sub(slots.len() - sends);
-        let mut placement = Placement::default();
-        for kind in [MediaKind::Audio, MediaKind::Video] {
-            let of_kind = slots.iter().filter(|slot| slot.kind == SlotKind::Media(kind));
-            let mut free = of_kind.filter(|slot| self.is_idle(slot)).count();
-            let count = match kind {
-                MediaKind::Audio => &mut placement.audios,
-                MediaKind::Video => &mut placement.videos,
-            };
-            let tracks = wanted.iter().filter(|track| track.kind == kind && !bound.contains(&track.track));
-            for track in tracks {
-                if free > 0 {
-                    free -= 1;
-                    placement.free = true;
-                } else if room > 0 {
-                    room -= 1;
-                    *count += 1;
-                } else {
-                    placement.crowded.push(track.track.clone());
-                }
-            }
-        }
-        placement
-    }
-
-    /// Whether a track can be bound to the section as it is.
-    fn is_idle(&self, slot: &Slot) -> bool {
-        match slot.usage {
-            Usage::Free => true,
-            Usage::Inactive => self.role == Role::Subscriber,
-            _ => false,
-        }
     }
 
     /// The track is no longer to be sent: its section falls silent at the next negotiation and is free for

@@ -205,3 +205,60 @@ fn beyond_the_last_section_tracks_are_named_and_sound_comes_first() {
         assert_eq!(names, expected);
     }
 }
+
+#[test]
+fn firefox_is_never_told_of_a_single_section_that_is_sent_in() {
+    let parts = [Part::See("0"), Part::See("1"), Part::See("2"), Part::Hear("3"), Part::Data("4")];
+    let sdp = offer(&parts);
+    let tracks: Vec<WantedTrack> = (1..4).map(|n| wanted(&format!("TR_{n}"), VIDEO)).collect();
+    // Who offers, and the videos that its answers say are sent, with (m) and without a stream (-), one answer after the
+    // other: for no track, one, one, two, two, and one once more.
+    let cases = [(true, ["", "m-", "m-", "mm", "mm", "m-"]), (false, ["", "m", "m", "mm", "mm", "m"])];
+    for (firefox, expected) in cases {
+        let mut connection = Connection::of(Role::Single, ClientTraits { aead_srtp: true, firefox });
+        let mut answers = Vec::new();
+        for (wanted, released) in
+            [(0..0, None), (0..1, None), (0..0, None), (1..2, None), (0..0, None), (0..0, Some(0_usize))]
+        {
+            if let Some(index) = released {
+                connection.negotiation.release(&tracks[index].track);
+            }
+            let outcome = connection.offer(&sdp, &[], &tracks[wanted]);
+            let (_, sections) = split(&outcome.answer_sdp);
+            let videos = ["0", "1", "2"].map(|mid| lines(&sections, mid));
+            let sent = videos.iter().filter(|lines| lines.contains(&"a=sendonly"));
+            let has_stream = |lines: &Vec<&str>| lines.iter().any(|line| line.starts_with("a=msid:"));
+            let mut sent: Vec<&str> = sent.map(|lines| if has_stream(lines) { "m" } else { "-" }).collect();
+            sent.sort_by_key(|sent| *sent == "-");
+            answers.push(sent.concat());
+        }
+        assert_eq!(answers, expected, "firefox: {firefox}");
+    }
+}
+
+#[test]
+fn a_section_begins_with_a_stream_or_the_client_is_not_told_of_its_track() {
+    let sdp = offer(&[Part::See("0"), Part::See("1"), Part::Data("2")]);
+    let mut connection = Connection::of(Role::Single, ClientTraits { aead_srtp: true, firefox: true });
+    connection.offer(&sdp, &[], &[wanted("TR_1", VIDEO)]);
+    // The second section is said to be sent in already: another is asked for.
+    let tracks = [wanted("TR_1", VIDEO), wanted("TR_2", VIDEO)];
+    assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 1));
+    let more = offer(&[Part::See("0"), Part::See("1"), Part::Data("2"), Part::See("3")]);
+    let outcome = connection.offer(&more, &[], &tracks);
+    assert_eq!(outcome.bound[0].mid, "3");
+    let (_, sections) = split(&outcome.answer_sdp);
+    assert!(lines(&sections, "1").contains(&"a=inactive"));
+}
+
+#[test]
+fn a_stopped_section_leaves_room_for_another() {
+    let mut connection = Connection::new(Role::Single);
+    let limits = Limits { media_sections: 3, ..Limits::default() };
+    connection.negotiation = Negotiation::new(Role::Single, ClientTraits::default(), limits);
+    let parts = [Part::Data("0"), Part::Stopped(VIDEO, "1"), Part::See("2")];
+    connection.offer(&offer(&parts), &[], &[wanted("TR_1", VIDEO)]);
+    let more = [wanted("TR_2", VIDEO), wanted("TR_3", VIDEO)];
+    assert_eq!(connection.negotiation.sections_needed(&more), needed(0, 1));
+    assert_eq!(connection.negotiation.crowded_out(&more), [TrackSid::new("TR_3")]);
+}
