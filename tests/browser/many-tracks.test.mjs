@@ -17,6 +17,8 @@ import { printTable } from './harness/table.mjs';
 
 const COUNTS = (process.env.MANY_TRACKS ?? '198').split(',').map(Number);
 const ALL_MS = 180_000;
+/** Firefox connects with 128 media sections, that of data included; eight are left to what it publishes there. */
+const MOST = { 'Firefox, one connection': 119, 'Firefox, two connections': 127 };
 const options = { timeout: 900_000 };
 const rows = [];
 let server, pages, browser, firefox;
@@ -66,9 +68,11 @@ function note(client, tracks, seen) {
   rows.push({ client, tracks, ...seen });
   progress(`${client}: ${JSON.stringify(seen)}`);
   assert.ok(seen.lost <= 0, `${seen.lost} tracks neither came nor were reported`);
-  // Firefox does not connect with as many sections as others: what goes beyond is reported.
-  const most = client.startsWith('Firefox') ? 90 : 200;
-  if (tracks <= 200) assert.ok(seen.came >= Math.min(tracks, most), `${seen.came} of ${tracks} came`);
+  if (tracks > 200) return;
+  const most = MOST[client] ?? tracks;
+  assert.equal(seen.came, Math.min(tracks, most));
+  // Sound comes first where not everything does.
+  if (most < tracks) assert.equal(seen.came - seen.pictures, tracks / 2, 'sounds');
 }
 
 /** The published native SDK as a latecomer. */

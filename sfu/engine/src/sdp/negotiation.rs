@@ -280,14 +280,18 @@ pub struct Negotiation {
     pub(super) offers: u32,
 }
 
-/// Firefox 153 connects with a description of a hundred sections, and not with one of 130.
-const FIREFOX_SECTIONS: usize = 100;
+/// Firefox 153 reads so many mids of a BUNDLE group. Sections beyond would each need a transport of their own, and without
+/// it nothing connects.
+const FIREFOX_BUNDLE: usize = 128;
+/// Sections of a Firefox with one connection that are left to what it publishes.
+const FIREFOX_PUBLISHES: usize = 8;
 
 impl Negotiation {
     /// A connection on which nothing was said yet.
     pub fn new(role: Role, client: ClientTraits, mut limits: Limits) -> Self {
         if client.firefox {
-            limits.media_sections = limits.media_sections.min(FIREFOX_SECTIONS);
+            let sends = if role == Role::Single { FIREFOX_PUBLISHES } else { 0 };
+            limits.media_sections = limits.media_sections.min(FIREFOX_BUNDLE - sends);
         }
         Self {
             role,

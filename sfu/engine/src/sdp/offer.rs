@@ -107,14 +107,15 @@ impl Negotiation {
         Ok(Some(outcome))
     }
 
-    /// Gives idle, rejected or new slots to wanted tracks; whether any changed.
+    /// Gives idle, rejected or new slots to wanted tracks, except those that are crowded out; whether any changed.
     fn propose(&mut self, slots: &mut Vec<Slot>, wanted: &[WantedTrack], rng: &mut impl Rng) -> bool {
         let mut used: BTreeSet<u32> = own_ssrcs(slots);
         let mut bound: BTreeSet<TrackSid> = bound_in(slots).map(|bound| bound.track.clone()).collect();
         let mut places = Places::of(slots);
         let mut added = false;
+        let crowded: BTreeSet<TrackSid> = self.crowded_out(wanted).into_iter().collect();
         for track in wanted {
-            if bound.contains(&track.track) {
+            if bound.contains(&track.track) || crowded.contains(&track.track) {
                 continue;
             }
             let Some(index) = self.make_place(slots, &mut places, track.kind) else { continue };

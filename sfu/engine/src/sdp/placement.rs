@@ -69,7 +69,9 @@ impl Negotiation {
         let slots = self.outstanding.as_ref().map_or(&self.slots, |outstanding| &outstanding.slots);
         let bound: BTreeSet<&TrackSid> = bound_in(slots).map(|bound| &bound.track).collect();
         let counts = |slot: &&Slot| !matches!(slot.usage, Usage::Published(_)) && !is_reusable(slot);
-        let mut room = self.limits.media_sections.saturating_sub(slots.iter().filter(counts).count());
+        // Our first offer begins with the data section.
+        let data = usize::from(slots.is_empty() && self.role == Role::Subscriber);
+        let mut room = self.limits.media_sections.saturating_sub(slots.iter().filter(counts).count() + data);
         let mut placement = Placement::default();
         for kind in [MediaKind::Audio, MediaKind::Video] {
             let of_kind = slots.iter().filter(|slot| slot.kind == SlotKind::Media(kind));
