@@ -1,5 +1,5 @@
 // A track that is taken back and published again, the very same: browsers give its second sender an id that nobody
-// announced.
+// announced. What nobody sends in any longer is used again, for somebody else too.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -14,8 +14,11 @@ const ROOM = `republish-${process.pid}`;
 const options = { timeout: TEST_MS };
 /** The first few sections that a client leaves behind stay idle, and later ones are used again: both must work. */
 const ROUNDS = Number(process.env.REPUBLISH_ROUNDS ?? 7);
+/** Times that one takes the place of another. */
+const CHANGES = 6;
 const rows = [];
 let server, pages, browser, firefox, single, dual, fay;
+let pair = [];
 
 before(async () => {
   server = await startServer();
@@ -32,9 +35,26 @@ before(async () => {
   await fay.meets([single.identity, dual.identity]);
 }, options);
 
+test('somebody leaves as another comes, and everybody sees who has come', options, async () => {
+  const watchers = [single, dual, fay];
+  const dora = { identity: 'dora', sender: 5, hue: 60, tone: 2_300 };
+  pair = await Promise.all([PEOPLE[2], dora].map((who) => openPerson(browser, pages, who)));
+  await pair[0].join(server.ws, ROOM);
+  for (const watcher of watchers) await watcher.meets([pair[0].identity]);
+  for (let round = 1; round <= CHANGES; round += 1) {
+    const [gone, comes] = round % 2 ? pair : [pair[1], pair[0]];
+    await Promise.all([gone.call('leave'), comes.join(server.ws, ROOM)]);
+    for (const watcher of watchers) {
+      await watcher.meets([comes.identity]);
+      await watcher.follows(comes);
+    }
+    progress(`change ${round}: ${comes.identity} is seen by everybody`);
+  }
+});
+
 after(async () => {
   printTable('From the call to a picture or a tone that was published again (ms)', rows);
-  await end([single, dual, fay], browser, firefox, pages, server);
+  await end([single, dual, fay, ...pair], browser, firefox, pages, server);
 }, options);
 
 for (const [name, pick] of [

@@ -16,7 +16,7 @@ import { progress, until } from './harness/limits.mjs';
 import { startLink } from './harness/link.mjs';
 import { openPerson, PEOPLE, startPages } from './harness/participants.mjs';
 import { plot } from './harness/plot.mjs';
-import { startServer } from './harness/server.mjs';
+import { decisions as serverDecisions, startServer } from './harness/server.mjs';
 import { printTable } from './harness/table.mjs';
 
 const ALL = process.env.SHAPED === 'all';
@@ -246,10 +246,10 @@ function inspect(room, identity) {
   const decisions = [];
   let newest = 0;
   const look = async () => {
-    const response = await fetch(`${server.metrics}/debug/participants/${room}/${identity}`).catch(() => undefined);
-    if (!response?.ok) return;
+    const said = await serverDecisions(server, room, identity);
+    if (!said) return;
     const now = Date.now();
-    const { link, decisions: lately } = await response.json();
+    const { link, decisions: lately } = said;
     if (link) estimates.push({ at: now, kbps: link.estimate_bps / 1000, ...link });
     for (const decision of lately) if (now - decision.ms_ago > newest + 2) decisions.push({ at: now - decision.ms_ago, ...decision });
     newest = Math.max(newest, decisions.at(-1)?.at ?? 0);

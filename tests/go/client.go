@@ -134,6 +134,7 @@ func (c *client) callbacks() *lksdk.RoomCallback {
 			OnTrackSubscribed: func(track *webrtc.TrackRemote, publication *lksdk.RemoteTrackPublication, who *lksdk.RemoteParticipant) {
 				name := who.Identity() + " " + sourceName(publication.Source())
 				one := newReceived(track)
+				one.ask = func() { who.WritePLI(track.SSRC()) }
 				c.mutex.Lock()
 				c.tracks[name] = one
 				c.mutex.Unlock()

@@ -27,6 +27,8 @@ const (
 // received is a track of somebody else: counted, and the newest packets kept.
 type received struct {
 	video bool
+	// ask asks for a key frame.
+	ask func()
 
 	mutex sync.Mutex
 	last  []numbered
@@ -97,20 +99,22 @@ func (r *received) take(packet *rtp.Packet) {
 	if packet.Marker || !r.video {
 		r.frames++
 	}
-	if r.video {
-		r.look(packet)
+	if !r.video {
+		return
+	}
+	if width, height, ok := keyFrame(packet); ok {
+		r.width, r.height = width, height
 	}
 }
 
-// look notes the size that a key frame tells.
-func (r *received) look(packet *rtp.Packet) {
+// keyFrame is the size that the first packet of a key frame tells, and whether the packet is one.
+func keyFrame(packet *rtp.Packet) (width, height int, ok bool) {
 	var vp8 codecs.VP8Packet
 	frame, err := vp8.Unmarshal(packet.Payload)
 	if err != nil || vp8.S != 1 || vp8.PID != 0 || len(frame) < 10 || frame[0]&1 != 0 {
-		return
+		return 0, 0, false
 	}
-	r.width = int(frame[6]) | int(frame[7]&0x3f)<<8
-	r.height = int(frame[8]) | int(frame[9]&0x3f)<<8
+	return int(frame[6]) | int(frame[7]&0x3f)<<8, int(frame[8]) | int(frame[9]&0x3f)<<8, true
 }
 
 // missing is how many numbers between the first and the newest one never came.
@@ -132,7 +136,7 @@ func (r *received) counts() any {
 }
 
 // dump writes the newest packets to a file that a decoder reads: what follows the last gap, pictures from a key frame on.
-// It answers how many packets there are in it.
+// It answers how many packets there are in it. Where they hold no key frame, it asks for one: nothing else here does.
 func (r *received) dump(path string) (int, error) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -147,13 +151,19 @@ func (r *received) dump(path string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	decodable := !r.video
 	for _, packet := range r.last[begin:] {
 		if len(packet.Payload) == 0 {
 			continue
 		}
+		_, _, key := keyFrame(packet.Packet)
+		decodable = decodable || key
 		if err := writer.WriteRTP(packet.Packet); err != nil {
 			return 0, err
 		}
+	}
+	if !decodable {
+		r.ask()
 	}
 	return len(r.last) - begin, writer.Close()
 }

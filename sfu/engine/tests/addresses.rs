@@ -56,9 +56,8 @@ fn a_port_that_passes_to_a_newcomer_serves_both_at_once() {
     let cleo = world.join("cleo", 0, NEAR);
     world.map_to(cleo, port(1));
     let cleos = world.publish_video(cleo, &[("", 3000)]);
-    let heard = world.run_until(Duration::from_secs(1), |world| {
-        world.clients[ben].frames_of(&cleos).len() > 3 && world.clients[cleo].frames_of(&anas).len() < 1000
-    });
+    let heard =
+        world.run_until(Duration::from_secs(1), |world| world.clients[ben].frames_of(&cleos).len() > 3);
     assert!(heard, "the newcomer is seen within a second, whatever the owner of before does");
     world.run(Duration::from_secs(20));
     let ana_silent = longest_gap(&world, ben, &anas, passed);
@@ -132,7 +131,10 @@ fn nobody_takes_an_address_from_its_owner() {
     let silent = longest_gap(&world, ben, &anas, forged);
     assert!(silent < Duration::from_millis(100), "ana is seen as before: {silent:?}");
     let frames = world.clients[ben].frames_of(&mallorys);
-    assert!(frames.iter().all(|frame| frame.intact), "what she sends is hers, wherever it comes from");
+    assert!(
+        frames.len() > 50 && frames.iter().all(|frame| frame.intact),
+        "what she sends is hers, wherever it comes from"
+    );
     let watched = longest_gap(&world, ana, &mallorys, forged);
     assert!(watched < Duration::from_secs(4), "ana watches as before: {watched:?}");
 }
@@ -140,7 +142,7 @@ fn nobody_takes_an_address_from_its_owner() {
 /// However many try: those who have an address keep it, and a place becomes free when somebody leaves it.
 #[test]
 fn an_address_is_shared_by_a_few_and_those_who_came_first_keep_it() {
-    let (mut world, ben, ana, anas) = one_behind_a_nat(5);
+    let (mut world, ben, _, anas) = one_behind_a_nat(5);
     let forged = world.elapsed();
     for name in ["m1", "m2", "m3", "m4", "m5"] {
         let mallory = world.join(name, 0, NEAR);
@@ -152,7 +154,6 @@ fn an_address_is_shared_by_a_few_and_those_who_came_first_keep_it() {
     let silent = longest_gap(&world, ben, &anas, forged);
     assert!(silent < Duration::from_millis(100), "ana is seen as before: {silent:?}");
     assert!(world.shards[0].stats().dropped(Drop::AddressInUse) > 2, "some were refused");
-    let _ = ana;
 }
 
 fn picture() -> Publish {

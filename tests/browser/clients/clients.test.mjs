@@ -15,7 +15,7 @@ import { startBrowser } from '../harness/browser.mjs';
 import { startFirefox } from '../harness/firefox.mjs';
 import { progress, TEST_MS } from '../harness/limits.mjs';
 import { end, startPages } from '../harness/participants.mjs';
-import { startServer } from '../harness/server.mjs';
+import { decisions, startServer } from '../harness/server.mjs';
 import { startWire } from '../harness/wire.mjs';
 
 /** Most of a meeting is waiting for somebody: two share the machine well. */
@@ -63,7 +63,10 @@ async function meet(row, i) {
     const failure = cells.connect === undefined || cells.connect === 'ok' ? await tried(keep, meeting) : 'not tried';
     // What is known is told in words of its own, since the failure itself may differ from run to run.
     cells[habit] = failure ? (row.known?.[habit] ?? failure) : 'ok';
-    if (failure && !row.known?.[habit]) unexpected.push(`${habit}: ${failure}`);
+    if (failure && !row.known?.[habit]) {
+      unexpected.push(`${habit}: ${failure}`);
+      for (const { identity } of [client, partner]) progress(`why, as the server sees ${identity}: ${JSON.stringify(await decisions(server, room, identity))}`);
+    }
     progress(`${row.client}, ${row.mode}: ${habit}: ${cells[habit]}, ${((Date.now() - began) / 1_000).toFixed(1)} s`);
   }
   results[i] = { client: row.client, mode: row.mode, cells };

@@ -90,6 +90,12 @@ export async function joinToken(room, identity, { name = identity, grant = {}, t
   return token.toJwt();
 }
 
+/** What the server decided for a participant, and why; undefined if it does not say. */
+export async function decisions(server, room, identity) {
+  const response = await fetch(`${server.metrics}/debug/participants/${room}/${identity}`).catch(() => undefined);
+  return response?.ok ? response.json() : undefined;
+}
+
 /** A port nobody listens on right now; the caller has to know it before the server is up. */
 async function freePort() {
   const server = createServer();

@@ -75,6 +75,7 @@ impl Negotiation {
         }
         outcome.mid_to_track = self.mid_to_track();
         outcome.answer_sdp = self.write_answer(offer, local, rng);
+        self.slots.iter_mut().for_each(Slot::described);
         Ok(outcome)
     }
 
@@ -92,7 +93,6 @@ impl Negotiation {
                 self.slots.push(fresh());
                 continue;
             };
-            slot.stale = false;
             if slot.mid == section.mid && slot.kind == kind {
                 continue;
             }
@@ -290,7 +290,8 @@ impl Negotiation {
         }
     }
 
-    /// Gives free sections to wanted tracks, in order.
+    /// Gives free sections to wanted tracks, in order. A section that is said to be sent in has to be silent in one answer
+    /// first: clients hear of a track when its section begins to be sent in.
     fn bind(
         &mut self,
         offer: &Description,
@@ -301,7 +302,7 @@ impl Negotiation {
     ) {
         let client = self.client;
         let mut bound: BTreeSet<TrackSid> = bound_in(&self.slots).map(|bound| bound.track.clone()).collect();
-        let is_free = |slot: &&mut Slot| matches!(slot.usage, Usage::Free);
+        let is_free = |slot: &&mut Slot| matches!(slot.usage, Usage::Free) && !slot.unsilenced;
         let free = self.slots.iter_mut().zip(&offer.sections).filter(|(slot, _)| is_free(slot));
         let (audio, video): (Vec<_>, Vec<_>) =
             free.partition(|(slot, _)| slot.kind == SlotKind::Media(MediaKind::Audio));

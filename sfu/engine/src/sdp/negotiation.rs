@@ -207,13 +207,20 @@ pub(super) struct Slot {
     pub usage: Usage,
     /// Our last description says that we send a track here which is released since.
     pub stale: bool,
+    /// The track that was sent here is released, and no description has said since that nothing is sent.
+    pub unsilenced: bool,
     /// The track id of what the client has ceased to send here.
     pub left: Option<String>,
 }
 
 impl Slot {
+    /// A description of ours says what the section is used for now.
+    pub fn described(&mut self) {
+        (self.stale, self.unsilenced) = (false, false);
+    }
+
     pub fn new(mid: String, kind: SlotKind, usage: Usage) -> Self {
-        Self { mid, kind, usage, stale: false, left: None }
+        Self { mid, kind, usage, stale: false, unsilenced: false, left: None }
     }
 }
 
@@ -360,7 +367,7 @@ impl Negotiation {
         for slot in self.slots.iter_mut().chain(proposed) {
             if matches!(&slot.usage, Usage::Bound(bound) if bound.track == *track) {
                 slot.usage = Usage::Free;
-                slot.stale = true;
+                (slot.stale, slot.unsilenced) = (true, true);
                 found = true;
             }
         }

@@ -59,9 +59,7 @@ impl Negotiation {
         if self.offered_ice.as_ref() == Some(&local.ice) && !added && !stale {
             return None;
         }
-        for slot in &mut slots {
-            slot.stale = false;
-        }
+        slots.iter_mut().for_each(Slot::described);
         let id = self.next_offer;
         self.next_offer = self.next_offer.wrapping_add(1).max(1);
         let origin = self.next_origin(rng);
@@ -213,7 +211,8 @@ impl Negotiation {
     }
 }
 
-/// Slots that tracks can be given, the first of each kind last.
+/// Slots that tracks can be given, the first of each kind last. Those that are said to be sent in are silent in one
+/// offer first, as in answers.
 struct Places {
     audio: Vec<usize>,
     video: Vec<usize>,
@@ -228,7 +227,8 @@ impl Places {
         };
         let idle = |kind| {
             all(&|slot: &Slot| {
-                slot.kind == SlotKind::Media(kind) && matches!(slot.usage, Usage::Free | Usage::Inactive)
+                let is_idle = matches!(slot.usage, Usage::Free | Usage::Inactive) && !slot.unsilenced;
+                slot.kind == SlotKind::Media(kind) && is_idle
             })
         };
         Self {

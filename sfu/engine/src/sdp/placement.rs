@@ -124,7 +124,9 @@ impl Negotiation {
                 }
             }
             let mut free = self.slots.iter_mut().rev().filter(of_kind);
-            if lacks && let Some(slot) = free.find(|slot| matches!(slot.usage, Usage::Free)) {
+            if lacks
+                && let Some(slot) = free.find(|slot| matches!(slot.usage, Usage::Free) && !slot.unsilenced)
+            {
                 slot.usage = Usage::Placeholder;
             }
         }

@@ -53,7 +53,8 @@ impl Shard {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         let Some(peer) = self.peers.get(entry.publisher.0) else { return };
         let waits = !entry.pending.is_empty() && peer.negotiation.has_leftovers(&entry.announced());
-        entry.match_at = waits.then(|| now + MATCH_WAIT);
+        entry.unmatched_since = waits.then(|| entry.unmatched_since.unwrap_or(now));
+        entry.match_at = entry.unmatched_since.map(|since| (now + MATCH_WAIT).min(since + MATCH_PATIENCE));
         if let Some(due) = entry.announcements_due()
             && entry.scheduled.is_none_or(|scheduled| due < scheduled)
         {
@@ -69,7 +70,7 @@ impl Shard {
         }
         let index = entry.publisher;
         if entry.match_at.is_some_and(|due| due <= now) {
-            entry.match_at = None;
+            (entry.match_at, entry.unmatched_since) = (None, None);
             let announced = entry.announced();
             let peer = self.peers.get_mut(index.0);
             let matched = peer.map(|peer| peer.negotiation.match_leftovers(&announced)).unwrap_or_default();
@@ -91,5 +92,7 @@ impl Shard {
 
 /// How long what no id brings together waits for its own counterpart. Both leave the client at the same time.
 const MATCH_WAIT: Duration = Duration::from_millis(500);
+/// How long it waits in all while others are announced, each of which could be its counterpart.
+const MATCH_PATIENCE: Duration = Duration::from_secs(2);
 /// How long an announcement waits for its media section. A client may lose its connection meanwhile.
 const SECTION_WAIT: Duration = Duration::from_secs(60);

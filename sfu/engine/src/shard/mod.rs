@@ -184,6 +184,10 @@ impl Shard {
         if let Some((to, message)) = self.fabric.pop_front() {
             return Output::Fabric { to, message };
         }
+        if !self.unnegotiated.is_empty() {
+            // Settling has made more to negotiate.
+            return Output::Timeout(now);
+        }
         let next = [self.timers.next(), self.room_timers.next(), self.participant_timers.next()];
         let next = next.into_iter().chain([self.laggards_due]).flatten().min();
         Output::Timeout(next.unwrap_or(now + IDLE))

@@ -34,6 +34,8 @@ pub struct Participant {
     pub pending: Vec<Pending>,
     /// When announcements and sections that no id brings together are to be matched by their kind.
     pub match_at: Option<Instant>,
+    /// Since when there are some.
+    pub unmatched_since: Option<Instant>,
     /// What it wants, in the order in which it asked.
     pub wishes: Vec<Wish>,
     /// Reliable user messages that wait for it.
@@ -65,12 +67,14 @@ pub struct Wish {
     pub hopeless: bool,
     /// There is no media section for it, nor room for another, as the client was told. It gets the next that is free.
     pub crowded: bool,
+    /// Its publisher speaks, and another track has given up its section for it.
+    pub seated: bool,
 }
 
 impl Wish {
     /// A wish that nothing is known of yet.
     pub fn new(track: TrackSid, publisher: ParticipantSid, kind: MediaKind, demand: TrackDemand) -> Self {
-        Self { track, publisher, kind, demand, hopeless: false, crowded: false }
+        Self { track, publisher, kind, demand, hopeless: false, crowded: false, seated: false }
     }
 }
 
@@ -114,6 +118,7 @@ impl Participant {
             subscriber,
             pending: Vec::new(),
             match_at: None,
+            unmatched_since: None,
             wishes: Vec::new(),
             backlog: Backlog::new(now),
             sending: Sending::default(),

@@ -241,13 +241,18 @@ impl Shard {
         entry.wishes.sort_by_key(|wish| wish.publisher != *speaker);
         let Some(peer) = self.peers.get(index.0) else { return };
         let bound = peer.negotiation.bound_tracks();
-        let waiting = entry.wishes.iter().filter(|wish| wish.crowded && wish.publisher == *speaker);
-        let mut others: Vec<&Wish> = entry.wishes.iter().rev().collect();
-        others.retain(|wish| wish.publisher != *speaker && bound.contains(&wish.track));
+        for wish in &mut entry.wishes {
+            wish.seated &= !bound.contains(&wish.track);
+        }
+        let others = entry.wishes.iter().rev();
+        let others = others.filter(|wish| wish.publisher != *speaker && bound.contains(&wish.track));
+        let mut others: Vec<_> = others.map(|wish| (wish.kind, wish.track.clone())).collect();
         let mut given_up: Vec<TrackSid> = Vec::new();
-        for wish in waiting {
-            if let Some(place) = others.iter().position(|other| other.kind == wish.kind) {
-                given_up.push(others.remove(place).track.clone());
+        let waits = |wish: &&mut Wish| wish.crowded && !wish.seated && wish.publisher == *speaker;
+        for wish in entry.wishes.iter_mut().filter(waits) {
+            if let Some(place) = others.iter().position(|(kind, _)| *kind == wish.kind) {
+                given_up.push(others.remove(place).1);
+                wish.seated = true;
             }
         }
         if given_up.is_empty() {

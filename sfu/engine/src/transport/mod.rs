@@ -204,7 +204,7 @@ impl Transport {
     fn handle_rtp<'a>(&mut self, data: &'a mut [u8], sources: &impl Sources) -> Result<Received<'a>, Drop> {
         let opener = self.opener.as_mut().ok_or(Drop::NoKeys)?;
         let header = RtpHeader::parse(data).map_err(|_| Drop::BadRtp)?;
-        if opener.is_full() {
+        if opener.is_full() && !opener.remembers(header.ssrc) {
             opener.forget(|ssrc| sources.knows(ssrc));
         }
         let RtpHeader { ssrc, sequence, header_len, .. } = header;

@@ -211,7 +211,7 @@ impl Opener {
         header_len: usize,
         is_expected: impl FnOnce(&[u8]) -> bool,
     ) -> Result<(usize, ExtendedSequence), Drop> {
-        let place = self.sources.iter().position(|(known, _)| *known == ssrc);
+        let place = self.place_of(ssrc);
         let window = place.and_then(|at| self.sources.get(at)).map(|(_, window)| window);
         let extended = match window {
             Some(window) => ExtendedSequence(window.highest()).extend(sequence),
@@ -300,6 +300,15 @@ impl Opener {
     /// Sources of RTP remembered.
     pub fn sources(&self) -> usize {
         self.sources.len()
+    }
+
+    /// Whether packets of the source were opened, and it is not forgotten.
+    pub fn remembers(&self, ssrc: Ssrc) -> bool {
+        self.place_of(ssrc).is_some()
+    }
+
+    fn place_of(&self, ssrc: Ssrc) -> Option<usize> {
+        self.sources.iter().position(|(known, _)| *known == ssrc)
     }
 
     /// Whether there is no room for another source of RTP.

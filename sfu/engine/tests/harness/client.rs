@@ -57,8 +57,8 @@ pub struct PublishedLayer {
 /// A frame that came out of the client's depacketizer.
 #[derive(Debug, Clone)]
 pub struct ReceivedFrame {
-    /// The section.
-    pub mid: Mid,
+    /// What its section carried when it came.
+    pub track: Option<TrackSid>,
     /// When.
     pub at: Instant,
     /// Its RTP time.
@@ -124,6 +124,8 @@ pub struct Client {
     offered: bool,
     /// Sections that it is to send in no longer, from its next offer on.
     ceased: Vec<Mid>,
+    /// Sections in which it offers to receive.
+    receives: Vec<Mid>,
     pending: Option<SdpPendingOffer>,
     outbox: Vec<(SocketAddr, Vec<u8>)>,
     started: Instant,
@@ -173,6 +175,7 @@ impl Client {
             edit_answer: None,
             offered: false,
             ceased: Vec::new(),
+            receives: Vec::new(),
             pending: None,
             outbox: Vec::new(),
             started: now,
@@ -183,7 +186,14 @@ impl Client {
     /// the data channels. An offer that is not answered yet is given up.
     pub fn offer(&mut self, publish: &[NewPublisher], audios: u32, videos: u32, now: Instant) -> String {
         let first = !std::mem::replace(&mut self.offered, true);
+        // This stack offers a section as it was answered. Browsers go on offering to receive in it.
+        let silent =
+            |mid: &Mid| self.rtc.media(*mid).is_some_and(|media| media.direction() == Direction::Inactive);
+        let silenced: Vec<Mid> = self.receives.iter().copied().filter(silent).collect();
         let mut api = self.rtc.sdp_api();
+        for mid in &silenced {
+            api.set_direction(*mid, Direction::RecvOnly);
+        }
         for mid in self.ceased.drain(..) {
             api.set_direction(mid, Direction::Inactive);
         }
@@ -200,10 +210,10 @@ impl Client {
             mids.push(api.add_media(kind, Direction::SendOnly, None, Some(new.cid.clone()), simulcast));
         }
         for _ in 0..audios {
-            api.add_media(MediaKind::Audio, Direction::RecvOnly, None, None, None);
+            self.receives.push(api.add_media(MediaKind::Audio, Direction::RecvOnly, None, None, None));
         }
         for _ in 0..videos {
-            api.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
+            self.receives.push(api.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None));
         }
         if first {
             api.add_channel("_reliable".to_owned());
@@ -214,7 +224,7 @@ impl Client {
                 ..ChannelConfig::default()
             });
         }
-        if publish.is_empty() && audios == 0 && videos == 0 && !first {
+        if publish.is_empty() && audios == 0 && videos == 0 && silenced.is_empty() && !first {
             // Nothing changes in the client; it offers because it was asked to. Toggling nothing is not
             // something this stack can offer, so it adds a section that stays unused.
             api.add_media(MediaKind::Video, Direction::Inactive, None, None, None);
@@ -374,8 +384,7 @@ impl Client {
 
     /// Frames of a track.
     pub fn frames_of(&self, track: &TrackSid) -> Vec<&ReceivedFrame> {
-        let carries = |frame: &&ReceivedFrame| self.tracks.get(&*frame.mid.to_string()) == Some(track);
-        self.frames.iter().filter(carries).collect()
+        self.frames.iter().filter(|frame| frame.track.as_ref() == Some(track)).collect()
     }
 
     /// Packets of a track.
@@ -476,7 +485,7 @@ impl Client {
             Event::MediaData(data) => {
                 let (number, layer, key, intact) = read_frame(&data.data);
                 self.frames.push(ReceivedFrame {
-                    mid: data.mid,
+                    track: self.tracks.get(&*data.mid.to_string()).cloned(),
                     at: self.last_input,
                     time: data.time,
                     number,

@@ -266,3 +266,19 @@ fn a_stopped_section_leaves_room_for_another() {
     assert_eq!(connection.negotiation.sections_needed(&more), needed(0, 1));
     assert_eq!(connection.negotiation.crowded_out(&more), [TrackSid::new("TR_3")]);
 }
+
+#[test]
+fn a_section_is_silent_once_before_it_carries_another_track() {
+    let sdp = offer(&[Part::See("0"), Part::Data("1")]);
+    let mut connection = Connection::new(Role::Single);
+    connection.offer(&sdp, &[], &[wanted("TR_1", VIDEO)]);
+    // One leaves and another comes, before the client offers again.
+    connection.negotiation.release(&TrackSid::new("TR_1"));
+    let tracks = [wanted("TR_2", VIDEO)];
+    assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 0));
+    let silent = connection.offer(&sdp, &[], &tracks);
+    assert!(silent.bound.is_empty() && silent.answer_sdp.contains("a=inactive"));
+    assert!(connection.negotiation.crowded_out(&tracks).is_empty());
+    assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 0));
+    assert_eq!(connection.offer(&sdp, &[], &tracks).bound[0].mid, "0");
+}

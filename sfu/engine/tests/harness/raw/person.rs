@@ -164,7 +164,7 @@ impl Person {
             certificate: Arc::clone(&certificates[1]),
             srtp: SrtpOffer::AeadOnly,
             // A client takes whatever it is sent.
-            limits: Limits { ssrcs: 4096, ..Limits::default() },
+            limits: Limits { published_tracks: 256, ..Limits::default() },
         };
         let mut sending = Vec::new();
         for (place, publish) in setup.publishes.iter().enumerate() {
