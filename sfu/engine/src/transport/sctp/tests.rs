@@ -5,6 +5,8 @@ use rand::{Rng, RngCore, SeedableRng};
 
 use super::*;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 struct Pair {
     now: Instant,
     limits: Limits,
@@ -281,6 +283,79 @@ fn lossy_messages_are_read_while_reliable_ones_wait() {
     pair.server.hold(false);
     pair.server.read_on(pair.now);
     assert_eq!(events(&mut pair.server).len(), 3);
+}
+
+/// A pair whose client sends on a channel, until the server that does not read has no room; and the messages sent.
+fn with_closed_window() -> (Pair, ChannelId, ChannelId, usize) {
+    let (mut pair, at_client, at_server) = with_channel("_reliable", true, None);
+    pair.server.hold(true);
+    let mut sent = 0;
+    for _ in 0..10 {
+        while pair.client.send(pair.now, at_client, &Bytes::from(vec![7; 1000]), true).is_ok() {
+            sent += 1;
+        }
+        pair.run(Duration::from_millis(100), &mut || false);
+    }
+    assert!(pair.server.account.is_closed());
+    (pair, at_client, at_server, sent)
+}
+
+#[test]
+fn a_peer_that_waits_goes_on_at_once_though_it_was_sent_messages_meanwhile() {
+    let (mut pair, _, at_server, sent) = with_closed_window();
+    // Its probe of the window is refused, and then come its acknowledgements.
+    for _ in 0..20 {
+        pair.server.send(pair.now, at_server, &Bytes::from(vec![9; 1000]), true).unwrap();
+        pair.run(Duration::from_millis(300), &mut || false);
+    }
+    assert_eq!(events(&mut pair.client).len(), 20);
+    pair.server.hold(false);
+    while pair.server.has_unread() {
+        pair.server.read_on(pair.now);
+    }
+    pair.run(Duration::from_millis(1), &mut || false);
+    assert_eq!(events(&mut pair.server).len(), sent, "all of it, without waiting for a timer");
+}
+
+#[test]
+fn only_data_that_is_not_acknowledged_is_kept_of_what_is_refused() {
+    let (mut pair, at_client, at_server, _) = with_closed_window();
+    for _ in 0..50 {
+        let _ = pair.client.send(pair.now, at_client, &Bytes::from(vec![7; 1000]), true);
+        pair.server.send(pair.now, at_server, &Bytes::from(vec![9; 100]), true).unwrap();
+        pair.run(Duration::from_secs(5), &mut || false);
+    }
+    assert!(!pair.server.refused.is_empty());
+    let acknowledged = pair.server.account.acknowledged().unwrap();
+    let mut numbers = Vec::new();
+    for packet in &pair.server.refused {
+        assert_eq!(packet[12], 0, "a data chunk");
+        let number = u32::from_be_bytes(packet[16..20].try_into().unwrap());
+        assert!(number.wrapping_sub(acknowledged) as i32 > 0, "not acknowledged");
+        assert!(
+            usize::from(u16::from_be_bytes([packet[14], packet[15]])) + 12 + 3 >= packet.len(),
+            "and nothing else"
+        );
+        numbers.push(number);
+    }
+    numbers.dedup();
+    assert_eq!(numbers.len(), pair.server.refused.len(), "each once");
+}
+
+/// There is one window for all channels of an association.
+#[test]
+fn while_the_window_is_full_lossy_messages_wait_or_are_lost_and_then_they_flow() {
+    let (mut pair, _, _, sent) = with_closed_window();
+    let lossy = pair.client.open(pair.now, "_lossy", false, Some(0)).unwrap();
+    pair.settle();
+    assert_eq!(events(&mut pair.client), [], "nor is a channel opened");
+    let at_lossy = lossy;
+    pair.server.hold(false);
+    while pair.server.has_unread() {
+        pair.server.read_on(pair.now);
+    }
+    pair.settle();
+    println!("{} of {sent}: {:?} {at_lossy:?}", events(&mut pair.server).len(), events(&mut pair.client));
 }
 
 #[test]
