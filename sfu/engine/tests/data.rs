@@ -49,6 +49,14 @@ fn packet(payload: &[u8], sequence: u32) -> Vec<u8> {
     DataPacket { value, sequence, ..Default::default() }.encode_to_vec()
 }
 
+/// A packet of exactly so many bytes.
+fn packet_of(bytes: usize, sequence: u32) -> Vec<u8> {
+    let around = packet(&vec![7; bytes], sequence).len() - bytes;
+    let packet = packet(&vec![7; bytes - around], sequence);
+    assert_eq!(packet.len(), bytes);
+    packet
+}
+
 /// A packet for certain participants only.
 fn directed(packet: &[u8], identities: &[&str]) -> Vec<u8> {
     use livekit_protocol::DataPacket;
@@ -300,7 +308,7 @@ fn whoever_leaves_holds_up_nobody() {
     assert_eq!(world.shards[1].stats().data_waiting, 0);
 }
 
-/// Sends packets to one participant, 4000 in 4 s, and in the datagram of each a short one behind it to another. Gives how
+/// Sends a packet a millisecond to one participant, and in the same datagram behind each a short one to another. Gives how
 /// much waited for receivers at most, until all packets have arrived at the first receiver or somebody was ended.
 fn send_in_pairs(world: &mut World, sent: &[Vec<u8>], one: &str, other: &str) -> u64 {
     let short = directed(&packet(b"short", 0), &[other]);
@@ -322,7 +330,7 @@ fn a_full_receiver_holds_up_its_sender_whomever_else_that_writes_to_in_between()
     for places in [[0, 0], [1, 1], [1, 0], [1, 2]] {
         let mut world = room(11, 3, &limits, &places);
         world.links[1].1 = Path::with_rate(NEAR, 2000);
-        let sent = packets(11, 3_200_000, 800);
+        let sent = packets(11, 2_400_000, 800);
         let most = send_in_pairs(&mut world, &sent, "receiver0", "receiver1");
         println!("{places:?}: {most} bytes waited");
         assert_eq!(ended(&world), []);
@@ -339,7 +347,7 @@ fn messages_that_reach_nobody_release_no_sender() {
     for shard in [0, 1] {
         let mut world = room(12, 2, &Limits::default(), &[shard]);
         world.links[1].1 = Path::with_rate(NEAR, 2000);
-        let sent = packets(12, 3_200_000, 800);
+        let sent = packets(12, 2_400_000, 800);
         let most = send_in_pairs(&mut world, &sent, "receiver0", "somebody who has left");
         println!("{most} bytes waited");
         assert!(received(&world, 1) == contents(&sent), "every byte, in order");
@@ -372,4 +380,55 @@ fn a_receiver_without_channels_releases_all_senders_whoever_notices_first() {
         assert_eq!(count(&world, 1), 1, "it has gone on");
         assert_eq!(ended(&world), []);
     }
+}
+
+#[test]
+fn the_longest_message_arrives_with_its_sender_s_longest_name() {
+    let identity = "i".repeat(256);
+    for shard in [0, 1] {
+        let mut world = World::new(14, 2);
+        let sender = world.join(&identity, 0, NEAR);
+        let receiver = world.join("receiver", shard, NEAR);
+        for client in [sender, receiver] {
+            world.connect(client);
+        }
+        let open = |world: &World| world.clients.iter().all(|client| client.channels.len() == 2);
+        assert!(world.run_until(5 * SECOND, open), "all channels open");
+        let sent = [packet_of(65_536, 1), directed(&packet_of(65_500, 2), &["receiver"]), packet(b"last", 3)];
+        world.send_all(sender, "_reliable", sent.clone());
+        world.run(2 * SECOND);
+        assert_eq!(count(&world, receiver), 3);
+        assert!(received(&world, receiver) == contents(&sent), "every byte, in order");
+        assert_eq!(ended(&world), []);
+    }
+}
+
+#[test]
+fn a_receiver_that_takes_shorter_messages_only_is_told_that_it_misses_one() {
+    let mut world = World::new(15, 1);
+    for name in ["sender", "small", "receiver"] {
+        world.join(name, 0, NEAR);
+    }
+    // Whoever does not say takes 65,536 bytes (RFC 8841 section 6).
+    world.clients[1].offers_without = &["max-message-size"];
+    for client in 0..3 {
+        world.connect(client);
+    }
+    let open = |world: &World| world.clients.iter().all(|client| client.channels.len() == 2);
+    assert!(world.run_until(5 * SECOND, open), "all channels open");
+    let lossy = packet_of(65_536, 0);
+    world.send_all(0, "_lossy", [lossy]);
+    world.run(SECOND);
+    assert_eq!(ended(&world), [], "lossy messages may be lost");
+    let dropped =
+        world.shards[0].stats().dropped(Drop::BadData) + world.shards[0].stats().dropped(Drop::DataBacklog);
+    assert_eq!(dropped as usize + count(&world, 2), 2, "and are counted");
+    world.clients[2].messages.clear();
+    let sent = [packet(b"first", 1), packet_of(65_536, 2), packet(b"last", 3)];
+    world.send_all(0, "_reliable", sent.clone());
+    world.run(2 * SECOND);
+    assert!(received(&world, 2) == contents(&sent), "every byte, in order");
+    assert_eq!(received(&world, 1), b"first", "nothing after what it missed");
+    assert_eq!(ended(&world), [("PA_small".to_owned(), EndReason::DataTooLong)]);
+    assert_eq!(world.shards[0].stats().data_receivers_ended, 1);
 }

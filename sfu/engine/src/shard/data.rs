@@ -43,7 +43,9 @@ impl Shard {
             return;
         };
         let sender = Sender { participant: &entry.sid, identity: &entry.identity, hidden: entry.hidden };
-        let Ok(stamped) = stamp(payload, sender, kind) else {
+        let longest = self.config.limits.stamped_message_bytes();
+        let stamped = stamp(payload, sender, kind).ok();
+        let Some(stamped) = stamped.filter(|stamped| stamped.packet.len() <= longest) else {
             self.stats.drop(Drop::BadData);
             return;
         };

@@ -467,6 +467,13 @@ impl Transport {
         Ok(channel)
     }
 
+    /// Notes the longest message that the peer takes, in bytes; 0: any. Needs the remote description.
+    pub fn limit_messages(&mut self, bytes: u64) {
+        if let Some(secure) = &mut self.secure {
+            secure.sctp.limit_messages(bytes);
+        }
+    }
+
     /// Sends a message on an open channel, with the reliability that the channel was declared with.
     pub fn send_data(
         &mut self,

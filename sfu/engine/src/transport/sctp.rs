@@ -105,7 +105,12 @@ pub struct Sctp {
     /// The common header of the last packet that was for the association.
     peer_header: Option<[u8; window::HEADER]>,
     max_channels: usize,
+    /// Longest message that is taken.
     max_message: usize,
+    /// Longest message that is sent.
+    max_sent: usize,
+    /// Longest message that the peer takes.
+    peer_max: usize,
     max_buffered: usize,
     out: VecDeque<Bytes>,
     events: VecDeque<SctpEvent>,
@@ -134,6 +139,8 @@ impl Sctp {
             peer_header: None,
             max_channels: limits.data_streams,
             max_message: limits.data_message_bytes,
+            max_sent: limits.stamped_message_bytes(),
+            peer_max: usize::MAX,
             max_buffered: limits.data_buffered_bytes,
             out: VecDeque::new(),
             events: VecDeque::new(),
@@ -237,6 +244,14 @@ impl Sctp {
         Ok(id)
     }
 
+    /// Notes the longest message that the peer takes, in bytes (RFC 8841 section 6); 0: any.
+    pub fn limit_messages(&mut self, bytes: u64) {
+        self.peer_max = match bytes {
+            0 => usize::MAX,
+            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+        };
+    }
+
     /// Sends a message on an open channel.
     pub fn send(
         &mut self,
@@ -245,7 +260,7 @@ impl Sctp {
         payload: &Bytes,
         binary: bool,
     ) -> Result<(), DataError> {
-        if payload.len() > self.max_message {
+        if payload.len() > self.max_sent.min(self.peer_max) {
             return Err(DataError::TooLong(payload.len()));
         }
         let known = self.channels.iter().find(|known| known.id == channel && known.open);
@@ -570,7 +585,7 @@ fn transport_config(limits: &Limits) -> TransportConfig {
     };
     TransportConfig::default()
         .with_max_receive_buffer_size(receive_window(limits))
-        .with_max_message_size(u32::try_from(limits.data_message_bytes).unwrap_or(u32::MAX))
+        .with_max_message_size(u32::try_from(limits.stamped_message_bytes()).unwrap_or(u32::MAX))
         .with_timer_config(timers)
 }
 

@@ -361,8 +361,16 @@ fn while_the_window_is_full_lossy_messages_wait_or_are_lost_and_then_they_flow()
 #[test]
 fn wrong_uses_are_told() {
     let (mut pair, at_client, _) = with_channel("_reliable", true, None);
-    let long = Bytes::from(vec![0; 65_537]);
-    assert_eq!(pair.client.send(pair.now, at_client, &long, true), Err(DataError::TooLong(65_537)));
+    // As long as what we take, and what stamping adds.
+    let longest = 128 * 1024;
+    let long = Bytes::from(vec![0; longest + 1]);
+    assert_eq!(pair.client.send(pair.now, at_client, &long, true), Err(DataError::TooLong(longest + 1)));
+    // The peer takes less, or says that it takes any.
+    for (theirs, most) in [(65_536, 65_536), (0, longest)] {
+        pair.client.limit_messages(theirs);
+        let refused = pair.client.send(pair.now, at_client, &long.slice(..=most), true);
+        assert_eq!(refused, Err(DataError::TooLong(most + 1)));
+    }
     let unknown = ChannelId(999);
     assert_eq!(pair.client.send(pair.now, unknown, &Bytes::new(), true), Err(DataError::NotOpen));
     let label = "x".repeat(257);
@@ -447,7 +455,7 @@ fn repeated_inits_before_the_start_end_in_one_association() {
 fn a_message_without_end_is_cut_off() {
     let (mut pair, at_client, _) = with_channel("_reliable", true, None);
     // The client may send far more in one message than it should, and heeds no limit.
-    pair.client.max_message = usize::MAX;
+    pair.client.max_sent = usize::MAX;
     pair.client.max_buffered = usize::MAX;
     let refused = pair.client.send(pair.now, at_client, &Bytes::from(vec![0; 10_000_000]), true);
     assert_eq!(refused, Err(DataError::NotOpen), "rtc-sctp itself refuses it");
