@@ -399,6 +399,17 @@ fn the_longest_message_arrives_with_its_sender_s_longest_name() {
         world.run(2 * SECOND);
         assert_eq!(count(&world, receiver), 3);
         assert!(received(&world, receiver) == contents(&sent), "every byte, in order");
+        // Those whom a message names are named twice when it goes on. Nothing but names is more than may be added.
+        let mut names = vec!["n".repeat(100); 640];
+        names.push("receiver".into());
+        for (sequence, number, arrives) in [(4, 320, true), (5, 640, false)] {
+            let names: Vec<&str> = names.iter().rev().take(number).map(String::as_str).collect();
+            world.clients[receiver].messages.clear();
+            world.send_all(sender, "_reliable", [directed(&packet(b"named", sequence), &names)]);
+            world.run(SECOND);
+            assert_eq!(count(&world, receiver), usize::from(arrives));
+            assert_eq!(world.shards[0].stats().dropped(Drop::BadData), u64::from(!arrives));
+        }
         assert_eq!(ended(&world), []);
     }
 }
