@@ -249,7 +249,7 @@ impl Transport {
         handled.and(delivered)
     }
 
-    /// Moves things between DTLS and SCTP until nothing moves. An error if user data was discarded.
+    /// Moves things between DTLS and SCTP until nothing moves. An error if a packet was discarded.
     fn pump(&mut self, now: Instant) -> Result<(), Drop> {
         let mut result = Ok(());
         let Some(secure) = &mut self.secure else { return result };
@@ -279,6 +279,10 @@ impl Transport {
         }
         while let Some(event) = secure.sctp.poll_event() {
             self.events.push_back(event.into());
+        }
+        match secure.sctp.take_discarded() {
+            0 => {}
+            messages => self.events.push_back(TransportEvent::DataDiscarded { messages }),
         }
         self.unread = secure.sctp.has_unread();
         if let Some(event) = ended {
@@ -312,10 +316,8 @@ impl Transport {
     /// What happened.
     pub fn poll_event(&mut self, now: Instant) -> Option<TransportEvent> {
         while self.events.is_empty() && self.unread && !self.held && self.stage != Stage::Ended {
-            if let Some(secure) = &mut self.secure
-                && secure.sctp.read_on(now)
-            {
-                self.events.push_back(TransportEvent::DataDiscarded);
+            if let Some(secure) = &mut self.secure {
+                secure.sctp.read_on(now);
             }
             // Nothing arrives here.
             let _ = self.pump(now);

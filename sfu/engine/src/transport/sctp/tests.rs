@@ -5,8 +5,6 @@ use rand::{Rng, RngCore, SeedableRng};
 
 use super::*;
 
-const SECOND: Duration = Duration::from_secs(1);
-
 struct Pair {
     now: Instant,
     limits: Limits,
@@ -288,6 +286,11 @@ fn lossy_messages_are_read_while_reliable_ones_wait() {
 /// A pair whose client sends on a channel, until the server that does not read has no room; and the messages sent.
 fn with_closed_window() -> (Pair, ChannelId, ChannelId, usize) {
     let (mut pair, at_client, at_server) = with_channel("_reliable", true, None);
+    let sent = close_window(&mut pair, at_client);
+    (pair, at_client, at_server, sent)
+}
+
+fn close_window(pair: &mut Pair, at_client: ChannelId) -> usize {
     pair.server.hold(true);
     let mut sent = 0;
     for _ in 0..10 {
@@ -297,7 +300,7 @@ fn with_closed_window() -> (Pair, ChannelId, ChannelId, usize) {
         pair.run(Duration::from_millis(100), &mut || false);
     }
     assert!(pair.server.account.is_closed());
-    (pair, at_client, at_server, sent)
+    sent
 }
 
 #[test]
@@ -344,18 +347,31 @@ fn only_data_that_is_not_acknowledged_is_kept_of_what_is_refused() {
 
 /// There is one window for all channels of an association.
 #[test]
-fn while_the_window_is_full_lossy_messages_wait_or_are_lost_and_then_they_flow() {
-    let (mut pair, _, _, sent) = with_closed_window();
+fn lossy_messages_wait_with_the_reliable_ones_that_fill_the_window_and_then_flow() {
+    let (mut pair, reliable, _) = with_channel("_reliable", true, None);
     let lossy = pair.client.open(pair.now, "_lossy", false, Some(0)).unwrap();
     pair.settle();
-    assert_eq!(events(&mut pair.client), [], "nor is a channel opened");
-    let at_lossy = lossy;
+    opened(&mut pair.client);
+    let at_lossy = opened(&mut pair.server).0;
+    let sent = close_window(&mut pair, reliable);
+    for text in ["1", "2", "3"] {
+        pair.client.send(pair.now, lossy, &Bytes::from_static(text.as_bytes()), true).unwrap();
+        pair.run(Duration::from_secs(10), &mut || false);
+        assert_eq!(events(&mut pair.server), [], "the client has no leave to send anything");
+    }
     pair.server.hold(false);
     while pair.server.has_unread() {
         pair.server.read_on(pair.now);
     }
-    pair.settle();
-    println!("{} of {sent}: {:?} {at_lossy:?}", events(&mut pair.server).len(), events(&mut pair.client));
+    pair.run(Duration::from_millis(1), &mut || false);
+    let got = events(&mut pair.server);
+    let of_lossy =
+        |event: &&SctpEvent| matches!(event, SctpEvent::Message { channel, .. } if *channel == at_lossy);
+    assert_eq!(got.len(), sent + 3, "late, but nothing hangs");
+    assert_eq!(got.iter().filter(of_lossy).count(), 3);
+    pair.client.send(pair.now, lossy, &Bytes::from_static(b"after"), true).unwrap();
+    pair.run(Duration::from_millis(1), &mut || false);
+    assert_eq!(events(&mut pair.server).len(), 1);
 }
 
 #[test]
@@ -371,6 +387,12 @@ fn wrong_uses_are_told() {
         let refused = pair.client.send(pair.now, at_client, &long.slice(..=most), true);
         assert_eq!(refused, Err(DataError::TooLong(most + 1)));
     }
+    // What is longer than we take is read and discarded.
+    pair.client.send(pair.now, at_client, &long.slice(..65_537), true).unwrap();
+    pair.client.send(pair.now, at_client, &long.slice(..65_536), true).unwrap();
+    pair.settle();
+    assert_eq!(pair.server.take_discarded(), 1);
+    assert_eq!(events(&mut pair.server).len(), 1);
     let unknown = ChannelId(999);
     assert_eq!(pair.client.send(pair.now, unknown, &Bytes::new(), true), Err(DataError::NotOpen));
     let label = "x".repeat(257);
@@ -403,6 +425,27 @@ fn more_channels_than_the_limit_are_not_taken_and_harm_none() {
     pair.settle();
     assert_eq!(events(&mut pair.server).len(), pair.limits.data_streams);
     assert_eq!(pair.client.buffered(), 0);
+}
+
+#[test]
+fn every_message_that_is_discarded_is_counted_also_of_many_that_are_read_at_a_time() {
+    let (mut pair, _, _) = with_channel("_reliable", true, None);
+    let stream = pair.client.channels[0].stream.unwrap();
+    for held in [false, true] {
+        pair.server.hold(held);
+        for _ in 0..30 {
+            let now = pair.now;
+            let mut stream = pair.client.associations[0].1.stream(stream).unwrap();
+            let senseless = Bytes::from_static(&[99]);
+            stream.write_chunk_with_ppi(now, &senseless, PayloadProtocolIdentifier::Dcep).unwrap();
+        }
+        pair.client.progress(pair.now);
+        pair.settle();
+        pair.server.hold(false);
+        pair.server.read_on(pair.now);
+        assert_eq!(pair.server.take_discarded(), 30);
+        assert_eq!(events(&mut pair.server), []);
+    }
 }
 
 #[test]
