@@ -20,8 +20,10 @@ pub struct Limits {
     pub ssrcs: usize,
     /// Most data channels of one participant.
     pub data_streams: usize,
-    /// Longest user message, in bytes.
+    /// Longest user message taken of a participant, in bytes.
     pub data_message_bytes: usize,
+    /// Most that naming its sender and its recipients may add to a user message, in bytes.
+    pub data_stamp_bytes: usize,
     /// Most user data buffered in one association in each direction, in bytes. A receiver for which as much waits again
     /// is behind.
     pub data_buffered_bytes: usize,
@@ -58,6 +60,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Longest user message that is sent, in bytes.
+    pub fn stamped_message_bytes(&self) -> usize {
+        self.data_message_bytes.saturating_add(self.data_stamp_bytes)
+    }
+
     /// Most media sections in one description: what its client sends in, or did so lately, has room besides.
     pub fn described_sections(&self) -> usize {
         self.media_sections.saturating_add(self.published_tracks.saturating_mul(2))
@@ -75,6 +82,7 @@ impl Default for Limits {
             ssrcs: 32,
             data_streams: 64,
             data_message_bytes: 64 * 1024,
+            data_stamp_bytes: 64 * 1024,
             data_buffered_bytes: 256 * 1024,
             data_backlog_bytes: 8 * 1024 * 1024,
             data_stall: Duration::from_secs(20),

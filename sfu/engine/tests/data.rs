@@ -49,6 +49,24 @@ fn packet(payload: &[u8], sequence: u32) -> Vec<u8> {
     DataPacket { value, sequence, ..Default::default() }.encode_to_vec()
 }
 
+/// A packet of exactly so many bytes.
+fn packet_of(bytes: usize, sequence: u32) -> Vec<u8> {
+    let around = packet(&vec![7; bytes], sequence).len() - bytes;
+    let packet = packet(&vec![7; bytes - around], sequence);
+    assert_eq!(packet.len(), bytes);
+    packet
+}
+
+/// A packet for certain participants only.
+fn directed(packet: &[u8], identities: &[&str]) -> Vec<u8> {
+    use livekit_protocol::DataPacket;
+    use prost::Message;
+
+    let mut packet = DataPacket::decode(packet).expect("a data packet");
+    packet.destination_identities = identities.iter().map(|identity| (*identity).to_owned()).collect();
+    packet.encode_to_vec()
+}
+
 /// What is in packets, all of it.
 fn contents<'a>(packets: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<u8> {
     use livekit_protocol::{DataPacket, data_packet};
@@ -186,15 +204,9 @@ fn a_receiver_that_takes_nothing_ends_and_its_sender_goes_on() {
     let mut world = room(4, 2, &Limits::default(), &[1, 0]);
     world.links[1].1.longest = Some(300);
     // Only for the one that is stalled.
-    use livekit_protocol::DataPacket;
-    use prost::Message;
-    let directed = packets(4, 1_000_000, 15_000).into_iter().map(|bytes| {
-        let mut packet = DataPacket::decode(bytes.as_slice()).expect("valid");
-        packet.destination_identities.push("receiver0".into());
-        packet.encode_to_vec()
-    });
-    let number = directed.len() as u32;
-    world.send_all(0, "_reliable", directed);
+    let sent = packets(4, 1_000_000, 15_000);
+    let number = sent.len() as u32;
+    world.send_all(0, "_reliable", sent.iter().map(|packet| directed(packet, &["receiver0"])));
     world.send_all(0, "_reliable", [packet(b"to both", number + 1)]);
     world.run(15 * SECOND);
     assert_eq!(ended(&world), [], "not yet");
@@ -294,4 +306,140 @@ fn whoever_leaves_holds_up_nobody() {
     world.leave(0);
     world.run(60 * SECOND);
     assert_eq!(world.shards[1].stats().data_waiting, 0);
+}
+
+/// Sends a packet a millisecond to one participant, and in the same datagram behind each a short one to another. Gives how
+/// much waited for receivers at most, until all packets have arrived at the first receiver or somebody was ended.
+fn send_in_pairs(world: &mut World, sent: &[Vec<u8>], one: &str, other: &str) -> u64 {
+    let short = directed(&packet(b"short", 0), &[other]);
+    let waiting = |world: &mut World| world.shards.iter_mut().map(|shard| shard.stats().data_waiting).sum();
+    let mut most = 0;
+    for packet in sent {
+        world.send_together(0, "_reliable", [directed(packet, &[one]), short.clone()]);
+        world.run(Duration::from_millis(1));
+        most = most.max(waiting(world));
+    }
+    let number = sent.len();
+    let holds = |world: &World| !ended(world).is_empty() || count(world, 1) == number;
+    most.max(run_watching(world, 30 * SECOND, holds))
+}
+
+#[test]
+fn a_full_receiver_holds_up_its_sender_whomever_else_that_writes_to_in_between() {
+    let limits = Limits { data_backlog_bytes: 500_000, ..Limits::default() };
+    for places in [[0, 0], [1, 1], [1, 0], [1, 2]] {
+        let mut world = room(11, 3, &limits, &places);
+        world.links[1].1 = Path::with_rate(NEAR, 2000);
+        let sent = packets(11, 2_400_000, 800);
+        let most = send_in_pairs(&mut world, &sent, "receiver0", "receiver1");
+        println!("{places:?}: {most} bytes waited");
+        assert_eq!(ended(&world), []);
+        world.run(SECOND);
+        assert!(received(&world, 1) == contents(&sent), "every byte, in order");
+        assert_eq!(received(&world, 2), b"short".repeat(sent.len()));
+        let bound = (limits.data_backlog_bytes + limits.data_buffered_bytes) as u64;
+        assert!((500_000..bound).contains(&most), "{most} bytes waited");
+    }
+}
+
+#[test]
+fn messages_that_reach_nobody_release_no_sender() {
+    for shard in [0, 1] {
+        let mut world = room(12, 2, &Limits::default(), &[shard]);
+        world.links[1].1 = Path::with_rate(NEAR, 2000);
+        let sent = packets(12, 2_400_000, 800);
+        let most = send_in_pairs(&mut world, &sent, "receiver0", "somebody who has left");
+        println!("{most} bytes waited");
+        assert!(received(&world, 1) == contents(&sent), "every byte, in order");
+        assert!(most <= 800_000, "{most} bytes waited");
+        assert_eq!(ended(&world), []);
+    }
+}
+
+#[test]
+fn a_receiver_without_channels_releases_all_senders_whoever_notices_first() {
+    let limits = Limits { ice_timeout: 60 * SECOND, ..Limits::default() };
+    for shard in [0, 1] {
+        let mut world = room(13, 2, &limits, &[0, 0]);
+        let joined = world.now;
+        world.join("late", shard, NEAR);
+        let sent = packets(13, 1_000_000, 15_000);
+        let number = sent.len() as u32;
+        world.send_all(0, "_reliable", sent.iter().map(|packet| directed(packet, &["late"])));
+        world.send_all(0, "_reliable", [packet(b"to all", number + 1)]);
+        world.run(SECOND);
+        // Another sends a little all the time, and is not held up: one of two takes it.
+        for sequence in 1..=1000 {
+            let little = directed(&packet(b"a little", sequence), &["late", "receiver1"]);
+            world.send_all(1, "_reliable", [little]);
+            world.run(Duration::from_millis(10));
+            if world.now < joined + 10 * SECOND {
+                assert_eq!(count(&world, 1), 0, "the sender waits");
+            }
+        }
+        assert_eq!(count(&world, 1), 1, "it has gone on");
+        assert_eq!(ended(&world), []);
+    }
+}
+
+#[test]
+fn the_longest_message_arrives_with_its_sender_s_longest_name() {
+    let identity = "i".repeat(256);
+    for shard in [0, 1] {
+        let mut world = World::new(14, 2);
+        let sender = world.join(&identity, 0, NEAR);
+        let receiver = world.join("receiver", shard, NEAR);
+        for client in [sender, receiver] {
+            world.connect(client);
+        }
+        let open = |world: &World| world.clients.iter().all(|client| client.channels.len() == 2);
+        assert!(world.run_until(5 * SECOND, open), "all channels open");
+        let sent = [packet_of(65_536, 1), directed(&packet_of(65_500, 2), &["receiver"]), packet(b"last", 3)];
+        world.send_all(sender, "_reliable", sent.clone());
+        world.run(2 * SECOND);
+        assert_eq!(count(&world, receiver), 3);
+        assert!(received(&world, receiver) == contents(&sent), "every byte, in order");
+        // Those whom a message names are named twice when it goes on. Nothing but names is more than may be added.
+        let mut names = vec!["n".repeat(100); 640];
+        names.push("receiver".into());
+        for (sequence, number, arrives) in [(4, 320, true), (5, 640, false)] {
+            let names: Vec<&str> = names.iter().rev().take(number).map(String::as_str).collect();
+            world.clients[receiver].messages.clear();
+            world.send_all(sender, "_reliable", [directed(&packet(b"named", sequence), &names)]);
+            world.run(SECOND);
+            assert_eq!(count(&world, receiver), usize::from(arrives));
+            assert_eq!(world.shards[0].stats().dropped(Drop::BadData), u64::from(!arrives));
+        }
+        assert_eq!(ended(&world), []);
+    }
+}
+
+#[test]
+fn a_receiver_that_takes_shorter_messages_only_is_told_that_it_misses_one() {
+    let mut world = World::new(15, 1);
+    for name in ["sender", "small", "receiver"] {
+        world.join(name, 0, NEAR);
+    }
+    // Whoever does not say takes 65,536 bytes (RFC 8841 section 6).
+    world.clients[1].offers_without = &["max-message-size"];
+    for client in 0..3 {
+        world.connect(client);
+    }
+    let open = |world: &World| world.clients.iter().all(|client| client.channels.len() == 2);
+    assert!(world.run_until(5 * SECOND, open), "all channels open");
+    let lossy = packet_of(65_536, 0);
+    world.send_all(0, "_lossy", [lossy]);
+    world.run(SECOND);
+    assert_eq!(ended(&world), [], "lossy messages may be lost");
+    let dropped =
+        world.shards[0].stats().dropped(Drop::BadData) + world.shards[0].stats().dropped(Drop::DataBacklog);
+    assert_eq!(dropped as usize + count(&world, 2), 2, "and are counted");
+    world.clients[2].messages.clear();
+    let sent = [packet(b"first", 1), packet_of(65_536, 2), packet(b"last", 3)];
+    world.send_all(0, "_reliable", sent.clone());
+    world.run(2 * SECOND);
+    assert!(received(&world, 2) == contents(&sent), "every byte, in order");
+    assert_eq!(received(&world, 1), b"first", "nothing after what it missed");
+    assert_eq!(ended(&world), [("PA_small".to_owned(), EndReason::DataTooLong)]);
+    assert_eq!(world.shards[0].stats().data_receivers_ended, 1);
 }

@@ -290,4 +290,6 @@ pub enum EndReason {
     NodeFull,
     /// It was too far behind with reliable user data, by bytes or for time. It has missed some, and is to begin anew.
     DataBacklog,
+    /// A reliable message was longer than its client takes. It has missed that one, and is to begin anew.
+    DataTooLong,
 }

@@ -74,9 +74,10 @@ impl Session {
             EndReason::IceTimeout | EndReason::DtlsFailed | EndReason::ConsentExpired => {
                 (DisconnectReason::ConnectionTimeout, Action::Reconnect)
             }
-            EndReason::TransportClosed | EndReason::Panicked | EndReason::DataBacklog => {
-                (DisconnectReason::MediaFailure, Action::Reconnect)
-            }
+            EndReason::TransportClosed
+            | EndReason::Panicked
+            | EndReason::DataBacklog
+            | EndReason::DataTooLong => (DisconnectReason::MediaFailure, Action::Reconnect),
             EndReason::NodeFull => (DisconnectReason::JoinFailure, Action::Disconnect),
         };
         self.send_leave(why, action);

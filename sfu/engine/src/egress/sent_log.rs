@@ -203,9 +203,10 @@ impl SentLog {
             self.newest = None;
             return;
         };
-        for number in (left.0 + 1..=newest.0).take(self.ring.len()) {
-            let place = place(number as u32, self.ring.len());
-            if let Some(entry) = self.ring.get_mut(place).filter(|entry| entry.sequence == number as u32) {
+        // How far below the newest a number is: of those that never left, less than all of them.
+        let never_left = newest.0.saturating_sub(left.0);
+        for entry in &mut self.ring {
+            if u64::from((newest.0 as u32).wrapping_sub(entry.sequence)) < never_left {
                 *entry = Entry::default();
             }
         }
@@ -294,5 +295,25 @@ mod tests {
         assert!(matches!(log.lookup(wire(4999), now, RTT, 3), Retransmit::Send(_)));
         assert_eq!(log.lookup(wire(3000), now, RTT, 3), Retransmit::Gone);
         assert_eq!(size_of::<Entry>(), 24);
+    }
+
+    #[test]
+    fn of_packets_that_never_left_none_is_remembered_however_many_they_are() {
+        let start = test_epoch();
+        let now = start + Duration::from_secs(10);
+        let number = |number: u64| ExtendedSequence::first(65_500).plus(number);
+        let most = MOST as u64;
+        for withdrawn in [1, 100, most - 1, most, most + 1, 2 * most + 7] {
+            let mut log = log(3000, start);
+            let left = 2999 - withdrawn;
+            log.forget_above(Some(number(left)));
+            for lost in left + 1..3000 {
+                let found = log.lookup(number(lost).wire(), now, RTT, 3);
+                assert_eq!(found, Retransmit::Gone, "{lost} of {withdrawn} withdrawn");
+            }
+            let kept =
+                (0..=left).filter(|at| log.lookup(number(*at).wire(), now, RTT, 3) != Retransmit::Gone);
+            assert_eq!(kept.count() as u64, most.saturating_sub(withdrawn));
+        }
     }
 }

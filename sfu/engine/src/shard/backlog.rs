@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use crate::limits::Limits;
 
-/// How a receiver, or all those of one shard, keep up with a sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Standing {
+/// How a receiver, or all those of one shard, keep up with a sender: in order, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum BacklogLevel {
     /// There are none.
     #[default]
     Nobody,
@@ -21,7 +21,12 @@ pub enum Standing {
     Full,
 }
 
-impl Standing {
+impl BacklogLevel {
+    /// Whether a sender may have to wait for it.
+    pub fn holds_up(self) -> bool {
+        matches!(self, Self::Behind | Self::Full)
+    }
+
     /// That of both. Who is full holds up the sender; of the others the fastest sets the pace.
     pub fn with(self, other: Self) -> Self {
         match (self, other) {
@@ -48,8 +53,9 @@ pub struct Backlog {
     /// What its association had buffered when last asked.
     buffered: usize,
     pace: Pace,
-    /// The standing that its senders know of.
-    pub told: Standing,
+    level: BacklogLevel,
+    /// The receiver has missed a message, and gets none of those after it.
+    given_up: bool,
 }
 
 /// How fast a receiver takes what waits for it, second by second.
@@ -72,7 +78,8 @@ impl Backlog {
             progressed: now,
             buffered: 0,
             pace: Pace { since: now, bytes: 0, per_second: None },
-            told: Standing::Nobody,
+            level: BacklogLevel::Nobody,
+            given_up: false,
         }
     }
 
@@ -138,30 +145,37 @@ impl Backlog {
         Some(bytes)
     }
 
-    /// The standing of the receiver.
-    pub fn standing(&mut self, now: Instant, has_channel: bool, limits: &Limits) -> Standing {
+    /// How the receiver kept up when that was last looked at.
+    pub fn level(&self) -> BacklogLevel {
+        self.level
+    }
+
+    /// Looks at how the receiver keeps up now.
+    pub fn update_level(&mut self, now: Instant, has_channel: bool, limits: &Limits) -> BacklogLevel {
         self.opened |= has_channel;
         // Who has had no channel for long is not going to have one, and is nobody to wait for.
-        if !has_channel && !self.opened && now.saturating_duration_since(self.created) > HELD {
-            Standing::Nobody
+        let never = !self.opened && now.saturating_duration_since(self.created) > HELD;
+        self.level = if self.given_up || never {
+            BacklogLevel::Nobody
         } else if self.bytes > self.full_above(limits) {
-            Standing::Full
+            BacklogLevel::Full
         } else if self.behind {
-            Standing::Behind
+            BacklogLevel::Behind
         } else {
-            Standing::Ready
-        }
+            BacklogLevel::Ready
+        };
+        self.level
     }
 
     /// Who was full has to get rid of a part before it counts as less.
     fn full_above(&self, limits: &Limits) -> usize {
-        let relief = if self.told == Standing::Full { limits.data_backlog_bytes / 8 } else { 0 };
+        let relief = if self.level == BacklogLevel::Full { limits.data_backlog_bytes / 8 } else { 0 };
         limits.data_backlog_bytes - relief
     }
 
     /// Whether the receiver has been behind for so long, or by so much, that it is to begin anew. `buffered`: what its
     /// association has buffered.
-    pub fn is_hopeless(&mut self, now: Instant, buffered: Option<usize>, limits: &Limits) -> bool {
+    pub fn is_overdue(&mut self, now: Instant, buffered: Option<usize>, limits: &Limits) -> bool {
         let Some(oldest) = self.messages.front().map(|(at, _)| *at) else { return false };
         let waits = |since: Instant| now.saturating_duration_since(since);
         let Some(buffered) = buffered else {
@@ -181,10 +195,16 @@ impl Backlog {
             || waits(oldest) > limits.data_lag
     }
 
-    /// Gives everything up. Answers how many messages that were.
-    pub fn clear(&mut self) -> usize {
-        (self.bytes, self.behind) = (0, false);
+    /// Gives up what waits and what is still to come, since the receiver is to begin anew. Answers how many messages
+    /// waited.
+    pub fn give_up(&mut self) -> usize {
+        (self.bytes, self.behind, self.given_up) = (0, false, true);
         std::mem::take(&mut self.messages).len()
+    }
+
+    /// Whether the receiver gets nothing any more.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up
     }
 }
 

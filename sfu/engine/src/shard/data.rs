@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sfu_protocol::DataKind;
+use sfu_protocol::{DataKind, EndReason};
+use smallvec::SmallVec;
 
+use super::backlog::BacklogLevel;
 use super::{FabricMessage, Shard, ShardId};
 use crate::handles::{ParticipantIndex, PeerIndex};
 use crate::room::data::{Sender, UserData, stamp};
@@ -41,7 +43,9 @@ impl Shard {
             return;
         };
         let sender = Sender { participant: &entry.sid, identity: &entry.identity, hidden: entry.hidden };
-        let Ok(stamped) = stamp(payload, sender, kind) else {
+        let longest = self.config.limits.stamped_message_bytes();
+        let stamped = stamp(payload, sender, kind).ok();
+        let Some(stamped) = stamped.filter(|stamped| stamped.packet.len() <= longest) else {
             self.stats.drop(Drop::BadData);
             return;
         };
@@ -90,20 +94,25 @@ impl Shard {
         let Some(room) = self.room_by_sid.get(&data.room).and_then(|room| self.rooms.get(room.0)) else {
             return self.stats.drop(Drop::StaleMessage);
         };
-        let members = room.members.iter().copied();
-        let receivers: Vec<ParticipantIndex> = members
-            .filter(|member| {
-                let entry = self.participants.get(member.0);
-                entry.is_some_and(|entry| {
-                    entry.sid != data.sender && data.destinations.include(&entry.sid, &entry.identity)
-                })
-            })
-            .collect();
-        for receiver in &receivers {
-            self.contained(*receiver, |shard| shard.send_user_data(now, *receiver, data));
+        let mut receivers: SmallVec<[(ParticipantIndex, BacklogLevel); 16]> = SmallVec::new();
+        for member in &room.members {
+            let Some(entry) = self.participants.get(member.0) else { continue };
+            if entry.sid != data.sender && data.destinations.include(&entry.sid, &entry.identity) {
+                receivers.push((*member, BacklogLevel::Nobody));
+            }
+        }
+        for (receiver, level) in &mut receivers {
+            let sent = self.contained(*receiver, |shard| match data.kind {
+                DataKind::Lossy => {
+                    shard.send_lossy(now, *receiver, &data.packet);
+                    BacklogLevel::Nobody
+                }
+                DataKind::Reliable => shard.send_reliable(now, *receiver, &data.packet),
+            });
+            *level = sent.unwrap_or_default();
         }
         if data.kind == DataKind::Reliable {
-            self.note_flow(now, data, &receivers);
+            self.note_flow(data, &receivers);
         }
     }
 
@@ -121,26 +130,33 @@ impl Shard {
         open.next()
     }
 
-    fn send_user_data(&mut self, now: Instant, member: ParticipantIndex, data: &UserData) {
-        let channel = self.data_channel(member, data.kind);
-        match (channel, data.kind) {
-            (None, DataKind::Lossy) => self.stats.drop(Drop::NoChannel),
-            (Some((index, channel)), DataKind::Lossy) => {
-                if self.write_data(now, index, channel, &data.packet) == Written::Later {
-                    self.stats.drop(Drop::DataBacklog);
-                }
-            }
-            (channel, DataKind::Reliable) => {
-                let Some(entry) = self.participants.get(member.0) else { return };
-                let written = match channel.filter(|_| entry.backlog.is_empty()) {
-                    Some((index, channel)) => self.write_data(now, index, channel, &data.packet),
-                    None => Written::Later,
-                };
-                if written == Written::Later {
-                    self.put_off(now, member, data.packet.clone(), channel.is_some());
-                }
-            }
+    fn send_lossy(&mut self, now: Instant, member: ParticipantIndex, packet: &Bytes) {
+        let Some((index, channel)) = self.data_channel(member, DataKind::Lossy) else {
+            return self.stats.drop(Drop::NoChannel);
+        };
+        if self.write_data(now, index, channel, packet) == Written::Later {
+            self.stats.drop(Drop::DataBacklog);
         }
+    }
+
+    /// Sends a reliable message, at once or later. Answers how its receiver keeps up then.
+    fn send_reliable(&mut self, now: Instant, member: ParticipantIndex, packet: &Bytes) -> BacklogLevel {
+        let channel = self.data_channel(member, DataKind::Reliable);
+        let Some(entry) = self.participants.get(member.0) else { return BacklogLevel::Nobody };
+        if entry.backlog.is_given_up() {
+            self.stats.drop(Drop::DataBacklog);
+            return BacklogLevel::Nobody;
+        }
+        let written = match channel.filter(|_| entry.backlog.is_empty()) {
+            Some((index, channel)) => self.write_data(now, index, channel, packet),
+            None => Written::Later,
+        };
+        match written {
+            Written::Done => {}
+            Written::Later => self.put_off(now, member, packet.clone(), channel.is_some()),
+            Written::Never => self.give_up(now, member, EndReason::DataTooLong),
+        }
+        self.update_level(now, member, channel.is_some())
     }
 
     /// Keeps a reliable message until there is room for it.
@@ -153,18 +169,16 @@ impl Shard {
             let late = entry.backlog.forget(now, limits);
             self.stats.drop_many(Drop::NoChannel, late as u64);
         } else if is_full {
-            self.end_if_hopeless(now, member);
+            self.end_if_overdue(now, member);
         }
         self.note_laggard(now, member);
     }
 
     /// Sends a participant what waits for it, as far as its association has room.
     pub(super) fn send_waiting(&mut self, now: Instant, member: ParticipantIndex) {
-        let Some(entry) = self.participants.get_mut(member.0) else { return };
-        if entry.backlog.is_empty() {
+        if self.participants.get(member.0).is_none_or(|entry| entry.backlog.is_empty()) {
             return;
         }
-        let before = entry.backlog.told;
         let channel = self.data_channel(member, DataKind::Reliable);
         while let Some(entry) = self.participants.get_mut(member.0) {
             let Some((index, channel)) = channel else {
@@ -173,16 +187,16 @@ impl Shard {
                 break;
             };
             let Some(packet) = entry.backlog.front().cloned() else { break };
-            if self.write_data(now, index, channel, &packet) == Written::Later {
-                break;
+            match self.write_data(now, index, channel, &packet) {
+                Written::Done => {}
+                Written::Later => break,
+                Written::Never => self.give_up(now, member, EndReason::DataTooLong),
             }
             if let Some(entry) = self.participants.get_mut(member.0) {
                 entry.backlog.taken(now, &self.config.limits);
             }
         }
-        if self.standing_of(now, member) != before {
-            self.recheck_senders(now, member);
-        }
+        self.update_level(now, member, channel.is_some());
     }
 
     /// A peer's association has moved, or a channel has opened: what waits for it may leave.
@@ -197,21 +211,28 @@ impl Shard {
         let sent = peer.transport.send_data(now, channel, packet, true);
         self.touch(index);
         match sent {
-            Ok(()) => self.stats.data_messages += 1,
-            Err(DataError::Backlog | DataError::NotOpen) => return Written::Later,
-            Err(_) => self.stats.drop(Drop::BadData),
+            Ok(()) => {
+                self.stats.data_messages += 1;
+                Written::Done
+            }
+            Err(DataError::Backlog | DataError::NotOpen) => Written::Later,
+            Err(DataError::TooLong(_) | DataError::TooManyChannels | DataError::Label(_)) => {
+                self.stats.drop(Drop::BadData);
+                Written::Never
+            }
         }
-        Written::Done
     }
 }
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Written {
-    /// It is with the association, or can never be sent and was counted.
+    /// The association has it.
     Done,
     /// There is no room now.
     Later,
+    /// Its receiver takes none so long. It was counted.
+    Never,
 }
 
 fn label_of(kind: DataKind) -> &'static str {

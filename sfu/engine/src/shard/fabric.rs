@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sfu_protocol::{DataKind, Layer, LeaveReason, ParticipantSid, RoomSid, TrackSid};
 
-use super::backlog::Standing;
+use super::backlog::BacklogLevel;
 use super::io::ShardId;
 use crate::media_packet::{MediaPacket, TrackId};
 use crate::room::TrackFacts;
@@ -61,13 +61,13 @@ pub enum FabricMessage {
         bytes: usize,
     },
     /// To the shard of a sender of user messages: how receivers elsewhere keep up with it, when that has changed.
-    DataStanding {
+    DataLevel {
         /// The sender.
         sender: ParticipantSid,
         /// Where the receivers are.
         from: ShardId,
         /// Of all of them together.
-        standing: Standing,
+        level: BacklogLevel,
     },
     /// To shards that received user messages of a participant: it has gone.
     DataEnded {

@@ -1,15 +1,16 @@
 //! Reliable user data from senders to receivers on any shard, and back the word that a sender has to wait.
 //!
-//! Each shard looks at its own receivers of what a sender sent last, and tells the sender's shard when their
-//! [`Standing`] changes. The sender's association is not read while somebody is full, or while all are behind. Between
-//! shards no more is under way than a credit, given back as messages are taken; so mailboxes are bounded.
+//! Each shard looks at its own receivers of what a sender sent, and tells the sender's shard when their [`BacklogLevel`]
+//! changes ([`Flows`](super::holds::Flows)). The sender's association is not read while somebody is full, or while all are
+//! behind. Between shards no more is under way than a credit, given back as messages are taken; so mailboxes are bounded.
 
 use std::time::{Duration, Instant};
 
-use sfu_protocol::{EndReason, ParticipantSid};
+use sfu_protocol::{DataKind, EndReason, ParticipantSid};
 use smallvec::SmallVec;
 
-use super::backlog::Standing;
+use super::backlog::BacklogLevel;
+use super::holds::{FlowId, Holds, LevelNews};
 use super::membership::Ending;
 use super::{FabricMessage, Shard, ShardId};
 use crate::handles::ParticipantIndex;
@@ -22,39 +23,29 @@ pub struct Sending {
     /// The number of its last message.
     pub last_sequence: u32,
     /// How the receivers on each shard keep up; a shard that is not named has none.
-    standings: SmallVec<[(ShardId, Standing); 2]>,
+    levels: SmallVec<[(ShardId, BacklogLevel); 2]>,
     /// It waits until another shard has taken what is under way.
     credit: bool,
     held: bool,
 }
 
 impl Sending {
-    fn set(&mut self, shard: ShardId, standing: Standing) {
-        match self.standings.iter_mut().find(|(known, _)| *known == shard) {
-            Some((_, known)) => *known = standing,
-            None => self.standings.push((shard, standing)),
+    fn set(&mut self, shard: ShardId, level: BacklogLevel) {
+        match self.levels.iter_mut().find(|(known, _)| *known == shard) {
+            Some((_, known)) => *known = level,
+            None => self.levels.push((shard, level)),
         }
     }
 
     fn must_wait(&self) -> bool {
-        let all = self.standings.iter().fold(Standing::Nobody, |all, (_, standing)| all.with(*standing));
-        self.credit || matches!(all, Standing::Full | Standing::Behind)
+        let all = self.levels.iter().fold(BacklogLevel::Nobody, |all, (_, level)| all.with(*level));
+        self.credit || all.holds_up()
     }
 
     /// Other shards that keep something of it.
     fn shards(&self) -> impl Iterator<Item = ShardId> {
-        self.standings.iter().map(|(shard, _)| *shard)
+        self.levels.iter().map(|(shard, _)| *shard)
     }
-}
-
-/// What a shard knows of a sender, here or elsewhere, to receivers of its own.
-#[derive(Debug)]
-pub struct Flow {
-    origin: ShardId,
-    /// What the sender's shard was told.
-    told: Standing,
-    /// Receivers of its last message; only while the sender may have to wait for them.
-    receivers: Vec<ParticipantIndex>,
 }
 
 /// What is under way between this shard and each other, in bytes.
@@ -128,60 +119,54 @@ impl Shard {
         }
     }
 
-    /// Looks at how the receivers here keep up with a message that has just been handed to them.
-    pub(super) fn note_flow(&mut self, now: Instant, data: &UserData, receivers: &[ParticipantIndex]) {
-        let standing = self.standing_of_all(now, receivers);
-        let origin = ShardId(data.origin);
-        if standing == Standing::Nobody && !self.flows.contains_key(&data.sender) {
+    /// Notes how the receivers here keep up with a message that has just been handed to them.
+    pub(super) fn note_flow(&mut self, data: &UserData, receivers: &[(ParticipantIndex, BacklogLevel)]) {
+        let has_receivers = receivers.iter().any(|(_, level)| *level != BacklogLevel::Nobody);
+        let Some(flow) = self.flows.on_message(&data.sender, ShardId(data.origin), has_receivers) else {
             return;
+        };
+        for (receiver, level) in receivers {
+            if let Some(entry) = self.participants.get_mut(receiver.0) {
+                self.flows.note(flow, &mut entry.holds, *level);
+            }
         }
-        let flow = self.flows.entry(data.sender.clone());
-        let flow = flow.or_insert_with(|| Flow { origin, told: Standing::Nobody, receivers: Vec::new() });
-        flow.receivers.clear();
-        let changed = std::mem::replace(&mut flow.told, standing) != standing;
-        let may_wait = matches!(standing, Standing::Behind | Standing::Full);
-        if may_wait {
-            flow.receivers.extend_from_slice(receivers);
-        }
-        if may_wait && !self.stuck.contains(&data.sender) {
-            self.stuck.push(data.sender.clone());
-        } else if !may_wait && changed {
-            self.stuck.retain(|known| *known != data.sender);
-        }
-        if changed {
-            self.tell_standing(origin, &data.sender, standing);
-        }
+        self.tell_level(flow);
     }
 
-    fn standing_of_all(&mut self, now: Instant, receivers: &[ParticipantIndex]) -> Standing {
-        receivers.iter().fold(Standing::Nobody, |all, receiver| all.with(self.standing_of(now, *receiver)))
+    /// Looks at how a receiver keeps up. If that is better than before, those who wait for it may go on.
+    pub(super) fn update_level(
+        &mut self,
+        now: Instant,
+        receiver: ParticipantIndex,
+        has_channel: bool,
+    ) -> BacklogLevel {
+        let Some(entry) = self.participants.get_mut(receiver.0) else { return BacklogLevel::Nobody };
+        let before = entry.backlog.level();
+        let level = entry.backlog.update_level(now, has_channel, &self.config.limits);
+        if level < before {
+            for flow in self.flows.ease(&mut entry.holds, level) {
+                self.tell_level(flow);
+            }
+        }
+        level
     }
 
-    /// How a receiver keeps up; what its senders are told from now on.
-    pub(super) fn standing_of(&mut self, now: Instant, receiver: ParticipantIndex) -> Standing {
-        let has_channel = self.data_channel(receiver, sfu_protocol::DataKind::Reliable).is_some();
-        let Some(entry) = self.participants.get_mut(receiver.0) else { return Standing::Nobody };
-        let standing = entry.backlog.standing(now, has_channel, &self.config.limits);
-        entry.backlog.told = standing;
-        standing
-    }
-
-    fn tell_standing(&mut self, origin: ShardId, sender: &ParticipantSid, standing: Standing) {
+    fn tell_level(&mut self, flow: FlowId) {
+        let Some(LevelNews { sender, origin, level }) = self.flows.news(flow) else { return };
         let from = self.config.id;
         if origin == from {
-            self.on_standing(sender, from, standing);
+            self.on_level(&sender, from, level);
         } else {
-            let sender = sender.clone();
-            self.send_fabric(origin, FabricMessage::DataStanding { sender, from, standing });
+            self.send_fabric(origin, FabricMessage::DataLevel { sender, from, level });
         }
     }
 
     /// The receivers on a shard keep up otherwise than before with a sender that is here.
-    pub(super) fn on_standing(&mut self, sender: &ParticipantSid, from: ShardId, standing: Standing) {
+    pub(super) fn on_level(&mut self, sender: &ParticipantSid, from: ShardId, level: BacklogLevel) {
         match self.participant(sender) {
             Some(index) => {
                 if let Some(entry) = self.participants.get_mut(index.0) {
-                    entry.sending.set(from, standing);
+                    entry.sending.set(from, level);
                 }
                 self.apply_hold(index);
             }
@@ -189,7 +174,7 @@ impl Shard {
             None if from != self.config.id => {
                 self.send_fabric(from, FabricMessage::DataEnded { sender: sender.clone() });
             }
-            None => self.forget_flow(sender),
+            None => self.flows.forget(sender),
         }
     }
 
@@ -210,58 +195,30 @@ impl Shard {
         }
     }
 
-    /// A receiver keeps up otherwise than before, or has gone: those who wait for it may go on.
-    pub(super) fn recheck_senders(&mut self, now: Instant, receiver: ParticipantIndex) {
-        for sender in std::mem::take(&mut self.stuck) {
-            let Some(flow) = self.flows.get_mut(&sender) else { continue };
-            if !flow.receivers.contains(&receiver) {
-                self.stuck.push(sender);
-                continue;
-            }
-            let receivers = std::mem::take(&mut flow.receivers);
-            let standing = self.standing_of_all(now, &receivers);
-            let Some(flow) = self.flows.get_mut(&sender) else { continue };
-            let (origin, changed) = (flow.origin, std::mem::replace(&mut flow.told, standing) != standing);
-            if matches!(standing, Standing::Behind | Standing::Full) {
-                flow.receivers = receivers;
-                self.stuck.push(sender.clone());
-            }
-            if changed {
-                self.tell_standing(origin, &sender, standing);
-            }
-        }
-    }
-
     /// A participant has gone, who may have been a receiver and a sender.
     pub(super) fn forget_data_of(
         &mut self,
-        now: Instant,
         index: ParticipantIndex,
         sid: &ParticipantSid,
         sending: &Sending,
+        mut holds: Holds,
     ) {
         self.laggards.retain(|known| *known != index);
         self.credit.waiting.retain(|known| *known != index);
-        self.recheck_senders(now, index);
-        for flow in self.flows.values_mut() {
-            flow.receivers.retain(|known| *known != index);
+        for flow in self.flows.ease(&mut holds, BacklogLevel::Nobody) {
+            self.tell_level(flow);
         }
-        self.forget_flow(sid);
+        self.flows.forget(sid);
         let others: Vec<ShardId> = sending.shards().filter(|shard| *shard != self.config.id).collect();
         for shard in others {
             self.send_fabric(shard, FabricMessage::DataEnded { sender: sid.clone() });
         }
     }
 
-    /// A sender has gone.
-    pub(super) fn forget_flow(&mut self, sender: &ParticipantSid) {
-        self.flows.remove(sender);
-        self.stuck.retain(|known| known != sender);
-    }
-
     /// Notes that messages wait for a receiver.
     pub(super) fn note_laggard(&mut self, now: Instant, receiver: ParticipantIndex) {
-        if !self.laggards.contains(&receiver) {
+        let Some(entry) = self.participants.get_mut(receiver.0) else { return };
+        if !std::mem::replace(&mut entry.lags, true) {
             self.laggards.push(receiver);
         }
         self.laggards_due.get_or_insert(now + LOOK_AFTER);
@@ -272,33 +229,42 @@ impl Shard {
         if self.laggards_due.is_none_or(|due| due > now) {
             return;
         }
+        self.laggards_due = None;
         for receiver in std::mem::take(&mut self.laggards) {
-            self.contained(receiver, |shard| shard.serve_laggard(now, receiver));
+            if let Some(entry) = self.participants.get_mut(receiver.0) {
+                entry.lags = false;
+                self.contained(receiver, |shard| shard.serve_laggard(now, receiver));
+            }
         }
-        self.laggards_due = (!self.laggards.is_empty()).then(|| now + LOOK_AFTER);
     }
 
     fn serve_laggard(&mut self, now: Instant, receiver: ParticipantIndex) {
         self.send_waiting(now, receiver);
-        self.end_if_hopeless(now, receiver);
-        let Some(entry) = self.participants.get(receiver.0) else { return };
-        if !entry.backlog.is_empty() {
-            self.laggards.push(receiver);
+        self.end_if_overdue(now, receiver);
+        if self.participants.get(receiver.0).is_some_and(|entry| !entry.backlog.is_empty()) {
+            self.note_laggard(now, receiver);
         }
     }
 
-    /// Ends a receiver that has been too far behind for too long. It is told, and begins anew; a hole it would not see.
-    pub(super) fn end_if_hopeless(&mut self, now: Instant, receiver: ParticipantIndex) {
-        let channel = self.data_channel(receiver, sfu_protocol::DataKind::Reliable);
+    /// Ends a receiver that has been too far behind for too long.
+    pub(super) fn end_if_overdue(&mut self, now: Instant, receiver: ParticipantIndex) {
+        let channel = self.data_channel(receiver, DataKind::Reliable);
         let buffered =
             channel.and_then(|(peer, _)| Some(self.peers.get_mut(peer.0)?.transport.buffered_data()));
         let Some(entry) = self.participants.get_mut(receiver.0) else { return };
-        if entry.backlog.is_hopeless(now, buffered, &self.config.limits) {
-            let lost = entry.backlog.clear();
-            self.stats.drop_many(Drop::DataBacklog, lost as u64);
-            self.stats.data_receivers_ended += 1;
-            self.doomed.push((receiver, Ending::failure(EndReason::DataBacklog)));
+        if entry.backlog.is_overdue(now, buffered, &self.config.limits) {
+            self.give_up(now, receiver, EndReason::DataBacklog);
         }
+    }
+
+    /// Ends a receiver that gets no further reliable message. It is told, and begins anew; a hole it would not see.
+    pub(super) fn give_up(&mut self, now: Instant, receiver: ParticipantIndex, reason: EndReason) {
+        let Some(entry) = self.participants.get_mut(receiver.0) else { return };
+        let lost = entry.backlog.give_up();
+        self.stats.drop_many(Drop::DataBacklog, lost as u64);
+        self.stats.data_receivers_ended += 1;
+        self.doomed.push((receiver, Ending::failure(reason)));
+        self.update_level(now, receiver, true);
     }
 }
 

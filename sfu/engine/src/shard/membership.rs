@@ -159,7 +159,7 @@ impl Shard {
         }
         if let Some(entry) = self.participants.try_remove(index.0) {
             self.stats.drop_many(Drop::NoChannel, entry.backlog.len() as u64);
-            self.forget_data_of(now, index, &sid, &entry.sending);
+            self.forget_data_of(index, &sid, &entry.sending, entry.holds);
         }
         self.participant_by_sid.remove(&sid);
         self.send_home(room, RoomMessage::Exit { participant: sid.clone(), reason: ending.leave });

@@ -14,6 +14,7 @@ mod demux;
 mod flow;
 mod forward;
 mod hear;
+mod holds;
 mod membership;
 mod negotiate;
 mod participant;
@@ -37,7 +38,7 @@ use sfu_protocol::inspect::Inspection;
 use sfu_protocol::{Event, ParticipantSid, RoomSid};
 use slab::Slab;
 
-pub use backlog::Standing;
+pub use backlog::BacklogLevel;
 pub use fabric::{FabricClass, FabricMessage, RoomMessage};
 pub use io::{Input, Output, ShardConfig, ShardId};
 
@@ -89,9 +90,7 @@ pub struct Shard {
     /// Participants whose wishes have changed since sections were negotiated.
     unnegotiated: Vec<ParticipantIndex>,
     /// Senders of reliable data to receivers here.
-    flows: HashMap<ParticipantSid, flow::Flow>,
-    /// Those of them that may have to wait.
-    stuck: Vec<ParticipantSid>,
+    flows: holds::Flows,
     credit: flow::Credit,
     /// Peers of which more is to be read.
     released: VecDeque<PeerIndex>,
@@ -130,8 +129,7 @@ impl Shard {
             loopback: VecDeque::new(),
             doomed: Vec::new(),
             unnegotiated: Vec::new(),
-            flows: HashMap::new(),
-            stuck: Vec::new(),
+            flows: holds::Flows::default(),
             credit: flow::Credit::new(config.shards),
             released: VecDeque::new(),
             laggards: Vec::new(),

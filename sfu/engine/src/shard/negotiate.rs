@@ -163,6 +163,9 @@ impl Shard {
     ) -> Result<(), NegotiationError> {
         let Some(peer) = self.peers.get_mut(index.0) else { return Ok(()) };
         let set = peer.transport.set_remote(crate::peer::setup::remote(&outcome.remote), now);
+        if let Some(data) = outcome.data.as_ref().filter(|_| set.is_ok()) {
+            peer.transport.limit_messages(data.max_message_size);
+        }
         set.map_err(|error| NegotiationError { field: "transport".to_owned(), reason: error.to_string() })
     }
 

@@ -8,6 +8,7 @@ use sfu_protocol::{
 
 use super::backlog::Backlog;
 use super::flow::Sending;
+use super::holds::Holds;
 use crate::handles::{PeerIndex, RoomIndex};
 use crate::peer::quality::Watch;
 
@@ -40,6 +41,10 @@ pub struct Participant {
     pub wishes: Vec<Wish>,
     /// Reliable user messages that wait for it.
     pub backlog: Backlog,
+    /// Senders of such messages that it holds up.
+    pub holds: Holds,
+    /// Whether the shard looks after it, since messages wait for it.
+    pub lags: bool,
     /// What it is as a sender of reliable user messages.
     pub sending: Sending,
     /// Whether the room's home has answered its entry.
@@ -121,6 +126,8 @@ impl Participant {
             unmatched_since: None,
             wishes: Vec::new(),
             backlog: Backlog::new(now),
+            holds: Holds::default(),
+            lags: false,
             sending: Sending::default(),
             entered: false,
             unnegotiated: false,

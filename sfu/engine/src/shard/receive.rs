@@ -318,7 +318,7 @@ impl Shard {
                     peer.add_channel(channel, label);
                     self.send_waiting_of(now, index);
                 }
-                TransportEvent::DataDiscarded => self.stats.drop(Drop::BadData),
+                TransportEvent::DataDiscarded { messages } => self.stats.drop_many(Drop::BadData, messages),
                 TransportEvent::DataClosed { channel } => peer.remove_channel(channel),
                 TransportEvent::PathChanged { .. } => {}
                 TransportEvent::Closed => {

@@ -41,10 +41,8 @@ impl Shard {
             }
             FabricMessage::Data(data) => self.on_fabric_data(now, &data),
             FabricMessage::DataTaken { from, bytes } => self.credit_back(from, bytes),
-            FabricMessage::DataStanding { sender, from, standing } => {
-                self.on_standing(&sender, from, standing);
-            }
-            FabricMessage::DataEnded { sender } => self.forget_flow(&sender),
+            FabricMessage::DataLevel { sender, from, level } => self.on_level(&sender, from, level),
+            FabricMessage::DataEnded { sender } => self.flows.forget(&sender),
             FabricMessage::Room { room, message } => self.handle_room_message(now, &room, message),
         }
     }

@@ -37,7 +37,7 @@ impl Sources for AnySource {
 pub enum Received<'a> {
     /// It was taken, and has nothing for the owner but events.
     Nothing,
-    /// It was discarded; or, of a data packet, a message in it.
+    /// It was discarded.
     Ignored(Drop),
     /// Media: authentic, not seen before, decrypted.
     Rtp {
@@ -85,8 +85,11 @@ pub enum TransportEvent {
         /// The message.
         payload: Bytes,
     },
-    /// A message that was read late was discarded: it is malformed, too long, or on no channel.
-    DataDiscarded,
+    /// Messages were discarded: they are malformed, too long, or on no channel.
+    DataDiscarded {
+        /// How many.
+        messages: u64,
+    },
     /// A data channel is no more.
     DataClosed {
         /// The channel.

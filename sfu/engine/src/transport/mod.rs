@@ -249,7 +249,7 @@ impl Transport {
         handled.and(delivered)
     }
 
-    /// Moves things between DTLS and SCTP until nothing moves. An error if user data was discarded.
+    /// Moves things between DTLS and SCTP until nothing moves. An error if a packet was discarded.
     fn pump(&mut self, now: Instant) -> Result<(), Drop> {
         let mut result = Ok(());
         let Some(secure) = &mut self.secure else { return result };
@@ -279,6 +279,10 @@ impl Transport {
         }
         while let Some(event) = secure.sctp.poll_event() {
             self.events.push_back(event.into());
+        }
+        match secure.sctp.take_discarded() {
+            0 => {}
+            messages => self.events.push_back(TransportEvent::DataDiscarded { messages }),
         }
         self.unread = secure.sctp.has_unread();
         if let Some(event) = ended {
@@ -312,10 +316,8 @@ impl Transport {
     /// What happened.
     pub fn poll_event(&mut self, now: Instant) -> Option<TransportEvent> {
         while self.events.is_empty() && self.unread && !self.held && self.stage != Stage::Ended {
-            if let Some(secure) = &mut self.secure
-                && secure.sctp.read_on(now)
-            {
-                self.events.push_back(TransportEvent::DataDiscarded);
+            if let Some(secure) = &mut self.secure {
+                secure.sctp.read_on(now);
             }
             // Nothing arrives here.
             let _ = self.pump(now);
@@ -465,6 +467,13 @@ impl Transport {
         let channel = secure.sctp.open(now, label, ordered, max_retransmits)?;
         let _ = self.pump(now);
         Ok(channel)
+    }
+
+    /// Notes the longest message that the peer takes, in bytes; 0: any. Needs the remote description.
+    pub fn limit_messages(&mut self, bytes: u64) {
+        if let Some(secure) = &mut self.secure {
+            secure.sctp.limit_messages(bytes);
+        }
     }
 
     /// Sends a message on an open channel, with the reliability that the channel was declared with.

@@ -98,14 +98,21 @@ pub struct Sctp {
     held: bool,
     /// Messages may be there that have not been read.
     unread: bool,
-    /// Packets that came while the window was closed. The peer may always have one chunk on its way (RFC 9260 section
-    /// 6.1), which rtc-sctp discards then; sent again only after a time that doubles each time, it would hold up what
-    /// follows for up to a minute after the window is open again.
-    refused: VecDeque<Bytes>,
+    /// Data chunks that came while the window was closed, as packets of nothing else, and may not have been taken. The peer
+    /// may always have one on its way (RFC 9260 section 6.1), which rtc-sctp discards then; sent again only after a time
+    /// that doubles each time, it would hold up what follows for up to a minute after the window is open again.
+    refused: Vec<Bytes>,
+    /// Messages discarded that have not been told.
+    discarded: u64,
     /// The common header of the last packet that was for the association.
     peer_header: Option<[u8; window::HEADER]>,
     max_channels: usize,
+    /// Longest message that is taken.
     max_message: usize,
+    /// Longest message that is sent.
+    max_sent: usize,
+    /// Longest message that the peer takes.
+    peer_max: usize,
     max_buffered: usize,
     out: VecDeque<Bytes>,
     events: VecDeque<SctpEvent>,
@@ -130,10 +137,13 @@ impl Sctp {
             account: Account::new(receive_window(limits)),
             held: false,
             unread: false,
-            refused: VecDeque::new(),
+            refused: Vec::new(),
+            discarded: 0,
             peer_header: None,
             max_channels: limits.data_streams,
             max_message: limits.data_message_bytes,
+            max_sent: limits.stamped_message_bytes(),
+            peer_max: usize::MAX,
             max_buffered: limits.data_buffered_bytes,
             out: VecDeque::new(),
             events: VecDeque::new(),
@@ -152,7 +162,7 @@ impl Sctp {
         }
     }
 
-    /// A packet out of DTLS. An error if it, or a message in it, was discarded.
+    /// A packet out of DTLS. An error if it was discarded.
     pub fn handle(&mut self, now: Instant, packet: Bytes) -> Result<(), Drop> {
         self.contain(|sctp| sctp.handle_packet(now, packet)).unwrap_or(Err(Drop::BadData))
     }
@@ -177,20 +187,33 @@ impl Sctp {
             }
             Some((handle, DatagramEvent::AssociationEvent(event))) => {
                 self.peer_header = packet.first_chunk().copied();
+                let is_closed = self.held && self.account.is_closed();
                 self.dispatch(handle, event)?;
-                if self.held && self.account.is_closed() {
-                    self.refused.truncate(REFUSED - 1);
-                    self.refused.push_front(packet);
+                self.progress(now);
+                if is_closed {
+                    self.keep_refused(&packet);
                 }
             }
             _ => return Err(Drop::BadData),
         }
-        let discarded = self.progress(now);
         if self.account.held() > HELD_FACTOR * self.max_buffered {
             self.abort(now);
             return Err(Drop::BadData);
         }
-        if discarded { Err(Drop::BadData) } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Keeps the data chunks of a packet that may not have been taken. Acknowledgements have been: later they would say
+    /// what is no longer so.
+    fn keep_refused(&mut self, packet: &[u8]) {
+        let Some(acknowledged) = self.account.acknowledged() else { return };
+        self.refused.retain(|kept| scan::data_after(kept, acknowledged).is_some());
+        if let Some(data) = scan::data_after(packet, acknowledged)
+            && self.refused.len() < REFUSED
+            && !self.refused.contains(&data)
+        {
+            self.refused.push(data);
+        }
     }
 
     /// rtc-sctp has slices that a peer with the keys can make panic, and reads lengths so loosely that they
@@ -199,6 +222,7 @@ impl Sctp {
         let result = catch_unwind(AssertUnwindSafe(|| work(&mut *self))).ok();
         if result.is_none() {
             self.unread = false;
+            self.refused.clear();
             self.established = true;
             self.associations.clear();
             let closed = self.channels.drain(..).map(|channel| SctpEvent::Closed { channel: channel.id });
@@ -237,6 +261,14 @@ impl Sctp {
         Ok(id)
     }
 
+    /// Notes the longest message that the peer takes, in bytes (RFC 8841 section 6); 0: any.
+    pub fn limit_messages(&mut self, bytes: u64) {
+        self.peer_max = match bytes {
+            0 => usize::MAX,
+            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+        };
+    }
+
     /// Sends a message on an open channel.
     pub fn send(
         &mut self,
@@ -245,7 +277,7 @@ impl Sctp {
         payload: &Bytes,
         binary: bool,
     ) -> Result<(), DataError> {
-        if payload.len() > self.max_message {
+        if payload.len() > self.max_sent.min(self.peer_max) {
             return Err(DataError::TooLong(payload.len()));
         }
         let known = self.channels.iter().find(|known| known.id == channel && known.open);
@@ -290,17 +322,22 @@ impl Sctp {
         self.unread
     }
 
-    /// Reads on. Whether a message was discarded.
-    pub fn read_on(&mut self, now: Instant) -> bool {
+    /// Reads on.
+    pub fn read_on(&mut self, now: Instant) {
         if !self.established {
             self.unread = false;
-            return false;
+            return;
         }
-        self.contain(|sctp| {
-            let discarded = sctp.progress(now);
-            sctp.take_refused(now) | discarded
-        })
-        .unwrap_or(true)
+        let read = self.contain(|sctp| {
+            sctp.progress(now);
+            sctp.take_refused(now);
+        });
+        self.discarded += u64::from(read.is_none());
+    }
+
+    /// How many messages were discarded since this was asked last: they are malformed, too long, or on no channel.
+    pub fn take_discarded(&mut self) -> u64 {
+        std::mem::take(&mut self.discarded)
     }
 
     /// The next SCTP packet, to be sent through DTLS.
@@ -325,14 +362,13 @@ impl Sctp {
                 for (_, association) in &mut sctp.associations {
                     association.handle_timeout(now);
                 }
-                sctp.progress(now)
+                sctp.progress(now);
             });
         }
     }
 
-    /// Takes out of the associations what they have. Whether a message was discarded.
-    fn progress(&mut self, now: Instant) -> bool {
-        let mut discarded = false;
+    /// Takes out of the associations what they have.
+    fn progress(&mut self, now: Instant) {
         if !self.established {
             let connected = self.associations.iter_mut().position(|(_, association)| {
                 std::iter::from_fn(|| association.poll()).any(|event| matches!(event, Event::Connected))
@@ -347,21 +383,20 @@ impl Sctp {
             }
         }
         if self.established {
-            discarded = self.read(now);
+            self.read(now);
             self.take_events();
         }
         self.collect(now);
         if self.account.window_opened(self.unread) {
             self.tell_window(now);
         }
-        discarded
     }
 
     /// Reads what can be read of all streams, up to the share of one turn, and of those that are held nothing.
-    fn read(&mut self, now: Instant) -> bool {
-        let (mut discarded, mut bytes) = (false, 0);
+    fn read(&mut self, now: Instant) {
+        let mut bytes = 0;
         self.unread = false;
-        let Some((_, association)) = self.associations.first() else { return false };
+        let Some((_, association)) = self.associations.first() else { return };
         for stream in association.stream_ids() {
             if self.held && self.holds(stream) {
                 self.unread = true;
@@ -370,19 +405,19 @@ impl Sctp {
             while bytes < READ_BYTES {
                 let Some((kind, payload)) = self.read_message(stream) else { break };
                 bytes += payload.as_ref().map_or(0, Bytes::len) + READ_COST;
-                discarded |= !payload.is_some_and(|payload| self.message(now, stream, kind, payload));
+                let taken = payload.is_some_and(|payload| self.message(now, stream, kind, payload));
+                self.discarded += u64::from(!taken);
             }
             self.unread |= bytes >= READ_BYTES;
         }
-        discarded
     }
 
     /// Takes what came while the window was closed.
-    fn take_refused(&mut self, now: Instant) -> bool {
+    fn take_refused(&mut self, now: Instant) {
         if self.held || self.refused.is_empty() {
-            return false;
+            return;
         }
-        for packet in std::mem::take(&mut self.refused).into_iter().rev() {
+        for packet in std::mem::take(&mut self.refused) {
             if let Some((handle, DatagramEvent::AssociationEvent(event))) =
                 self.endpoint.handle(now, THERE, None, packet)
             {
@@ -390,7 +425,7 @@ impl Sctp {
                 let _ = self.dispatch(handle, event);
             }
         }
-        self.progress(now)
+        self.progress(now);
     }
 
     /// Whether a stream carries what may wait but not be lost.
@@ -570,7 +605,7 @@ fn transport_config(limits: &Limits) -> TransportConfig {
     };
     TransportConfig::default()
         .with_max_receive_buffer_size(receive_window(limits))
-        .with_max_message_size(u32::try_from(limits.data_message_bytes).unwrap_or(u32::MAX))
+        .with_max_message_size(u32::try_from(limits.stamped_message_bytes()).unwrap_or(u32::MAX))
         .with_timer_config(timers)
 }
 
@@ -586,7 +621,7 @@ const HELD_FACTOR: usize = 48;
 /// Messages read in one turn, in bytes, so that who sends can be held in between; and what each counts beside its bytes.
 const READ_BYTES: usize = 64 * 1024;
 const READ_COST: usize = 64;
-/// Packets kept that came while the window was closed.
+/// Packets of which data is kept that came while the window was closed.
 const REFUSED: usize = 4;
 /// Of what reliable messages may buffer, lossy ones may buffer this part.
 const LOSSY_SHARE: usize = 4;

@@ -254,6 +254,30 @@ fn data_passes_both_ways() {
 }
 
 #[test]
+fn of_messages_that_are_discarded_together_each_is_told() {
+    let mut net = net(SrtpOffer::AeadOnly);
+    let theirs = net.client.transport.open_channel(net.now, "_reliable", true, None).unwrap();
+    net.checks();
+    net.pass(Duration::from_secs(1), false);
+    for held in [false, true] {
+        net.server.events.clear();
+        net.server.transport.hold_data(held);
+        let too_long = Bytes::from(vec![3; net.limits.data_message_bytes + 1]);
+        for _ in 0..3 {
+            net.client.transport.send_data(net.now, theirs, &too_long, true).unwrap();
+        }
+        net.pass(Duration::from_secs(1), false);
+        net.server.transport.hold_data(false);
+        net.pass(Duration::from_secs(1), false);
+        let told = net.server.events.iter().map(|event| match event {
+            TransportEvent::DataDiscarded { messages } => *messages,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(told.sum::<u64>(), 3);
+    }
+}
+
+#[test]
 fn without_checks_ice_fails_and_without_handshake_dtls() {
     let mut net = net(SrtpOffer::AeadOnly);
     net.pass(net.limits.ice_timeout - Duration::from_millis(1), false);

@@ -413,12 +413,17 @@ impl Client {
     /// Takes everything that the stack has to say, and gives it messages while it has room for them.
     pub fn poll(&mut self) {
         self.poll_stack();
-        while self.write_outgoing() {
+        while self.write_next() {
             self.poll_stack();
         }
     }
 
-    fn write_outgoing(&mut self) -> bool {
+    /// Gives the stack messages while it has room for them, which leave when it is polled.
+    pub fn write_outgoing(&mut self) {
+        while self.write_next() {}
+    }
+
+    fn write_next(&mut self) -> bool {
         let Some((label, payload)) = self.outgoing.front() else { return false };
         let Some(channel) = self.channels.get(label).and_then(|id| self.rtc.channel(*id)) else {
             return false;

@@ -497,6 +497,14 @@ impl World {
         frames.iter().filter(|frame| frame.at >= from).map(|frame| frame.layer).collect()
     }
 
+    /// The same, with as many of them in one datagram as fit.
+    pub fn send_together(&mut self, client: usize, label: &str, messages: impl IntoIterator<Item = Vec<u8>>) {
+        let messages = messages.into_iter().map(|message| (label.to_owned(), message));
+        self.clients[client].outgoing.extend(messages);
+        self.clients[client].write_outgoing();
+        self.send_all(client, label, []);
+    }
+
     /// Since the world began.
     pub fn elapsed(&self) -> Duration {
         self.now - self.start

@@ -50,6 +50,7 @@ fn the_media_plane_s_end_is_told_with_what_to_do_next() {
         (EndReason::TransportClosed, true, DisconnectReason::MediaFailure, Action::Reconnect),
         (EndReason::Panicked, true, DisconnectReason::MediaFailure, Action::Reconnect),
         (EndReason::DataBacklog, true, DisconnectReason::MediaFailure, Action::Reconnect),
+        (EndReason::DataTooLong, true, DisconnectReason::MediaFailure, Action::Reconnect),
         (EndReason::NodeFull, false, DisconnectReason::JoinFailure, Action::Disconnect),
     ];
     for (reason, active, told, action) in cases {

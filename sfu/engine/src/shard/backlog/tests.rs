@@ -28,30 +28,28 @@ fn fill(backlog: &mut Backlog, now: Instant, messages: usize) {
 fn who_was_behind_or_full_has_to_get_rid_of_a_part_before_it_counts_as_less() {
     let now = start();
     let mut backlog = with(now, 10);
-    let standing = |backlog: &mut Backlog| {
-        backlog.told = backlog.standing(now, true, &limits());
-        backlog.told
-    };
-    assert_eq!(standing(&mut backlog), Standing::Ready);
+    let level = |backlog: &mut Backlog| backlog.update_level(now, true, &limits());
+    assert_eq!(level(&mut backlog), BacklogLevel::Ready);
     fill(&mut backlog, now, 1);
-    assert_eq!(standing(&mut backlog), Standing::Behind);
+    assert_eq!(level(&mut backlog), BacklogLevel::Behind);
     fill(&mut backlog, now, 90);
-    assert_eq!(standing(&mut backlog), Standing::Full);
+    assert_eq!(level(&mut backlog), BacklogLevel::Full);
     let mut seen = Vec::new();
     while !backlog.is_empty() {
         backlog.taken(now, &limits());
-        let now = standing(&mut backlog);
+        let now = level(&mut backlog);
         if seen.last().map(|(last, _)| *last) != Some(now) {
             seen.push((now, backlog.bytes()));
         }
     }
-    assert_eq!(seen, [(Standing::Full, 1_000_000), (Standing::Behind, 870_000), (Standing::Ready, 50_000)]);
+    use BacklogLevel::{Behind, Full, Ready};
+    assert_eq!(seen, [(Full, 1_000_000), (Behind, 870_000), (Ready, 50_000)]);
 }
 
 #[test]
 fn of_several_the_fastest_sets_the_pace_unless_one_is_full() {
-    use Standing::{Behind, Full, Nobody, Ready};
-    let all = |list: &[Standing]| list.iter().fold(Nobody, |all, standing| all.with(*standing));
+    use BacklogLevel::{Behind, Full, Nobody, Ready};
+    let all = |list: &[BacklogLevel]| list.iter().fold(Nobody, |all, level| all.with(*level));
     assert_eq!(all(&[]), Nobody);
     assert_eq!(all(&[Nobody, Behind]), Behind);
     assert_eq!(all(&[Behind, Ready, Behind]), Ready);
@@ -60,40 +58,40 @@ fn of_several_the_fastest_sets_the_pace_unless_one_is_full() {
 
 #[test]
 fn whoever_is_full_and_slow_is_given_up_and_whoever_is_full_and_fast_is_waited_for() {
-    for (per_second, hopeless) in [(0, true), (12, true), (13, false), (50, false)] {
+    for (per_second, overdue) in [(0, true), (12, true), (13, false), (50, false)] {
         let now = start();
         let mut backlog = with(now, 101 + per_second);
         for _ in 0..per_second {
             backlog.taken(now, &limits());
         }
-        assert!(!backlog.is_hopeless(now, Some(0), &limits()), "nothing is known of its pace");
-        assert_eq!(backlog.is_hopeless(now + SECOND, Some(0), &limits()), hopeless, "{per_second} a second");
+        assert!(!backlog.is_overdue(now, Some(0), &limits()), "nothing is known of its pace");
+        assert_eq!(backlog.is_overdue(now + SECOND, Some(0), &limits()), overdue, "{per_second} a second");
     }
     // Whoever was full and is not yet far below holds up senders still.
     let mut slow = with(start(), 101);
     let now = start();
-    slow.told = slow.standing(now, true, &limits());
+    slow.update_level(now, true, &limits());
     slow.taken(now, &limits());
-    assert!(slow.is_hopeless(now + SECOND, Some(0), &limits()));
+    assert!(slow.is_overdue(now + SECOND, Some(0), &limits()));
     let now = start();
-    assert!(with(now, 201).is_hopeless(now, Some(0), &limits()), "twice as much as may");
+    assert!(with(now, 201).is_overdue(now, Some(0), &limits()), "twice as much as may");
 }
 
 #[test]
 fn whoever_takes_nothing_or_is_late_is_given_up() {
     let (now, limits) = (start(), limits());
     let mut still = with(now, 5);
-    assert!(!still.is_hopeless(now + limits.data_stall, Some(1000), &limits));
-    assert!(still.is_hopeless(now + limits.data_stall + SECOND, Some(1000), &limits));
+    assert!(!still.is_overdue(now + limits.data_stall, Some(1000), &limits));
+    assert!(still.is_overdue(now + limits.data_stall + SECOND, Some(1000), &limits));
     // Whose association gets rid of something is not still, but late in the end.
     let mut late = with(now, 5);
     let mut buffered = 1_000_000;
     let end = (1..1000).find(|second| {
         buffered -= 1;
-        late.is_hopeless(now + SECOND * *second, Some(buffered), &limits)
+        late.is_overdue(now + SECOND * *second, Some(buffered), &limits)
     });
     assert_eq!(end, Some(limits.data_lag.as_secs() as u32 + 1));
-    assert!(!Backlog::new(now).is_hopeless(now + limits.data_lag * 2, None, &limits), "nothing waits");
+    assert!(!Backlog::new(now).is_overdue(now + limits.data_lag * 2, None, &limits), "nothing waits");
 }
 
 #[test]
@@ -102,12 +100,12 @@ fn without_a_channel_the_oldest_are_dropped_and_after_a_while_nobody_waits() {
     let mut backlog = with(now, 120);
     assert_eq!(backlog.forget(now, &limits), 20);
     fill(&mut backlog, now + HELD / 2, 3);
-    assert_eq!(backlog.standing(now + HELD, false, &limits), Standing::Full);
+    assert_eq!(backlog.update_level(now + HELD, false, &limits), BacklogLevel::Full);
     assert_eq!(backlog.forget(now + HELD + SECOND, &limits), 100);
     assert_eq!(backlog.len(), 3);
-    assert_eq!(backlog.standing(now + HELD + SECOND, false, &limits), Standing::Nobody);
-    assert_eq!(backlog.standing(now + HELD + SECOND, true, &limits), Standing::Ready);
+    assert_eq!(backlog.update_level(now + HELD + SECOND, false, &limits), BacklogLevel::Nobody);
+    assert_eq!(backlog.update_level(now + HELD + SECOND, true, &limits), BacklogLevel::Ready);
     // Who had a channel does not lose anything in silence.
     assert_eq!(backlog.forget(now + HELD * 3, &limits), 0);
-    assert!(backlog.is_hopeless(now + HELD * 3, None, &limits));
+    assert!(backlog.is_overdue(now + HELD * 3, None, &limits));
 }

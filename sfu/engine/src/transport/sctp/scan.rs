@@ -1,4 +1,8 @@
-//! What must not reach rtc-sctp, which trusts its peer more than is good for us.
+//! What must not reach rtc-sctp, which trusts its peer more than is good for us, and what has to reach it once more.
+
+use bytes::Bytes;
+
+use super::window;
 
 /// Why an SCTP packet is not handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,9 +147,25 @@ fn causes_fit(body: &[u8]) -> bool {
     rest.is_empty()
 }
 
+/// A packet of those data chunks of another that come after a number; `None` if there are none.
+pub(super) fn data_after(packet: &[u8], number: u32) -> Option<Bytes> {
+    let mut data = packet.get(..PACKET_HEADER)?.to_vec();
+    for chunk in chunks(packet).map_while(|chunk| chunk).filter(|chunk| chunk.kind == DATA) {
+        let is_after = chunk.field(0).is_some_and(|own| ahead(u32::from_be_bytes(own), number) > 0);
+        if is_after {
+            data.extend_from_slice(chunk.whole);
+            data.resize(data.len().next_multiple_of(4), 0);
+        }
+    }
+    let has_data = data.len() > PACKET_HEADER;
+    has_data.then(|| window::with_checksum(data))
+}
+
 struct Chunk<'a> {
     kind: u8,
     body: &'a [u8],
+    /// With its header, and without the bytes that fill it up.
+    whole: &'a [u8],
 }
 
 impl Chunk<'_> {
@@ -161,8 +181,8 @@ fn chunks(packet: &[u8]) -> impl Iterator<Item = Option<Chunk<'_>>> {
         let data = rest.filter(|data| !data.is_empty())?;
         let chunk = data.first_chunk::<CHUNK_HEADER>().and_then(|[kind, _, high, low]| {
             let len = usize::from(u16::from_be_bytes([*high, *low]));
-            let body = data.get(CHUNK_HEADER..len)?;
-            Some((Chunk { kind: *kind, body }, len.next_multiple_of(4)))
+            let (whole, body) = (data.get(..len)?, data.get(CHUNK_HEADER..len)?);
+            Some((Chunk { kind: *kind, body, whole }, len.next_multiple_of(4)))
         });
         rest = chunk.as_ref().and_then(|(_, len)| data.get(*len..));
         Some(chunk.map(|(chunk, _)| chunk))

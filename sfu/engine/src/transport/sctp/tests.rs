@@ -283,11 +283,116 @@ fn lossy_messages_are_read_while_reliable_ones_wait() {
     assert_eq!(events(&mut pair.server).len(), 3);
 }
 
+/// A pair whose client sends on a channel, until the server that does not read has no room; and the messages sent.
+fn with_closed_window() -> (Pair, ChannelId, ChannelId, usize) {
+    let (mut pair, at_client, at_server) = with_channel("_reliable", true, None);
+    let sent = close_window(&mut pair, at_client);
+    (pair, at_client, at_server, sent)
+}
+
+fn close_window(pair: &mut Pair, at_client: ChannelId) -> usize {
+    pair.server.hold(true);
+    let mut sent = 0;
+    for _ in 0..10 {
+        while pair.client.send(pair.now, at_client, &Bytes::from(vec![7; 1000]), true).is_ok() {
+            sent += 1;
+        }
+        pair.run(Duration::from_millis(100), &mut || false);
+    }
+    assert!(pair.server.account.is_closed());
+    sent
+}
+
+#[test]
+fn a_peer_that_waits_goes_on_at_once_though_it_was_sent_messages_meanwhile() {
+    let (mut pair, _, at_server, sent) = with_closed_window();
+    // Its probe of the window is refused, and then come its acknowledgements.
+    for _ in 0..20 {
+        pair.server.send(pair.now, at_server, &Bytes::from(vec![9; 1000]), true).unwrap();
+        pair.run(Duration::from_millis(300), &mut || false);
+    }
+    assert_eq!(events(&mut pair.client).len(), 20);
+    pair.server.hold(false);
+    while pair.server.has_unread() {
+        pair.server.read_on(pair.now);
+    }
+    pair.run(Duration::from_millis(1), &mut || false);
+    assert_eq!(events(&mut pair.server).len(), sent, "all of it, without waiting for a timer");
+}
+
+#[test]
+fn only_data_that_is_not_acknowledged_is_kept_of_what_is_refused() {
+    let (mut pair, at_client, at_server, _) = with_closed_window();
+    for _ in 0..50 {
+        let _ = pair.client.send(pair.now, at_client, &Bytes::from(vec![7; 1000]), true);
+        pair.server.send(pair.now, at_server, &Bytes::from(vec![9; 100]), true).unwrap();
+        pair.run(Duration::from_secs(5), &mut || false);
+    }
+    assert!(!pair.server.refused.is_empty());
+    let acknowledged = pair.server.account.acknowledged().unwrap();
+    let mut numbers = Vec::new();
+    for packet in &pair.server.refused {
+        assert_eq!(packet[12], 0, "a data chunk");
+        let number = u32::from_be_bytes(packet[16..20].try_into().unwrap());
+        assert!(number.wrapping_sub(acknowledged) as i32 > 0, "not acknowledged");
+        assert!(
+            usize::from(u16::from_be_bytes([packet[14], packet[15]])) + 12 + 3 >= packet.len(),
+            "and nothing else"
+        );
+        numbers.push(number);
+    }
+    numbers.dedup();
+    assert_eq!(numbers.len(), pair.server.refused.len(), "each once");
+}
+
+/// There is one window for all channels of an association.
+#[test]
+fn lossy_messages_wait_with_the_reliable_ones_that_fill_the_window_and_then_flow() {
+    let (mut pair, reliable, _) = with_channel("_reliable", true, None);
+    let lossy = pair.client.open(pair.now, "_lossy", false, Some(0)).unwrap();
+    pair.settle();
+    opened(&mut pair.client);
+    let at_lossy = opened(&mut pair.server).0;
+    let sent = close_window(&mut pair, reliable);
+    for text in ["1", "2", "3"] {
+        pair.client.send(pair.now, lossy, &Bytes::from_static(text.as_bytes()), true).unwrap();
+        pair.run(Duration::from_secs(10), &mut || false);
+        assert_eq!(events(&mut pair.server), [], "the client has no leave to send anything");
+    }
+    pair.server.hold(false);
+    while pair.server.has_unread() {
+        pair.server.read_on(pair.now);
+    }
+    pair.run(Duration::from_millis(1), &mut || false);
+    let got = events(&mut pair.server);
+    let of_lossy =
+        |event: &&SctpEvent| matches!(event, SctpEvent::Message { channel, .. } if *channel == at_lossy);
+    assert_eq!(got.len(), sent + 3, "late, but nothing hangs");
+    assert_eq!(got.iter().filter(of_lossy).count(), 3);
+    pair.client.send(pair.now, lossy, &Bytes::from_static(b"after"), true).unwrap();
+    pair.run(Duration::from_millis(1), &mut || false);
+    assert_eq!(events(&mut pair.server).len(), 1);
+}
+
 #[test]
 fn wrong_uses_are_told() {
     let (mut pair, at_client, _) = with_channel("_reliable", true, None);
-    let long = Bytes::from(vec![0; 65_537]);
-    assert_eq!(pair.client.send(pair.now, at_client, &long, true), Err(DataError::TooLong(65_537)));
+    // As long as what we take, and what stamping adds.
+    let longest = 128 * 1024;
+    let long = Bytes::from(vec![0; longest + 1]);
+    assert_eq!(pair.client.send(pair.now, at_client, &long, true), Err(DataError::TooLong(longest + 1)));
+    // The peer takes less, or says that it takes any.
+    for (theirs, most) in [(65_536, 65_536), (0, longest)] {
+        pair.client.limit_messages(theirs);
+        let refused = pair.client.send(pair.now, at_client, &long.slice(..=most), true);
+        assert_eq!(refused, Err(DataError::TooLong(most + 1)));
+    }
+    // What is longer than we take is read and discarded.
+    pair.client.send(pair.now, at_client, &long.slice(..65_537), true).unwrap();
+    pair.client.send(pair.now, at_client, &long.slice(..65_536), true).unwrap();
+    pair.settle();
+    assert_eq!(pair.server.take_discarded(), 1);
+    assert_eq!(events(&mut pair.server).len(), 1);
     let unknown = ChannelId(999);
     assert_eq!(pair.client.send(pair.now, unknown, &Bytes::new(), true), Err(DataError::NotOpen));
     let label = "x".repeat(257);
@@ -320,6 +425,27 @@ fn more_channels_than_the_limit_are_not_taken_and_harm_none() {
     pair.settle();
     assert_eq!(events(&mut pair.server).len(), pair.limits.data_streams);
     assert_eq!(pair.client.buffered(), 0);
+}
+
+#[test]
+fn every_message_that_is_discarded_is_counted_also_of_many_that_are_read_at_a_time() {
+    let (mut pair, _, _) = with_channel("_reliable", true, None);
+    let stream = pair.client.channels[0].stream.unwrap();
+    for held in [false, true] {
+        pair.server.hold(held);
+        for _ in 0..30 {
+            let now = pair.now;
+            let mut stream = pair.client.associations[0].1.stream(stream).unwrap();
+            let senseless = Bytes::from_static(&[99]);
+            stream.write_chunk_with_ppi(now, &senseless, PayloadProtocolIdentifier::Dcep).unwrap();
+        }
+        pair.client.progress(pair.now);
+        pair.settle();
+        pair.server.hold(false);
+        pair.server.read_on(pair.now);
+        assert_eq!(pair.server.take_discarded(), 30);
+        assert_eq!(events(&mut pair.server), []);
+    }
 }
 
 #[test]
@@ -372,7 +498,7 @@ fn repeated_inits_before_the_start_end_in_one_association() {
 fn a_message_without_end_is_cut_off() {
     let (mut pair, at_client, _) = with_channel("_reliable", true, None);
     // The client may send far more in one message than it should, and heeds no limit.
-    pair.client.max_message = usize::MAX;
+    pair.client.max_sent = usize::MAX;
     pair.client.max_buffered = usize::MAX;
     let refused = pair.client.send(pair.now, at_client, &Bytes::from(vec![0; 10_000_000]), true);
     assert_eq!(refused, Err(DataError::NotOpen), "rtc-sctp itself refuses it");

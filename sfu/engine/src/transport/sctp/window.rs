@@ -11,17 +11,25 @@ pub(super) fn repeated_chunk(header: [u8; HEADER], number: u32) -> Bytes {
     let mut packet = [0; HEADER + CHUNK];
     let (common, chunk) = packet.split_at_mut(HEADER);
     common.copy_from_slice(&header);
-    let (_, checksum) = common.split_at_mut(CHECKSUM);
-    checksum.fill(0);
     chunk.copy_from_slice(&TEMPLATE);
     if let Some(place) = chunk.get_mut(4..8) {
         place.copy_from_slice(&number.to_be_bytes());
     }
+    with_checksum(packet.to_vec())
+}
+
+/// A packet with its checksum set.
+pub(super) fn with_checksum(mut packet: Vec<u8>) -> Bytes {
+    set_checksum(&mut packet, [0; 4]);
     let sum = crc32c::crc32c(&packet).to_le_bytes();
+    set_checksum(&mut packet, sum);
+    packet.into()
+}
+
+fn set_checksum(packet: &mut [u8], sum: [u8; 4]) {
     if let Some(place) = packet.get_mut(CHECKSUM..HEADER) {
         place.copy_from_slice(&sum);
     }
-    Bytes::copy_from_slice(&packet)
 }
 
 /// Where the checksum is in the common header.
