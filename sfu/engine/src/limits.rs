@@ -7,8 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Longest first offer of a client for a connection, in bytes.
     pub sdp_bytes: usize,
-    /// Longest later offer, and longest answer: they describe all that the client receives, which the first answer to us may do
-    /// already, in bytes.
+    /// Longest later offer, and longest answer, in bytes. They describe all that the client receives; the first answer may
+    /// do so already.
     pub later_sdp_bytes: usize,
     /// Most media sections of one connection, beside those in which its client sends: so that who receives very much can
     /// still publish.
