@@ -61,9 +61,8 @@ async function meet(row, i) {
     const began = Date.now();
     // Nothing can be said of a client that never came.
     const failure = cells.connect === undefined || cells.connect === 'ok' ? await tried(keep, meeting) : 'not tried';
-    // What is known is told in words of its own, since the failure itself may differ from run to run.
-    cells[habit] = failure ? (row.known?.[habit] ?? failure) : 'ok';
-    if (failure && !row.known?.[habit]) unexpected.push(`${habit}: ${failure}`);
+    cells[habit] = failure ?? 'ok';
+    if (failure) unexpected.push(`${habit}: ${failure}`);
     progress(`${row.client}, ${row.mode}: ${habit}: ${cells[habit]}, ${((Date.now() - began) / 1_000).toFixed(1)} s`);
   }
   results[i] = { client: row.client, mode: row.mode, cells };
