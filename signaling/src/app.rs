@@ -18,7 +18,7 @@ use crate::config::{Config, ConfigError};
 use crate::http;
 use crate::http::gate::Gate;
 use crate::http::metrics::{self, HttpMetrics};
-use crate::http::serve::{SocketLimits, serve};
+use crate::http::serve::{LineBudget, SocketLimits, serve};
 use crate::http::tokens::TokenPolicy;
 use crate::session::Rooms;
 use crate::token::Clock;
@@ -65,6 +65,7 @@ struct App {
     token_policy: TokenPolicy,
     clock: Clock,
     gate: Arc<Gate>,
+    long_lines: LineBudget,
     registry: Registry,
     media_metrics: Option<MediaMetrics>,
     inspect: Option<Inspect>,
@@ -101,6 +102,7 @@ impl AppState {
             token_policy,
             clock: parts.clock,
             gate,
+            long_lines: LineBudget::default(),
             registry: parts.registry,
             media_metrics: parts.media_metrics,
             inspect: parts.inspect,
@@ -174,6 +176,7 @@ impl AppState {
         SocketLimits {
             gate: Arc::clone(&self.0.gate),
             header: self.0.config.limit.header_timeout.into(),
+            long_lines: self.0.long_lines.clone(),
             metrics: Arc::clone(&self.0.http_metrics),
         }
     }

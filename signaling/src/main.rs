@@ -216,7 +216,6 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
         // Firefox sends to no loopback address. Whoever reaches these needs credentials, which are given out on loopback.
         node.node_ips = sfu::machine_addresses();
     }
-    node.limits.media_sections = config.limit.media_sections;
     // Behind a reverse proxy HTTP may listen on loopback while media must not: only development decides.
     node.loopback = config.development && node.node_ips.iter().all(IpAddr::is_loopback);
     Ok(node)

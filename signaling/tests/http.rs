@@ -206,7 +206,7 @@ async fn a_good_token_opens_a_socket_in_both_forms() {
 }
 
 #[tokio::test]
-async fn the_largest_metadata_fits_into_the_query() {
+async fn the_largest_metadata_fits_into_a_join() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let server = server(DEV);
     for size in [40, 48, 56, 64] {
@@ -231,16 +231,21 @@ async fn the_largest_metadata_fits_into_the_query() {
             let answer = server.get(&target).await;
             assert_eq!((answer.status, answer.body.as_str()), (200, "success"), "{size} KiB");
         }
-        // The client library of these tests knows no such addresses.
-        let mut io = server.connect();
-        let head = format!(
-            "GET /rtc/v1?{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        io.write_all(head.as_bytes()).await.unwrap();
-        let mut status = [0; 12];
-        io.read_exact(&mut status).await.unwrap();
-        assert_eq!(&status, b"HTTP/1.1 101", "{size} KiB");
+        // The client library of these tests knows no such addresses. Native clients send the token in a field.
+        for (query, token) in [
+            (query, String::new()),
+            (format!("join_request={request}"), format!("Authorization: Bearer {token}\r\n")),
+        ] {
+            let mut io = server.connect();
+            let head = format!(
+                "GET /rtc/v1?{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{token}\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            );
+            io.write_all(head.as_bytes()).await.unwrap();
+            let mut status = [0; 12];
+            io.read_exact(&mut status).await.unwrap();
+            assert_eq!(&status, b"HTTP/1.1 101", "{size} KiB");
+        }
     }
 }
 

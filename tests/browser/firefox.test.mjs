@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './harness/browser.mjs';
+import { enter, shows } from './harness/call-page.mjs';
 import { startFirefox } from './harness/firefox.mjs';
 import { progress, TEST_MS, until } from './harness/limits.mjs';
 import { end, FAY, FULL, openPeople, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
@@ -161,11 +162,8 @@ test('the call page in Firefox meets the call page in Chromium', options, async 
   await field.type('Fay');
   await field.press('Enter');
   const inChromium = await chromium.page(url);
-  await inChromium.getByLabel('Your name').fill('Ada');
-  await inChromium.getByRole('button', { name: /Join/ }).click();
-  // A picture is shown when its element has decoded something and time goes on in it.
-  const shown = (name) => [...document.querySelectorAll(`article[aria-label="${name}"] video`)].some((video) => video.videoWidth > 0 && video.currentTime > 0);
-  await until('Fay to see Ada', () => inFirefox.evaluate(shown, 'Ada'));
-  await until('Ada to see Fay', () => inChromium.evaluate(shown, 'Fay'));
+  await enter(inChromium, 'Ada');
+  await shows(inFirefox, 'Ada');
+  await shows(inChromium, 'Fay');
   assert.deepEqual([...inFirefox.failures, ...inChromium.failures], []);
 });

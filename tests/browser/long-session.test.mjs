@@ -24,6 +24,11 @@ const ROOM = `long-${process.pid}`;
 const options = { timeout: FULL ? 1_200_000 : 400_000 };
 /** Ended sources that are remembered, of each connection, so that their packets are not taken twice. */
 const REMEMBERED = 3 * 16;
+/**
+ * Memory that may be left for each share after the first part, in KiB. Four runs left 264 to 496 for fifteen shares and
+ * all else that was done: a leak of 100 for each share does not pass.
+ */
+const KIB_A_SHARE = 64;
 let server, pages, browser, nat, ada, ben;
 
 before(async () => {
@@ -45,7 +50,7 @@ after(() => end([ada, ben], browser, nat, pages, server), options);
 test('a person who does much is received as at the beginning, and nothing has grown', options, async () => {
   const rows = [];
   const look = async (what) => {
-    await settled(server);
+    await settled();
     const { lines, ...now } = await figures(server);
     rows.push({ what, ...now, lines, 'in pages': [await ada.call('sections'), await ben.call('sections')].join(' ') });
     return rows.at(-1);
@@ -70,7 +75,8 @@ test('a person who does much is received as at the beginning, and nothing has gr
   assert.equal(last.subscriptions, first.subscriptions, 'subscriptions');
   assert.ok(last.sections <= quarter.sections + 1, `sections grow: ${quarter.sections}, ${last.sections}`);
   assert.ok(last.sources <= first.sources + REMEMBERED, `sources grow: ${first.sources}, ${last.sources}`);
-  assert.ok(last.rssKb <= quarter.rssKb * 1.25 + 8_192, `memory grows: ${quarter.rssKb}, ${last.rssKb} KiB`);
+  const shared = HOW_OFTEN.shares - part(HOW_OFTEN.shares, 0);
+  assert.ok(last.rssKb <= quarter.rssKb + KIB_A_SHARE * shared, `memory grows: ${quarter.rssKb}, ${last.rssKb} KiB`);
   assert.ok(last.lines - first.lines <= 20 + 4 * (HOW_OFTEN.cuts + HOW_OFTEN.moves), `the log grows: ${first.lines}, ${last.lines}`);
 });
 
@@ -93,9 +99,9 @@ async function mutes(count) {
 async function shares(count) {
   for (let i = 0; i < count; i += 1) {
     const seen = (await ben.events()).length;
-    await ada.call('showScreen');
+    await ada.call('share', ada.sender, { simulcast: true });
     await until(`ben to see share ${i + 1} of ada's screen`, () => ben.call('screen', ada.identity));
-    await ada.call('hideScreen');
+    await ada.call('unshare');
     await ben.saw('unsubscribed', `${ada.identity} screen_share`, seen);
   }
 }

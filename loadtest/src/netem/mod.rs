@@ -1,5 +1,6 @@
 //! A narrow link: a rate, perhaps with a token bucket before it, a queue that drops at its tail, delay, loss, outages;
-//! changed while packets are under way. [`Way`] is one direction of it, told the time; [`proxy`] puts two of them between UDP sockets.
+//! changed while packets are under way. [`Way`] is one direction of it, told the time; [`proxy`] puts two of them between
+//! UDP sockets.
 //!
 //! Rules of the kernel see packets that leave in one GSO send as one, and delay or drop them together. Here each
 //! datagram is by itself, as on a real link.

@@ -5,9 +5,10 @@ use std::time::Duration;
 /// All bounds of the media plane. Times are of inactivity unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest first session description taken of a connection, in bytes.
+    /// Longest first offer of a client for a connection, in bytes.
     pub sdp_bytes: usize,
-    /// Longest later one: it describes all that its client receives.
+    /// Longest later offer, and longest answer, in bytes. They describe all that the client receives; the first answer may
+    /// do so already.
     pub later_sdp_bytes: usize,
     /// Most media sections of one connection, beside those in which its client sends: so that who receives very much can
     /// still publish.

@@ -40,7 +40,7 @@ pub enum Drop {
     TooLate,
     /// A subscriber's queue has no room for a packet of sound, or for one that is sent again.
     PacerFull,
-    /// Frames of video that were left out, since too much waits to be sent to a subscriber.
+    /// Packets of video frames that were left out, since too much waits to be sent to a subscriber.
     Congested,
     /// It waited to be sent, and nobody needs it any more: its layer was left, its subscription ended.
     Withdrawn,

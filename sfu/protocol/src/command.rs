@@ -22,7 +22,7 @@ pub enum Command {
     /// Publishes or replaces what others see of this participant. Opaque to the SFU; the room's roster of
     /// record hands it to every other session as [`Event::Roster`](crate::Event::Roster).
     Announce {
-        /// Whose information.
+        /// Participant that the information is about.
         participant: ParticipantSid,
         /// An encoded `livekit.ParticipantInfo`, at most 256 KiB.
         info: Bytes,
@@ -30,53 +30,53 @@ pub enum Command {
     /// A remote offer for the single or the publisher peer connection. Answered by `Event::Answer` or
     /// `Event::NegotiationFailed`.
     Offer {
-        /// Who offers.
+        /// Participant that offers.
         participant: ParticipantSid,
         /// The client's number of this offer, echoed in the answer.
         id: u32,
-        /// The session description, at most 256 KiB.
+        /// The session description: at most 256 KiB for the first of a connection, 4 MiB for later ones.
         sdp: String,
     },
     /// The client's answer to an `Event::Offer` (subscriber peer connection only).
     Answer {
-        /// Who answers.
+        /// Participant that answers.
         participant: ParticipantSid,
         /// The number of the offer that this answers, as the client says: 0 if it does not number. An answer to an
         /// earlier offer is ignored.
         id: u32,
-        /// The session description, at most 256 KiB.
+        /// The session description, at most 4 MiB: it describes all that is received.
         sdp: String,
     },
     /// Announces a track that the participant is about to publish. The media section may have been offered
     /// before or may come later; `Event::TrackPublished` tells when both have met, `Event::TrackUnpublished` that it is
     /// not taken: there are too many, or it is a backup of what is gone.
     AddTrack {
-        /// Who publishes.
+        /// Participant that publishes.
         participant: ParticipantSid,
         /// What is to come.
         track: Box<AddTrack>,
     },
     /// Stops taking a track, with its backup codecs, from its publisher (permission lost, or the request withdrawn).
     RemoveTrack {
-        /// Whose track.
+        /// Participant that publishes the track.
         participant: ParticipantSid,
-        /// Which.
+        /// Track that is no longer taken.
         track: TrackSid,
     },
     /// The publisher (or a moderator) muted or unmuted a track, in all its codecs: nothing of a muted track is forwarded.
     SetMuted {
-        /// Whose track.
+        /// Participant that publishes the track.
         participant: ParticipantSid,
-        /// Which.
+        /// Track that was muted or unmuted.
         track: TrackSid,
         /// The new state.
         muted: bool,
     },
     /// The participant wants a track. It may be one that the shard has not heard of yet.
     Subscribe {
-        /// Who wants.
+        /// Participant that subscribes.
         participant: ParticipantSid,
-        /// What.
+        /// Track that it wants.
         track: TrackSid,
         /// Who publishes it; stands in the stream id (`PA_x|TR_y`).
         publisher: ParticipantSid,
@@ -87,16 +87,16 @@ pub enum Command {
     },
     /// The participant no longer wants a track.
     Unsubscribe {
-        /// Who.
+        /// Participant that subscribed.
         participant: ParticipantSid,
-        /// What.
+        /// Track that it no longer wants.
         track: TrackSid,
     },
     /// Changes what is wanted of a track (tile size, quality, visibility).
     SetDemand {
-        /// Who.
+        /// Participant that subscribes.
         participant: ParticipantSid,
-        /// Of which track.
+        /// Track whose demand changes.
         track: TrackSid,
         /// The new wish; replaces the old one.
         demand: TrackDemand,
@@ -104,7 +104,7 @@ pub enum Command {
     /// Changes what the participant may do. Tracks that it may no longer publish are removed by
     /// `RemoveTrack`; this one governs data and new sections.
     SetPermissions {
-        /// Who.
+        /// Participant whose rights change.
         participant: ParticipantSid,
         /// The new rights.
         permissions: Permissions,
@@ -290,7 +290,7 @@ pub enum TrackPart {
     /// [`Event::TrackUnpublished`](crate::Event::TrackUnpublished) tell of this section. Where the track does not promise
     /// the codec that was negotiated, the latter comes at once.
     Backup {
-        /// Which track.
+        /// Track that this is a codec of.
         of: TrackSid,
     },
 }
@@ -324,7 +324,7 @@ pub struct PlayoutDelay {
 /// One encoding, as its publisher describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimulcastLayer {
-    /// Which.
+    /// Place of the encoding among the others.
     pub quality: LayerQuality,
     /// Width in pixels, 0 unknown.
     pub width: u32,

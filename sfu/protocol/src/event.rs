@@ -21,14 +21,14 @@ pub enum Event {
     /// Somebody came, changed or went. Emitted once per room and process; the signaling service hands it to
     /// its sessions in that room (to the subject's own session, too, which ignores it).
     Roster {
-        /// Where.
+        /// Room whose roster changed.
         room: RoomSid,
-        /// What.
+        /// Entry that appeared, changed or went.
         change: RosterChange,
     },
     /// The answer to `Command::Offer`. Carries the server's candidates and the end-of-candidates mark.
     Answer {
-        /// For whom.
+        /// Participant that offered.
         participant: ParticipantSid,
         /// The number of the offer.
         id: u32,
@@ -39,7 +39,7 @@ pub enum Event {
     },
     /// An offer for the subscriber peer connection (dual mode). Never two at once.
     Offer {
-        /// For whom.
+        /// Participant that is to answer.
         participant: ParticipantSid,
         /// Our number of the offer; the answer carries it.
         id: u32,
@@ -50,9 +50,9 @@ pub enum Event {
     },
     /// A description could not be used. Nothing changed.
     NegotiationFailed {
-        /// Whose.
+        /// Participant whose description was refused.
         participant: ParticipantSid,
-        /// Of which connection.
+        /// Connection that the description is of.
         target: Target,
         /// The number of the offer or answer.
         id: u32,
@@ -62,7 +62,7 @@ pub enum Event {
     /// Single mode: subscriptions wait for that many additional receive-only sections (both may be 0: a free
     /// one is there, only a new offer is needed). Not repeated until the client has offered.
     MediaSectionsRequired {
-        /// Of whom.
+        /// Participant that is to offer the sections.
         participant: ParticipantSid,
         /// Additional audio sections.
         audios: u32,
@@ -71,9 +71,9 @@ pub enum Event {
     },
     /// A transport is up: ICE answered, DTLS done, keys installed.
     TransportConnected {
-        /// Whose.
+        /// Participant whose transport is up.
         participant: ParticipantSid,
-        /// Which.
+        /// Connection that is up.
         target: Target,
     },
     /// A published track has a media section; it can be subscribed to.
@@ -87,16 +87,16 @@ pub enum Event {
     TrackUnpublished {
         /// Who published it.
         participant: ParticipantSid,
-        /// Which.
+        /// Track that is gone.
         track: TrackSid,
     },
     /// An announced track cannot be published. It is forgotten; there was nothing to be seen of it.
     PublicationFailed {
-        /// Who would publish.
+        /// Participant that announced the track.
         participant: ParticipantSid,
         /// The announced track.
         track: TrackSid,
-        /// Why.
+        /// Reason that its client is told.
         reason: PublicationFailure,
     },
     /// The first visible subscriber of a track is bound; told to the publisher's session once per track.
@@ -108,17 +108,17 @@ pub enum Event {
     },
     /// A subscription cannot be carried out.
     SubscriptionFailed {
-        /// Who asked.
+        /// Participant that subscribed.
         participant: ParticipantSid,
-        /// For what.
+        /// Track that it does not get.
         track: TrackSid,
-        /// Why.
+        /// Reason that its client is told.
         reason: SubscriptionFailure,
     },
     /// Who speaks in a room at this moment, all of them, loudest first. Emitted when that changed, once per room and
     /// process like [`Event::Roster`]; each session tells its client of those that it receives.
     Speakers {
-        /// Where.
+        /// Room in which they speak.
         room: RoomSid,
         /// Everyone who speaks; empty: silence.
         speakers: Vec<Speaker>,
@@ -127,7 +127,7 @@ pub enum Event {
     /// each session tells its client of itself and of those that it receives. `Lost` makes a publishing client start
     /// anew after 10 s: never while media flows, is muted or paused.
     ConnectionQuality {
-        /// Where.
+        /// Room of the participants.
         room: RoomSid,
         /// Whose connection changed, and to what.
         changes: Vec<ParticipantQuality>,
@@ -153,9 +153,9 @@ pub enum Event {
     },
     /// The participant was ended by the media plane. It is gone already.
     Ended {
-        /// Who.
+        /// Participant that is gone.
         participant: ParticipantSid,
-        /// Why.
+        /// Reason; it decides whether the client is to join again.
         reason: EndReason,
     },
 }
@@ -163,7 +163,7 @@ pub enum Event {
 /// One participant, as others see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RosterEntry {
-    /// Who.
+    /// Participant that the information is about.
     pub participant: ParticipantSid,
     /// The encoded `livekit.ParticipantInfo` last announced.
     pub info: Bytes,
@@ -176,11 +176,11 @@ pub enum RosterChange {
     Present(RosterEntry),
     /// Gone.
     Gone {
-        /// Who.
+        /// Participant that went.
         participant: ParticipantSid,
         /// The last information announced.
         info: Bytes,
-        /// Why.
+        /// Reason that the others are told.
         reason: LeaveReason,
     },
 }
@@ -188,7 +188,7 @@ pub enum RosterChange {
 /// What negotiation made of an announced track.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedTrack {
-    /// Which.
+    /// Sid of the announced track.
     pub track: TrackSid,
     /// Audio or video.
     pub kind: MediaKind,
@@ -205,7 +205,7 @@ pub struct PublishedTrack {
 /// Somebody who speaks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Speaker {
-    /// Who.
+    /// Participant that speaks.
     pub participant: ParticipantSid,
     /// How loud, above 0 to 1.
     pub level: f32,
@@ -214,11 +214,11 @@ pub struct Speaker {
 /// How well somebody is connected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParticipantQuality {
-    /// Who.
+    /// Participant whose connection was measured.
     pub participant: ParticipantSid,
-    /// In one word.
+    /// Quality in one word, as clients show it.
     pub quality: ConnectionQuality,
-    /// As a mean opinion score, 1 to 5.
+    /// Mean opinion score, 1 to 5.
     pub score: f32,
 }
 

@@ -8,7 +8,7 @@ use crate::{Layer, MediaKind, ParticipantSid, TrackSid};
 /// Everything that one participant receives, as it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Inspection {
-    /// Whose.
+    /// Participant that receives.
     pub participant: ParticipantSid,
     /// The way to it; absent where nothing is known: it receives nothing, or does not report.
     pub link: Option<LinkState>,
@@ -23,7 +23,7 @@ pub struct Inspection {
 pub struct LinkState {
     /// What may be sent, in bit/s.
     pub estimate_bps: u64,
-    /// Why it is that.
+    /// Reason for the estimate.
     pub cause: String,
     /// Since when.
     pub changed_ms_ago: u64,
@@ -65,9 +65,9 @@ pub struct SubscriptionState {
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decided {
-    /// When.
+    /// Milliseconds since the decision.
     pub ms_ago: u64,
-    /// What.
+    /// The decision.
     #[serde(flatten)]
     pub what: Decision,
 }
@@ -78,7 +78,7 @@ pub struct Decided {
 pub enum Decision {
     /// A track gets another layer, is paused, or is what it was for another reason.
     Layer {
-        /// Which track.
+        /// Track that gets the layer.
         track: TrackSid,
         /// The layer to send.
         target: Option<Layer>,
@@ -86,14 +86,14 @@ pub enum Decision {
         demand: Option<Layer>,
         /// No bandwidth for any.
         paused: bool,
-        /// Why.
+        /// Reason for the target.
         reason: String,
         /// The estimate it was decided by, in bit/s; absent: none is known.
         estimate_bps: Option<u64>,
     },
     /// The layer that was sent is given up before the new one is there: it was too much.
     Dropped {
-        /// Which track.
+        /// Track whose layer is given up.
         track: TrackSid,
         /// The layer given up.
         layer: Layer,
@@ -102,16 +102,16 @@ pub enum Decision {
     },
     /// More came than could leave: the track's frames are left out up to a key frame.
     Congested {
-        /// Which track.
+        /// Track whose frames are left out.
         track: TrackSid,
         /// Packets of all tracks that were waiting.
         waiting: usize,
     },
     /// The estimate has changed for another reason than before, or much.
     Estimate {
-        /// To what, in bit/s.
+        /// The estimate now, in bit/s.
         estimate_bps: u64,
-        /// Why.
+        /// Reason for the estimate.
         cause: String,
     },
     /// A burst looks for more.
@@ -126,11 +126,11 @@ pub enum Decision {
     },
     /// A key frame is asked for.
     KeyFrame {
-        /// Of which track.
+        /// Track whose key frame it is.
         track: TrackSid,
-        /// Of which layer.
+        /// Layer whose key frame it is.
         layer: Layer,
-        /// Why: `switch`, or `lost` as its receiver says.
+        /// `switch`, or `lost` as its receiver says.
         reason: String,
     },
 }

@@ -206,3 +206,11 @@ fn a_configuration_never_prints_a_secret() {
     let config = load("").unwrap().config;
     assert!(!serde_norway::to_string(&config).unwrap().contains("0123456789"));
 }
+
+#[test]
+fn the_sample_names_every_variable() {
+    let sample = include_str!("../../../deploy/anytime.yaml");
+    let variables = include_str!("mod.rs").split('"').filter(|text| text.starts_with("ANYTIME_"));
+    let missing: Vec<_> = variables.filter(|name| !sample.contains(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

@@ -4,7 +4,7 @@ mod bearer;
 mod error;
 pub mod gate;
 pub mod join;
-mod long_query;
+mod long_lines;
 pub mod metrics;
 mod page;
 mod rtc;

@@ -16,7 +16,7 @@ use sfu_protocol::ParticipantSid;
 use super::bearer;
 use super::join::query::JoinQuery;
 use super::join::{self, JoinError};
-use super::long_query;
+use super::long_lines::{LongQuery, query_of};
 use super::serve::Connection;
 use crate::app::AppState;
 use crate::session::{self, AdmitError, RefreshClaims, SocketLimits, TokenIssuer};
@@ -59,17 +59,17 @@ pub(super) async fn join(
     State(app): State<AppState>,
     Extension(connection): Extension<Connection>,
     RawQuery(query): RawQuery,
+    long: Option<Extension<LongQuery>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let Ok(upgrade) = upgrade else {
         return (StatusCode::NOT_FOUND, "this address takes WebSocket connections only\n").into_response();
     };
-    let admitted =
-        match request(&app, &connection, long_query::of_request(query.as_deref(), &headers), &headers) {
-            Ok((parameters, grants)) => app.rooms().admit(parameters, grants).await.map_err(Refusal::from),
-            Err(refusal) => Err(refusal),
-        };
+    let admitted = match request(&app, &connection, query_of(query.as_deref(), long.as_deref()), &headers) {
+        Ok((parameters, grants)) => app.rooms().admit(parameters, grants).await.map_err(Refusal::from),
+        Err(refusal) => Err(refusal),
+    };
     match admitted {
         Ok(admitted) => {
             app.http_metrics().join("admitted");
@@ -92,13 +92,13 @@ pub(super) async fn validate(
     State(app): State<AppState>,
     Extension(connection): Extension<Connection>,
     RawQuery(query): RawQuery,
+    long: Option<Extension<LongQuery>>,
     headers: HeaderMap,
 ) -> Response {
-    let checked =
-        match request(&app, &connection, long_query::of_request(query.as_deref(), &headers), &headers) {
-            Ok((parameters, grants)) => app.rooms().check(&parameters, &grants).await.map_err(Refusal::from),
-            Err(refusal) => Err(refusal),
-        };
+    let checked = match request(&app, &connection, query_of(query.as_deref(), long.as_deref()), &headers) {
+        Ok((parameters, grants)) => app.rooms().check(&parameters, &grants).await.map_err(Refusal::from),
+        Err(refusal) => Err(refusal),
+    };
     match checked {
         Ok(()) => ([(header::CACHE_CONTROL, "no-store")], "success").into_response(),
         Err(refusal) => refusal.into_response(),

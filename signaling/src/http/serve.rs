@@ -18,14 +18,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::gate::{Gate, Ticket};
-use super::long_query::LongQuery;
+pub use super::long_lines::LineBudget;
+use super::long_lines::ShortLines;
 use super::metrics::HttpMetrics;
 use super::stall::StallGuard;
 
-/// Request line and header fields together. A join carries its token in the URL and, in the newer form, metadata and
-/// attributes once more; 64 KiB of each in base64 are 341 KiB, and an offer comes on top. It is not set aside: as much is
-/// kept as has come.
-const MAX_HEADER_BYTES: usize = 384 * 1024;
+/// Request line and header fields together, but for the long lines of joins ([`LineBudget`]).
+const MAX_HEADER_BYTES: usize = 64 * 1024;
 const MAX_HEADER_FIELDS: usize = 100;
 /// A peer that takes nothing of its answer for this long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
@@ -44,6 +43,8 @@ pub struct SocketLimits {
     pub gate: Arc<Gate>,
     /// From the opening of a connection, or the last answer on it, to the end of a request's header.
     pub header: Duration,
+    /// Room for the long lines of joins, of all listeners together.
+    pub long_lines: LineBudget,
     /// Where it is counted what was let go, and why.
     pub metrics: Arc<HttpMetrics>,
 }
@@ -129,11 +130,25 @@ pub async fn serve_connection<IO>(
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let inner = TowerToHyperService::new(router);
+    let io = StallGuard::new(io, WRITE_PATIENCE);
+    let (io, long_lines) = ShortLines::new(io, limits.long_lines.clone());
+    let metrics = Arc::clone(&limits.metrics);
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
+        let restored = long_lines.restore(&mut request);
         collapse_leading_slashes(request.uri_mut());
         request.extensions_mut().insert(connection.clone());
-        inner.call(request)
+        let answer = restored.map(|held| (held, inner.call(request)));
+        let metrics = Arc::clone(&metrics);
+        async move {
+            match answer {
+                Ok((_held, answer)) => answer.await,
+                Err(refusal) => {
+                    metrics.join(refusal.code());
+                    Ok(refusal.into_response())
+                }
+            }
+        }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -141,9 +156,7 @@ pub async fn serve_connection<IO>(
         .header_read_timeout(limits.header)
         .max_buf_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADER_FIELDS);
-    let io = LongQuery::new(StallGuard::new(io, WRITE_PATIENCE), MAX_HEADER_BYTES);
-    let io = TokioIo::new(io);
-    let mut http = std::pin::pin!(builder.serve_connection(io, service).with_upgrades());
+    let mut http = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let ended = tokio::select! {
         ended = http.as_mut() => Some(ended),
         () = sleep(MAX_LIFE) => None,

@@ -33,7 +33,8 @@ impl Session {
         if let Err(error) = check_description(&answer, "answer") {
             return self.refuse(Discard::Malformed, Reason::InvalidRequest, error, None);
         }
-        if self.missed.note_answer(answer.id) {
+        self.missed.note_answer(answer.id);
+        if self.missed.waiting_offer().is_none() {
             self.timers.stop(Timer::Answer);
         }
         let participant = self.config.sid.clone();
@@ -103,8 +104,9 @@ impl Session {
         let which = match target {
             Target::Publisher => "offer",
             Target::Subscriber => {
-                // The offer is still to be answered.
-                if self.phase == Phase::Joined {
+                self.missed.note_refused_answer();
+                // While the client is away it has no time to keep; it is offered again when it is back.
+                if self.phase == Phase::Joined && self.missed.waiting_offer().is_some() {
                     self.timers.set(Timer::Answer, now + self.config.limits.answer);
                 }
                 "answer"

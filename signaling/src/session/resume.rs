@@ -34,8 +34,22 @@ pub(super) struct Missed {
     gone: VecDeque<(Instant, Departure)>,
     /// When the last of those went that were too many to be kept.
     dropped: Option<Instant>,
-    /// Our last offer for its receiving connection, until it answers.
-    offer: Option<proto::SessionDescription>,
+    /// Our last offer for its receiving connection. The media plane tells only of answers that it cannot use, so an offer
+    /// that was answered is kept until the next one.
+    offer: Option<Offered>,
+}
+
+#[derive(Debug)]
+struct Offered {
+    description: proto::SessionDescription,
+    /// Answers that the media plane was given and has not refused. The offer waits while there is none.
+    answers: u32,
+}
+
+impl Offered {
+    fn is_waiting(&self) -> bool {
+        self.answers == 0
+    }
 }
 
 impl Missed {
@@ -63,15 +77,28 @@ impl Missed {
 
     /// We have offered. There is one offer at a time.
     pub(super) fn note_offer(&mut self, offer: &proto::SessionDescription) {
-        self.offer = Some(offer.clone());
+        self.offer = Some(Offered { description: offer.clone(), answers: 0 });
     }
 
     /// The client has answered an offer. Unless it says that it answers an earlier one, it is the last: many clients
     /// do not number their answers, or in their own way.
-    ///
-    /// False if it answers none that waits.
-    pub(super) fn note_answer(&mut self, id: u32) -> bool {
-        self.offer.take_if(|offer| id == 0 || id >= offer.id).is_some()
+    pub(super) fn note_answer(&mut self, id: u32) {
+        let answered = self.offer.as_mut().filter(|offer| id == 0 || id >= offer.description.id);
+        if let Some(offer) = answered {
+            offer.answers = offer.answers.saturating_add(1);
+        }
+    }
+
+    /// The media plane cannot use an answer.
+    pub(super) fn note_refused_answer(&mut self) {
+        if let Some(offer) = &mut self.offer {
+            offer.answers = offer.answers.saturating_sub(1);
+        }
+    }
+
+    /// The offer that has no usable answer yet.
+    pub(super) fn waiting_offer(&self) -> Option<&proto::SessionDescription> {
+        self.offer.as_ref().filter(|offer| offer.is_waiting()).map(|offer| &offer.description)
     }
 }
 
@@ -150,7 +177,7 @@ impl Session {
         self.tell_permissions_again();
         self.measured.tell_all_again();
         self.tell_wanted_again(now);
-        if let Some(offer) = self.missed.offer.clone() {
+        if let Some(offer) = self.missed.waiting_offer().cloned() {
             self.tell_offer(now, offer);
         }
     }

@@ -167,8 +167,8 @@ pub(super) fn source_name(source: TrackSource) -> &'static str {
     }
 }
 
-/// The kind that a token calls `name`, in any case of letters. One that is not known here is an ordinary participant, so that tokens of
-/// newer makers keep working; no right hangs on the kind.
+/// The kind that a token calls `name`, in any case of letters. One that is not known here is an ordinary participant, so
+/// that tokens of newer makers keep working; no right hangs on the kind.
 pub(super) fn kind_by_name(name: &str) -> Kind {
     match name.to_ascii_lowercase().as_str() {
         "ingress" => Kind::Ingress,

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { rateOf, soundFile, videoFile } from './media.mjs';
 import { startProgram } from './program.mjs';
+import { metricsOf, total } from '../harness/figures.mjs';
 import { progress, TEST_MS, until } from '../harness/limits.mjs';
 import { joinToken, startServer } from '../harness/server.mjs';
 import { printTable } from '../harness/table.mjs';
@@ -125,23 +126,13 @@ async function counts(people) {
 }
 
 async function snapshot(people) {
-  const metrics = server.metrics ? parse(await (await fetch(`${server.metrics}/metrics`)).text()) : {};
+  const metrics = server.metrics ? await metricsOf(server) : {};
   const at = performance.now();
   return { at, counts: await counts(people), metrics };
 }
 
-/** `name{labels}` -> value. */
-function parse(text) {
-  const lines = text.split('\n').filter((line) => line && !line.startsWith('#'));
-  return Object.fromEntries(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]));
-}
-
 function difference(before, after) {
   return Object.fromEntries(Object.entries(after).map(([key, value]) => [key, value - (before[key] ?? 0)]));
-}
-
-function total(metrics, name, label = '') {
-  return Object.entries(metrics).reduce((sum, [key, value]) => sum + (key.startsWith(name) && key.includes(label) ? value : 0), 0);
 }
 
 async function inTurn(items, work) {

@@ -3,32 +3,14 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import { createInterface } from 'node:readline';
-import {
-  AudioFrame,
-  AudioSource,
-  AudioStream,
-  dispose,
-  LocalAudioTrack,
-  LocalVideoTrack,
-  Room,
-  RoomEvent,
-  TrackKind,
-  TrackPublishOptions,
-  TrackSource,
-  VideoBufferType,
-  VideoFrame,
-  VideoSource,
-  VideoStream,
-} from '@livekit/rtc-node';
-import { encode, now } from '../pages/timecode.js';
-import { codeIn, grey, share, SOUND_RATE } from './media.mjs';
+import { dispose, LocalAudioTrack, LocalVideoTrack, Room, RoomEvent, TrackKind, TrackPublishOptions, TrackSource } from '@livekit/rtc-node';
+import { share } from './media.mjs';
+import { listen, picture, sound, watch } from './node-media.mjs';
 
 const CAMERA = { width: 320, height: 180 };
 const SCREEN = { width: 480, height: 270 };
-const FRAMES_PER_SECOND = 15;
-/** Codes and sound that are kept to be asked for. */
+/** Codes that are kept to be asked for. */
 const KEPT = 24;
-const WINDOW = SOUND_RATE * 0.3;
 const SOURCES = {
   [TrackSource.SOURCE_CAMERA]: 'camera',
   [TrackSource.SOURCE_MICROPHONE]: 'microphone',
@@ -75,10 +57,20 @@ function participant(identity) {
         .on(RoomEvent.TrackSubscribed, (track, publication, who) => {
           const name = `${who.identity} ${SOURCES[publication.source]}`;
           note('subscribed', name);
-          const entry = { frames: 0, codes: [], sound: new Float64Array(WINDOW), filled: 0 };
+          const entry = { frames: 0, codes: [], sound: undefined };
           remotes.set(name, entry);
-          if (track.kind === TrackKind.KIND_VIDEO) void watch(track, entry);
-          else void listen(track, entry);
+          if (track.kind === TrackKind.KIND_VIDEO) {
+            void watch(track, (code) => {
+              entry.frames += 1;
+              entry.codes.push(code ?? null);
+              if (entry.codes.length > KEPT) entry.codes.shift();
+            });
+          } else {
+            void listen(track, (heard) => {
+              entry.frames += 1;
+              entry.sound = heard;
+            });
+          }
         })
         .on(RoomEvent.TrackUnsubscribed, (_, publication, who) => note('unsubscribed', `${who.identity} ${SOURCES[publication.source]}`))
         .on(RoomEvent.ParticipantConnected, (who) => note('joined', who.identity))
@@ -99,7 +91,7 @@ function participant(identity) {
     async publish({ sender, tone }) {
       const video = picture(sender, CAMERA);
       const audio = sound(tone);
-      camera = { track: LocalVideoTrack.createVideoTrack('camera', video), source: TrackSource.SOURCE_CAMERA };
+      camera = { track: LocalVideoTrack.createVideoTrack('camera', video.source), source: TrackSource.SOURCE_CAMERA };
       microphone = { track: LocalAudioTrack.createAudioTrack('microphone', audio), source: TrackSource.SOURCE_MICROPHONE };
       for (const each of [camera, microphone]) await publish(each);
     },
@@ -113,12 +105,11 @@ function participant(identity) {
 
     async share({ sender }) {
       screen = { source: TrackSource.SOURCE_SCREENSHARE, video: picture(sender, SCREEN) };
-      screen.track = LocalVideoTrack.createVideoTrack('screen', screen.video);
+      screen.track = LocalVideoTrack.createVideoTrack('screen', screen.video.source);
       await publish(screen);
     },
 
     async unshare() {
-      clearInterval(screen.video.timer);
       await room.localParticipant.unpublishTrack(screen.publication.sid);
       await screen.video.close();
     },
@@ -150,54 +141,5 @@ function participant(identity) {
 
   async function publish(each) {
     each.publication = await room.localParticipant.publishTrack(each.track, new TrackPublishOptions({ source: each.source }));
-  }
-}
-
-function picture(sender, { width, height }) {
-  const source = new VideoSource(width, height);
-  const size = width * height;
-  const data = new Uint8Array(size + size / 2).fill(128);
-  const draw = () => {
-    data.set(grey(width, height, encode(sender, now())));
-    source.captureFrame(new VideoFrame(data, width, height, VideoBufferType.I420));
-  };
-  draw();
-  source.timer = setInterval(draw, 1_000 / FRAMES_PER_SECOND);
-  return source;
-}
-
-function sound(tone) {
-  const source = new AudioSource(SOUND_RATE, 1);
-  const samples = SOUND_RATE / 50;
-  let phase = 0;
-  void (async () => {
-    while (!source.closed) {
-      const data = new Int16Array(samples);
-      for (let i = 0; i < samples; i += 1) {
-        data[i] = 12_000 * Math.sin(phase);
-        phase += (2 * Math.PI * tone) / SOUND_RATE;
-      }
-      // The source takes its time: this is what paces the loop.
-      await source.captureFrame(new AudioFrame(data, SOUND_RATE, 1, samples)).catch(() => {});
-    }
-  })();
-  return source;
-}
-
-async function watch(track, entry) {
-  for await (const { frame } of new VideoStream(track)) {
-    const { data, width, height } = frame.type === VideoBufferType.I420 ? frame : frame.convert(VideoBufferType.I420);
-    entry.frames += 1;
-    entry.codes.push(codeIn(data, width, height) ?? null);
-    if (entry.codes.length > KEPT) entry.codes.shift();
-  }
-}
-
-async function listen(track, entry) {
-  for await (const frame of new AudioStream(track, SOUND_RATE, 1)) {
-    entry.frames += 1;
-    const { sound: heard } = entry;
-    heard.copyWithin(0, frame.data.length);
-    heard.set(Float64Array.from(frame.data, (sample) => sample / 32_768), WINDOW - frame.data.length);
   }
 }

@@ -37,9 +37,11 @@ export async function enter(page, name) {
   await button(page, /Join/).click();
 }
 
-/** A picture is shown when its element has decoded something and time goes on in it. */
+/** A picture is shown when its element has decoded something and time goes on in it. For pages of either browser. */
 export async function shows(page, name) {
-  const video = tile(page, name).locator('video');
-  await video.waitFor();
-  await until(`the picture of ${name}`, () => video.evaluate((element) => element.videoWidth > 0 && element.currentTime > 0));
+  const isShown = (label) =>
+    [...document.querySelectorAll('article')]
+      .filter((tile) => tile.getAttribute('aria-label') === label)
+      .some((tile) => [...tile.querySelectorAll('video')].some((video) => video.checkVisibility() && video.videoWidth > 0 && video.currentTime > 0));
+  await until(`the picture of ${name}`, () => page.evaluate(isShown, name));
 }

@@ -2,21 +2,29 @@
 
 import { readFile } from 'node:fs/promises';
 
+/** All metrics of now: `name{labels}` -> value. */
+export async function metricsOf(server) {
+  const text = await (await fetch(`${server.metrics}/metrics`)).text();
+  const lines = text.split('\n').filter((line) => line && !line.startsWith('#'));
+  return Object.fromEntries(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]));
+}
+
+/** The sum of a metric over its labels, or over those in which `label` stands. */
+export function total(metrics, name, label = '') {
+  const wanted = (key) => (key === name || key.startsWith(`${name}{`)) && key.includes(label);
+  return Object.entries(metrics).reduce((sum, [key, value]) => sum + (wanted(key) ? value : 0), 0);
+}
+
 /** `{ sections, sources, tracks, subscriptions, refused, rssKb, lines }`, all of now. */
 export async function figures(server) {
-  const text = await (await fetch(`${server.metrics}/metrics`)).text();
-  const sum = (name) =>
-    text
-      .split('\n')
-      .filter((line) => line.startsWith(name) && /^[ {]/.test(line.slice(name.length)))
-      .reduce((total, line) => total + Number(line.split(' ').at(-1)), 0);
+  const metrics = await metricsOf(server);
   const status = await readFile(`/proc/${server.pid}/status`, 'utf8');
   return {
-    sections: sum('anytime_media_sections'),
-    sources: sum('anytime_sources'),
-    tracks: sum('anytime_tracks'),
-    subscriptions: sum('anytime_subscriptions'),
-    refused: sum('anytime_subscriptions_refused_total'),
+    sections: total(metrics, 'anytime_media_sections'),
+    sources: total(metrics, 'anytime_sources'),
+    tracks: total(metrics, 'anytime_tracks'),
+    subscriptions: total(metrics, 'anytime_subscriptions'),
+    refused: total(metrics, 'anytime_subscriptions_refused_total'),
     rssKb: Number(status.match(/VmRSS:\s+(\d+)/)[1]),
     lines: server.lines(),
   };

@@ -383,13 +383,13 @@ window.call = {
   },
 
   async mute(source, muted) {
-    const { track } = room.localParticipant.getTrackPublication(source);
+    const { track } = publicationOf(source);
     await (muted ? track.mute() : track.unmute());
   },
 
   /** Takes a track back and publishes the very same again, as the client does for its own ends. */
   async publishAgain(source) {
-    const { track, options } = room.localParticipant.getTrackPublication(source);
+    const { track, options } = publicationOf(source);
     await room.localParticipant.unpublishTrack(track, false);
     const again = await room.localParticipant.publishTrack(track, { ...options, source });
     return again.trackSid;
@@ -402,33 +402,19 @@ window.call = {
 
   /** Another camera instead of the one before: the same picture, from another device. */
   async replaceCamera() {
-    const { track, options } = room.localParticipant.getTrackPublication(Track.Source.Camera);
+    const { track, options } = publicationOf(Track.Source.Camera);
     await room.localParticipant.unpublishTrack(track, true);
     const again = await room.localParticipant.publishTrack(me.media.video.clone(), { ...options, source: Track.Source.Camera });
     return again.trackSid;
   },
 
-  /** Shows the picture as a screen, until `hideScreen`. */
-  async showScreen() {
-    const track = me.media.video.clone();
-    const publication = await room.localParticipant.publishTrack(track, { source: Track.Source.ScreenShare, simulcast: true, videoCodec: 'vp8', backupCodec: false });
-    return publication.trackSid;
-  },
-
-  async hideScreen() {
-    await room.localParticipant.unpublishTrack(room.localParticipant.getTrackPublication(Track.Source.ScreenShare).track, true);
-  },
-
+  /** Shares a screen as people do; where the browser has none to share, a picture of one. */
   async shareScreen() {
     try {
       await room.localParticipant.setScreenShareEnabled(true, { audio: false });
       return 'getDisplayMedia';
     } catch (error) {
-      const canvas = document.createElement('canvas');
-      [canvas.width, canvas.height] = [800, 450];
-      const context = canvas.getContext('2d');
-      setInterval(() => draw(context, 15, 200), 200);
-      await room.localParticipant.publishTrack(canvas.captureStream(5).getVideoTracks()[0], { source: Track.Source.ScreenShare });
+      await window.call.share(me.sender);
       return `canvas (${error.message})`;
     }
   },
@@ -501,7 +487,7 @@ window.call = {
 
   /** Publishes the camera a second time, in another codec: what the client does when a receiver lacks the first. */
   async publishSecondCodec(codec) {
-    const { track, options } = room.localParticipant.getTrackPublication(Track.Source.Camera);
+    const { track, options } = publicationOf(Track.Source.Camera);
     try {
       await room.localParticipant.publishAdditionalCodecForTrack(track, codec, options);
       return 'published';
@@ -554,6 +540,11 @@ function reports() {
 
 function toShared(at) {
   return performance.timeOrigin + at;
+}
+
+/** Before 2.0 the client had another name for it. */
+function publicationOf(source) {
+  return room.localParticipant.getTrackPublication?.(source) ?? room.localParticipant.getTrack(source);
 }
 
 function pause(ms) {

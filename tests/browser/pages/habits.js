@@ -53,17 +53,11 @@ Object.assign(window.call, {
 
   /** Takes the camera and the microphone away, and publishes the very same tracks again. */
   async republish() {
-    const { localParticipant } = window.call.room();
-    for (const source of [Track.Source.Camera, Track.Source.Microphone]) {
-      const publication = publicationOf(source);
-      const { track, options } = publication;
-      await localParticipant.unpublishTrack(track, false);
-      await localParticipant.publishTrack(track, { ...options, source });
-    }
+    for (const source of [Track.Source.Camera, Track.Source.Microphone]) await window.call.publishAgain(source);
   },
 
   /** Shares a screen with a picture that names the sender. Each time it is another track. */
-  async share(sender) {
+  async share(sender, { simulcast = false } = {}) {
     if (!screen.canvas) {
       screen.canvas = document.createElement('canvas');
       [screen.canvas.width, screen.canvas.height] = [480, 270];
@@ -72,18 +66,13 @@ Object.assign(window.call, {
       setInterval(() => draw(context, sender, SCREEN_HUE), 100);
     }
     screen.track = screen.canvas.captureStream(10).getVideoTracks()[0];
-    await window.call.room().localParticipant.publishTrack(screen.track, { source: Track.Source.ScreenShare, simulcast: false });
+    await window.call.room().localParticipant.publishTrack(screen.track, { source: Track.Source.ScreenShare, simulcast });
   },
 
   async unshare() {
     await window.call.room().localParticipant.unpublishTrack(screen.track, true);
   },
 });
-
-function publicationOf(source) {
-  const { localParticipant } = window.call.room();
-  return localParticipant.getTrackPublication?.(source) ?? localParticipant.getTrack(source);
-}
 
 function send(bytes, topic, lossy) {
   const { localParticipant } = window.call.room();

@@ -141,7 +141,7 @@ pub struct NewSubscription {
 pub struct EgressPayload {
     /// The codec.
     pub codec: Codec,
-    /// Of that codec.
+    /// Profile of the codec that the payload type stands for.
     pub profile: Profile,
     /// Its payload type.
     pub payload_type: PayloadType,

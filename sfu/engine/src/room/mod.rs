@@ -95,7 +95,7 @@ pub struct TrackFacts {
     pub kind: MediaKind,
     /// `video/vp8` and so on; empty if it is of no codec that is known here.
     pub mime_type: &'static str,
-    /// Of that codec.
+    /// Profile of the codec that `mime_type` names.
     pub profile: Profile,
     /// Its sound has two channels.
     pub stereo: bool,

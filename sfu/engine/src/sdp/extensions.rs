@@ -26,7 +26,8 @@ pub const VIDEO_ORIENTATION: &str = Extension::VideoOrientation.uri();
 /// Bounds of the receiver's delay.
 pub const PLAYOUT_DELAY: &str = Extension::PlayoutDelay.uri();
 
-/// What we read of published media; holds all that we send, too. `ABS_SEND_TIME` only stands in where `TRANSPORT_CC` is not offered.
+/// What we read of published media; holds all that we send, too. `ABS_SEND_TIME` only stands in where `TRANSPORT_CC` is
+/// not offered.
 const PUBLISHED: &[&str] = &[
     MID,
     RID,

@@ -323,7 +323,7 @@ impl Negotiation {
         self.remote.is_some()
     }
 
-    /// Reads a description of the other side, within its bounds: later ones are longer than the first.
+    /// Reads an offer of the other side, within its bounds: later ones are longer than the first.
     ///
     /// # Errors
     /// Names the line, attribute or section at fault.

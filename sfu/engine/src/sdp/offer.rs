@@ -79,6 +79,8 @@ impl Negotiation {
         let Some(outstanding) = self.outstanding.as_ref().filter(|offer| !is_earlier(offer.id)) else {
             return Ok(None);
         };
+        // As long as a later description, were it the first answer: tracks may have been many before that connection was
+        // offered.
         let answer = Description::parse_within(sdp, &self.limits, self.limits.later_sdp_bytes)?;
         let mut slots = outstanding.slots.clone();
         if answer.sections.len() != slots.len() {

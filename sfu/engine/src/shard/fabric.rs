@@ -19,45 +19,45 @@ use crate::units::SenderClock;
 pub enum FabricMessage {
     /// A published packet, for a shard with subscribers of its track.
     Media(Arc<MediaPacket>),
-    /// The same of a packet of sound that is the first after its track was kept back where it originates.
+    /// A published packet of sound, the first after its track was kept back where it originates.
     SoundBegins(Arc<MediaPacket>),
     /// A publisher's sender report, for a shard with subscribers of its track.
     SenderClock {
-        /// Of which track.
+        /// Track that the report is about.
         track: TrackId,
-        /// Of which encoding.
+        /// Encoding that the report is about.
         layer: Layer,
-        /// What it said.
+        /// Sender report: a time of capture and the RTP timestamp that it has.
         report: SenderClock,
     },
     /// To the origin of a track: what is wanted of it there.
     Demand {
-        /// Which track.
+        /// Track that is wanted.
         track: TrackId,
-        /// By whom.
+        /// Shard whose subscribers want it.
         from: ShardId,
         /// The highest layer wanted, `None` for nothing.
         highest: Option<Layer>,
     },
     /// To the origin of a track: a subscriber needs a key frame.
     KeyFrame {
-        /// Which track.
+        /// Track that needs the key frame.
         track: TrackId,
-        /// Of which layer.
+        /// Layer that needs the key frame.
         layer: Layer,
     },
     /// To the origin of a track: its first visible subscriber is bound.
     FirstSubscriber {
-        /// Which track.
+        /// Track that is received now.
         track: TrackId,
     },
     /// A user message, to every shard with members of the room.
     Data(Arc<UserData>),
     /// To the origin of reliable user messages: so much of them was taken. Not told for each.
     DataTaken {
-        /// By whom.
+        /// Shard whose receivers took it.
         from: ShardId,
-        /// In bytes, as [`UserData::cost`] counts.
+        /// What was taken, in bytes as [`UserData::cost`] counts.
         bytes: usize,
     },
     /// To the shard of a sender of user messages: how receivers elsewhere keep up with it, when that has changed.
@@ -66,7 +66,7 @@ pub enum FabricMessage {
         sender: ParticipantSid,
         /// Where the receivers are.
         from: ShardId,
-        /// Of all of them together.
+        /// Level of the receivers there, taken together.
         level: BacklogLevel,
     },
     /// To shards that received user messages of a participant: it has gone.
@@ -76,9 +76,9 @@ pub enum FabricMessage {
     },
     /// Everything that concerns one room's replicas and its home.
     Room {
-        /// Which room.
+        /// Room that the message is about.
         room: RoomSid,
-        /// What.
+        /// The message.
         message: RoomMessage,
     },
 }
@@ -88,12 +88,12 @@ pub enum FabricMessage {
 pub enum RoomMessage {
     /// To home: members are here now. Answered by `Replica`.
     Attach {
-        /// By whom.
+        /// Shard that has members.
         from: ShardId,
     },
     /// To home: no members are here any more.
     Detach {
-        /// By whom.
+        /// Shard that has none any more.
         from: ShardId,
     },
     /// From home: all tracks, for a shard that has just attached.
@@ -108,9 +108,9 @@ pub enum RoomMessage {
     },
     /// To home: a participant enters. Answered by `Entered`.
     Enter {
-        /// Where its peers are.
+        /// Shard that its peers are on.
         from: ShardId,
-        /// Who.
+        /// Participant that enters.
         participant: ParticipantSid,
         /// Unique in the room.
         identity: String,
@@ -122,21 +122,21 @@ pub enum RoomMessage {
     /// From home: a participant is in. Its session is told by home itself, so that no change of the roster
     /// can overtake the roster.
     Entered {
-        /// Who.
+        /// Participant that is in.
         participant: ParticipantSid,
     },
     /// To home: a participant's information changed.
     Update {
-        /// Who.
+        /// Participant whose information changed.
         participant: ParticipantSid,
         /// What others see.
         info: Bytes,
     },
     /// To home: a participant went.
     Exit {
-        /// Who.
+        /// Participant that went.
         participant: ParticipantSid,
-        /// Why.
+        /// Reason that the others are told.
         reason: LeaveReason,
     },
     /// From home: a newer session of the same identity took the place of this one.
@@ -148,14 +148,14 @@ pub enum RoomMessage {
     Newcomer,
     /// To home: how loud a participant speaks, at most ten times a second while it does, and once when that ends.
     Voice {
-        /// Who.
+        /// Participant that speaks.
         participant: ParticipantSid,
         /// Above 0 to 1, linear; `None`: not at all.
         level: Option<f32>,
     },
     /// From home to every attached shard: who speaks, or spoke last, and so matters most.
     Dominant {
-        /// Who; `None`: nobody.
+        /// Participant whose pictures are made room for; `None`: nobody.
         participant: Option<ParticipantSid>,
     },
     /// To home, and from home to every attached shard: a track, new or changed.
@@ -167,7 +167,7 @@ pub enum RoomMessage {
     },
     /// To home, and from home to every attached shard: a track is gone.
     TrackGone {
-        /// Which.
+        /// Track that is gone.
         track: TrackSid,
     },
 }

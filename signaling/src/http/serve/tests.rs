@@ -1,11 +1,15 @@
 use std::convert::Infallible;
 
+use axum::Extension;
+use axum::extract::RawQuery;
+use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use futures_util::stream;
 use prometheus::Registry;
 use tokio::io::DuplexStream;
 use tokio::time::Instant;
 
+use super::super::long_lines::{LongQuery, MAX_LONG_BYTES, query_of};
 use super::*;
 
 struct Peer {
@@ -19,9 +23,20 @@ struct Peer {
 
 /// A connection to a small service, on a pipe of `buffer` bytes. Time is virtual.
 fn connect(buffer: usize) -> Peer {
+    connect_within(buffer, LineBudget::default())
+}
+
+/// How long the query and the token are.
+async fn lengths(query: RawQuery, long: Option<Extension<LongQuery>>, headers: HeaderMap) -> String {
+    let token = headers.get("authorization").map_or(0, |token| token.len());
+    format!("{} {token}", query_of(query.0.as_deref(), long.as_deref()).len())
+}
+
+fn connect_within(buffer: usize, long_lines: LineBudget) -> Peer {
     let router = Router::new()
         .route("/", get(async || "hello"))
         .route("/rtc/v1", get(async || "joined"))
+        .route("/rtc", get(lengths))
         .route(
             "/slow",
             get(async || {
@@ -38,6 +53,7 @@ fn connect(buffer: usize) -> Peer {
     let limits = SocketLimits {
         gate: Gate::new(10, 10),
         header: Duration::from_secs(5),
+        long_lines,
         metrics: HttpMetrics::new(&registry).unwrap(),
     };
     let remote = IpAddr::from([192, 0, 2, 1]);
@@ -174,21 +190,104 @@ async fn who_reads_a_byte_a_second_does_not_stay_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_request_line_passes_and_a_huge_header_does_not() {
-    let mut peer = connect(1024 * 1024);
-    let line = format!("GET /rtc/v1?join_request={} HTTP/1.1\r\nHost: x\r\n\r\n", "A".repeat(50_000));
-    peer.send(&line).await;
-    assert!(peer.answer().await.0.starts_with("HTTP/1.1 200"));
-    peer.send(&format!("GET / HTTP/1.1\r\nHost: x\r\nX-Big: {}\r\n\r\n", "A".repeat(2 * MAX_HEADER_BYTES)))
-        .await;
-    let text = peer.rest().await;
-    assert!(text.starts_with("HTTP/1.1 431"), "{text}");
+async fn long_lines_of_joins_pass_to_their_bound() {
+    const REST: &str = " HTTP/1.1\r\nHost: x\r\n";
+    // The end of the line counts with the query, spaces and the end of the line with the token.
+    let query = MAX_LONG_BYTES - " HTTP/1.1\r\n".len();
+    let token = MAX_LONG_BYTES - " \r\n".len();
+    for piece in [1000, 1024 * 1024] {
+        for (size, is_taken) in
+            [(MAX_LONG_BYTES - 1, true), (MAX_LONG_BYTES, true), (MAX_LONG_BYTES + 1, false)]
+        {
+            let (query, token) = (query + size - MAX_LONG_BYTES, token + size - MAX_LONG_BYTES);
+            let half = size / 2 - 20;
+            for (head, lengths) in [
+                (format!("GET /rtc?{}{REST}\r\n", "q".repeat(query)), format!("{query} 0")),
+                (format!("GET /rtc{REST}Authorization: {}\r\n\r\n", "t".repeat(token)), format!("0 {token}")),
+                (
+                    format!(
+                        "GET /rtc?{}{REST}Authorization: {}\r\n\r\n",
+                        "q".repeat(query - half - " \r\n".len()),
+                        "t".repeat(half)
+                    ),
+                    format!("{} {half}", query - half - " \r\n".len()),
+                ),
+            ] {
+                let mut peer = connect(piece);
+                peer.send(&head).await;
+                let (status, text) = peer.answer().await;
+                if is_taken {
+                    assert!(status.starts_with("HTTP/1.1 200") && text == lengths, "{size}: {status} {text}");
+                } else {
+                    assert!(status.starts_with("HTTP/1.1 431"), "{size}: {status}");
+                    assert_eq!(text, "the token and the join request are longer than 393216 bytes\n");
+                    assert_eq!(peer.rest().await, "");
+                }
+            }
+        }
+    }
+}
 
+#[tokio::test(start_paused = true)]
+async fn every_other_header_keeps_the_smaller_bound() {
+    const PIECE: usize = 64;
+    for (begin, status) in [
+        ("GET /?", "200"),
+        ("GET / HTTP/1.1\r\nAuthorization: ", "200"),
+        ("GET /rtc HTTP/1.1\r\nX-Big: ", "200"),
+        ("GET /rtcs?", "404"),
+        ("POST /echo?", "200"),
+    ] {
+        let end = if begin.ends_with('?') { " HTTP/1.1\r\n\r\n" } else { "\r\n\r\n" };
+        let fitting = MAX_HEADER_BYTES - 1 - begin.len() - end.len();
+        // The library looks at its bound after each piece that it reads.
+        for (length, status) in [(fitting, status), (fitting + 1 + PIECE, "431")] {
+            let mut peer = connect(PIECE);
+            let head = format!("{begin}{}{end}", "x".repeat(length));
+            // It may answer before it has read everything.
+            drop(peer.io.write_all(head.as_bytes()).await);
+            let text = peer.answer().await.0;
+            assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{begin} {length}: {text}");
+        }
+    }
     let mut peer = connect(256 * 1024);
     let fields: String = (0..MAX_HEADER_FIELDS + 1).map(|index| format!("X-{index}: y\r\n")).collect();
     peer.send(&format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n")).await;
     let text = peer.rest().await;
     assert!(text.starts_with("HTTP/1.1 431"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_lines_of_all_connections_share_one_budget() {
+    const BUDGET: usize = 200 * 1024;
+    let budget = LineBudget::new(BUDGET);
+    let long = |length: usize| format!("GET /rtc?{}", "q".repeat(length));
+    const END: &str = " HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut first = connect_within(1024 * 1024, budget.clone());
+    first.send(&long(150 * 1024)).await;
+    tokio::task::yield_now().await;
+    // A second one has no room; who has no long line needs none.
+    let mut second = connect_within(1024 * 1024, budget.clone());
+    for (head, status) in [(long(100 * 1024), "503"), (long(100), "200"), (long(100 * 1024), "503")] {
+        second.send(&format!("{head}{END}")).await;
+        let (answer, text) = second.answer().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        if status == "503" {
+            assert!(answer.contains("retry-after: 2\r\n"), "{answer}");
+            assert_eq!(text, "too many long join requests at the moment\n");
+        }
+    }
+    // What was answered holds nothing any more.
+    first.send(END).await;
+    assert_eq!(first.answer().await.1, format!("{} 0", 150 * 1024));
+    assert_eq!(budget.left(), BUDGET);
+    second.send(&format!("{}{END}", long(100 * 1024))).await;
+    assert_eq!(second.answer().await.1, format!("{} 0", 100 * 1024));
+    // Nor does who never comes to an end.
+    second.send(&long(100 * 1024)).await;
+    second.rest().await;
+    (&mut second.server).await.unwrap();
+    assert_eq!(budget.left(), BUDGET);
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,6 +355,7 @@ async fn the_listener_turns_away_what_is_too_much_and_recovers() {
     let limits = SocketLimits {
         gate: Gate::new(2, 0),
         header: Duration::from_secs(5),
+        long_lines: LineBudget::default(),
         metrics: HttpMetrics::new(&Registry::new()).unwrap(),
     };
     let (stop, stopped) = watch::channel(false);

@@ -168,6 +168,58 @@ fn an_offer_is_answered_by_a_client_that_does_not_number() {
     }
 }
 
+/// What happens around an offer that was made.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Answer,
+    Refused,
+    Lost,
+    Back,
+}
+
+#[test]
+fn an_offer_waits_until_an_answer_was_not_refused() {
+    use Step::{Answer, Back, Lost, Refused};
+    let error = sfu_protocol::NegotiationError { field: "m=".into(), reason: "too few".into() };
+    let failed = Event::NegotiationFailed { participant: me(), target: Target::Subscriber, id: 0, error };
+    for (steps, offered, ended) in [
+        (&[Lost, Back][..], true, true),
+        (&[Answer, Lost, Back], false, false),
+        // Refused before the loss, while away and after.
+        (&[Answer, Refused, Lost, Back], true, true),
+        (&[Answer, Lost, Refused, Back], true, true),
+        (&[Answer, Lost, Back, Refused], false, true),
+        (&[Answer, Refused, Answer, Lost, Refused, Back], true, true),
+        // The second of two answers is good, whichever is heard of first.
+        (&[Answer, Refused, Answer, Lost, Back], false, false),
+        (&[Answer, Answer, Refused, Lost, Back], false, false),
+        (&[Answer, Answer, Refused, Refused, Lost, Back], true, true),
+        // What was offered again is answered at last.
+        (&[Answer, Lost, Refused, Back, Answer], true, false),
+    ] {
+        let mut rig = Rig::active(config(DUAL));
+        let mids = BTreeMap::new();
+        rig.sfu(Event::Offer { participant: me(), id: 7, sdp: "v=0".into(), mid_to_track: mids });
+        let mut again = false;
+        for step in steps {
+            match step {
+                Answer => drop(rig.ask(Ask::Answer(answer(0)))),
+                Refused => drop(rig.sfu(failed.clone())),
+                Lost => drop(lost(&mut rig)),
+                Back => again = kinds(&resume(&mut rig)).contains(&"offer"),
+            }
+        }
+        assert_eq!(again, offered, "{steps:?}");
+        // Without a usable answer the client starts anew: nothing else could be offered.
+        let mut got = Got::default();
+        for _ in 0..20 {
+            rig.ask(Ask::Ping(1));
+            got.append(rig.pass(Duration::from_secs(1)));
+        }
+        assert_eq!(got.ended(), ended.then_some(EndCause::Broken), "{steps:?}");
+    }
+}
+
 #[test]
 fn who_may_be_received_is_said_again_where_publishers_choose() {
     let mut rig = Rig::active(config(ConnectionMode::Single));

@@ -323,3 +323,20 @@ fn the_payload_type_of_the_publishers_profile_leads_and_one_that_decodes_it_is_r
         assert_eq!(outcome.unsupported.is_empty(), !required, "{format:?}");
     }
 }
+
+#[test]
+fn the_first_answer_may_describe_all_that_its_client_receives() {
+    let limits = Limits { sdp_bytes: 20_000, later_sdp_bytes: 80_000, ..Limits::default() };
+    let tracks: Vec<WantedTrack> = (0..20).map(|number| wanted(&format!("TR_V{number}"), VIDEO)).collect();
+    // Who gets the right to subscribe late is offered everything at once.
+    let mut connection = Connection::new(Role::Subscriber);
+    connection.negotiation = Negotiation::new(Role::Subscriber, ClientTraits::default(), limits.clone());
+    let offer = make(&mut connection, &tracks).unwrap();
+    let answer = mirror(&offer);
+    assert!(answer.len() > limits.sdp_bytes && answer.len() < limits.later_sdp_bytes, "{}", answer.len());
+    let longer = format!("{answer}{}", "a=x\r\n".repeat(limits.later_sdp_bytes / 5));
+    let error = connection.negotiation.apply_answer(offer.id, &longer).unwrap_err();
+    assert_eq!(error.field, "session description");
+    let outcome = connection.negotiation.apply_answer(offer.id, &answer).unwrap().unwrap();
+    assert_eq!(outcome.bound.len(), tracks.len());
+}
