@@ -53,7 +53,7 @@ test('somebody leaves as another comes, and everybody sees who has come', option
 });
 
 after(async () => {
-  printTable('From the call to a picture or a tone that was published again (ms)', rows);
+  if (rows.length) printTable('From the call to a picture or a tone that was published again (ms)', rows);
   await end([single, dual, fay, ...pair], browser, firefox, pages, server);
 }, options);
 

@@ -27,6 +27,7 @@ fn call(seed: u64) -> (World, usize, Vec<(TrackSid, TrackSid)>) {
     }
     world.run(Duration::from_secs(2));
     let ben = world.join("ben", 0, NEAR);
+    world.clients[ben].receives_again = true;
     let me = world.clients[ben].participant.clone();
     for kind in [MediaKind::Audio, MediaKind::Video] {
         for (person, (sound, camera)) in tracks.iter().enumerate() {

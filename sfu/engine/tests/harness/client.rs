@@ -126,6 +126,9 @@ pub struct Client {
     ceased: Vec<Mid>,
     /// Sections in which it offers to receive.
     receives: Vec<Mid>,
+    /// It goes on offering to receive in sections that were answered as inactive, as browsers do. This stack does not by
+    /// itself, and decodes nothing where another source follows in a section.
+    pub receives_again: bool,
     pending: Option<SdpPendingOffer>,
     outbox: Vec<(SocketAddr, Vec<u8>)>,
     started: Instant,
@@ -176,6 +179,7 @@ impl Client {
             offered: false,
             ceased: Vec::new(),
             receives: Vec::new(),
+            receives_again: false,
             pending: None,
             outbox: Vec::new(),
             started: now,
@@ -186,10 +190,10 @@ impl Client {
     /// the data channels. An offer that is not answered yet is given up.
     pub fn offer(&mut self, publish: &[NewPublisher], audios: u32, videos: u32, now: Instant) -> String {
         let first = !std::mem::replace(&mut self.offered, true);
-        // This stack offers a section as it was answered. Browsers go on offering to receive in it.
         let silent =
             |mid: &Mid| self.rtc.media(*mid).is_some_and(|media| media.direction() == Direction::Inactive);
-        let silenced: Vec<Mid> = self.receives.iter().copied().filter(silent).collect();
+        let receives = self.receives.iter().copied().filter(|_| self.receives_again);
+        let silenced: Vec<Mid> = receives.filter(silent).collect();
         let mut api = self.rtc.sdp_api();
         for mid in &silenced {
             api.set_direction(*mid, Direction::RecvOnly);
