@@ -298,13 +298,14 @@ test('the page works below a path', { ...options, skip: FOREIGN }, async (t) => 
   for (const [what, host] of [['a proxy that passes the host on', undefined], ['a proxy that says its own', new URL(server.http).host]]) {
     await t.test(what, async () => {
       const proxy = await startProxy(server, '/chat/calls/', host);
-      const page = await personPage(browser, 'ben', `${proxy.http}/?room=${ROOM}`);
+      t.after(() => proxy.stop());
+      const page = await personPage(browser, 'ben');
       const problems = [];
       page.on('response', (response) => response.status() >= 400 && problems.push(`${response.status()} ${response.url()}`));
       page.on('requestfailed', (request) => problems.push(`failed ${request.url()}`));
-      await page.reload();
       const sockets = [];
       page.on('websocket', (socket) => sockets.push(socket.url()));
+      await page.goto(`${proxy.http}/?room=${ROOM}`);
       await enter(page, 'Ben');
       await Promise.all([shows(page, 'Ada'), shows(ada, 'Ben')]);
       await page.evaluate(() => document.fonts.ready);
@@ -316,7 +317,6 @@ test('the page works below a path', { ...options, skip: FOREIGN }, async (t) => 
       assert.equal(await page.evaluate(() => navigator.clipboard.readText()), `${proxy.http}/?room=${ROOM}`);
       assert.deepEqual([proxy.strayed, problems], [[], []]);
       await page.context().close();
-      await proxy.stop();
     });
   }
 });

@@ -48,6 +48,8 @@ impl Estimator {
         let lost = std::mem::take(&mut self.lost_unheard);
         self.told = Some(newest as f64 / 1e6);
         let rtt = (seconds - newest as f64 / 1e6).clamp(0.0, MOST_RTT);
+        let shortest = self.shortest_rtt.map_or(rtt, |before| rtt.min(before * FORGETTING));
+        self.shortest_rtt = Some(shortest);
         let rtt = self.rtt.map_or(rtt, |before| before + (rtt - before) / 8.0);
         self.rtt = Some(rtt);
         self.probe.relent(self.loss.inherent());
@@ -205,6 +207,8 @@ impl Estimator {
 
 /// In seconds: whoever has just come shows what it needs.
 const YOUNG: f64 = 3.0;
+/// What the shortest round trip grows by with each message: a path may become longer.
+const FORGETTING: f64 = 1.002;
 /// In seconds.
 const MOST_RTT: f64 = 5.0;
 const AFTER_OUTAGE: f64 = 0.7;

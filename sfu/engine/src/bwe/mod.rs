@@ -144,6 +144,8 @@ pub struct Estimator {
     lost_unheard: usize,
     remb: Option<(Bitrate, Instant)>,
     rtt: Option<f64>,
+    /// The shortest of late: a queue that grows makes the other longer.
+    shortest_rtt: Option<f64>,
     /// When the newest packet left that the subscriber told of, in seconds.
     told: Option<f64>,
     wanted: Bitrate,
@@ -190,6 +192,7 @@ impl Estimator {
             lost_unheard: 0,
             remb: None,
             rtt: None,
+            shortest_rtt: None,
             told: None,
             wanted: config.max_rate,
             before_drop: None,
@@ -427,7 +430,8 @@ impl Estimator {
 
     /// Whether what the subscriber told of left long ago: reports are held up, or what they tell of waits in a queue.
     fn is_told_late(&self, now: f64) -> bool {
-        let late = |told: f64| now - told > 2.0 * self.rtt_or_default() + TOLD_LATE;
+        let rtt = self.shortest_rtt.unwrap_or(DEFAULT_RTT.as_secs_f64());
+        let late = |told: f64| now - told > 1.5 * rtt + TOLD_LATE;
         self.in_flight() > 0 && self.told.is_some_and(late)
     }
 
@@ -501,8 +505,8 @@ pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
 const REMB_LIFE: Duration = Duration::from_secs(10);
 /// In seconds: how long what a burst showed is relied on.
 const CONFIRMED: f64 = 10.0;
-/// Beyond two round trips: reports are up to 100 ms apart, more where little is sent.
-const TOLD_LATE: f64 = 0.2;
+/// In seconds, beyond one and a half round trips. Where reports are further apart, a burst begins as one comes.
+const TOLD_LATE: f64 = 0.15;
 const CALM_AFTER: f64 = 6.0;
 const SOONEST_CALM: f64 = 1.5;
 /// A queue of fewer milliseconds, and some jitter, is none.
