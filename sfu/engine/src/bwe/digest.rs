@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::delay::Trend;
 use super::loss::{Evidence, Verdict};
-use super::probe::{LEAST_BUCKET, Outcome};
+use super::probe::Outcome;
 use super::rate_control::{Input, Step};
 use super::{Cause, Estimator, MOST, Shown};
 
@@ -15,7 +15,7 @@ impl Estimator {
         let seconds = self.seconds(now);
         let mut newest = None;
         let (mut received, mut lost) = (0_usize, 0_usize);
-        let (disturbed, proving) = (self.is_disturbed(seconds), self.probe.is_proving());
+        let disturbed = self.is_disturbed(seconds);
         for result in &self.results {
             if let Some(cluster) = result.cluster {
                 self.probe.on_result(cluster, result);
@@ -37,7 +37,7 @@ impl Estimator {
             if judged {
                 self.loss.on_packet(true);
             }
-            self.queue.on_packet(result.sent, arrival, result.bytes);
+            self.queue.on_packet(result.sent, arrival);
             if result.cluster.is_none() {
                 self.delay.on_packet(result.sent, arrival);
             }
@@ -46,13 +46,9 @@ impl Estimator {
         self.lost_unheard = self.lost_unheard.saturating_add(lost);
         let Some(newest) = newest else { return };
         let lost = std::mem::take(&mut self.lost_unheard);
-        self.told = Some(newest as f64 / 1e6);
         let rtt = (seconds - newest as f64 / 1e6).clamp(0.0, MOST_RTT);
-        let shortest = self.shortest_rtt.map_or(rtt, |before| rtt.min(before * FORGETTING));
-        self.shortest_rtt = Some(shortest);
         let rtt = self.rtt.map_or(rtt, |before| before + (rtt - before) / 8.0);
         self.rtt = Some(rtt);
-        self.probe.relent(self.loss.inherent());
         let mut cause = None;
         let silent_steps = self.silence.on_heard();
         if silent_steps > 0 {
@@ -60,11 +56,10 @@ impl Estimator {
             self.outage = silent_steps >= OUTAGE_STEPS;
             cause = Some(self.after_silence(seconds, received, lost));
         }
-        let limited = self.app.is_limited();
-        while let Some(outcome) = self.probe.outcome(seconds, rtt, self.loss.inherent(), limited) {
+        while let Some(outcome) = self.probe.outcome(seconds, rtt, self.loss.inherent()) {
             cause = self.on_outcome(seconds, outcome).or(cause);
         }
-        let decided = self.decide(seconds, rtt, disturbed, proving);
+        let decided = self.decide(seconds, rtt, disturbed);
         self.conclude(now, decided.or(cause).unwrap_or(Cause::Drained));
     }
 
@@ -89,20 +84,15 @@ impl Estimator {
             self.rate.drain(now);
         }
         let start = self.last.cause == Cause::Start;
-        let gain = outcome.gain(self.app.is_limited());
+        let gain = match outcome.filled {
+            true if self.app.is_limited() => IDLE_GAIN,
+            true => FILLED_GAIN,
+            false => 1.0,
+        };
         let found = if outcome.filled { outcome.rate + self.unreported.at(now) } else { outcome.rate };
-        if !outcome.proven && found > rate * gain {
-            return None;
-        }
-        // A queue from the beginning is others', and what a long burst gets then it takes from them.
-        if outcome.hindrance.is_some_and(|seen| seen.depth < LEAST_BUCKET) && now > YOUNG {
-            return None;
-        }
         self.confirmed = Some(Shown { rate: found, at: now });
-        // The queue of a long one speaks for itself.
-        let short = outcome.hindrance.is_none();
-        let fits = found > rate * if outcome.filled { gain } else { 1.0 }
-            || outcome.filled && found < rate && (start || short && self.queue.millis() > CONFIRM);
+        let fits =
+            found > rate * gain || outcome.filled && found < rate && (start || self.queue.millis() > CONFIRM);
         if !fits {
             return None;
         }
@@ -118,7 +108,7 @@ impl Estimator {
     }
 
     /// What delay and loss say together.
-    fn decide(&mut self, now: f64, rtt: f64, disturbed: bool, proving: bool) -> Option<Cause> {
+    fn decide(&mut self, now: f64, rtt: f64, disturbed: bool) -> Option<Cause> {
         let queue = self.queue.millis();
         let contended = self.contention.is_active();
         let start = self.rate.capacity().is_none() && now < 2.0;
@@ -135,7 +125,6 @@ impl Estimator {
             rtt,
             queued: queue > QUEUED || trend == Trend::Rising,
             contended,
-            proving,
             rate: self.rate.rate(),
         };
         let verdict = self.loss.update(&evidence);
@@ -163,10 +152,6 @@ impl Estimator {
         let fell = matches!(step, Step::Decreased | Step::GaveWay);
         if fell {
             self.fell(now, before);
-        }
-        if fell {
-            let delivered = self.queue.delivered().or(self.acked.over(200));
-            self.probe.on_filled(now, delivered.unwrap_or(before));
         }
         if step == Step::Decreased {
             // What is lost of what was sent before is what the new rate was made for.
@@ -205,10 +190,6 @@ impl Estimator {
     }
 }
 
-/// In seconds: whoever has just come shows what it needs.
-const YOUNG: f64 = 3.0;
-/// What the shortest round trip grows by with each message: a path may become longer.
-const FORGETTING: f64 = 1.002;
 /// In seconds.
 const MOST_RTT: f64 = 5.0;
 const AFTER_OUTAGE: f64 = 0.7;
@@ -216,6 +197,10 @@ const AFTER_OUTAGE: f64 = 0.7;
 const OUTAGE_STEPS: u32 = 3;
 const SETTLING: f64 = 0.3;
 const PROBE_AFTER_DROP: f64 = 3.0;
+/// A burst that filled the link may have taken from others what it got: only much more counts.
+const FILLED_GAIN: f64 = 1.4;
+/// While little is sent, what is permitted is not what others leave: a picture may wait for a little more.
+const IDLE_GAIN: f64 = 1.1;
 /// Queues, in milliseconds: with less than this a rising trend is jitter;
 const CONFIRM: f64 = 8.0;
 const RISING: f64 = 20.0;

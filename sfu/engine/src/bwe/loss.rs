@@ -109,8 +109,6 @@ pub(super) struct Evidence {
     pub queued: bool,
     /// Other flows keep the queue filled and go by loss alone.
     pub contended: bool,
-    /// A long burst is on its way: what is lost by it, is its own matter.
-    pub proving: bool,
     pub rate: f64,
 }
 
@@ -202,10 +200,6 @@ impl LossControl {
         if window.free.total() >= FEWEST / 2 {
             self.by_chance += (window.free.ratio() - self.by_chance) * 0.5;
         }
-        if evidence.proving {
-            self.trial = None;
-            return Verdict::Fine;
-        }
         let verdict = self.judge(&window, evidence);
         if matches!(verdict, Verdict::Reduce(_) | Verdict::Restore(_)) {
             self.quiet_until = now + evidence.rtt + REACTION;
@@ -294,7 +288,7 @@ mod tests {
             *now += 0.05;
             // Two in a row.
             (0..20).for_each(|n| loss.on_packet((n / 2 + 1) % every != 0));
-            let evidence = Evidence { now: *now, rtt: 0.05, queued, contended: false, proving: false, rate };
+            let evidence = Evidence { now: *now, rtt: 0.05, queued, contended: false, rate };
             last = loss.update(&evidence);
             if last != Verdict::Fine {
                 break;
@@ -320,8 +314,7 @@ mod tests {
         for _ in 0..1_000 {
             now += 0.05;
             (0..10).for_each(|_| loss.on_packet(!random.random_bool(0.1)));
-            let evidence =
-                Evidence { now, rtt: 0.05, queued: false, contended: false, proving: false, rate: 1e6 };
+            let evidence = Evidence { now, rtt: 0.05, queued: false, contended: false, rate: 1e6 };
             assert!(matches!(loss.update(&evidence), Verdict::Fine | Verdict::Hold), "after {now} s");
         }
         assert!((0.05..0.15).contains(&loss.inherent()), "{}", loss.inherent());

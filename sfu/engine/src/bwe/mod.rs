@@ -28,7 +28,6 @@ mod sent_history;
 mod sent_rate;
 mod silence;
 mod stream_index;
-mod train;
 
 use std::time::{Duration, Instant};
 
@@ -144,10 +143,6 @@ pub struct Estimator {
     lost_unheard: usize,
     remb: Option<(Bitrate, Instant)>,
     rtt: Option<f64>,
-    /// The shortest of late: a queue that grows makes the other longer.
-    shortest_rtt: Option<f64>,
-    /// When the newest packet left that the subscriber told of, in seconds.
-    told: Option<f64>,
     wanted: Bitrate,
     /// Where the estimate stood before it fell.
     before_drop: Option<Shown>,
@@ -192,8 +187,6 @@ impl Estimator {
             lost_unheard: 0,
             remb: None,
             rtt: None,
-            shortest_rtt: None,
-            told: None,
             wanted: config.max_rate,
             before_drop: None,
             confirmed: None,
@@ -410,8 +403,7 @@ impl Estimator {
         let quiet = self.queue.sure_millis() < CALM
             && !self.rate.is_draining()
             && !self.silence.is_active()
-            && !self.contention.is_active()
-            && !self.is_told_late(seconds);
+            && !self.contention.is_active();
         let situation = Situation {
             now: seconds,
             estimate: self.last.estimate.bps() as f64,
@@ -426,13 +418,6 @@ impl Estimator {
             before_drop: self.before_drop.map(|shown| shown.rate),
         };
         self.probe.poll(&situation)
-    }
-
-    /// Whether what the subscriber told of left long ago: reports are held up, or what they tell of waits in a queue.
-    fn is_told_late(&self, now: f64) -> bool {
-        let rtt = self.shortest_rtt.unwrap_or(DEFAULT_RTT.as_secs_f64());
-        let late = |told: f64| now - told > 1.5 * rtt + TOLD_LATE;
-        self.in_flight() > 0 && self.told.is_some_and(late)
     }
 
     /// Whether the queue would have grown by now if the link were as narrow as it was.
@@ -505,8 +490,6 @@ pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
 const REMB_LIFE: Duration = Duration::from_secs(10);
 /// In seconds: how long what a burst showed is relied on.
 const CONFIRMED: f64 = 10.0;
-/// In seconds, beyond one and a half round trips. Where reports are further apart, a burst begins as one comes.
-const TOLD_LATE: f64 = 0.15;
 const CALM_AFTER: f64 = 6.0;
 const SOONEST_CALM: f64 = 1.5;
 /// A queue of fewer milliseconds, and some jitter, is none.

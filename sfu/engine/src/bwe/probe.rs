@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::units::{Bitrate, DataSize};
 
 use super::sent_history::PacketResult;
-use super::train::{Hindrance, Train};
 
 /// Names the packets of one burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,20 +42,6 @@ pub(super) struct Outcome {
     pub rate: f64,
     /// It arrived slower than it was sent: the link was filled.
     pub filled: bool,
-    /// It was longer than token buckets are deep.
-    pub proven: bool,
-    /// What was in the way of a long one.
-    pub hindrance: Option<Hindrance>,
-}
-
-impl Outcome {
-    /// How much more than before it must have shown. `limited`: less is sent than may be.
-    pub fn gain(&self, limited: bool) -> f64 {
-        match self.filled {
-            true if !limited => FILLED_GAIN,
-            _ => CLAIM,
-        }
-    }
 }
 
 /// What decides whether to probe. Times in seconds, rates in bits per second.
@@ -89,10 +74,6 @@ pub(super) struct ProbeControl {
     active: Option<Cluster>,
     /// Sent whole; feedback is awaited.
     waiting: [Option<Cluster>; WAITING],
-    /// The last long one.
-    train: Option<(ClusterId, Train)>,
-    /// What a short one showed: a long one has to show it again.
-    claimed: Option<Claim>,
     next_id: u8,
     not_before: f64,
     /// The same, also for what is urgent.
@@ -105,14 +86,6 @@ pub(super) struct ProbeControl {
     urgent: bool,
     /// How many times the estimate to try.
     boldness: f64,
-    /// How many claims in a row turned out to be false.
-    denied: u32,
-    /// Bursts in a row that filled the link at once.
-    prompt: u32,
-    /// When so much was sent last that it would have drained a bucket.
-    drained: f64,
-    /// The last burst that was believed although it was short.
-    believed: Option<Belief>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,34 +97,9 @@ enum Phase {
     Steady,
 }
 
-/// A rate that may be that of a token bucket.
-#[derive(Debug, Clone, Copy)]
-struct Claim {
-    rate: f64,
-    until: f64,
-    /// The last short one passed unhindered: a faster one may, too.
-    climbs: bool,
-}
-
-/// In bits per second and seconds.
-#[derive(Debug, Clone, Copy)]
-struct Belief {
-    rate: f64,
-    at: f64,
-}
-
-/// What a burst is to be, in bits per second and bytes.
-#[derive(Debug, Clone, Copy)]
-struct Plan {
-    rate: f64,
-    /// Of a long one.
-    size: Option<f64>,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Cluster {
     probe: Probe,
-    long: bool,
     estimate: f64,
     asked: f64,
     first_sent: Option<i64>,
@@ -193,8 +141,6 @@ impl ProbeControl {
             phase: Phase::Start(0),
             active: None,
             waiting: [None; WAITING],
-            train: None,
-            claimed: None,
             next_id: 1,
             not_before: 0.0,
             rest_until: 0.0,
@@ -203,10 +149,6 @@ impl ProbeControl {
             disturbed_until: 0.0,
             urgent: false,
             boldness: BOLDEST,
-            denied: 0,
-            prompt: 0,
-            drained: -REFILL,
-            believed: None,
         }
     }
 
@@ -218,11 +160,6 @@ impl ProbeControl {
     /// Whether packets of a burst, or the queue they make, disturb what is measured otherwise.
     pub fn disturbs(&self, now: f64) -> bool {
         self.active.is_some() || self.waiting.iter().any(Option::is_some) || now < self.disturbed_until
-    }
-
-    /// Whether a long burst is on its way, or was until now.
-    pub fn is_proving(&self) -> bool {
-        self.active.iter().chain(self.waiting.iter().flatten()).any(|cluster| cluster.long)
     }
 
     /// When a burst could be due, in seconds.
@@ -260,32 +197,18 @@ impl ProbeControl {
     /// A burst that should begin now.
     pub fn poll(&mut self, situation: &Situation) -> Option<Probe> {
         let now = situation.now;
-        if self.active.is_some_and(|active| now - active.asked > PATIENCE + active.seconds()) {
+        if self.active.is_some_and(|active| now - active.asked > PATIENCE) {
             self.active = None; // whoever should send it does not
         }
         if self.active.is_some() || now < self.due() {
             return None;
         }
-        let plan = self.next_plan(situation)?;
-        self.begin(plan, situation)
+        let rate = self.next_rate(situation)?;
+        self.begin(rate.min(situation.max), situation)
     }
 
-    fn next_plan(&mut self, situation: &Situation) -> Option<Plan> {
-        let ceiling = (situation.wanted * HEADROOM).min(situation.max);
-        let short = |rate: f64| Some(Plan { rate: rate.min(situation.max), size: None });
-        if let Some(claim) = self.claimed {
-            if claim.until < situation.now {
-                self.claimed = None;
-            } else if claim.climbs && situation.beyond && situation.quiet && claim.rate < ceiling * 0.9 {
-                self.claimed = Some(Claim { climbs: false, until: situation.now + CLAIM_LIFE, ..claim });
-                return short((claim.rate * BOLDEST).min(ceiling));
-            } else if situation.quiet && self.waiting.iter().all(Option::is_none) {
-                self.claimed = None;
-                return Some(self.proof(claim.rate.min(ceiling), situation));
-            } else {
-                return None;
-            }
-        }
+    fn next_rate(&mut self, situation: &Situation) -> Option<f64> {
+        let ceiling = situation.wanted * HEADROOM;
         match self.phase {
             Phase::Start(sent) => {
                 let factor = FIRST.get(usize::from(sent))?;
@@ -294,7 +217,7 @@ impl ProbeControl {
                     self.phase = Phase::Climb;
                     self.not_before = situation.now + FIRST_PATIENCE;
                 }
-                short(situation.estimate * factor)
+                Some(situation.estimate * factor)
             }
             Phase::Climb => {
                 // The results did not come, or led no further.
@@ -307,41 +230,27 @@ impl ProbeControl {
                     return None;
                 }
                 self.urgent = false;
-                self.not_before = situation.now + self.interval;
                 let known = situation.before_drop.or(situation.capacity);
                 let near = known.is_some_and(|known| situation.estimate > known * 0.7);
                 let factor = if near && !situation.beyond { self.boldness.min(1.5) } else { self.boldness };
-                short((situation.estimate * factor).min(ceiling))
+                self.not_before = situation.now + self.interval;
+                Some((situation.estimate * factor).min(ceiling))
             }
         }
     }
 
-    /// A burst that shows whether a claim is more than a token bucket: longer than any is deep, beyond what is known to
-    /// pass.
-    fn proof(&self, claim: f64, situation: &Situation) -> Plan {
-        let estimate = situation.estimate;
-        let most = if situation.beyond && self.denied == 0 { f64::MAX } else { CAREFUL_STEP };
-        let rate = claim.min(estimate * most);
-        let size = PROOF * rate / (rate - estimate).max(1.0);
-        let size = size.min(MOST_PROOF).min(rate * LONGEST_PROOF / 8.0);
-        Plan { rate, size: Some(size) }
-    }
-
-    fn begin(&mut self, plan: Plan, situation: &Situation) -> Option<Probe> {
-        if plan.rate <= situation.estimate * 1.05 {
+    fn begin(&mut self, rate: f64, situation: &Situation) -> Option<Probe> {
+        if rate <= situation.estimate * 1.05 {
             return None;
         }
         let cluster = ClusterId::new(self.next_id)?;
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-        let rate = Bitrate::from_bps(plan.rate as u64);
         let time = (SHORTEST + situation.jitter * PER_JITTER).min(LONGEST) / 1000.0;
-        let size = rate.over(Duration::from_secs_f64(time));
-        let size = plan.size.map_or(size, |long| size.max(DataSize::from_bytes(long as u64)));
+        let rate = Bitrate::from_bps(rate as u64);
         let packets = (FEWEST_PACKETS as f64 / (1.0 - situation.loss.clamp(0.0, 0.5))).ceil() as usize;
-        let probe = Probe { cluster, rate, size, packets };
-        let active = Cluster {
+        let probe = Probe { cluster, rate, size: rate.over(Duration::from_secs_f64(time)), packets };
+        self.active = Some(Cluster {
             probe,
-            long: plan.size.is_some() || size.bytes() as f64 >= PROOF,
             estimate: situation.estimate,
             asked: situation.now,
             first_sent: None,
@@ -350,30 +259,8 @@ impl ProbeControl {
             sent_packets: 0,
             received: Received::default(),
             lost: 0,
-        };
-        if active.long {
-            self.train = Some((cluster, Train::new(active.seconds(), situation.loss)));
-            self.climbs_until = situation.now + active.seconds() + CLIMBING;
-        }
-        self.active = Some(active);
+        });
         Some(probe)
-    }
-
-    /// Ends a long burst that is seen to be too much. `inherent`: the share of packets that the path loses by itself.
-    pub fn relent(&mut self, inherent: f64) {
-        let Some(active) = self.active.filter(|active| active.long) else { return };
-        let train = self.train.filter(|(cluster, _)| *cluster == active.probe.cluster);
-        if train.is_some_and(|(_, train)| train.hindrance(inherent).is_some()) {
-            self.finish();
-        }
-    }
-
-    fn finish(&mut self) {
-        let finished = self.active.take();
-        self.waiting.rotate_right(1);
-        if let Some(oldest) = self.waiting.first_mut() {
-            *oldest = finished;
-        }
     }
 
     /// A packet of a burst is sent, at `sent` microseconds.
@@ -384,15 +271,16 @@ impl ProbeControl {
         active.sent_bytes = active.sent_bytes.saturating_add(bytes as u64);
         active.sent_packets += 1;
         if active.sent_bytes >= active.probe.size.bytes() && active.sent_packets >= active.probe.packets {
-            self.finish();
+            let finished = self.active.take();
+            self.waiting.rotate_right(1);
+            if let Some(oldest) = self.waiting.first_mut() {
+                *oldest = finished;
+            }
         }
     }
 
     /// What became of a packet of a burst.
     pub fn on_result(&mut self, id: ClusterId, result: &PacketResult) {
-        if let Some((_, train)) = self.train.as_mut().filter(|(cluster, _)| *cluster == id) {
-            train.on_packet(result.sent, result.arrival, f64::from(result.bytes), result.late);
-        }
         let active = self.active.iter_mut();
         let mut clusters = active.chain(self.waiting.iter_mut().flatten());
         let Some(cluster) = clusters.find(|cluster| cluster.probe.cluster == id) else { return };
@@ -408,8 +296,8 @@ impl ProbeControl {
     }
 
     /// What the oldest burst that is complete has shown. `rtt` and `now` in seconds; `inherent`: the share of
-    /// packets that the path loses whatever is sent; `limited`: less is sent than may be.
-    pub fn outcome(&mut self, now: f64, rtt: f64, inherent: f64, limited: bool) -> Option<Outcome> {
+    /// packets that the path loses whatever is sent.
+    pub fn outcome(&mut self, now: f64, rtt: f64, inherent: f64) -> Option<Outcome> {
         let place = self.waiting.iter().rposition(|cluster| {
             cluster.is_some_and(|cluster| {
                 let told = cluster.received.packets + cluster.lost >= cluster.sent_packets;
@@ -418,58 +306,14 @@ impl ProbeControl {
         })?;
         let cluster = self.waiting.get_mut(place)?.take()?;
         self.disturbed_until = now + SETTLING;
-        let train = self.train.take_if(|(id, _)| *id == cluster.probe.cluster);
-        let hindrance = train.and_then(|(_, train)| train.hindrance(inherent));
-        let outcome = match hindrance {
-            Some(seen) => Some(Outcome { rate: seen.rate * CAUTION, filled: true, proven: true, hindrance }),
-            None => cluster.outcome(inherent, cluster.long || self.prompt >= PROMPT),
-        };
-        self.plan(&cluster, outcome, now, inherent, limited);
+        let outcome = cluster.outcome(inherent);
+        self.plan(&cluster, outcome, now, inherent);
         outcome
     }
 
-    /// The link was filled, and delivered that: less than a short burst has just shown, if that was a bucket.
-    pub fn on_filled(&mut self, now: f64, delivered: f64) {
-        self.drained = now;
-        let wrong = |belief: &mut Belief| now - belief.at < BELIEF && delivered < belief.rate * WRONG;
-        if self.believed.take_if(wrong).is_some() {
-            self.deny(now);
-        }
-    }
-
-    /// What passed at once does not pass for good.
-    fn deny(&mut self, now: f64) {
-        self.denied = (self.denied + 1).min(MOST_DENIED);
-        self.prompt = 0;
-        self.drained = now;
-        self.phase = Phase::Steady;
-        self.boldness = LEAST_BOLD;
-        self.urgent = false;
-        self.not_before = self.not_before.max(now + DENIED_REST * f64::from(1 << self.denied));
-    }
-
     /// What comes next, given what this one showed.
-    fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64, inherent: f64, limited: bool) {
+    fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64, inherent: f64) {
         self.climbs_until = 0.0;
-        let claims = |outcome: &Outcome| outcome.rate > cluster.estimate * outcome.gain(limited);
-        if let Some(claim) = outcome.filter(|outcome| !outcome.proven && claims(outcome)) {
-            let asked = cluster.probe.rate.bps() as f64;
-            let passed = !claim.filled && claim.rate > asked * 0.7;
-            // The first of all may be doubled at once: a long one that is too much is ended early.
-            let first = self.phase == Phase::Climb && passed;
-            let rate = claim.rate * if first { 2.0 } else { 1.0 };
-            let rate = self.claimed.map_or(0.0, |claimed| claimed.rate).max(rate);
-            self.claimed = Some(Claim { rate, until: now + CLAIM_LIFE, climbs: passed && !first });
-            self.climbs_until = now + CLIMBING;
-            self.not_before = now;
-            return;
-        }
-        if let Some(claimed) = self.claimed.as_mut().filter(|_| !cluster.long) {
-            // The one before it passed, and is to be proven.
-            (claimed.until, claimed.climbs) = (now + CLAIM_LIFE, false);
-            self.not_before = now;
-            return;
-        }
         if outcome.is_none() {
             // Too little of it arrived to tell.
             if self.phase == Phase::Climb {
@@ -479,27 +323,6 @@ impl ProbeControl {
             self.urgent |= inherent > LOSSY;
             self.not_before = now + if self.urgent { AGAIN } else { self.interval };
             return;
-        }
-        let hindrance = outcome.and_then(|outcome| outcome.hindrance);
-        if cluster.long && hindrance.is_some_and(|seen| seen.depth > LEAST_BUCKET || seen.dropped) {
-            self.deny(now);
-            return;
-        }
-        match outcome {
-            // A bucket would have let it through, if it had time to fill.
-            Some(outcome) if outcome.filled && cluster.asked - self.drained > REFILL => {
-                self.prompt = if cluster.long { PROMPT } else { self.prompt.saturating_add(1) };
-            }
-            Some(outcome) if outcome.proven && !cluster.long && outcome.rate > cluster.estimate * CLAIM => {
-                self.believed = Some(Belief { rate: outcome.rate, at: now });
-            }
-            _ => {}
-        }
-        if cluster.long {
-            self.drained = now;
-        }
-        if cluster.long && hindrance.is_none() {
-            self.denied = 0;
         }
         let asked = cluster.probe.rate.bps() as f64;
         let success = outcome.is_some_and(|outcome| !outcome.filled && outcome.rate > asked * 0.7);
@@ -522,8 +345,7 @@ impl ProbeControl {
                 self.not_before = now;
             }
             Phase::Steady => {
-                let gained = outcome
-                    .is_some_and(|outcome| outcome.rate > cluster.estimate * 1.15 && hindrance.is_none());
+                let gained = outcome.is_some_and(|outcome| outcome.rate > cluster.estimate * 1.15);
                 if gained {
                     self.interval = SHORTEST_INTERVAL;
                 } else {
@@ -543,42 +365,21 @@ impl Cluster {
         sent.saturating_sub(first) as f64 > length / 2.0
     }
 
-    /// How long it takes.
-    fn seconds(&self) -> f64 {
-        self.probe.size.bytes() as f64 * 8.0 / self.probe.rate.bps().max(1) as f64
-    }
-
-    fn outcome(&self, inherent: f64, proven: bool) -> Option<Outcome> {
+    fn outcome(&self, inherent: f64) -> Option<Outcome> {
         let received = &self.received;
-        // Of a long one many reports tell: some of them may be lost.
-        let least = if self.long { self.sent_packets / 4 } else { self.sent_packets.div_ceil(2) };
-        if received.packets < least.max(FEWEST_PACKETS - 1) || received.packets < self.lost {
+        if received.packets < FEWEST_PACKETS - 1 || received.packets * 2 < self.sent_packets {
             return None;
         }
-        // What nobody told of is missing on both sides.
-        let told = received.packets.saturating_add(self.lost);
-        let share = (told as f64 / self.sent_packets.max(1) as f64).min(1.0);
-        let sent = received.sent.rate()? / share;
+        let sent = received.sent.rate()?;
         // All in one tick: faster than can be told.
-        let arrived = received.arrived.rate().map_or(f64::MAX, |rate| rate / share);
+        let arrived = received.arrived.rate().unwrap_or(f64::MAX);
         let filled = arrived < sent * FILLED && received.waited(sent / arrived - 1.0);
         // What was lost for other reasons than lack of room has passed the narrowest link, or would have.
-        let loss = self.lost as f64 / told.max(1) as f64;
+        let loss = 1.0 - received.packets as f64 / self.sent_packets.max(1) as f64;
         let chance = if inherent > LOSSY { UNRELATED } else { 0.0 };
         let passed = if loss <= inherent + chance { 1.0 - loss } else { 1.0 };
         let rate = if filled { arrived * CAUTION } else { sent / passed.max(0.5) };
-        let rate = match self.pace() {
-            Some(pace) if self.long && !filled => pace,
-            _ => rate,
-        };
-        let rate = rate.min(self.probe.rate.bps() as f64 * 1.1);
-        Some(Outcome { rate, filled, proven, hindrance: None })
-    }
-
-    /// What was sent, in bits per second.
-    fn pace(&self) -> Option<f64> {
-        let micros = self.last_sent.checked_sub(self.first_sent?).filter(|micros| *micros > 0)?;
-        Some(self.sent_bytes as f64 * 8e6 / micros as f64)
+        Some(Outcome { rate: rate.min(self.probe.rate.bps() as f64 * 1.1), filled })
     }
 }
 
@@ -635,36 +436,6 @@ impl Regression {
 /// The first bursts, as multiples of the rate to begin with.
 const FIRST: [f64; 2] = [3.0, 6.0];
 const WAITING: usize = 3;
-/// What a burst must have, in bytes, for what it shows to be more than a token bucket,
-const PROOF: f64 = 110_000.0;
-/// but not more than this altogether,
-const MOST_PROOF: f64 = 480_000.0;
-/// nor longer than this, in seconds.
-const LONGEST_PROOF: f64 = 4.0;
-/// In bytes: what passes a link besides its rate although it has no bucket.
-pub(super) const LEAST_BUCKET: f64 = 2_500.0;
-/// Where the link was seen filled, or a claim was false, what is tried to prove is at most this much of the estimate: a
-/// queue grows slowly then.
-const CAREFUL_STEP: f64 = 2.0;
-/// After a false claim, and twice as long after each further one, no look for more, in seconds,
-const DENIED_REST: f64 = 4.0;
-/// up to the fourth: 64 s.
-const MOST_DENIED: u32 = 4;
-/// What a burst shows counts if it is so much more than the estimate. What a short one shows needs proof,
-const CLAIM: f64 = 1.1;
-/// and what filled the link may have been taken from others: only much more counts, unless so little is sent that a
-/// picture may wait for a little more.
-const FILLED_GAIN: f64 = 1.4;
-/// After so many bursts that filled the link at once there is no bucket, and short bursts are believed.
-const PROMPT: u32 = 2;
-/// In seconds: so long a bucket may take to fill.
-const REFILL: f64 = 4.0;
-/// If the link delivers a smaller share of what such a one showed,
-const WRONG: f64 = 0.75;
-/// within so many seconds, there is.
-const BELIEF: f64 = 4.0;
-/// A claim is forgotten after so many seconds.
-const CLAIM_LIFE: f64 = 1.0;
 const FEWEST_PACKETS: usize = 5;
 /// In milliseconds. Jitter needs longer bursts to be averaged out.
 const SHORTEST: f64 = 15.0;
@@ -737,7 +508,7 @@ mod tests {
             sent += 8e9 / probe.rate.bps() as f64;
         }
         results.iter().for_each(|result| control.on_result(probe.cluster, result));
-        control.outcome(0.1, 0.05, 0.0, false)
+        control.outcome(0.1, 0.05, 0.0)
     }
 
     #[test]
@@ -765,7 +536,7 @@ mod tests {
         let (last, others) = sent.split_last().expect("something was sent");
         told(others[0], None, false);
         others.iter().for_each(|at| told(*at, Some(at + 50_000), *at == others[0]));
-        assert_eq!(control.outcome(0.1, 0.05, 0.0, false), None, "the last is not told of yet");
+        assert_eq!(control.outcome(0.1, 0.05, 0.0), None, "the last is not told of yet");
         control.on_result(
             probe.cluster,
             &PacketResult {
@@ -776,7 +547,7 @@ mod tests {
                 late: false,
             },
         );
-        assert!(control.outcome(0.1, 0.05, 0.0, false).is_some());
+        assert!(control.outcome(0.1, 0.05, 0.0).is_some());
     }
 
     #[test]
@@ -788,7 +559,7 @@ mod tests {
             control.on_sent(probe.cluster, 9_000_000, 1000);
         }
         control.hurry(9.1);
-        assert_eq!(control.outcome(10.0, 0.05, 0.0, false), None, "nothing of it arrived");
+        assert_eq!(control.outcome(10.0, 0.05, 0.0), None, "nothing of it arrived");
         let soon = situation(10.0 + AGAIN);
         assert!(control.poll(&Situation { calm: false, ..soon }).is_some());
     }

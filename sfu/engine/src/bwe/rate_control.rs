@@ -168,12 +168,8 @@ impl RateControl {
         if self.draining.is_some() && input.now - self.decreased < DRAIN_TIME && little {
             return Step::None;
         }
-        // While a queue drains no more than that is sent; if all of it arrives and the queue stays, it is others'.
-        let sent = if self.draining.is_some() { self.target() } else { self.rate };
         self.decreased = input.now;
-        // Where little is sent a short queue, that of a key frame say, does not show that less would pass.
-        let unproven = input.limited && input.queue <= LONG_QUEUE;
-        self.delivered = if unproven { acked.max(self.rate) } else { acked };
+        self.delivered = acked;
         self.fell_at = input.queue;
         let rate = if input.limited {
             // The queue is hardly of our making; what will be sent later is probed for first.
@@ -188,7 +184,7 @@ impl RateControl {
         if rate >= self.rate {
             return Step::None;
         }
-        let delivered = !input.limited && acked > sent * DELIVERED;
+        let delivered = !input.limited && acked > self.rate * DELIVERED;
         self.rate = rate;
         if delivered { Step::GaveWay } else { Step::Decreased }
     }

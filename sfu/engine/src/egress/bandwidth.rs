@@ -9,13 +9,8 @@ use crate::bwe::{Cause, Change, Estimator, EstimatorConfig, Probe};
 use crate::rtp::rtcp::{CongestionFeedback, TransportFeedback};
 use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 
-/// Of the estimate: media may leave this much faster, so that a key frame does not hold up what follows.
-const PACE_PERCENT: u64 = 200;
-
-/// The same while a queue stands in the network that is longer than [`STANDING`]: what leaves faster only waits there, before
-/// what is wanted more by then.
-const QUEUED_PACE_PERCENT: u64 = 75;
-const STANDING: Duration = Duration::from_millis(60);
+/// Media may leave this much faster than the estimate, so that a key frame does not hold up what follows.
+const PACE: u64 = 2;
 
 /// How much may leave at once: what goes out in this time.
 const BURST: Duration = Duration::from_millis(40);
@@ -199,8 +194,6 @@ impl Bandwidth {
             (None, false) | (Some(_), true) => {}
         }
         self.allocated = allocated;
-        // What may leave at once falls at once, and not when something has been earned again.
-        self.allowance = self.allowance.min(self.most_at_once());
         self.missing = missing.then(|| self.missing.unwrap_or(now));
         self.estimator.set_wanted(now, wanted);
     }
@@ -208,22 +201,13 @@ impl Bandwidth {
     /// The subscriber says what arrived.
     pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback) {
         self.estimator.on_feedback(now, feedback);
-        self.relent();
         self.note();
     }
 
     /// The subscriber says what arrived, by source and number.
     pub fn on_congestion_feedback(&mut self, now: Instant, feedback: &CongestionFeedback) {
         self.estimator.on_congestion_feedback(now, feedback);
-        self.relent();
         self.note();
-    }
-
-    /// A burst that was seen to be too much ends.
-    fn relent(&mut self) {
-        if self.estimator.active_probe().is_none() && self.burst.take().is_some() {
-            self.complete = true;
-        }
     }
 
     /// The subscriber says what it takes.
@@ -344,8 +328,7 @@ impl Bandwidth {
 
     fn pace(&self) -> Bitrate {
         let rate = self.estimate().max(self.allocated);
-        let percent = if self.queue_delay() > STANDING { QUEUED_PACE_PERCENT } else { PACE_PERCENT };
-        let pace = Bitrate::from_bps(rate.bps().saturating_mul(percent) / 100);
+        let pace = Bitrate::from_bps(rate.bps().saturating_mul(PACE));
         self.burst.as_ref().map_or(pace, |burst| pace.max(burst.probe.rate))
     }
 
@@ -356,17 +339,12 @@ impl Bandwidth {
         }
         let pace = self.pace();
         let elapsed = now.saturating_duration_since(self.refilled).min(Duration::from_secs(1));
-        let most = self.most_at_once();
+        let most = i64::try_from(pace.over(BURST).bytes()).unwrap_or(i64::MAX).max(LEAST_BURST);
         let gained = i64::try_from(pace.over(elapsed).bytes()).unwrap_or(i64::MAX);
         if gained > 0 {
             self.allowance = self.allowance.saturating_add(gained).min(most);
             self.refilled = now;
         }
-    }
-
-    /// In bytes.
-    fn most_at_once(&self) -> i64 {
-        i64::try_from(self.pace().over(BURST).bytes()).unwrap_or(i64::MAX).max(LEAST_BURST)
     }
 
     /// When the allowance will be above zero.

@@ -14,8 +14,7 @@ use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Audio,
-    /// The number of its picture, and how many packets that has.
-    Video(u64, usize),
+    Video,
     Padding,
 }
 
@@ -53,8 +52,7 @@ pub struct Media {
     epoch: Instant,
     sequence: ExtendedSequence,
     frames: u64,
-    /// Bytes, and of which picture.
-    video: VecDeque<(usize, Kind)>,
+    video: VecDeque<usize>,
     queued: usize,
     audio: VecDeque<usize>,
     next_send: u64,
@@ -135,7 +133,7 @@ impl Media {
         let count = bytes.div_ceil(1160);
         for _ in 0..count {
             let size = bytes / count + 40;
-            self.video.push_back((size, Kind::Video(self.frames, count)));
+            self.video.push_back(size);
             self.queued += size;
         }
     }
@@ -163,9 +161,9 @@ impl Media {
                 self.cluster = None;
             }
             let (bytes, kind) = match (self.video.pop_front(), probe) {
-                (Some((bytes, kind)), _) => {
+                (Some(bytes), _) => {
                     self.queued -= bytes;
-                    (bytes, kind)
+                    (bytes, Kind::Video)
                 }
                 (None, Some(_)) => (1000, Kind::Padding),
                 (None, None) => break,
@@ -245,26 +243,15 @@ pub struct Receiver {
     next: Option<u64>,
     count: u8,
     offset: u64,
-    /// The newest picture, and how many packets of it came.
-    picture: (u64, usize),
 }
 
 impl Receiver {
     fn new(offset: u64) -> Self {
-        Self { pending: Vec::new(), next: None, count: 0, offset, picture: (0, 0) }
+        Self { pending: Vec::new(), next: None, count: 0, offset }
     }
 
     pub fn on_packet(&mut self, now: u64, sequence: u64) {
         self.pending.push((sequence, now));
-    }
-
-    /// Whether the packet that has just come makes a picture whole. Nothing is sent again here, and every picture can be
-    /// shown without those before it.
-    pub fn has_picture(&mut self, kind: Kind) -> bool {
-        let Kind::Video(picture, packets) = kind else { return false };
-        let before = if self.picture.0 == picture { self.picture.1 } else { 0 };
-        self.picture = (picture, before + 1);
-        before + 1 == packets
     }
 
     pub fn feedback(&mut self) -> Option<TransportFeedback> {

@@ -9,7 +9,6 @@ mod report;
 mod rfc8867;
 mod signals;
 mod tcp;
-mod token_bucket;
 
 use std::ops::RangeInclusive;
 
