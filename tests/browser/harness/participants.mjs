@@ -49,8 +49,9 @@ export async function openPerson(browser, pages, person, options = {}) {
     /** Resolves when the tone from there is the right one and its time codes go on. */
     follows: async (other) => {
       await until(`${person.identity} to hear ${other.tone} Hz of ${other.identity}`, async () => {
-        const { tone } = (await page.evaluate(() => window.call.view()))[other.identity];
-        return Math.abs(tone.frequency - other.tone) < 25;
+        // Who comes back with a new session is gone for a moment.
+        const tone = (await page.evaluate(() => window.call.view()))[other.identity]?.tone;
+        return tone && Math.abs(tone.frequency - other.tone) < 25;
       });
       const codes = (count) => page.evaluate(([who, most]) => window.call.codes(who, most), [other.identity, count]);
       const earlier = (await codes(1)).at(-1);
