@@ -5,17 +5,18 @@ use std::time::Instant;
 
 use super::delay::Trend;
 use super::loss::{Evidence, Verdict};
-use super::probe::Outcome;
+use super::policing::Finding;
+use super::probe::{LEAST_BUCKET, Outcome};
 use super::rate_control::{Input, Step};
-use super::{Cause, Estimator, MOST, Shown};
+use super::{Cause, Estimator, MOST, Policer, Shown};
 
 impl Estimator {
     /// Everything that one message said.
     pub(super) fn digest(&mut self, now: Instant) {
         let seconds = self.seconds(now);
-        let mut newest = None;
+        let (mut newest, mut finding) = (None, None);
         let (mut received, mut lost) = (0_usize, 0_usize);
-        let disturbed = self.is_disturbed(seconds);
+        let (disturbed, proving) = (self.is_disturbed(seconds), self.probe.is_proving());
         for result in &self.results {
             if let Some(cluster) = result.cluster {
                 self.probe.on_result(cluster, result);
@@ -26,6 +27,7 @@ impl Estimator {
                 if judged {
                     self.loss.on_packet(false);
                 }
+                finding = self.policing.on_packet(result.sent, f64::from(result.bytes), false).or(finding);
                 continue;
             };
             received += 1;
@@ -37,7 +39,8 @@ impl Estimator {
             if judged {
                 self.loss.on_packet(true);
             }
-            self.queue.on_packet(result.sent, arrival);
+            self.policing.on_packet(result.sent, f64::from(result.bytes), true);
+            self.queue.on_packet(result.sent, arrival, result.bytes);
             if result.cluster.is_none() {
                 self.delay.on_packet(result.sent, arrival);
             }
@@ -46,9 +49,13 @@ impl Estimator {
         self.lost_unheard = self.lost_unheard.saturating_add(lost);
         let Some(newest) = newest else { return };
         let lost = std::mem::take(&mut self.lost_unheard);
+        self.told = Some(newest as f64 / 1e6);
         let rtt = (seconds - newest as f64 / 1e6).clamp(0.0, MOST_RTT);
+        let shortest = self.shortest_rtt.map_or(rtt, |before| rtt.min(before * FORGETTING));
+        self.shortest_rtt = Some(shortest);
         let rtt = self.rtt.map_or(rtt, |before| before + (rtt - before) / 8.0);
         self.rtt = Some(rtt);
+        self.probe.relent(seconds, self.loss.inherent());
         let mut cause = None;
         let silent_steps = self.silence.on_heard();
         if silent_steps > 0 {
@@ -56,10 +63,15 @@ impl Estimator {
             self.outage = silent_steps >= OUTAGE_STEPS;
             cause = Some(self.after_silence(seconds, received, lost));
         }
-        while let Some(outcome) = self.probe.outcome(seconds, rtt, self.loss.inherent()) {
+        let limited = self.app.is_limited();
+        while let Some(outcome) = self.probe.outcome(seconds, rtt, self.loss.inherent(), limited) {
             cause = self.on_outcome(seconds, outcome).or(cause);
         }
-        let decided = self.decide(seconds, rtt, disturbed);
+        let decided = match finding {
+            Some(Finding::Policer(rate)) => Some(self.on_policer(seconds, rate, true)),
+            Some(Finding::Chance) if self.policer.is_some() => Some(self.on_chance()),
+            _ => self.decide(seconds, rtt, disturbed, proving),
+        };
         self.conclude(now, decided.or(cause).unwrap_or(Cause::Drained));
     }
 
@@ -79,22 +91,35 @@ impl Estimator {
     }
 
     fn on_outcome(&mut self, now: f64, outcome: Outcome) -> Option<Cause> {
+        if let Some(seen) = outcome.hindrance.filter(|seen| seen.dropped) {
+            // Measured over a moment it may be anything.
+            let most = if seen.lasted { f64::MAX } else { self.rate.rate() * UNMEASURED };
+            return Some(self.on_policer(now, seen.rate.min(most), seen.lasted));
+        }
         let rate = self.rate.rate();
         if outcome.filled {
             self.rate.drain(now);
         }
         let start = self.last.cause == Cause::Start;
-        let gain = match outcome.filled {
-            true if self.app.is_limited() => IDLE_GAIN,
-            true => FILLED_GAIN,
-            false => 1.0,
-        };
+        let gain = outcome.gain(self.app.is_limited());
         let found = if outcome.filled { outcome.rate + self.unreported.at(now) } else { outcome.rate };
+        if !outcome.proven && found > rate * gain {
+            return None;
+        }
+        // A queue from the beginning is others', and what a long burst gets then it takes from them.
+        if outcome.hindrance.is_some_and(|seen| seen.depth < LEAST_BUCKET) && now > YOUNG {
+            return None;
+        }
         self.confirmed = Some(Shown { rate: found, at: now });
-        let fits =
-            found > rate * gain || outcome.filled && found < rate && (start || self.queue.millis() > CONFIRM);
+        // The queue of a long one speaks for itself.
+        let short = outcome.hindrance.is_none();
+        let fits = found > rate * if outcome.filled { gain } else { 1.0 }
+            || outcome.filled && found < rate && (start || short && self.queue.millis() > CONFIRM);
         if !fits {
             return None;
+        }
+        if outcome.proven && !outcome.filled {
+            self.rate.lift_ceiling();
         }
         self.rate.set(found);
         if outcome.filled {
@@ -103,12 +128,34 @@ impl Estimator {
         Some(Cause::Probe)
     }
 
+    /// A policer drops what exceeds that rate. What it dropped is no chance, and more is not tried soon.
+    fn on_policer(&mut self, now: f64, passed: f64, measured: bool) -> Cause {
+        let rate = passed + self.unreported.at(now);
+        let before = self.rate.rate();
+        self.fell(now, before);
+        self.loss.forget(now, self.rtt_or_default());
+        self.rate.on_policer(rate);
+        self.policer = Some(Policer { at: now, measured, before });
+        self.probe.on_policer(now, rate);
+        Cause::Loss
+    }
+
+    /// What is lost has nothing to do with the rate: it was no policer.
+    fn on_chance(&mut self) -> Cause {
+        if let Some(policer) = self.policer.take() {
+            self.rate.lift_ceiling();
+            self.rate.set(self.rate.rate().max(policer.before));
+            self.probe.pardon();
+        }
+        Cause::LossUnrelated
+    }
+
     fn is_disturbed(&self, now: f64) -> bool {
         now < self.disturbed_until || self.probe.disturbs(now)
     }
 
     /// What delay and loss say together.
-    fn decide(&mut self, now: f64, rtt: f64, disturbed: bool) -> Option<Cause> {
+    fn decide(&mut self, now: f64, rtt: f64, disturbed: bool, proving: bool) -> Option<Cause> {
         let queue = self.queue.millis();
         let contended = self.contention.is_active();
         let start = self.rate.capacity().is_none() && now < 2.0;
@@ -125,9 +172,16 @@ impl Estimator {
             rtt,
             queued: queue > QUEUED || trend == Trend::Rising,
             contended,
+            proving,
             rate: self.rate.rate(),
         };
+        if evidence.queued {
+            self.policing.forget_window();
+        }
         let verdict = self.loss.update(&evidence);
+        if let (Verdict::Police, Some(passed)) = (verdict, self.acked.over(500)) {
+            return Some(self.on_policer(now, passed, false));
+        }
         let unreported = self.unreported.at(now);
         let limited = self.app.update(self.sent.at(now), self.rate.target() - unreported);
         let acked = if trend == Trend::Rising { self.acked.filled_rate() } else { self.acked.rate() };
@@ -153,6 +207,10 @@ impl Estimator {
         if fell {
             self.fell(now, before);
         }
+        if fell {
+            let delivered = self.queue.delivered().or(self.acked.over(200));
+            self.probe.on_filled(now, delivered.unwrap_or(before));
+        }
         if step == Step::Decreased {
             // What is lost of what was sent before is what the new rate was made for.
             self.cut = (now * 1e6) as i64;
@@ -164,7 +222,7 @@ impl Estimator {
                 self.rate.set(rate);
                 return Some(Cause::Loss);
             }
-            Verdict::Restore(rate) if rate > self.rate.rate() && !fell => {
+            Verdict::Restore(rate) if rate > self.rate.rate() && !fell && self.rate.ceiling().is_none() => {
                 self.confirmed = Some(Shown { rate, at: now });
                 self.rate.set(rate);
                 return Some(Cause::LossUnrelated);
@@ -190,6 +248,10 @@ impl Estimator {
     }
 }
 
+/// In seconds: whoever has just come shows what it needs.
+const YOUNG: f64 = 3.0;
+/// What the shortest round trip grows by with each message: a path may become longer.
+const FORGETTING: f64 = 1.002;
 /// In seconds.
 const MOST_RTT: f64 = 5.0;
 const AFTER_OUTAGE: f64 = 0.7;
@@ -197,10 +259,8 @@ const AFTER_OUTAGE: f64 = 0.7;
 const OUTAGE_STEPS: u32 = 3;
 const SETTLING: f64 = 0.3;
 const PROBE_AFTER_DROP: f64 = 3.0;
-/// A burst that filled the link may have taken from others what it got: only much more counts.
-const FILLED_GAIN: f64 = 1.4;
-/// While little is sent, what is permitted is not what others leave: a picture may wait for a little more.
-const IDLE_GAIN: f64 = 1.1;
+/// What a burst that has just begun to be dropped may raise the estimate by.
+const UNMEASURED: f64 = 2.0;
 /// Queues, in milliseconds: with less than this a rising trend is jitter;
 const CONFIRM: f64 = 8.0;
 const RISING: f64 = 20.0;

@@ -11,6 +11,8 @@ pub(super) enum Verdict {
     Hold,
     /// It must fall to this.
     Reduce(f64),
+    /// Too much is lost for chance: no more passes than what arrives.
+    Police,
     /// It fell in vain: the loss has nothing to do with it. Back to this.
     Restore(f64),
 }
@@ -109,6 +111,8 @@ pub(super) struct Evidence {
     pub queued: bool,
     /// Other flows keep the queue filled and go by loss alone.
     pub contended: bool,
+    /// A long burst is on its way: what is lost by it, is its own matter.
+    pub proving: bool,
     pub rate: f64,
 }
 
@@ -177,6 +181,12 @@ impl LossControl {
         self.quiet_until = now + rtt;
     }
 
+    /// What was lost was neither chance nor a queue: nothing of it counts any more.
+    pub fn forget(&mut self, now: f64, rtt: f64) {
+        self.discard(now, rtt + REACTION);
+        (self.inherent, self.by_chance) = (0.0, 0.0);
+    }
+
     /// Judges, if there is enough to judge.
     pub fn update(&mut self, evidence: &Evidence) -> Verdict {
         let now = evidence.now;
@@ -200,8 +210,12 @@ impl LossControl {
         if window.free.total() >= FEWEST / 2 {
             self.by_chance += (window.free.ratio() - self.by_chance) * 0.5;
         }
+        if evidence.proving {
+            self.trial = None;
+            return Verdict::Fine;
+        }
         let verdict = self.judge(&window, evidence);
-        if matches!(verdict, Verdict::Reduce(_) | Verdict::Restore(_)) {
+        if matches!(verdict, Verdict::Reduce(_) | Verdict::Restore(_) | Verdict::Police) {
             self.quiet_until = now + evidence.rtt + REACTION;
             self.window = Window::default();
         }
@@ -216,6 +230,9 @@ impl LossControl {
             let loss = window.free.ratio();
             let gain = if loss < self.inherent { 0.1 } else { 0.05 };
             self.inherent += (loss - self.inherent) * gain;
+            if loss - window.free.noise() > MOST_INHERENT && window.queued.total() == 0 {
+                return Verdict::Police;
+            }
             let much = loss - self.inherent > UNQUEUED_LIMIT + window.free.noise();
             if much && window.free.is_scattered() {
                 self.inherent = loss.min(MOST_INHERENT);
@@ -288,7 +305,7 @@ mod tests {
             *now += 0.05;
             // Two in a row.
             (0..20).for_each(|n| loss.on_packet((n / 2 + 1) % every != 0));
-            let evidence = Evidence { now: *now, rtt: 0.05, queued, contended: false, rate };
+            let evidence = Evidence { now: *now, rtt: 0.05, queued, contended: false, proving: false, rate };
             last = loss.update(&evidence);
             if last != Verdict::Fine {
                 break;
@@ -314,7 +331,8 @@ mod tests {
         for _ in 0..1_000 {
             now += 0.05;
             (0..10).for_each(|_| loss.on_packet(!random.random_bool(0.1)));
-            let evidence = Evidence { now, rtt: 0.05, queued: false, contended: false, rate: 1e6 };
+            let evidence =
+                Evidence { now, rtt: 0.05, queued: false, contended: false, proving: false, rate: 1e6 };
             assert!(matches!(loss.update(&evidence), Verdict::Fine | Verdict::Hold), "after {now} s");
         }
         assert!((0.05..0.15).contains(&loss.inherent()), "{}", loss.inherent());

@@ -16,10 +16,12 @@
 
 mod acked;
 mod app_limited;
+mod cluster;
 mod contention;
 mod delay;
 mod digest;
 mod loss;
+mod policing;
 mod probe;
 mod queue;
 mod rate_control;
@@ -28,6 +30,7 @@ mod sent_history;
 mod sent_rate;
 mod silence;
 mod stream_index;
+mod train;
 
 use std::time::{Duration, Instant};
 
@@ -39,6 +42,7 @@ use app_limited::AppLimited;
 use contention::Contention;
 use delay::DelayDetector;
 use loss::LossControl;
+use policing::Policing;
 pub use probe::{ClusterId, Probe};
 use probe::{ProbeControl, Situation};
 use queue::QueueDelay;
@@ -106,6 +110,17 @@ pub struct Change {
     pub estimate: Bitrate,
 }
 
+/// Something that drops what exceeds a rate.
+#[derive(Debug, Clone, Copy)]
+struct Policer {
+    /// When it was last seen, in seconds.
+    at: f64,
+    /// Its rate is known, not only that there is one.
+    measured: bool,
+    /// What the rate was before, in bits per second.
+    before: f64,
+}
+
 /// A rate that passed, in bits per second, and when, in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Shown {
@@ -131,6 +146,8 @@ pub struct Estimator {
     queue: QueueDelay,
     contention: Contention,
     loss: LossControl,
+    policing: Policing,
+    policer: Option<Policer>,
     rate: RateControl,
     probe: ProbeControl,
     /// What is sent that the subscriber reports about,
@@ -143,6 +160,10 @@ pub struct Estimator {
     lost_unheard: usize,
     remb: Option<(Bitrate, Instant)>,
     rtt: Option<f64>,
+    /// The shortest of late: a queue that grows makes the other longer.
+    shortest_rtt: Option<f64>,
+    /// When the newest packet left that the subscriber told of, in seconds.
+    told: Option<f64>,
     wanted: Bitrate,
     /// Where the estimate stood before it fell.
     before_drop: Option<Shown>,
@@ -178,6 +199,8 @@ impl Estimator {
             queue: QueueDelay::new(),
             contention: Contention::new(),
             loss: LossControl::new(),
+            policing: Policing::default(),
+            policer: None,
             rate: RateControl::new(start, min, max),
             probe: ProbeControl::new(),
             sent: SentRate::default(),
@@ -187,6 +210,8 @@ impl Estimator {
             lost_unheard: 0,
             remb: None,
             rtt: None,
+            shortest_rtt: None,
+            told: None,
             wanted: config.max_rate,
             before_drop: None,
             confirmed: None,
@@ -264,6 +289,11 @@ impl Estimator {
         Bitrate::from_bps((self.sent.at(now) + self.unreported.at(now)).max(0.0) as u64)
     }
 
+    /// Whether what exceeds a rate is dropped at once, and nothing may wait in the network.
+    pub fn is_policed(&self) -> bool {
+        self.policer.is_some()
+    }
+
     /// Bytes sent that nothing was heard of.
     pub fn in_flight(&self) -> u64 {
         self.history.in_flight()
@@ -333,6 +363,7 @@ impl Estimator {
             && let Some(arrival) = self.results.iter().find_map(|result| result.arrival)
         {
             self.acked.on_gap(arrival, unknown);
+            self.policing.forget_window();
         }
         self.digest(now);
     }
@@ -393,6 +424,7 @@ impl Estimator {
     pub fn poll(&mut self, now: Instant) -> Option<Probe> {
         let seconds = self.seconds(now);
         self.polled = Some(seconds);
+        self.policer = self.policer.filter(|policer| seconds - policer.at < POLICED);
         if self.remb.is_some_and(|(_, at)| now.saturating_duration_since(at) >= REMB_LIFE) {
             self.remb = None;
             self.conclude(now, Cause::Growth);
@@ -403,7 +435,8 @@ impl Estimator {
         let quiet = self.queue.sure_millis() < CALM
             && !self.rate.is_draining()
             && !self.silence.is_active()
-            && !self.contention.is_active();
+            && !self.contention.is_active()
+            && !self.is_told_late(seconds);
         let situation = Situation {
             now: seconds,
             estimate: self.last.estimate.bps() as f64,
@@ -416,8 +449,16 @@ impl Estimator {
             loss: self.loss.ratio(),
             capacity: self.rate.capacity(),
             before_drop: self.before_drop.map(|shown| shown.rate),
+            policed: self.policer.is_some_and(|policer| policer.measured),
         };
         self.probe.poll(&situation)
+    }
+
+    /// Whether what the subscriber told of left long ago: reports are held up, or what they tell of waits in a queue.
+    fn is_told_late(&self, now: f64) -> bool {
+        let rtt = self.shortest_rtt.unwrap_or(DEFAULT_RTT.as_secs_f64());
+        let late = |told: f64| now - told > 1.5 * rtt + TOLD_LATE;
+        self.in_flight() > 0 && self.told.is_some_and(late)
     }
 
     /// Whether the queue would have grown by now if the link were as narrow as it was.
@@ -490,6 +531,10 @@ pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
 const REMB_LIFE: Duration = Duration::from_secs(10);
 /// In seconds: how long what a burst showed is relied on.
 const CONFIRMED: f64 = 10.0;
+/// In seconds: so long after the last sign of a policer one is reckoned with, also where more passes.
+const POLICED: f64 = 120.0;
+/// In seconds, beyond one and a half round trips. Where reports are further apart, a burst begins as one comes.
+const TOLD_LATE: f64 = 0.15;
 const CALM_AFTER: f64 = 6.0;
 const SOONEST_CALM: f64 = 1.5;
 /// A queue of fewer milliseconds, and some jitter, is none.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::units::{Bitrate, DataSize};
 
+use super::cluster::Cluster;
 use super::sent_history::PacketResult;
+use super::train::{Hindrance, Train};
 
 /// Names the packets of one burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +44,20 @@ pub(super) struct Outcome {
     pub rate: f64,
     /// It arrived slower than it was sent: the link was filled.
     pub filled: bool,
+    /// It was longer than token buckets are deep.
+    pub proven: bool,
+    /// What was in the way of a long one.
+    pub hindrance: Option<Hindrance>,
+}
+
+impl Outcome {
+    /// How much more than before it must have shown. `limited`: less is sent than may be.
+    pub fn gain(&self, limited: bool) -> f64 {
+        match self.filled {
+            true if !limited => FILLED_GAIN,
+            _ => CLAIM,
+        }
+    }
 }
 
 /// What decides whether to probe. Times in seconds, rates in bits per second.
@@ -65,6 +81,8 @@ pub(super) struct Situation {
     pub capacity: Option<f64>,
     /// Where the estimate stood before it fell.
     pub before_drop: Option<f64>,
+    /// What exceeds a rate is dropped at once, and that rate is known.
+    pub policed: bool,
 }
 
 /// The bursts.
@@ -74,6 +92,10 @@ pub(super) struct ProbeControl {
     active: Option<Cluster>,
     /// Sent whole; feedback is awaited.
     waiting: [Option<Cluster>; WAITING],
+    /// The last long one.
+    train: Option<(ClusterId, Train)>,
+    /// What a short one showed: a long one has to show it again.
+    claimed: Option<Claim>,
     next_id: u8,
     not_before: f64,
     /// The same, also for what is urgent.
@@ -86,6 +108,18 @@ pub(super) struct ProbeControl {
     urgent: bool,
     /// How many times the estimate to try.
     boldness: f64,
+    /// How many claims in a row turned out to be false.
+    denied: u32,
+    /// No look for more until then, where what exceeds a rate is dropped: whatever happens, since media are among it.
+    policed_until: f64,
+    /// Bursts in a row that filled the link at once.
+    prompt: u32,
+    /// When so much was sent last that it would have drained a bucket.
+    drained: f64,
+    /// What the link delivered when it was last filled, or what a long burst has shown since, in bits per second.
+    known: f64,
+    /// The last burst that was believed although it was short.
+    believed: Option<Belief>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,41 +131,28 @@ enum Phase {
     Steady,
 }
 
+/// A rate that may be that of a token bucket.
 #[derive(Debug, Clone, Copy)]
-struct Cluster {
-    probe: Probe,
-    estimate: f64,
-    asked: f64,
-    first_sent: Option<i64>,
-    last_sent: i64,
-    sent_bytes: u64,
-    sent_packets: usize,
-    received: Received,
-    lost: usize,
+struct Claim {
+    rate: f64,
+    until: f64,
+    /// The last short one passed unhindered: a faster one may, too.
+    climbs: bool,
 }
 
-/// What of a burst arrived.
-#[derive(Debug, Clone, Copy, Default)]
-struct Received {
-    packets: usize,
-    bytes: f64,
-    sent: Regression,
-    arrived: Regression,
-    /// The lowest one-way delays of its two halves.
-    least: [Option<i64>; 2],
+/// In bits per second and seconds.
+#[derive(Debug, Clone, Copy)]
+struct Belief {
+    rate: f64,
+    at: f64,
 }
 
-/// Bytes against time, as sums for a least-squares line: jitter spoils the first and the last packet of a burst, but
-/// hardly the slope through all of them.
-#[derive(Debug, Clone, Copy, Default)]
-struct Regression {
-    origin: i64,
-    last: i64,
-    count: f64,
-    time: f64,
-    bytes: f64,
-    time_squared: f64,
-    time_bytes: f64,
+/// What a burst is to be, in bits per second and bytes.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    rate: f64,
+    /// Of a long one.
+    size: Option<f64>,
 }
 
 impl ProbeControl {
@@ -141,6 +162,8 @@ impl ProbeControl {
             phase: Phase::Start(0),
             active: None,
             waiting: [None; WAITING],
+            train: None,
+            claimed: None,
             next_id: 1,
             not_before: 0.0,
             rest_until: 0.0,
@@ -149,6 +172,12 @@ impl ProbeControl {
             disturbed_until: 0.0,
             urgent: false,
             boldness: BOLDEST,
+            denied: 0,
+            policed_until: 0.0,
+            prompt: 0,
+            drained: -REFILL,
+            known: 0.0,
+            believed: None,
         }
     }
 
@@ -162,9 +191,14 @@ impl ProbeControl {
         self.active.is_some() || self.waiting.iter().any(Option::is_some) || now < self.disturbed_until
     }
 
+    /// Whether a long burst is on its way, or was until now.
+    pub fn is_proving(&self) -> bool {
+        self.active.iter().chain(self.waiting.iter().flatten()).any(|cluster| cluster.long)
+    }
+
     /// When a burst could be due, in seconds.
     pub fn due(&self) -> f64 {
-        self.not_before.max(self.rest_until)
+        self.not_before.max(self.rest_until).max(self.policed_until)
     }
 
     /// Until when, in seconds, the burst that follows a success may show more.
@@ -197,18 +231,23 @@ impl ProbeControl {
     /// A burst that should begin now.
     pub fn poll(&mut self, situation: &Situation) -> Option<Probe> {
         let now = situation.now;
-        if self.active.is_some_and(|active| now - active.asked > PATIENCE) {
+        if self.active.is_some_and(|active| now - active.asked > PATIENCE + active.seconds()) {
             self.active = None; // whoever should send it does not
         }
         if self.active.is_some() || now < self.due() {
             return None;
         }
-        let rate = self.next_rate(situation)?;
-        self.begin(rate.min(situation.max), situation)
+        let plan = self.next_plan(situation)?;
+        self.begin(plan, situation)
     }
 
-    fn next_rate(&mut self, situation: &Situation) -> Option<f64> {
-        let ceiling = situation.wanted * HEADROOM;
+    fn next_plan(&mut self, situation: &Situation) -> Option<Plan> {
+        let ceiling = (situation.wanted * HEADROOM).min(situation.max);
+        let short = |rate: f64| Some(Plan { rate: rate.min(situation.max), size: None });
+        self.claimed = self.claimed.filter(|claim| claim.until >= situation.now);
+        if let Some(claim) = self.claimed {
+            return self.plan_for(claim, ceiling, situation);
+        }
         match self.phase {
             Phase::Start(sent) => {
                 let factor = FIRST.get(usize::from(sent))?;
@@ -217,7 +256,7 @@ impl ProbeControl {
                     self.phase = Phase::Climb;
                     self.not_before = situation.now + FIRST_PATIENCE;
                 }
-                Some(situation.estimate * factor)
+                short(situation.estimate * factor)
             }
             Phase::Climb => {
                 // The results did not come, or led no further.
@@ -230,90 +269,216 @@ impl ProbeControl {
                     return None;
                 }
                 self.urgent = false;
+                self.not_before = situation.now + self.interval;
                 let known = situation.before_drop.or(situation.capacity);
                 let near = known.is_some_and(|known| situation.estimate > known * 0.7);
                 let factor = if near && !situation.beyond { self.boldness.min(1.5) } else { self.boldness };
-                self.not_before = situation.now + self.interval;
-                Some((situation.estimate * factor).min(ceiling))
+                short((situation.estimate * factor).min(ceiling))
             }
         }
     }
 
-    fn begin(&mut self, rate: f64, situation: &Situation) -> Option<Probe> {
-        if rate <= situation.estimate * 1.05 {
+    /// What a claim leads to: a faster short burst, or a long one.
+    fn plan_for(&mut self, claim: Claim, ceiling: f64, situation: &Situation) -> Option<Plan> {
+        if !situation.quiet {
+            return None;
+        }
+        if claim.climbs && !situation.policed && situation.beyond && claim.rate < ceiling * 0.9 {
+            self.claimed = Some(Claim { climbs: false, until: situation.now + CLAIM_LIFE, ..claim });
+            let rate = (claim.rate * BOLDEST).min(ceiling).min(situation.max);
+            return Some(Plan { rate, size: None });
+        }
+        if self.waiting.iter().any(Option::is_some) {
+            return None;
+        }
+        self.claimed = None;
+        Some(self.proof(claim.rate.min(ceiling), situation))
+    }
+
+    /// A burst that shows whether a claim is more than a token bucket: longer than any is deep, beyond what is known to
+    /// pass.
+    fn proof(&self, claim: f64, situation: &Situation) -> Plan {
+        let base = situation.estimate.max(self.known);
+        let most = match self.denied {
+            0 if situation.beyond && situation.now < YOUNG => f64::MAX,
+            0 if situation.beyond => BOLD_STEP,
+            0 => CAREFUL_STEP,
+            _ if situation.policed => POLICED_STEP,
+            1 => DENIED_STEP,
+            _ => OFTEN_DENIED_STEP,
+        };
+        let rate = claim.min(base * most);
+        let size = PROOF * rate / (rate - base).max(1.0);
+        let longest = if situation.policed { LONGEST_POLICED } else { LONGEST_PROOF };
+        let size = size.min(MOST_PROOF).min(rate * longest / 8.0);
+        Plan { rate, size: Some(size) }
+    }
+
+    fn begin(&mut self, plan: Plan, situation: &Situation) -> Option<Probe> {
+        if plan.rate <= situation.estimate * 1.05 {
             return None;
         }
         let cluster = ClusterId::new(self.next_id)?;
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+        let rate = Bitrate::from_bps(plan.rate as u64);
         let time = (SHORTEST + situation.jitter * PER_JITTER).min(LONGEST) / 1000.0;
-        let rate = Bitrate::from_bps(rate as u64);
+        let size = rate.over(Duration::from_secs_f64(time));
+        let size = plan.size.map_or(size, |long| size.max(DataSize::from_bytes(long as u64)));
         let packets = (FEWEST_PACKETS as f64 / (1.0 - situation.loss.clamp(0.0, 0.5))).ceil() as usize;
-        let probe = Probe { cluster, rate, size: rate.over(Duration::from_secs_f64(time)), packets };
-        self.active = Some(Cluster {
-            probe,
-            estimate: situation.estimate,
-            asked: situation.now,
-            first_sent: None,
-            last_sent: 0,
-            sent_bytes: 0,
-            sent_packets: 0,
-            received: Received::default(),
-            lost: 0,
-        });
+        let probe = Probe { cluster, rate, size, packets };
+        let long = plan.size.is_some() || size.bytes() as f64 >= PROOF;
+        let active = Cluster::new(probe, long, situation);
+        if active.long {
+            self.train = Some((cluster, Train::new(situation.loss, situation.policed)));
+            self.climbs_until = situation.now + active.seconds() + CLIMBING;
+        }
+        self.active = Some(active);
         Some(probe)
+    }
+
+    /// Ends a long burst that is seen to be too much. `now` in seconds; `inherent`: the share of packets that the path loses
+    /// by itself.
+    pub fn relent(&mut self, now: f64, inherent: f64) {
+        let Some(active) = self.active.as_mut().filter(|active| active.long) else { return };
+        let train = self.train.as_ref().filter(|(cluster, _)| *cluster == active.probe.cluster);
+        // What drops is measured for a moment, unless its rate is known.
+        if let Some((_, train)) = train
+            && train
+                .hindrance(inherent)
+                .is_some_and(|seen| !seen.dropped || seen.lasted || train.is_policed())
+        {
+            active.relented = train.is_policed();
+            self.finish();
+            self.postpone(now + LATEST);
+        }
+    }
+
+    fn finish(&mut self) {
+        let finished = self.active.take();
+        self.waiting.rotate_right(1);
+        if let Some(oldest) = self.waiting.first_mut() {
+            *oldest = finished;
+        }
     }
 
     /// A packet of a burst is sent, at `sent` microseconds.
     pub fn on_sent(&mut self, id: ClusterId, sent: i64, bytes: usize) {
         let Some(active) = self.active.as_mut().filter(|active| active.probe.cluster == id) else { return };
-        active.first_sent.get_or_insert(sent);
-        active.last_sent = sent;
-        active.sent_bytes = active.sent_bytes.saturating_add(bytes as u64);
-        active.sent_packets += 1;
-        if active.sent_bytes >= active.probe.size.bytes() && active.sent_packets >= active.probe.packets {
-            let finished = self.active.take();
-            self.waiting.rotate_right(1);
-            if let Some(oldest) = self.waiting.first_mut() {
-                *oldest = finished;
-            }
+        active.on_sent(sent, bytes);
+        if active.is_complete() {
+            self.finish();
         }
     }
 
     /// What became of a packet of a burst.
     pub fn on_result(&mut self, id: ClusterId, result: &PacketResult) {
+        if let Some((_, train)) = self.train.as_mut().filter(|(cluster, _)| *cluster == id) {
+            train.on_packet(result.sent, result.arrival, f64::from(result.bytes), result.late);
+        }
         let active = self.active.iter_mut();
         let mut clusters = active.chain(self.waiting.iter_mut().flatten());
-        let Some(cluster) = clusters.find(|cluster| cluster.probe.cluster == id) else { return };
-        match result.arrival {
-            Some(arrival) => {
-                // It was told of as lost before.
-                cluster.lost = cluster.lost.saturating_sub(usize::from(result.late));
-                let half = cluster.is_second_half(result.sent);
-                cluster.received.on_packet(result.sent, arrival, f64::from(result.bytes), half);
-            }
-            None => cluster.lost += 1,
+        if let Some(cluster) = clusters.find(|cluster| cluster.probe.cluster == id) {
+            cluster.on_result(result);
         }
     }
 
     /// What the oldest burst that is complete has shown. `rtt` and `now` in seconds; `inherent`: the share of
-    /// packets that the path loses whatever is sent.
-    pub fn outcome(&mut self, now: f64, rtt: f64, inherent: f64) -> Option<Outcome> {
+    /// packets that the path loses whatever is sent; `limited`: less is sent than may be.
+    pub fn outcome(&mut self, now: f64, rtt: f64, inherent: f64, limited: bool) -> Option<Outcome> {
         let place = self.waiting.iter().rposition(|cluster| {
-            cluster.is_some_and(|cluster| {
-                let told = cluster.received.packets + cluster.lost >= cluster.sent_packets;
-                told || now - cluster.last_sent as f64 / 1e6 > rtt + LATEST
-            })
+            cluster.is_some_and(|cluster| cluster.is_told() || now - cluster.last_sent() > rtt + LATEST)
         })?;
         let cluster = self.waiting.get_mut(place)?.take()?;
         self.disturbed_until = now + SETTLING;
-        let outcome = cluster.outcome(inherent);
-        self.plan(&cluster, outcome, now, inherent);
+        let train = self.train.take_if(|(id, _)| *id == cluster.probe.cluster);
+        let hindrance = train.and_then(|(_, train)| train.hindrance(inherent));
+        let outcome = match hindrance {
+            _ if cluster.relented => None,
+            Some(seen) => Some(Outcome { rate: seen.rate * CAUTION, filled: true, proven: true, hindrance }),
+            None => cluster.outcome(inherent).map(|outcome| self.believe(&cluster, outcome)),
+        };
+        self.plan(&cluster, outcome, now, inherent, limited);
         outcome
     }
 
+    /// What a burst showed, as far as it may be relied on.
+    fn believe(&self, cluster: &Cluster, outcome: Outcome) -> Outcome {
+        let most = self.known * BELIEVED;
+        if cluster.long {
+            return Outcome { proven: true, ..outcome };
+        }
+        let proven = self.prompt >= PROMPT && outcome.rate.min(most) > cluster.estimate * CLAIM;
+        Outcome { rate: if proven { outcome.rate.min(most) } else { outcome.rate }, proven, ..outcome }
+    }
+
+    /// The link was filled, and delivered that: less than a short burst has just shown, if that was a bucket.
+    pub fn on_filled(&mut self, now: f64, delivered: f64) {
+        self.drained = now;
+        self.known = delivered;
+        let wrong = |belief: &mut Belief| now - belief.at < BELIEF && delivered < belief.rate * WRONG;
+        if self.believed.take_if(wrong).is_some() {
+            self.deny(now);
+        }
+    }
+
+    /// What exceeds a rate is dropped: bursts are to cost little from now on, and to be rare.
+    pub fn on_policer(&mut self, now: f64, rate: f64) {
+        self.known = rate;
+        // What is on its way was meant to show more, and is to go on no longer.
+        (self.active, self.waiting, self.train, self.claimed) = (None, [None; WAITING], None, None);
+        if self.policed_until <= now {
+            self.deny(now);
+            self.policed_until = now + self.denied_rest();
+        }
+    }
+
+    /// What denied a look for more was chance.
+    pub fn pardon(&mut self) {
+        (self.denied, self.policed_until) = (0, 0.0);
+    }
+
+    /// What passed at once does not pass for good.
+    fn deny(&mut self, now: f64) {
+        self.denied = (self.denied + 1).min(MOST_DENIED);
+        self.prompt = 0;
+        self.drained = now;
+        self.phase = Phase::Steady;
+        self.boldness = LEAST_BOLD;
+        self.urgent = false;
+        self.not_before = self.not_before.max(now + self.denied_rest().min(LONGEST_REST));
+    }
+
+    fn denied_rest(&self) -> f64 {
+        DENIED_REST * f64::from(1 << self.denied)
+    }
+
     /// What comes next, given what this one showed.
-    fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64, inherent: f64) {
+    fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64, inherent: f64, limited: bool) {
         self.climbs_until = 0.0;
+        let claims = |outcome: &Outcome| outcome.rate > cluster.estimate * outcome.gain(limited);
+        if let Some(claim) = outcome.filter(|outcome| !outcome.proven && claims(outcome)) {
+            let asked = cluster.probe.rate.bps() as f64;
+            let passed = !claim.filled && claim.rate > asked * 0.7;
+            // The first of all may be doubled at once: a long one that is too much is ended early.
+            let first = self.phase == Phase::Climb && passed;
+            let rate = claim.rate * if first { 2.0 } else { 1.0 };
+            let rate = self.claimed.map_or(0.0, |claimed| claimed.rate).max(rate);
+            self.claimed = Some(Claim { rate, until: now + CLAIM_LIFE, climbs: passed && !first });
+            self.climbs_until = now + CLIMBING;
+            self.not_before = now;
+            return;
+        }
+        if let Some(claimed) = self.claimed.as_mut().filter(|_| !cluster.long) {
+            // The one before it passed, and is to be proven.
+            (claimed.until, claimed.climbs) = (now + CLAIM_LIFE, false);
+            self.not_before = now;
+            return;
+        }
+        if cluster.relented {
+            self.deny(now);
+            self.policed_until = now + self.denied_rest();
+            return;
+        }
         if outcome.is_none() {
             // Too little of it arrived to tell.
             if self.phase == Phase::Climb {
@@ -323,6 +488,32 @@ impl ProbeControl {
             self.urgent |= inherent > LOSSY;
             self.not_before = now + if self.urgent { AGAIN } else { self.interval };
             return;
+        }
+        let hindrance = outcome.and_then(|outcome| outcome.hindrance);
+        if cluster.long && hindrance.is_some_and(|seen| seen.depth > LEAST_BUCKET || seen.dropped) {
+            self.deny(now);
+            if let Some(seen) = hindrance.filter(|seen| seen.dropped) {
+                self.policed_until = now + if seen.lasted { self.denied_rest() } else { SOON };
+                self.not_before = self.policed_until;
+            }
+            return;
+        }
+        match outcome {
+            // A bucket would have let it through, if it had time to fill.
+            Some(outcome) if outcome.filled && cluster.asked - self.drained > REFILL => {
+                self.prompt = if cluster.long { PROMPT } else { self.prompt.saturating_add(1) };
+            }
+            Some(outcome) if outcome.proven && !cluster.long && outcome.rate > cluster.estimate * CLAIM => {
+                self.believed = Some(Belief { rate: outcome.rate, at: now });
+            }
+            _ => {}
+        }
+        if cluster.long {
+            self.drained = now;
+        }
+        if cluster.long && hindrance.is_none() {
+            (self.denied, self.policed_until) = (0, 0.0);
+            self.known = self.known.max(outcome.map_or(0.0, |outcome| outcome.rate));
         }
         let asked = cluster.probe.rate.bps() as f64;
         let success = outcome.is_some_and(|outcome| !outcome.filled && outcome.rate > asked * 0.7);
@@ -345,7 +536,8 @@ impl ProbeControl {
                 self.not_before = now;
             }
             Phase::Steady => {
-                let gained = outcome.is_some_and(|outcome| outcome.rate > cluster.estimate * 1.15);
+                let gained = outcome
+                    .is_some_and(|outcome| outcome.rate > cluster.estimate * 1.15 && hindrance.is_none());
                 if gained {
                     self.interval = SHORTEST_INTERVAL;
                 } else {
@@ -358,85 +550,58 @@ impl ProbeControl {
     }
 }
 
-impl Cluster {
-    fn is_second_half(&self, sent: i64) -> bool {
-        let length = self.probe.size.bytes() as f64 * 8e6 / self.probe.rate.bps().max(1) as f64;
-        let first = self.first_sent.unwrap_or(sent);
-        sent.saturating_sub(first) as f64 > length / 2.0
-    }
-
-    fn outcome(&self, inherent: f64) -> Option<Outcome> {
-        let received = &self.received;
-        if received.packets < FEWEST_PACKETS - 1 || received.packets * 2 < self.sent_packets {
-            return None;
-        }
-        let sent = received.sent.rate()?;
-        // All in one tick: faster than can be told.
-        let arrived = received.arrived.rate().unwrap_or(f64::MAX);
-        let filled = arrived < sent * FILLED && received.waited(sent / arrived - 1.0);
-        // What was lost for other reasons than lack of room has passed the narrowest link, or would have.
-        let loss = 1.0 - received.packets as f64 / self.sent_packets.max(1) as f64;
-        let chance = if inherent > LOSSY { UNRELATED } else { 0.0 };
-        let passed = if loss <= inherent + chance { 1.0 - loss } else { 1.0 };
-        let rate = if filled { arrived * CAUTION } else { sent / passed.max(0.5) };
-        Some(Outcome { rate: rate.min(self.probe.rate.bps() as f64 * 1.1), filled })
-    }
-}
-
-impl Received {
-    fn on_packet(&mut self, sent: i64, arrival: i64, bytes: f64, second_half: bool) {
-        let delay = arrival.saturating_sub(sent);
-        if let Some(least) = self.least.get_mut(usize::from(second_half)) {
-            *least = Some(least.map_or(delay, |least| least.min(delay)));
-        }
-        self.sent.add(sent, self.bytes);
-        self.arrived.add(arrival, self.bytes);
-        self.bytes += bytes;
-        self.packets += 1;
-    }
-}
-
-impl Received {
-    /// Whether packets came to wait for each other as they must have if they arrived slower than they were sent
-    /// by that share. Jitter alone makes a rate look lower, but hardly lifts the lowest delays.
-    fn waited(&self, slower: f64) -> bool {
-        let [Some(first), Some(second)] = self.least else { return true };
-        let (grown, length) = (second.saturating_sub(first) as f64, self.sent.length() as f64);
-        grown > (slower * length * EVIDENT).max(LEAST_EVIDENT)
-    }
-}
-
-impl Regression {
-    /// From the first to the last, in microseconds.
-    fn length(&self) -> i64 {
-        self.last.saturating_sub(self.origin)
-    }
-
-    fn add(&mut self, micros: i64, bytes: f64) {
-        if self.count == 0.0 {
-            self.origin = micros;
-        }
-        self.last = micros;
-        let time = micros.saturating_sub(self.origin) as f64 / 1e6;
-        self.count += 1.0;
-        self.time += time;
-        self.bytes += bytes;
-        self.time_squared += time * time;
-        self.time_bytes += time * bytes;
-    }
-
-    /// In bits per second. None: no time passed, or it ran backwards.
-    fn rate(&self) -> Option<f64> {
-        let spread = self.time_squared * self.count - self.time * self.time;
-        let common = self.time_bytes * self.count - self.time * self.bytes;
-        (spread > 1e-9 && common > 0.0).then(|| common / spread * 8.0)
-    }
-}
-
 /// The first bursts, as multiples of the rate to begin with.
 const FIRST: [f64; 2] = [3.0, 6.0];
 const WAITING: usize = 3;
-const FEWEST_PACKETS: usize = 5;
+/// What a burst must have, in bytes, for what it shows to be more than a token bucket,
+const PROOF: f64 = 110_000.0;
+/// but not more than this altogether,
+const MOST_PROOF: f64 = 480_000.0;
+/// nor longer than this, in seconds.
+const LONGEST_PROOF: f64 = 4.0;
+/// The same where what exceeds a rate is dropped.
+const LONGEST_POLICED: f64 = 8.0;
+/// In bytes: what passes a link besides its rate although it has no bucket.
+pub(super) const LEAST_BUCKET: f64 = 2_500.0;
+/// In seconds: whoever has just come tries anything.
+const YOUNG: f64 = 3.0;
+/// Later, what is tried to prove is at most this much of what is known to pass, so that a queue grows slowly: if the link was never seen
+/// filled with as little,
+const BOLD_STEP: f64 = 3.0;
+/// if it was,
+const CAREFUL_STEP: f64 = 2.0;
+/// after one false claim,
+const DENIED_STEP: f64 = 1.6;
+/// after more,
+const OFTEN_DENIED_STEP: f64 = 1.35;
+/// and where what exceeds a rate is dropped: media are among it.
+const POLICED_STEP: f64 = 1.3;
+/// After a false claim, and twice as long after each further one, no look for more, in seconds,
+const DENIED_REST: f64 = 4.0;
+/// up to the fourth: 64 s. That is for what drops; what makes packets wait costs less,
+const MOST_DENIED: u32 = 4;
+/// and the link may have become wider.
+const LONGEST_REST: f64 = 16.0;
+/// The same where it was over too soon to measure anything.
+const SOON: f64 = 2.0;
+/// What a burst shows counts if it is so much more than the estimate. What a short one shows needs proof,
+const CLAIM: f64 = 1.1;
+/// and what filled the link may have been taken from others: only much more counts, unless so little is sent that a
+/// picture may wait for a little more.
+const FILLED_GAIN: f64 = 1.4;
+/// After so many bursts that filled the link at once there is no bucket, and short bursts are believed.
+const PROMPT: u32 = 2;
+/// up to so many times what the link was last seen to carry.
+const BELIEVED: f64 = 1.6;
+/// In seconds: so long a bucket may take to fill.
+const REFILL: f64 = 4.0;
+/// If the link delivers a smaller share of what such a one showed,
+const WRONG: f64 = 0.75;
+/// within so many seconds, there is.
+const BELIEF: f64 = 4.0;
+/// A claim is forgotten after so many seconds.
+const CLAIM_LIFE: f64 = 1.0;
+pub(super) const FEWEST_PACKETS: usize = 5;
 /// In milliseconds. Jitter needs longer bursts to be averaged out.
 const SHORTEST: f64 = 15.0;
 const LONGEST: f64 = 100.0;
@@ -457,17 +622,10 @@ const AGAIN: f64 = 0.5;
 const CLIMBING: f64 = 0.3;
 const BOLDEST: f64 = 2.0;
 const LEAST_BOLD: f64 = 1.5;
-/// A burst that arrives at less of its rate than this has filled the link.
-const FILLED: f64 = 0.9;
-/// Share of the wait that a rate tells of that must be seen, and how many microseconds at least.
-const EVIDENT: f64 = 0.25;
-const LEAST_EVIDENT: f64 = 4_000.0;
-/// A burst may lose this much more than what the path loses by itself, by chance.
-const UNRELATED: f64 = 0.15;
 /// A path that loses more than this does so by itself.
-const LOSSY: f64 = 0.02;
+pub(super) const LOSSY: f64 = 0.02;
 /// Share of a filled link's measured rate to rely on.
-const CAUTION: f64 = 0.85;
+pub(super) const CAUTION: f64 = 0.85;
 
 #[cfg(test)]
 mod tests {
@@ -486,6 +644,7 @@ mod tests {
             loss: 0.0,
             capacity: None,
             before_drop: None,
+            policed: false,
         }
     }
 
@@ -508,7 +667,7 @@ mod tests {
             sent += 8e9 / probe.rate.bps() as f64;
         }
         results.iter().for_each(|result| control.on_result(probe.cluster, result));
-        control.outcome(0.1, 0.05, 0.0)
+        control.outcome(0.1, 0.05, 0.0, false)
     }
 
     #[test]
@@ -536,7 +695,7 @@ mod tests {
         let (last, others) = sent.split_last().expect("something was sent");
         told(others[0], None, false);
         others.iter().for_each(|at| told(*at, Some(at + 50_000), *at == others[0]));
-        assert_eq!(control.outcome(0.1, 0.05, 0.0), None, "the last is not told of yet");
+        assert_eq!(control.outcome(0.1, 0.05, 0.0, false), None, "the last is not told of yet");
         control.on_result(
             probe.cluster,
             &PacketResult {
@@ -547,7 +706,7 @@ mod tests {
                 late: false,
             },
         );
-        assert!(control.outcome(0.1, 0.05, 0.0).is_some());
+        assert!(control.outcome(0.1, 0.05, 0.0, false).is_some());
     }
 
     #[test]
@@ -559,7 +718,7 @@ mod tests {
             control.on_sent(probe.cluster, 9_000_000, 1000);
         }
         control.hurry(9.1);
-        assert_eq!(control.outcome(10.0, 0.05, 0.0), None, "nothing of it arrived");
+        assert_eq!(control.outcome(10.0, 0.05, 0.0, false), None, "nothing of it arrived");
         let soon = situation(10.0 + AGAIN);
         assert!(control.poll(&Situation { calm: false, ..soon }).is_some());
     }

@@ -12,6 +12,18 @@ pub(super) struct QueueDelay {
     short_until: i64,
     /// Smoothed distance of single packets from the lower envelope, in microseconds.
     jitter: f64,
+    /// What has arrived since every packet waits.
+    waiting: Option<Waiting>,
+}
+
+/// Arrivals since a queue stands, in microseconds of the receiver's clock.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    since: i64,
+    last: i64,
+    /// Without the first.
+    bytes: u64,
+    packets: u32,
 }
 
 impl QueueDelay {
@@ -23,11 +35,12 @@ impl QueueDelay {
             short: [NONE; 2],
             short_until: i64::MIN,
             jitter: 0.0,
+            waiting: None,
         }
     }
 
     /// A packet sent at `sent` by our clock arrived at `arrival` by the other; microseconds.
-    pub fn on_packet(&mut self, sent: i64, arrival: i64) {
+    pub fn on_packet(&mut self, sent: i64, arrival: i64, bytes: u16) {
         let delay = arrival.saturating_sub(sent);
         if self.lowest() != NONE && delay.saturating_sub(self.lowest()).saturating_abs() > JUMP {
             *self = Self::new(); // the receiver's clock was set, or it is another receiver
@@ -52,6 +65,24 @@ impl QueueDelay {
         // A queue that grows within a span looks like jitter: up slowly, down faster.
         let gain = if above > self.jitter { JITTER_GAIN } else { 3.0 * JITTER_GAIN };
         self.jitter += (above - self.jitter) * gain;
+        let least = self.lowest().saturating_add(WAITS).saturating_add((self.jitter * STRAYS) as i64);
+        self.waiting = (delay > least).then(|| match self.waiting {
+            Some(before) => Waiting {
+                last: arrival.max(before.last),
+                bytes: before.bytes.saturating_add(u64::from(bytes)),
+                packets: before.packets.saturating_add(1),
+                ..before
+            },
+            None => Waiting { since: arrival, last: arrival, bytes: 0, packets: 0 },
+        });
+    }
+
+    /// What the link has delivered since every packet waits, in bits per second; `None` if that is too little to tell. What
+    /// came before may have passed a token bucket, and is no measure.
+    pub fn delivered(&self) -> Option<f64> {
+        let waiting = self.waiting.filter(|waiting| waiting.packets >= FEWEST)?;
+        let micros = waiting.last.saturating_sub(waiting.since);
+        (micros >= SHORTEST).then(|| waiting.bytes as f64 * 8e6 / micros as f64)
     }
 
     /// The delay of the queue that stands, in milliseconds: single late packets do not count.
@@ -85,6 +116,13 @@ const BASE_SPANS: usize = 6;
 const SHORT_SPAN: i64 = 50_000;
 /// A change that no queue explains.
 const JUMP: i64 = 10_000_000;
+/// A packet that is this much later than the fastest has waited, besides
+const WAITS: i64 = 6_000;
+/// so many times what packets stray.
+const STRAYS: f64 = 2.0;
+/// What tells a rate: packets, and microseconds.
+const FEWEST: u32 = 5;
+const SHORTEST: i64 = 60_000;
 const JITTER_GAIN: f64 = 1.0 / 128.0;
 /// How many milliseconds of jitter are taken off at most.
 const MOST_ALLOWED: f64 = 15.0;
@@ -98,11 +136,11 @@ mod tests {
         let mut queue = QueueDelay::new();
         for n in 0..200 {
             let late = if n % 5 == 0 { 40_000 } else { 0 };
-            queue.on_packet(n * 5000, n * 5000 - 77_000_000 + late);
+            queue.on_packet(n * 5000, n * 5000 - 77_000_000 + late, 1000);
         }
         assert!(queue.millis() < 0.1 && queue.jitter_millis() > 1.0);
         for n in 200..250 {
-            queue.on_packet(n * 5000, n * 5000 - 77_000_000 + 30_000);
+            queue.on_packet(n * 5000, n * 5000 - 77_000_000 + 30_000, 1000);
         }
         assert!((queue.millis() - 30.0).abs() < 0.1, "{}", queue.millis());
     }
@@ -110,23 +148,23 @@ mod tests {
     #[test]
     fn a_clock_that_drifts_through_a_pause_makes_no_queue() {
         let mut queue = QueueDelay::new();
-        (0..8000).for_each(|n| queue.on_packet(n * 5000, n * 5000));
+        (0..8000).for_each(|n| queue.on_packet(n * 5000, n * 5000, 1000));
         // Twenty minutes later, at 40 millionths a second.
         let (pause, drift) = (1_200_000_000, 48_000);
-        (8000..8100).for_each(|n| queue.on_packet(n * 5000 + pause, n * 5000 + pause + drift));
+        (8000..8100).for_each(|n| queue.on_packet(n * 5000 + pause, n * 5000 + pause + drift, 1000));
         assert!(queue.millis() < 0.1, "{}", queue.millis());
         // Half a minute of sending is remembered, be there a short pause in it.
         let pause = pause + 10_000_000;
-        (8100..8200).for_each(|n| queue.on_packet(n * 5000 + pause, n * 5000 + pause + drift + 30_000));
+        (8100..8200).for_each(|n| queue.on_packet(n * 5000 + pause, n * 5000 + pause + drift + 30_000, 1000));
         assert!((queue.millis() - 30.0).abs() < 0.1, "{}", queue.millis());
     }
 
     #[test]
     fn a_longer_path_is_taken_for_a_queue_only_for_a_while() {
         let mut queue = QueueDelay::new();
-        queue.on_packet(0, 0);
+        queue.on_packet(0, 0, 1000);
         for n in 1..8000 {
-            queue.on_packet(n * 5000, n * 5000 + 50_000);
+            queue.on_packet(n * 5000, n * 5000 + 50_000, 1000);
         }
         assert!(queue.millis() < 0.1);
     }

@@ -42,6 +42,8 @@ pub(super) struct RateControl {
     min: f64,
     max: f64,
     capacity: Capacity,
+    /// What a policer lets pass.
+    ceiling: Option<f64>,
     /// A queue that we helped to build is being emptied; since when.
     draining: Option<f64>,
     /// How long it was when the rate last fell, in milliseconds.
@@ -62,6 +64,7 @@ impl RateControl {
             min,
             max,
             capacity: Capacity::default(),
+            ceiling: None,
             draining: None,
             fell_at: 0.0,
             queue: 0.0,
@@ -121,6 +124,26 @@ impl RateControl {
         }
     }
 
+    /// What a policer lets pass, if there is one.
+    pub fn ceiling(&self) -> Option<f64> {
+        self.ceiling
+    }
+
+    /// A policer lets that pass.
+    pub fn on_policer(&mut self, rate: f64) {
+        let below = rate * BELOW_CEILING;
+        self.ceiling = Some(below);
+        self.capacity = Capacity::default();
+        self.capacity.on_sample(rate);
+        self.rate = below.clamp(self.min, self.max);
+        self.draining = None;
+    }
+
+    /// More passed.
+    pub fn lift_ceiling(&mut self) {
+        self.ceiling = None;
+    }
+
     /// A queue that we have just made is to be emptied.
     pub fn drain(&mut self, now: f64) {
         self.draining = Some(now);
@@ -168,8 +191,12 @@ impl RateControl {
         if self.draining.is_some() && input.now - self.decreased < DRAIN_TIME && little {
             return Step::None;
         }
+        // While a queue drains no more than that is sent; if all of it arrives and the queue stays, it is others'.
+        let sent = if self.draining.is_some() { self.target() } else { self.rate };
         self.decreased = input.now;
-        self.delivered = acked;
+        // Where little is sent a short queue, that of a key frame say, does not show that less would pass.
+        let unproven = input.limited && input.queue <= LONG_QUEUE;
+        self.delivered = if unproven { acked.max(self.rate) } else { acked };
         self.fell_at = input.queue;
         let rate = if input.limited {
             // The queue is hardly of our making; what will be sent later is probed for first.
@@ -184,7 +211,7 @@ impl RateControl {
         if rate >= self.rate {
             return Step::None;
         }
-        let delivered = !input.limited && acked > self.rate * DELIVERED;
+        let delivered = !input.limited && acked > sent * DELIVERED;
         self.rate = rate;
         if delivered { Step::GaveWay } else { Step::Decreased }
     }
@@ -204,6 +231,9 @@ impl RateControl {
         };
         // What is not sent cannot be seen to arrive, so it is no reason to allow more.
         let bound = (acked * 1.5 + 10_000.0).min(input.wanted.max(acked) * 1.3);
+        // What it was seen to deliver while filled passes without being shown again.
+        let bound = bound.max(self.capacity.mean.unwrap_or(0.0).min(input.wanted) * BETA);
+        let bound = bound.min(self.ceiling.unwrap_or(f64::MAX));
         let rate = (self.rate + step).min(bound.max(self.rate)).clamp(self.min, self.max);
         let increased = rate > self.rate;
         self.rate = rate;
@@ -245,6 +275,8 @@ impl Capacity {
 
 /// Share of the measured capacity that a decrease leaves.
 const BETA: f64 = 0.85;
+/// What a policer lets pass was seen while it dropped; less than this share of it leaves it credit for a key frame.
+const BELOW_CEILING: f64 = 0.92;
 /// Share of the rate that one decrease leaves at least while little is sent,
 const LIMITED: f64 = 0.95;
 /// and with a queue longer than this many milliseconds.

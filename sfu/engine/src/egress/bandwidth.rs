@@ -9,11 +9,22 @@ use crate::bwe::{Cause, Change, Estimator, EstimatorConfig, Probe};
 use crate::rtp::rtcp::{CongestionFeedback, TransportFeedback};
 use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 
-/// Media may leave this much faster than the estimate, so that a key frame does not hold up what follows.
-const PACE: u64 = 2;
+/// Of the estimate: media may leave this much faster, so that a key frame does not hold up what follows.
+const PACE_PERCENT: u64 = 200;
+
+/// The same while a queue stands in the network that is longer than [`STANDING`]: what leaves faster only waits there, before
+/// what is wanted more by then.
+const QUEUED_PACE_PERCENT: u64 = 75;
+const STANDING: Duration = Duration::from_millis(60);
+
+/// The same where what exceeds the rate is dropped at once: nothing may wait in the network, so it waits here.
+const POLICED_PACE_PERCENT: u64 = 110;
 
 /// How much may leave at once: what goes out in this time.
 const BURST: Duration = Duration::from_millis(40);
+
+/// The same where what exceeds the rate is dropped: a policer may let no more than three packets through at once.
+const POLICED_BURST: Duration = Duration::from_millis(5);
 
 /// As above, at least: two packets.
 const LEAST_BURST: i64 = 2_400;
@@ -167,6 +178,11 @@ impl Bandwidth {
         self.estimator.queue_delay()
     }
 
+    /// Whether what exceeds a rate is dropped at once.
+    pub fn is_policed(&self) -> bool {
+        self.estimator.is_policed()
+    }
+
     /// The share of packets lost lately, 0 to 1.
     pub fn loss(&self) -> f64 {
         self.estimator.loss()
@@ -194,6 +210,8 @@ impl Bandwidth {
             (None, false) | (Some(_), true) => {}
         }
         self.allocated = allocated;
+        // What may leave at once falls at once, and not when something has been earned again.
+        self.allowance = self.allowance.min(self.most_at_once());
         self.missing = missing.then(|| self.missing.unwrap_or(now));
         self.estimator.set_wanted(now, wanted);
     }
@@ -201,13 +219,22 @@ impl Bandwidth {
     /// The subscriber says what arrived.
     pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback) {
         self.estimator.on_feedback(now, feedback);
+        self.relent();
         self.note();
     }
 
     /// The subscriber says what arrived, by source and number.
     pub fn on_congestion_feedback(&mut self, now: Instant, feedback: &CongestionFeedback) {
         self.estimator.on_congestion_feedback(now, feedback);
+        self.relent();
         self.note();
+    }
+
+    /// A burst that was seen to be too much ends.
+    fn relent(&mut self) {
+        if self.estimator.active_probe().is_none() && self.burst.take().is_some() {
+            self.complete = true;
+        }
     }
 
     /// The subscriber says what it takes.
@@ -245,6 +272,12 @@ impl Bandwidth {
         self.allowance > 0
     }
 
+    /// A packet of media of `bytes` leaves. Padding takes nothing from what media may send: it fills up what they leave
+    /// of a burst.
+    pub fn spend(&mut self, bytes: usize) {
+        self.allowance -= (bytes + DATAGRAM_OVERHEAD) as i64;
+    }
+
     /// A packet of `bytes` left, under this number.
     pub fn on_sent(&mut self, now: Instant, number: ExtendedSequence, bytes: usize) {
         let bytes = bytes + DATAGRAM_OVERHEAD;
@@ -253,7 +286,6 @@ impl Bandwidth {
         }
         let cluster = self.burst.as_ref().map(|burst| burst.probe.cluster);
         self.estimator.on_sent(now, number, bytes, cluster);
-        self.allowance -= bytes as i64;
         if let Some(last) = &mut self.missing {
             *last = now;
         }
@@ -274,7 +306,6 @@ impl Bandwidth {
 
     /// A packet left that has no number: sound.
     pub fn on_sent_unreported(&mut self, now: Instant, bytes: usize) {
-        self.allowance -= (bytes + DATAGRAM_OVERHEAD) as i64;
         self.estimator.on_sent_unreported(now, bytes + DATAGRAM_OVERHEAD);
     }
 
@@ -328,7 +359,12 @@ impl Bandwidth {
 
     fn pace(&self) -> Bitrate {
         let rate = self.estimate().max(self.allocated);
-        let pace = Bitrate::from_bps(rate.bps().saturating_mul(PACE));
+        let percent = match () {
+            () if self.queue_delay() > STANDING => QUEUED_PACE_PERCENT,
+            () if self.estimator.is_policed() => POLICED_PACE_PERCENT,
+            () => PACE_PERCENT,
+        };
+        let pace = Bitrate::from_bps(rate.bps().saturating_mul(percent) / 100);
         self.burst.as_ref().map_or(pace, |burst| pace.max(burst.probe.rate))
     }
 
@@ -339,12 +375,18 @@ impl Bandwidth {
         }
         let pace = self.pace();
         let elapsed = now.saturating_duration_since(self.refilled).min(Duration::from_secs(1));
-        let most = i64::try_from(pace.over(BURST).bytes()).unwrap_or(i64::MAX).max(LEAST_BURST);
+        let most = self.most_at_once();
         let gained = i64::try_from(pace.over(elapsed).bytes()).unwrap_or(i64::MAX);
         if gained > 0 {
             self.allowance = self.allowance.saturating_add(gained).min(most);
             self.refilled = now;
         }
+    }
+
+    /// In bytes.
+    fn most_at_once(&self) -> i64 {
+        let burst = if self.estimator.is_policed() { POLICED_BURST } else { BURST };
+        i64::try_from(self.pace().over(burst).bytes()).unwrap_or(i64::MAX).max(LEAST_BURST)
     }
 
     /// When the allowance will be above zero.
@@ -375,6 +417,7 @@ mod tests {
         while now < start + Duration::from_secs(2) {
             while link.may_send(now) {
                 link.on_sent(now, number, 1172);
+                link.spend(1172);
                 number = number.plus(1);
                 sent += 1200;
             }

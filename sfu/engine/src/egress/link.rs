@@ -15,6 +15,8 @@ const LOSSY: f64 = 0.02;
 pub(super) enum Link {
     /// Packets are lost for want of room: copies would only add to that.
     Full,
+    /// What exceeds a rate is dropped at once. A copy comes in time, but takes the place of something else.
+    Policed,
     /// Nothing special is known of it.
     Usual,
     /// It has room, and loses packets by chance: copies are what helps.
@@ -25,7 +27,8 @@ impl Link {
     pub(super) fn of(bandwidth: Option<&Bandwidth>, now: Instant) -> Self {
         match bandwidth {
             Some(bandwidth) if bandwidth.queue_delay() > FULL => Self::Full,
-            Some(bandwidth) if bandwidth.loss() > LOSSY && bandwidth.has_room(now) => Self::Lossy,
+            Some(bandwidth) if bandwidth.is_policed() => Self::Policed,
+            Some(bandwidth) if bandwidth.lost_by_chance() > LOSSY && bandwidth.has_room(now) => Self::Lossy,
             _ => Self::Usual,
         }
     }

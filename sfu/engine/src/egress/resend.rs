@@ -127,7 +127,7 @@ impl Subscription {
     fn copies(&self, resent: u8, link: Link) -> u8 {
         let first = if self.budget.is_plentiful(link) { 2 } else { 1 };
         match (resent, self.repair) {
-            _ if link == Link::Full => 1,
+            _ if matches!(link, Link::Full | Link::Policed) => 1,
             (0, _) | (_, None) => first,
             (1, Some(_)) => 3,
             (_, Some(_)) => 5,

@@ -63,7 +63,7 @@ impl RetransmitBudget {
         let enough = match link {
             Link::Lossy => self.hard.has(bytes.saturating_add(FOR_ANSWERS)),
             Link::Usual => self.usual.has(bytes),
-            Link::Full => false,
+            Link::Full | Link::Policed => false,
         };
         enough && self.take(bytes)
     }

@@ -107,6 +107,9 @@ impl Egress {
             }
             self.pacer.pop();
             self.count_sent(now, &plain, total);
+            if let Some(bandwidth) = &mut self.bandwidth {
+                bandwidth.spend(total);
+            }
             run.size += total;
             run.segments += 1;
             if run.segment == 0 {

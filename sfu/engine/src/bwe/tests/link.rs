@@ -1,4 +1,5 @@
-//! The narrowest link of a path: a rate that changes over time, a queue that drops at its tail, loss.
+//! The narrowest link of a path: a rate that changes over time, perhaps with a token bucket, a queue that drops at its
+//! tail, loss.
 
 use std::collections::VecDeque;
 
@@ -24,7 +25,9 @@ pub enum Loss {
 pub struct LinkSpec {
     /// From when in seconds, how many bits per second. 0: nothing passes.
     pub rates: Vec<(f64, f64)>,
-    /// In milliseconds at the current rate.
+    /// Depth of a token bucket that fills at the rate, in bytes; 0: none.
+    pub bucket: f64,
+    /// In milliseconds at the current rate. 0 with a bucket: a policer.
     pub queue_ms: f64,
     pub loss: Loss,
     /// Deviation of a normal distribution cut at three of them, in milliseconds; packets stay in order.
@@ -33,7 +36,7 @@ pub struct LinkSpec {
 
 impl LinkSpec {
     pub fn constant(rate: f64) -> Self {
-        Self { rates: vec![(0.0, rate)], queue_ms: 300.0, loss: Loss::None, jitter_ms: 0.0 }
+        Self { rates: vec![(0.0, rate)], bucket: 0.0, queue_ms: 300.0, loss: Loss::None, jitter_ms: 0.0 }
     }
 
     pub fn rate_at(&self, seconds: f64) -> f64 {
@@ -55,6 +58,9 @@ pub struct Link {
     queue: VecDeque<Packet>,
     queued_bytes: usize,
     busy: bool,
+    /// Bytes that may pass at once, and when that was so, in microseconds.
+    tokens: f64,
+    counted: u64,
     in_loss: bool,
     /// Milliseconds when the queue had how many milliseconds.
     pub delays: Vec<(u32, f32)>,
@@ -71,6 +77,8 @@ pub enum Offered {
 impl Link {
     pub fn new(spec: LinkSpec) -> Self {
         Self {
+            tokens: spec.bucket,
+            counted: 0,
             spec,
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -82,18 +90,31 @@ impl Link {
 
     pub fn offer(&mut self, now: u64, packet: Packet) -> Offered {
         let rate = self.spec.rate_at(now as f64 / 1e6);
-        let room = (rate.max(1e5) * self.spec.queue_ms / 8000.0) as usize;
-        if self.queued_bytes + packet.bytes > room.max(3000) {
+        let room = rate.max(1e5) * self.spec.queue_ms / 8000.0;
+        self.count(now);
+        let room = if self.spec.bucket > 0.0 { room + self.tokens } else { room.max(3000.0) };
+        if (self.queued_bytes + packet.bytes) as f64 > room {
             return Offered::Dropped(packet);
         }
         self.queued_bytes += packet.bytes;
-        self.delays.push(((now / 1000) as u32, (self.queued_bytes as f64 * 8000.0 / rate.max(1e5)) as f32));
+        let waiting = (self.queued_bytes as f64 - self.tokens).max(0.0);
+        self.delays.push(((now / 1000) as u32, (waiting * 8000.0 / rate.max(1e5)) as f32));
         self.queue.push_back(packet);
         if self.busy {
             return Offered::Queued;
         }
         self.busy = true;
         Offered::Begin
+    }
+
+    /// Fills the bucket.
+    fn count(&mut self, now: u64) {
+        let (elapsed, rate) = (now.saturating_sub(self.counted), self.spec.rate_at(now as f64 / 1e6));
+        self.counted = now;
+        if self.spec.bucket > 0.0 {
+            let least = self.queue.front().map_or(0.0, |packet| packet.bytes as f64);
+            self.tokens = (self.tokens + rate * elapsed as f64 / 8e6).min(self.spec.bucket.max(least));
+        }
     }
 
     /// When the first packet will be through, or when to ask again.
@@ -103,7 +124,7 @@ impl Link {
             return now + 1000;
         }
         let bytes = self.queue.front().map_or(0, |packet| packet.bytes);
-        now + (bytes as f64 * 8e6 / rate) as u64
+        now + ((bytes as f64 - self.tokens).max(0.0) * 8e6 / rate) as u64
     }
 
     /// The first packet is through, unless the link does not pass anything.
@@ -111,7 +132,11 @@ impl Link {
         if self.spec.rate_at(now as f64 / 1e6) < 1000.0 {
             return None;
         }
+        self.count(now);
         let packet = self.queue.pop_front()?;
+        if self.spec.bucket > 0.0 {
+            self.tokens -= packet.bytes as f64;
+        }
         self.queued_bytes -= packet.bytes;
         Some(packet)
     }

@@ -14,7 +14,8 @@ use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Audio,
-    Video,
+    /// The number of its picture, and how many packets that has.
+    Video(u64, usize),
     Padding,
 }
 
@@ -52,7 +53,8 @@ pub struct Media {
     epoch: Instant,
     sequence: ExtendedSequence,
     frames: u64,
-    video: VecDeque<usize>,
+    /// Bytes, and of which picture.
+    video: VecDeque<(usize, Kind)>,
     queued: usize,
     audio: VecDeque<usize>,
     next_send: u64,
@@ -133,7 +135,7 @@ impl Media {
         let count = bytes.div_ceil(1160);
         for _ in 0..count {
             let size = bytes / count + 40;
-            self.video.push_back(size);
+            self.video.push_back((size, Kind::Video(self.frames, count)));
             self.queued += size;
         }
     }
@@ -161,14 +163,15 @@ impl Media {
                 self.cluster = None;
             }
             let (bytes, kind) = match (self.video.pop_front(), probe) {
-                (Some(bytes), _) => {
+                (Some((bytes, kind)), _) => {
                     self.queued -= bytes;
-                    (bytes, Kind::Video)
+                    (bytes, kind)
                 }
                 (None, Some(_)) => (1000, Kind::Padding),
                 (None, None) => break,
             };
-            let rate = probe.map_or(self.estimate() * 1.5, |probe| probe.rate.bps() as f64);
+            let pace = if self.estimator.is_policed() { 1.1 } else { 1.5 };
+            let rate = probe.map_or(self.estimate() * pace, |probe| probe.rate.bps() as f64);
             self.next_send =
                 self.next_send.max(now.saturating_sub(5000)) + (bytes as f64 * 8e6 / rate) as u64;
             self.push(now, bytes, kind, probe.map(|probe| probe.cluster), out);
@@ -243,15 +246,26 @@ pub struct Receiver {
     next: Option<u64>,
     count: u8,
     offset: u64,
+    /// The newest picture, and how many packets of it came.
+    picture: (u64, usize),
 }
 
 impl Receiver {
     fn new(offset: u64) -> Self {
-        Self { pending: Vec::new(), next: None, count: 0, offset }
+        Self { pending: Vec::new(), next: None, count: 0, offset, picture: (0, 0) }
     }
 
     pub fn on_packet(&mut self, now: u64, sequence: u64) {
         self.pending.push((sequence, now));
+    }
+
+    /// Whether the packet that has just come makes a picture whole. Nothing is sent again here, and every picture can be
+    /// shown without those before it.
+    pub fn has_picture(&mut self, kind: Kind) -> bool {
+        let Kind::Video(picture, packets) = kind else { return false };
+        let before = if self.picture.0 == picture { self.picture.1 } else { 0 };
+        self.picture = (picture, before + 1);
+        before + 1 == packets
     }
 
     pub fn feedback(&mut self) -> Option<TransportFeedback> {

@@ -9,6 +9,7 @@ mod report;
 mod rfc8867;
 mod signals;
 mod tcp;
+mod token_bucket;
 
 use std::ops::RangeInclusive;
 

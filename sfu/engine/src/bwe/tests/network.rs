@@ -91,6 +91,8 @@ pub struct Seen {
     pub lost: Vec<u32>,
     pub audio: Vec<u32>,
     pub audio_lost: Vec<u32>,
+    /// When pictures were there whole, in seconds.
+    pub pictures: Vec<f64>,
 }
 
 impl Seen {
@@ -127,6 +129,13 @@ impl Seen {
 
     pub fn estimate_at(&self, seconds: f64) -> f64 {
         f64::from(self.estimate.get((seconds * 10.0).round() as usize).copied().unwrap_or(0.0))
+    }
+
+    /// Seconds without a picture for more than 200 ms, each such time counted whole.
+    pub fn frozen(&self, from: f64, to: f64) -> f64 {
+        let inside = self.pictures.iter().copied().filter(|at| (from..to).contains(at));
+        let times: Vec<f64> = [from].into_iter().chain(inside).chain([to]).collect();
+        times.windows(2).map(|pair| pair[1] - pair[0]).filter(|gap| *gap > 0.2).sum()
     }
 
     /// The lowest estimate.
@@ -422,7 +431,12 @@ impl Network {
             Seen::add(&mut self.seen[flow].received, now, packet.bytes as u32);
         }
         match (&mut self.senders[flow], packet.body) {
-            (Some(Sender::Media(media)), Body::Media(sequence, _)) => media.receiver.on_packet(now, sequence),
+            (Some(Sender::Media(media)), Body::Media(sequence, kind)) => {
+                media.receiver.on_packet(now, sequence);
+                if media.receiver.has_picture(kind) {
+                    self.seen[flow].pictures.push(now as f64 / 1e6);
+                }
+            }
             (Some(Sender::Media(media)), Body::Feedback(feedback)) => {
                 media.on_feedback(now, &feedback);
                 self.send(flow);

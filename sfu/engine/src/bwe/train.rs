@@ -1,0 +1,234 @@
+//! Whether what passed at the beginning of a long burst goes on passing. A token bucket lets a short burst through at once,
+//! whatever it carries for good; only a burst that is longer than any bucket is deep shows that.
+
+/// The burst, in slices of equal time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Train {
+    began: Option<i64>,
+    /// Of one slice, in microseconds. They become longer as the burst does: what came lately is told apart best.
+    length: usize,
+    /// The share that was lost before.
+    chance: f64,
+    /// What exceeds a rate was seen to be dropped: few losses say enough.
+    policed: bool,
+    slices: [Slice; SLICES],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Slice {
+    /// The lowest one-way delay, in microseconds.
+    least: Option<i64>,
+    /// When the last packet of it arrived.
+    arrived: i64,
+    bytes: f64,
+    lost_bytes: f64,
+    received: u32,
+    lost: u32,
+}
+
+/// What came in the way of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Hindrance {
+    /// What arrived from then on, in bits per second.
+    pub rate: f64,
+    /// What passed before, beyond that rate, in bytes.
+    pub depth: f64,
+    /// Packets were dropped rather than queued.
+    pub dropped: bool,
+    /// It went on for long enough to tell that rate.
+    pub lasted: bool,
+}
+
+impl Train {
+    /// `chance`: the share that was lost before it.
+    pub fn new(chance: f64, policed: bool) -> Self {
+        Self { began: None, length: SHORTEST, chance, policed, slices: [Slice::default(); SLICES] }
+    }
+
+    /// Whether it goes where what exceeds a rate was seen to be dropped.
+    pub fn is_policed(&self) -> bool {
+        self.policed
+    }
+
+    /// What became of a packet; microseconds. `late`: it was told of as lost before.
+    pub fn on_packet(&mut self, sent: i64, arrival: Option<i64>, bytes: f64, late: bool) {
+        let began = *self.began.get_or_insert(sent);
+        let age = usize::try_from(sent.saturating_sub(began)).unwrap_or(0);
+        while age / self.length >= SLICES {
+            self.merge();
+        }
+        let place = age / self.length;
+        let Some(slice) = self.slices.get_mut(place) else { return };
+        let Some(arrival) = arrival else {
+            slice.lost = slice.lost.saturating_add(1);
+            slice.lost_bytes += bytes;
+            return;
+        };
+        if late {
+            slice.lost = slice.lost.saturating_sub(1);
+            slice.lost_bytes = (slice.lost_bytes - bytes).max(0.0);
+        }
+        let delay = arrival.saturating_sub(sent);
+        slice.least = Some(slice.least.map_or(delay, |least| least.min(delay)));
+        slice.arrived = if slice.received == 0 { arrival } else { slice.arrived.max(arrival) };
+        slice.bytes += bytes;
+        slice.received = slice.received.saturating_add(1);
+    }
+
+    /// Two slices become one.
+    fn merge(&mut self) {
+        for place in 0..SLICES {
+            let two = self.slices.get(2 * place..2 * place + 2).unwrap_or_default();
+            let one = two.iter().fold(Slice::default(), |one, other| one.and(other));
+            if let Some(slice) = self.slices.get_mut(place) {
+                *slice = one;
+            }
+        }
+        self.length *= 2;
+    }
+
+    /// What is in its way, as far as it was told of. `inherent`: the share that the path loses by itself.
+    pub fn hindrance(&self, inherent: f64) -> Option<Hindrance> {
+        let inherent = inherent.max(self.chance);
+        let told = self.slices.iter().rposition(|slice| slice.received > 0)?;
+        let slices = self.slices.get(..=told)?;
+        let base = slices.iter().filter_map(|slice| slice.least).min()?;
+        let wait = |slice: &Slice| slice.least.map(|least| least.saturating_sub(base));
+        // Jitter delays some, a queue all.
+        let mut newest = 0;
+        let newest = slices.iter().rev().take_while(|slice| {
+            let more = newest < FEWEST;
+            newest += slice.received;
+            more
+        });
+        let queued = newest.filter_map(wait).min().is_some_and(|wait| wait > QUEUED);
+        let lately = slices.get(told.saturating_sub(LATELY - 1)..)?;
+        let packets = |slices: &[Slice]| slices.iter().map(|slice| slice.received + slice.lost).sum::<u32>();
+        let losses = |slices: &[Slice]| slices.iter().map(|slice| slice.lost).sum::<u32>();
+        // Of bytes: where little credit is left, small packets still pass.
+        let lost_bytes = |slices: &[Slice]| slices.iter().map(|slice| slice.lost_bytes).sum::<f64>();
+        let share = |slices: &[Slice]| lost_bytes(slices) / (lost_bytes(slices) + sum(slices)).max(1.0);
+        let limit = inherent + LOST;
+        let is_hit = |slice: &Slice| share(std::slice::from_ref(slice)) > limit / 2.0;
+        // What chance loses in a row is in one slice, or two.
+        let hit = lately.iter().filter(|slice| is_hit(slice)).count();
+        let dropped = packets(lately) >= FEWEST && share(lately) > limit && hit + 1 >= LATELY
+            || self.policed && inherent < CHANCE / 2.0 && losses(slices) >= FEW && share(lately) > CHANCE;
+        if !queued && !dropped {
+            return None;
+        }
+        // The last that was not hindered, and where packets are dropped the last before most are.
+        let begins = |place: &usize| {
+            slices.get(*place..).is_some_and(|rest| rest.first().is_some_and(is_hit) && share(rest) > limit)
+        };
+        let begun = (0..slices.len()).find(begins).filter(|_| !queued).unwrap_or(slices.len());
+        let free = slices.get(..begun)?.iter().rposition(|slice| {
+            let waited = wait(slice).is_some_and(|wait| wait > FREE);
+            !waited && !is_hit(slice) && slice.received > 0
+        });
+        let heavy = packets(lately) >= MANY && share(lately) > HEAVY;
+        if !queued
+            && !self.policed
+            && !heavy
+            && free.is_some_and(|last| share(slices.get(..=last).unwrap_or_default()) > inherent + CHANCE)
+        {
+            return None;
+        }
+        let split = free.unwrap_or(0);
+        let (head, tail) = slices.split_at_checked(split + 1)?;
+        let first = self.began?.saturating_add(base);
+        let last = head.last()?.arrived;
+        let end = tail.iter().map(|slice| slice.arrived).max().unwrap_or(last);
+        let (passed, bytes) = (sum(head), sum(tail));
+        let seconds = end.saturating_sub(last) as f64 / 1e6;
+        let rate = if tail.iter().map(|slice| slice.received).sum::<u32>() >= 3 && seconds > 0.01 {
+            bytes * 8.0 / seconds
+        } else {
+            (passed + bytes) * 8.0 / (end.saturating_sub(first) as f64 / 1e6).max(0.01)
+        };
+        let before = last.saturating_sub(first).max(0) as f64 / 1e6;
+        let depth = if free.is_some() { (passed - rate * before / 8.0).max(0.0) } else { 0.0 };
+        Some(Hindrance { rate, depth, dropped: !queued, lasted: seconds > LASTING })
+    }
+}
+
+impl Slice {
+    fn and(self, later: &Self) -> Self {
+        Self {
+            least: self.least.into_iter().chain(later.least).min(),
+            arrived: if later.received > 0 { later.arrived } else { self.arrived },
+            bytes: self.bytes + later.bytes,
+            lost_bytes: self.lost_bytes + later.lost_bytes,
+            received: self.received.saturating_add(later.received),
+            lost: self.lost.saturating_add(later.lost),
+        }
+    }
+}
+
+fn sum(slices: &[Slice]) -> f64 {
+    slices.iter().map(|slice| slice.bytes).sum()
+}
+
+const SLICES: usize = 32;
+/// In microseconds, of a slice at the beginning.
+const SHORTEST: usize = 10_000;
+/// In microseconds. Each of the newest packets waits longer than this: a queue stands,
+const QUEUED: i64 = 8_000;
+/// and with less than this none does.
+const FREE: i64 = 5_000;
+/// More of so many slices is lost than the path loses by itself: what exceeds a rate is dropped.
+const LOST: f64 = 0.2;
+/// What exceeds a rate is dropped once tokens run out, not before: more than this is chance.
+const CHANCE: f64 = 0.04;
+/// In seconds.
+const LASTING: f64 = 0.1;
+/// So large a share of so many is not lost by chance.
+const HEAVY: f64 = 0.4;
+const MANY: u32 = 20;
+const LATELY: usize = 4;
+/// Losses that say enough where a policer is known.
+const FEW: u32 = 3;
+const FEWEST: u32 = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends 150 packets of 1,000 bytes at 3 Mbit/s over 400 kbit/s behind a bucket, until something is seen in the way and
+    /// for 100 ms more. How many were sent before it was seen, and what it was in the end.
+    fn over_bucket(depth: f64, queue: f64) -> (usize, Option<Hindrance>) {
+        let mut train = Train::new(0.0, false);
+        let (mut free, rate) = (-depth * 8.0 / 4e5, 4e5);
+        let mut seen = 150;
+        for n in 0..150 {
+            let now = n as f64 * 8e3 / 3e6;
+            free = f64::max(free, now - depth * 8.0 / rate);
+            let ends = free + 8e3 / rate;
+            let wait = (ends - now).max(0.0);
+            let arrival = (wait <= queue).then_some(((now + wait) * 1e6) as i64 - 7_000_000);
+            if arrival.is_some() {
+                free = ends;
+            }
+            train.on_packet((now * 1e6) as i64, arrival, 1000.0, false);
+            if train.hindrance(0.0).is_some() {
+                seen = n.min(seen);
+            }
+            if n > seen + 37 {
+                break;
+            }
+        }
+        (seen, train.hindrance(0.0))
+    }
+
+    #[test]
+    fn a_bucket_is_told_from_what_the_link_carries() {
+        for (depth, queue) in [(15e3, 0.25), (40e3, 0.25), (100e3, 0.25), (15e3, 0.0), (100e3, 0.0)] {
+            let (n, hindrance) = over_bucket(depth, queue);
+            let hindrance = hindrance.expect("the bucket is too small");
+            assert!(n as f64 * 1000.0 < depth * 1.2 + 60e3, "{depth}: {n}");
+            assert!((hindrance.depth / depth - 1.0).abs() < 0.5, "{depth}: {hindrance:?}");
+            assert_eq!(hindrance.dropped, queue == 0.0);
+        }
+        assert_eq!(over_bucket(200e3, 0.25), (150, None));
+    }
+}
