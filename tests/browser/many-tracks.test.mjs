@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { dispose, Room, RoomEvent, TrackKind } from '@livekit/rtc-node';
+import { startProgram } from './clients/program.mjs';
 import { startBrowser } from './harness/browser.mjs';
 import { startCrowd } from './harness/crowd.mjs';
 import { figures } from './harness/figures.mjs';
@@ -17,21 +18,23 @@ import { printTable } from './harness/table.mjs';
 
 const COUNTS = (process.env.MANY_TRACKS ?? '198').split(',').map(Number);
 const ALL_MS = 180_000;
+/** Of so many microphones the loudest are passed on. */
+const LOUDEST = 16;
 /** Firefox connects with 128 media sections, that of data included; eight are left to what it publishes there. */
 const MOST = { 'Firefox, one connection': 119, 'Firefox, two connections': 127 };
 const options = { timeout: 900_000 };
 const rows = [];
-let server, pages, browser, firefox;
+let server, pages, browser, firefox, go;
 
 before(async () => {
   server = await startServer();
   pages = await startPages();
-  [browser, firefox] = await Promise.all([startBrowser(), startFirefox()]);
+  [browser, firefox, go] = await Promise.all([startBrowser(), startFirefox(), startProgram('go')]);
 }, options);
 
 after(async () => {
   if (rows.length) printTable('A latecomer: from connect to all tracks, and its descriptions', rows);
-  for (const part of [browser, firefox, pages, server]) await part?.stop();
+  for (const part of [go, browser, firefox, pages, server]) await part?.stop();
   await within(20_000, 'the SDK to end', dispose());
 }, options);
 
@@ -61,6 +64,13 @@ for (const tracks of COUNTS) {
     note('Node SDK, one connection', tracks, await native(room, tracks));
   });
 
+  for (const single of [true, false]) {
+    const client = `Go SDK, ${single ? 'one connection' : 'two connections'}`;
+    test(`${tracks} tracks: ${client}`, options, async () => {
+      note(client, tracks, await pion(room, tracks, single));
+    });
+  }
+
   test(`${tracks} tracks: the room is emptied`, options, () => crowd?.stop());
 }
 
@@ -68,7 +78,7 @@ function note(client, tracks, seen) {
   rows.push({ client, tracks, ...seen });
   progress(`${client}: ${JSON.stringify(seen)}`);
   assert.ok(seen.lost <= 0, `${seen.lost} tracks neither came nor were reported`);
-  if (tracks > 200) return;
+  if (tracks > 200 || client.startsWith('Go')) return;
   const most = MOST[client] ?? tracks;
   assert.equal(seen.came, Math.min(tracks, most));
   // Sound comes first where not everything does.
@@ -93,4 +103,26 @@ async function native(name, count) {
   await until('every track to come or to be reported', () => seen.came + seen.reported >= count, ALL_MS).catch(() => {});
   await within(20_000, 'the SDK to leave', room.disconnect());
   return { connected, all: last, came: seen.came, reported: seen.reported, lost: count - seen.came - seen.reported };
+}
+
+/**
+ * The Go SDK as a latecomer. A track comes with its first packet there, and of the sounds only the loudest are sent: one
+ * that is not sent comes when it is.
+ */
+async function pion(name, count, single) {
+  const who = `pion-latecomer-${single ? 'one' : 'two'}`;
+  const began = performance.now();
+  await go.ask(who, 'join', { url: server.ws, token: await joinToken(name, who), single });
+  const connected = performance.now() - began;
+  let [pictures, sounds] = [0, 0];
+  await until('every picture and the loudest to come', async () => {
+    const names = Object.keys((await go.ask(who, 'tracks')).tracks);
+    pictures = names.filter((track) => track.endsWith(' camera')).length;
+    sounds = names.length - pictures;
+    return pictures >= count / 2 && sounds >= Math.min(LOUDEST, count / 2);
+  }, ALL_MS).catch(() => {});
+  const all = performance.now() - began;
+  await go.ask(who, 'leave');
+  const missing = count / 2 - pictures + Math.max(0, Math.min(LOUDEST, count / 2) - sounds);
+  return { connected, all, came: pictures + sounds, pictures, reported: 0, lost: missing };
 }

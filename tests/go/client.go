@@ -13,6 +13,7 @@ import (
 	"github.com/livekit/protocol/livekit"
 	lksdk "github.com/livekit/server-sdk-go/v2"
 	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -134,7 +135,7 @@ func (c *client) callbacks() *lksdk.RoomCallback {
 			OnTrackSubscribed: func(track *webrtc.TrackRemote, publication *lksdk.RemoteTrackPublication, who *lksdk.RemoteParticipant) {
 				name := who.Identity() + " " + sourceName(publication.Source())
 				one := newReceived(track)
-				one.ask = func() { who.WritePLI(track.SSRC()) }
+				one.ask = func() { c.askKeyFrame(track.SSRC()) }
 				c.mutex.Lock()
 				c.tracks[name] = one
 				c.mutex.Unlock()
@@ -153,6 +154,17 @@ func (c *client) callbacks() *lksdk.RoomCallback {
 				}
 			},
 		},
+	}
+}
+
+// askKeyFrame does what RemoteParticipant.WritePLI does, which does nothing with a single connection.
+func (c *client) askKeyFrame(ssrc webrtc.SSRC) {
+	connection := c.room.LocalParticipant.GetSubscriberPeerConnection()
+	if connection == nil {
+		connection = c.room.LocalParticipant.GetPublisherPeerConnection()
+	}
+	if connection != nil {
+		_ = connection.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{SenderSSRC: uint32(ssrc), MediaSSRC: uint32(ssrc)}})
 	}
 }
 

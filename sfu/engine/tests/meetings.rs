@@ -256,6 +256,17 @@ fn a_hundred() {
     everything_arrives(7, 3, (100, 1), &LAYERS, Habits::default());
 }
 
+/// As many pictures as an estimate can be had for.
+#[test]
+fn fifty_without_simulcast() {
+    everything_arrives(9, 2, (50, 2), &[1_200], Habits::default());
+}
+
+#[test]
+fn a_hundred_without_simulcast() {
+    everything_arrives(10, 3, (100, 1), &[500], Habits::default());
+}
+
 /// What one of a random room publishes, and the layer that each demand of it asks for.
 struct Drawn {
     publisher: usize,

@@ -65,6 +65,7 @@ async function meet(row, i) {
     if (failure) {
       unexpected.push(`${habit}: ${failure}`);
       for (const { identity } of [client, partner]) progress(`why, as the server sees ${identity}: ${JSON.stringify(await decisions(server, room, identity))}`);
+      if (client.received) progress(`what came to ${client.identity}: ${JSON.stringify(await client.received())}`);
     }
     progress(`${row.client}, ${row.mode}: ${habit}: ${cells[habit]}, ${((Date.now() - began) / 1_000).toFixed(1)} s`);
   }

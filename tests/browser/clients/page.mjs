@@ -43,6 +43,8 @@ export async function pagePerson(browser, pages, who, options = {}) {
         const tone = (await view(other))?.tone;
         return tone && Math.abs(tone.frequency - other.tone) < HERTZ && tone.level > -50;
       }),
+    /** What the page received of each source, and the sections that it has. */
+    received: () => page.page.evaluate(() => window.receivedSources()),
     screen: async (other) => Boolean(await call('screen', other.identity)),
   };
 }

@@ -58,3 +58,21 @@ window.RTCPeerConnection = class extends RTCPeerConnection {
     return super.setRemoteDescription({ type: description.type, sdp: rest.join('\r\n') });
   }
 };
+
+/** For somebody who looks for what is missing: each connection's sections, and what came of each source. */
+window.receivedSources = async () => {
+  const told = [];
+  for (const connection of window.connections) {
+    const reports = [...(await connection.getStats()).values()];
+    const pick = ({ kind, ssrc, mid, packetsReceived, packetsDiscarded, framesReceived, framesDecoded, keyFramesDecoded, pliCount, nackCount }) =>
+      ({ kind, ssrc, mid, packetsReceived, packetsDiscarded, framesReceived, framesDecoded, keyFramesDecoded, pliCount, nackCount });
+    told.push({
+      state: connection.connectionState,
+      signaling: connection.signalingState,
+      sections: connection.getTransceivers().map(({ mid, currentDirection, receiver }) => `${mid} ${receiver.track.kind} ${currentDirection} ${receiver.track.muted ? 'muted' : 'live'}`),
+      sources: reports.filter(({ type }) => type === 'inbound-rtp').map(pick),
+      remote: connection.remoteDescription?.sdp.split('\r\n').filter((line) => /^(m=|a=(mid|ssrc|msid|sendrecv|sendonly|recvonly|inactive|group))/.test(line)),
+    });
+  }
+  return told;
+};
