@@ -294,6 +294,7 @@ func (c *client) counts() any {
 
 // quality asks for a layer of everything that From publishes: 0 is the lowest.
 func (c *client) quality(asked command) error {
+	found := false
 	for _, who := range c.room.GetRemoteParticipants() {
 		for _, publication := range who.TrackPublications() {
 			remote, ok := publication.(*lksdk.RemoteTrackPublication)
@@ -303,7 +304,11 @@ func (c *client) quality(asked command) error {
 			if err := remote.SetVideoQuality(livekit.VideoQuality(asked.Size)); err != nil {
 				return err
 			}
+			found = true
 		}
+	}
+	if !found {
+		return fmt.Errorf("%s publishes no picture", asked.From)
 	}
 	return nil
 }

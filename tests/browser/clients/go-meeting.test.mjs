@@ -56,6 +56,10 @@ for (const layers of [[LAYERS[1]], LAYERS]) {
     const wanted = (who) => people.filter((other) => other !== who);
     // Everybody looks at the next one in large.
     const large = (who) => people[(people.indexOf(who) + 1) % people.length];
+    await until('everybody to get a picture of everybody', async () => {
+      const all = await counts(people);
+      return people.every((who) => wanted(who).every((from) => all[who].tracks[`${from} camera`]));
+    }, TEST_MS / 2);
     if (simulcast) {
       await inTurn(people, (who) => Promise.all(wanted(who).map((from) => program.ask(who, 'quality', { from, size: from === large(who) ? HIGH : LOW }))));
     }
