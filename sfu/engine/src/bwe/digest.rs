@@ -69,7 +69,7 @@ impl Estimator {
         }
         let decided = match finding {
             Some(Finding::Policer(rate)) => Some(self.on_policer(seconds, rate, true)),
-            Some(Finding::Chance) if self.policer.is_some() => Some(self.on_chance()),
+            Some(Finding::Chance) if self.policer.is_some() => Some(self.on_chance(seconds)),
             _ => self.decide(seconds, rtt, disturbed, proving),
         };
         self.conclude(now, decided.or(cause).unwrap_or(Cause::Drained));
@@ -141,10 +141,14 @@ impl Estimator {
     }
 
     /// What is lost has nothing to do with the rate: it was no policer.
-    fn on_chance(&mut self) -> Cause {
+    fn on_chance(&mut self, now: f64) -> Cause {
         if let Some(policer) = self.policer.take() {
             self.rate.lift_ceiling();
-            self.rate.set(self.rate.rate().max(policer.before));
+            // Long ago, or much more, it may have been too much all the same.
+            let rate = self.rate.rate();
+            if now - policer.at < GIVEN_BACK {
+                self.rate.set(policer.before.clamp(rate, rate * MOST_GIVEN_BACK));
+            }
             self.probe.pardon();
         }
         Cause::LossUnrelated
@@ -261,6 +265,10 @@ const SETTLING: f64 = 0.3;
 const PROBE_AFTER_DROP: f64 = 3.0;
 /// What a burst that has just begun to be dropped may raise the estimate by.
 const UNMEASURED: f64 = 2.0;
+/// In seconds: so soon after a policer was taken for one, the rate from before is given back,
+const GIVEN_BACK: f64 = 10.0;
+/// but not more than so many times what it is.
+const MOST_GIVEN_BACK: f64 = 1.5;
 /// Queues, in milliseconds: with less than this a rising trend is jitter;
 const CONFIRM: f64 = 8.0;
 const RISING: f64 = 20.0;

@@ -1,6 +1,6 @@
 //! Links behind a token bucket: what passes at once says little of what passes for good.
 
-use super::link::LinkSpec;
+use super::link::{LinkSpec, Loss};
 use super::media::MediaSpec;
 use super::network::{FlowSpec, Network, Scenario};
 use super::report::Bound::{AtLeast, AtMost, Less, None};
@@ -44,6 +44,19 @@ fn constant(kind: (&str, f64), kbps: u32) {
         wrong.extend(report.print(&format!("{}, {kbps} kbit/s, {bucket} kB", kind.0)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a policer drops stays told from what is lost by chance on the same way.
+#[test]
+fn policer_on_a_way_that_loses_by_chance() {
+    for seed in seeds() {
+        let mut both = scenario(seed, 60.0, &[(0.0, 400_000.0)], 15, 0.0);
+        both.there.loss = Loss::Random(0.05);
+        let seen = &Network::run(both).seen[0];
+        let (lost, used) = (seen.loss(5.0, 60.0), seen.rate(5.0, 60.0) / 400_000.0);
+        println!("seed {seed}: lost {lost:.3}, used {used:.2}");
+        assert!(lost < 0.13 && used > 0.75, "seed {seed}: lost {lost}, used {used}");
+    }
 }
 
 #[test]
