@@ -245,6 +245,34 @@ fn a_layer_that_is_too_much_is_left_soon_after_the_estimate_fell() {
     assert!(left - fell <= Duration::from_millis(100), "{left:?} after {fell:?}");
 }
 
+/// A scene change makes more than the link carries, and what comes after it nearly as much as the link carries, so what
+/// waits leaves slowly.
+#[test]
+fn what_waits_behind_a_scene_change_does_not_fill_the_queue_again_and_again() {
+    for seed in 0..5 {
+        let (mut world, ben, _) = settled(seed);
+        world.links[ben].1 = Path::with_rate(HALF_RTT, 500);
+        world.run(Duration::from_secs(4));
+        let ana = 0;
+        for (bytes, millis) in [(3_000, 1_000), (1_500, 0)] {
+            world.clients[ana].publishers[0].layers[0].frame_bytes = bytes;
+            world.run(Duration::from_millis(millis));
+        }
+        let (mut filled, mut is_full) = (0, false);
+        for _ in 0..250 {
+            world.run(Duration::from_millis(20));
+            let queue = world.links[ben].1.free.expect("in use").saturating_duration_since(world.now);
+            if !is_full && queue > Duration::from_millis(100) {
+                is_full = true;
+                filled += 1;
+            }
+            is_full &= queue > Duration::from_millis(40);
+        }
+        println!("{filled} times");
+        assert!(filled <= 1, "the queue filled {filled} times");
+    }
+}
+
 #[test]
 fn what_is_lost_here_and_there_costs_no_layer() {
     for seed in 0..5 {

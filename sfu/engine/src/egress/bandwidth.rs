@@ -12,10 +12,16 @@ use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 /// Of the estimate: media may leave this much faster, so that a key frame does not hold up what follows.
 const PACE_PERCENT: u64 = 200;
 
-/// The same while a queue stands in the network that is longer than [`STANDING`]: what leaves faster only waits there, before
-/// what is wanted more by then.
-const QUEUED_PACE_PERCENT: u64 = 75;
+/// Of the estimate, after a queue stood in the network: what leaves faster only waits there, before what is wanted more by
+/// then. The pace falls from the first to the second as the queue grows to [`LONG`]. Steeper, or back to [`PACE_PERCENT`] as
+/// soon as the queue is gone, the queue comes and goes for as long as packets wait here, for a report tells of it
+/// only a round trip later.
+const QUEUED_PACE_PERCENT: (u64, u64) = (125, 75);
+const LONG: Duration = Duration::from_millis(100);
+
+/// A queue that is longer than this stands. It counts for [`WARY`] after it was, and until no packets wait here.
 const STANDING: Duration = Duration::from_millis(60);
+const WARY: Duration = Duration::from_secs(1);
 
 /// The same where what exceeds the rate is dropped at once: nothing may wait in the network, so it waits here.
 const POLICED_PACE_PERCENT: u64 = 110;
@@ -60,6 +66,8 @@ pub struct Bandwidth {
     /// What was decided to be sent, which may be more than is known to pass.
     allocated: Bitrate,
     refilled: Instant,
+    /// When a queue was last seen to stand, if that was lately.
+    stood: Option<Instant>,
     /// Something was found out about the link. Growth from the rate to start with is not.
     measured: bool,
     unheard: Unheard,
@@ -98,6 +106,7 @@ impl Bandwidth {
             allowance: LEAST_BURST,
             allocated: Bitrate::ZERO,
             refilled: now,
+            stood: None,
             measured: false,
             unheard: Unheard::Unsent,
             burst: None,
@@ -230,6 +239,16 @@ impl Bandwidth {
         self.note();
     }
 
+    /// After each report. `waiting`: packets wait for their turn here.
+    pub fn watch_queue(&mut self, now: Instant, waiting: bool) {
+        let over = |stood| now.saturating_duration_since(stood) > WARY && !waiting;
+        if self.queue_delay() > STANDING {
+            self.stood = Some(now);
+        } else if self.stood.is_some_and(over) {
+            self.stood = None;
+        }
+    }
+
     /// A burst that was seen to be too much ends.
     fn relent(&mut self) {
         if self.estimator.active_probe().is_none() && self.burst.take().is_some() {
@@ -359,13 +378,20 @@ impl Bandwidth {
 
     fn pace(&self) -> Bitrate {
         let rate = self.estimate().max(self.allocated);
-        let percent = match () {
-            () if self.queue_delay() > STANDING => QUEUED_PACE_PERCENT,
-            () if self.estimator.is_policed() => POLICED_PACE_PERCENT,
-            () => PACE_PERCENT,
+        let percent = match self.stood {
+            Some(_) => self.queued_pace(),
+            None if self.estimator.is_policed() => POLICED_PACE_PERCENT,
+            None => PACE_PERCENT,
         };
         let pace = Bitrate::from_bps(rate.bps().saturating_mul(percent) / 100);
         self.burst.as_ref().map_or(pace, |burst| pace.max(burst.probe.rate))
+    }
+
+    fn queued_pace(&self) -> u64 {
+        let (most, least) = QUEUED_PACE_PERCENT;
+        let queue = self.queue_delay().min(LONG).as_micros();
+        let less = u128::from(most - least) * queue / LONG.as_micros();
+        most - u64::try_from(less).unwrap_or(most - least)
     }
 
     fn refill(&mut self, now: Instant) {

@@ -225,7 +225,8 @@ impl Egress {
 
     /// The estimate may be another, and packets may have been lost.
     pub fn note_estimate(&mut self, now: Instant) {
-        let Some(bandwidth) = self.bandwidth.as_deref() else { return };
+        let Some(bandwidth) = self.bandwidth.as_deref_mut() else { return };
+        bandwidth.watch_queue(now, !self.pacer.is_empty());
         self.log.on_estimate(bandwidth.last_change());
         self.hold_back(now);
     }
