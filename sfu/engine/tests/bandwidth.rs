@@ -307,6 +307,25 @@ fn a_picture_that_was_paused_comes_back_when_there_is_room_again() {
 }
 
 #[test]
+fn after_heavy_loss_the_picture_is_back_soon() {
+    for seed in 0..10 {
+        let (mut world, ben, video) = settled(seed);
+        world.links[ben].1.loss = 0.7;
+        world.run(Duration::from_secs(4));
+        world.links[ben].1.loss = 0.0;
+        let better = world.now;
+        let seen = |world: &World| {
+            let frames = world.clients[ben].frames_of(&video);
+            frames.iter().filter(|frame| frame.intact && frame.at > better).count() > 10
+        };
+        let back = world.run_until(Duration::from_secs(8), seen);
+        trace(&world, ben, better);
+        assert!(back, "the picture comes back");
+        println!("back after {:?}", world.now - better);
+    }
+}
+
+#[test]
 fn after_three_seconds_of_nothing_the_picture_is_back_at_once() {
     for seed in 0..3 {
         let (mut world, ben, video) = settled(seed);

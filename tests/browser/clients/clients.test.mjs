@@ -12,6 +12,7 @@ import { pagePerson } from './page.mjs';
 import { ROWS } from './rows.mjs';
 import { committed, record, table, write } from './table.mjs';
 import { startBrowser } from '../harness/browser.mjs';
+import { metricsOf } from '../harness/figures.mjs';
 import { startFirefox } from '../harness/firefox.mjs';
 import { progress, TEST_MS } from '../harness/limits.mjs';
 import { end, startPages } from '../harness/participants.mjs';
@@ -65,6 +66,7 @@ async function meet(row, i) {
     if (failure) {
       unexpected.push(`${habit}: ${failure}`);
       for (const { identity } of [client, partner]) progress(`why, as the server sees ${identity}: ${JSON.stringify(await decisions(server, room, identity))}`);
+      progress(`what the server counts in a second: ${JSON.stringify(await countedInASecond())}`);
       if (client.received) progress(`what came to ${client.identity}: ${JSON.stringify(await client.received())}`);
     }
     progress(`${row.client}, ${row.mode}: ${habit}: ${cells[habit]}, ${((Date.now() - began) / 1_000).toFixed(1)} s`);
@@ -78,6 +80,13 @@ async function meet(row, i) {
   }
   await wire.stop();
   assert.deepEqual(unexpected, []);
+}
+
+async function countedInASecond() {
+  const before = await metricsOf(server);
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  const changed = Object.entries(await metricsOf(server)).filter(([name, value]) => value !== before[name] && !name.includes('_bucket{'));
+  return Object.fromEntries(changed.map(([name, value]) => [name, value - (before[name] ?? 0)]));
 }
 
 /** Why it did not work; undefined when it did. */

@@ -64,9 +64,12 @@ export async function startFirefox() {
     protocolTimeout: 180_000,
   });
   return {
-    /** A page in front. Errors that nobody caught in it are collected in `page.failures`. */
+    /**
+     * A page in a window of its own: of a tab that lies behind another, Firefox shows no pictures. Errors that nobody
+     * caught in it are collected in `page.failures`.
+     */
     async page(url) {
-      const page = await browser.newPage();
+      const page = await browser.newPage({ type: 'window' });
       await page.setViewport({ width: 1280, height: 760 });
       page.setDefaultTimeout(45_000);
       page.failures = [];

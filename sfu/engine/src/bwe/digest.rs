@@ -136,7 +136,7 @@ impl Estimator {
         self.loss.forget(now, self.rtt_or_default());
         self.rate.on_policer(rate);
         self.policer = Some(Policer { at: now, measured, before });
-        self.probe.on_policer(now, rate);
+        self.probe.on_policer(now, rate, measured);
         Cause::Loss
     }
 

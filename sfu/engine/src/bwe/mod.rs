@@ -309,6 +309,12 @@ impl Estimator {
         }
     }
 
+    /// Whether no picture is sent for want of room.
+    pub fn set_starved(&mut self, now: Instant, starved: bool) {
+        let now = self.seconds(now);
+        self.probe.set_starved(now, starved);
+    }
+
     /// A picture is not sent any more, by choice: that less arrives from now on says nothing of the link.
     pub fn on_sending_less(&mut self) {
         self.sent.clear();

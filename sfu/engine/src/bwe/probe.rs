@@ -112,6 +112,8 @@ pub(super) struct ProbeControl {
     denied: u32,
     /// No look for more until then, where what exceeds a rate is dropped: whatever happens, since media are among it.
     policed_until: f64,
+    /// No picture is sent for want of room.
+    starved: bool,
     /// Bursts in a row that filled the link at once.
     prompt: u32,
     /// When so much was sent last that it would have drained a bucket.
@@ -174,6 +176,7 @@ impl ProbeControl {
             boldness: BOLDEST,
             denied: 0,
             policed_until: 0.0,
+            starved: false,
             prompt: 0,
             drained: -REFILL,
             known: 0.0,
@@ -209,6 +212,15 @@ impl ProbeControl {
     /// Nothing is missing that a burst could show room for: none until then, in seconds.
     pub fn rest(&mut self, until: f64) {
         self.rest_until = until;
+    }
+
+    /// Whether no picture is sent for want of room. Then there is none that a look could harm, and somebody waits for one.
+    pub fn set_starved(&mut self, now: f64, starved: bool) {
+        if starved && !self.starved {
+            self.not_before = self.not_before.min(now + STARVED_REST);
+            self.policed_until = self.policed_until.min(now + STARVED_REST);
+        }
+        self.starved = starved;
     }
 
     /// Not before that time, in seconds.
@@ -403,11 +415,12 @@ impl ProbeControl {
 
     /// What a burst showed, as far as it may be relied on.
     fn believe(&self, cluster: &Cluster, outcome: Outcome) -> Outcome {
-        let most = self.known * BELIEVED;
         if cluster.long {
             return Outcome { proven: true, ..outcome };
         }
-        let proven = self.prompt >= PROMPT && outcome.rate.min(most) > cluster.estimate * CLAIM;
+        let starved = self.starved && self.phase == Phase::Steady;
+        let most = if starved { cluster.estimate * BELIEVED_STARVED } else { self.known * BELIEVED };
+        let proven = (starved || self.prompt >= PROMPT) && outcome.rate.min(most) > cluster.estimate * CLAIM;
         Outcome { rate: if proven { outcome.rate.min(most) } else { outcome.rate }, proven, ..outcome }
     }
 
@@ -422,13 +435,16 @@ impl ProbeControl {
     }
 
     /// What exceeds a rate is dropped: bursts are to cost little from now on, and to be rare.
-    pub fn on_policer(&mut self, now: f64, rate: f64) {
+    /// `measured`: its rate is known. Else so much was lost that it may be one, or a bad moment, which a look tells soon.
+    pub fn on_policer(&mut self, now: f64, rate: f64, measured: bool) {
         self.known = rate;
         // What is on its way was meant to show more, and is to go on no longer.
         (self.active, self.waiting, self.train, self.claimed) = (None, [None; WAITING], None, None);
-        if self.policed_until <= now {
+        if measured && self.policed_until <= now {
             self.deny(now);
             self.policed_until = now + self.denied_rest();
+        } else if !measured {
+            self.policed_until = self.policed_until.max(now + SOON);
         }
     }
 
@@ -449,7 +465,8 @@ impl ProbeControl {
     }
 
     fn denied_rest(&self) -> f64 {
-        DENIED_REST * f64::from(1 << self.denied)
+        let rest = DENIED_REST * f64::from(1 << self.denied);
+        if self.starved { rest.min(STARVED_REST) } else { rest }
     }
 
     /// What comes next, given what this one showed.
@@ -582,6 +599,8 @@ const DENIED_REST: f64 = 4.0;
 const MOST_DENIED: u32 = 4;
 /// and the link may have become wider.
 const LONGEST_REST: f64 = 16.0;
+/// The same where no picture is sent.
+const STARVED_REST: f64 = 3.0;
 /// The same where it was over too soon to measure anything.
 const SOON: f64 = 2.0;
 /// What a burst shows counts if it is so much more than the estimate. What a short one shows needs proof,
@@ -593,6 +612,8 @@ const FILLED_GAIN: f64 = 1.4;
 const PROMPT: u32 = 2;
 /// up to so many times what the link was last seen to carry.
 const BELIEVED: f64 = 1.6;
+/// The same of the estimate where no picture is sent: what is wrong of it costs no more than the picture that it brings back.
+const BELIEVED_STARVED: f64 = 2.0;
 /// In seconds: so long a bucket may take to fill.
 const REFILL: f64 = 4.0;
 /// If the link delivers a smaller share of what such a one showed,

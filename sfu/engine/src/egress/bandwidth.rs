@@ -225,6 +225,11 @@ impl Bandwidth {
         self.estimator.set_wanted(now, wanted);
     }
 
+    /// Whether no picture is sent for want of room.
+    pub fn set_starved(&mut self, now: Instant, starved: bool) {
+        self.estimator.set_starved(now, starved);
+    }
+
     /// The subscriber says what arrived.
     pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback) {
         self.estimator.on_feedback(now, feedback);

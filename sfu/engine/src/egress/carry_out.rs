@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::allocate::{Capacity, Decision, HEADROOM_PERCENT, Outcome};
 use super::bandwidth::Bandwidth;
 use super::layer_select::Target;
+use super::track::Subscription;
 use super::{Egress, REPORT_INTERVAL};
 use crate::bwe::{Cause, Change};
 use crate::media_packet::MediaPacket;
@@ -175,6 +176,9 @@ impl Egress {
         let wanted = outcome.wanted.bps().saturating_mul(WANTED_PERCENT) / 100;
         let missing = outcome.next_step.is_some();
         bandwidth.set_wanted(now, outcome.allocated, Bitrate::from_bps(wanted), missing);
+        let sends = |each: &Subscription| each.kind == MediaKind::Video && each.select.target().is_some();
+        let starved = missing && !self.subscriptions.iter().any(|(_, each)| sends(each));
+        bandwidth.set_starved(now, starved);
         self.allocated = Some(Allocated { at: now, estimate: bandwidth.estimate() });
         self.allocate_at = outcome.next_upgrade_at;
     }
