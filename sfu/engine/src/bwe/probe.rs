@@ -434,8 +434,9 @@ impl ProbeControl {
         }
     }
 
-    /// What exceeds a rate is dropped: bursts are to cost little from now on, and to be rare.
-    /// `measured`: its rate is known. Else so much was lost that it may be one, or a bad moment, which a look tells soon.
+    /// What exceeds a rate is dropped: bursts are to cost little from now on, and to be rare. `measured`: which packets were lost
+    /// has shown the policer and its rate. Otherwise so much was lost that there may be one, or only a bad moment: the next
+    /// burst tells, and comes soon.
     pub fn on_policer(&mut self, now: f64, rate: f64, measured: bool) {
         self.known = rate;
         // What is on its way was meant to show more, and is to go on no longer.

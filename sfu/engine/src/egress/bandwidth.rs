@@ -23,13 +23,13 @@ const LONG: Duration = Duration::from_millis(100);
 const STANDING: Duration = Duration::from_millis(60);
 const WARY: Duration = Duration::from_secs(1);
 
-/// The same where what exceeds the rate is dropped at once: nothing may wait in the network, so it waits here.
+/// As [`PACE_PERCENT`] where what exceeds the rate is dropped at once: nothing may wait in the network, so it waits here.
 const POLICED_PACE_PERCENT: u64 = 110;
 
 /// How much may leave at once: what goes out in this time.
 const BURST: Duration = Duration::from_millis(40);
 
-/// The same where what exceeds the rate is dropped: a policer may let no more than three packets through at once.
+/// As [`BURST`] where what exceeds the rate is dropped: a policer may let no more than three packets through at once.
 const POLICED_BURST: Duration = Duration::from_millis(5);
 
 /// As above, at least: two packets.
@@ -383,11 +383,8 @@ impl Bandwidth {
 
     fn pace(&self) -> Bitrate {
         let rate = self.estimate().max(self.allocated);
-        let percent = match self.stood {
-            Some(_) => self.queued_pace(),
-            None if self.estimator.is_policed() => POLICED_PACE_PERCENT,
-            None => PACE_PERCENT,
-        };
+        let most = if self.estimator.is_policed() { POLICED_PACE_PERCENT } else { PACE_PERCENT };
+        let percent = self.stood.map_or(most, |_| self.queued_pace().min(most));
         let pace = Bitrate::from_bps(rate.bps().saturating_mul(percent) / 100);
         self.burst.as_ref().map_or(pace, |burst| pace.max(burst.probe.rate))
     }
