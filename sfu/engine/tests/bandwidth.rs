@@ -307,6 +307,23 @@ fn a_picture_that_was_paused_comes_back_when_there_is_room_again() {
 }
 
 #[test]
+fn a_receiver_that_never_reports_padding_gets_its_picture_back() {
+    let (mut world, ben, video) = settled(6);
+    world.links[ben].1 = Path::with_rate(HALF_RTT, 110);
+    world.run(Duration::from_secs(20));
+    let paused = |(_, event): &(Instant, Event)| matches!(event, Event::StreamState { paused: true, .. });
+    assert!(world.events.iter().any(paused), "there is room for sound only");
+    // RTP with the padding bit (RFC 3550 section 5.1): sound still arrives, and nothing else is sent.
+    world.unseen = |data| data.first().is_some_and(|first| first & 0xe0 == 0xa0);
+    world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
+    let shown = |world: &World| !world.layers_lately(ben, &video, Duration::from_millis(50)).is_empty();
+    assert!(world.run_until(Duration::from_secs(12), shown), "sound arrives, so a picture may");
+    world.run(Duration::from_secs(5));
+    let lately = world.layers_lately(ben, &video, Duration::from_secs(2));
+    assert!(lately.len() > 50, "and it stays: {lately:?}");
+}
+
+#[test]
 fn after_heavy_loss_the_picture_is_back_soon() {
     for seed in 0..10 {
         let (mut world, ben, video) = settled(seed);

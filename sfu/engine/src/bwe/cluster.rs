@@ -133,7 +133,7 @@ impl Cluster {
             _ => rate,
         };
         let rate = rate.min(self.probe.rate.bps() as f64 * 1.1);
-        Some(Outcome { rate, filled, proven: false, hindrance: None })
+        Some(Outcome { rate, shown: rate, filled, proven: false, hindrance: None })
     }
 
     /// What was sent, in bits per second.

@@ -315,6 +315,18 @@ impl Estimator {
         self.probe.set_starved(now, starved);
     }
 
+    /// Packets arrive, as a receiver report says. If nothing has been heard for long of those that this estimates by, and no
+    /// picture is sent, those were padding: some receivers throw it away unreported. It begins anew, as with one that has just
+    /// come, so that a picture is sent and reported.
+    pub fn on_arrived(&mut self, now: Instant) {
+        if !self.silence.is_complete() || !self.probe.is_starved() {
+            return;
+        }
+        self.silence.on_heard();
+        self.rate.set(self.config.start_rate.bps().min(MOST) as f64);
+        self.conclude(now, Cause::Heard);
+    }
+
     /// A picture is not sent any more, by choice: that less arrives from now on says nothing of the link.
     pub fn on_sending_less(&mut self) {
         self.sent.clear();

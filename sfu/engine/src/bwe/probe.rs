@@ -42,6 +42,8 @@ pub struct Probe {
 pub(super) struct Outcome {
     /// What may be relied on.
     pub rate: f64,
+    /// What was measured: more than `rate` where a short burst is believed only in part.
+    pub shown: f64,
     /// It arrived slower than it was sent: the link was filled.
     pub filled: bool,
     /// It was longer than token buckets are deep.
@@ -51,6 +53,11 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    fn hindered(seen: Hindrance) -> Self {
+        let rate = seen.rate * CAUTION;
+        Self { rate, shown: rate, filled: true, proven: true, hindrance: Some(seen) }
+    }
+
     /// How much more than before it must have shown. `limited`: less is sent than may be.
     pub fn gain(&self, limited: bool) -> f64 {
         match self.filled {
@@ -212,6 +219,11 @@ impl ProbeControl {
     /// Nothing is missing that a burst could show room for: none until then, in seconds.
     pub fn rest(&mut self, until: f64) {
         self.rest_until = until;
+    }
+
+    /// Whether no picture is sent for want of room, as last said.
+    pub fn is_starved(&self) -> bool {
+        self.starved
     }
 
     /// Whether no picture is sent for want of room. Then there is none that a look could harm, and somebody waits for one.
@@ -406,7 +418,7 @@ impl ProbeControl {
         let hindrance = train.and_then(|(_, train)| train.hindrance(inherent));
         let outcome = match hindrance {
             _ if cluster.relented => None,
-            Some(seen) => Some(Outcome { rate: seen.rate * CAUTION, filled: true, proven: true, hindrance }),
+            Some(seen) => Some(Outcome::hindered(seen)),
             None => cluster.outcome(inherent).map(|outcome| self.believe(&cluster, outcome)),
         };
         self.plan(&cluster, outcome, now, inherent, limited);
@@ -473,13 +485,19 @@ impl ProbeControl {
     /// What comes next, given what this one showed.
     fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64, inherent: f64, limited: bool) {
         self.climbs_until = 0.0;
-        let claims = |outcome: &Outcome| outcome.rate > cluster.estimate * outcome.gain(limited);
-        if let Some(claim) = outcome.filter(|outcome| !outcome.proven && claims(outcome)) {
+        if let Some(outcome) = outcome.filter(|outcome| outcome.proven && !cluster.long) {
+            self.believed = Some(Belief { rate: outcome.rate, at: now });
+        }
+        let claims = |outcome: &Outcome| match outcome.proven {
+            true => outcome.shown > outcome.rate * CLAIM,
+            false => outcome.rate > cluster.estimate * outcome.gain(limited),
+        };
+        if let Some(claim) = outcome.filter(claims) {
             let asked = cluster.probe.rate.bps() as f64;
-            let passed = !claim.filled && claim.rate > asked * 0.7;
+            let passed = !claim.filled && claim.shown > asked * 0.7;
             // The first of all may be doubled at once: a long one that is too much is ended early.
             let first = self.phase == Phase::Climb && passed;
-            let rate = claim.rate * if first { 2.0 } else { 1.0 };
+            let rate = claim.shown * if first { 2.0 } else { 1.0 };
             let rate = self.claimed.map_or(0.0, |claimed| claimed.rate).max(rate);
             self.claimed = Some(Claim { rate, until: now + CLAIM_LIFE, climbs: passed && !first });
             self.climbs_until = now + CLIMBING;
@@ -516,15 +534,9 @@ impl ProbeControl {
             }
             return;
         }
-        match outcome {
-            // A bucket would have let it through, if it had time to fill.
-            Some(outcome) if outcome.filled && cluster.asked - self.drained > REFILL => {
-                self.prompt = if cluster.long { PROMPT } else { self.prompt.saturating_add(1) };
-            }
-            Some(outcome) if outcome.proven && !cluster.long && outcome.rate > cluster.estimate * CLAIM => {
-                self.believed = Some(Belief { rate: outcome.rate, at: now });
-            }
-            _ => {}
+        // A bucket would have let it through, if it had time to fill.
+        if outcome.is_some_and(|outcome| outcome.filled) && cluster.asked - self.drained > REFILL {
+            self.prompt = if cluster.long { PROMPT } else { self.prompt.saturating_add(1) };
         }
         if cluster.long {
             self.drained = now;

@@ -20,6 +20,11 @@ impl Silence {
         self.steps > 0
     }
 
+    /// Whether it has been silent for so long that the rate falls no further.
+    pub fn is_complete(&self) -> bool {
+        self.steps >= MOST_SILENT_STEPS
+    }
+
     /// Reads a little of it; see [`Estimator::touch`](super::Estimator::touch).
     pub fn touch(&self) -> usize {
         usize::from(self.heard)

@@ -261,6 +261,11 @@ impl Bandwidth {
         }
     }
 
+    /// A receiver report says that packets of some stream arrived, whatever is heard of the others.
+    pub fn on_arrived(&mut self, now: Instant) {
+        self.estimator.on_arrived(now);
+    }
+
     /// The subscriber says what it takes.
     pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
         self.estimator.on_remb(now, bitrate);
@@ -361,11 +366,11 @@ impl Bandwidth {
         }
     }
 
-    /// There is nothing to pad with: no burst, then, and nothing that tells of the link.
-    pub fn cannot_pad(&mut self) {
+    /// There is nothing to pad with yet: the burst ends, and the next packet of padding is due an interval later.
+    pub fn cannot_pad(&mut self, now: Instant) {
         self.estimator.abandon_probe();
         self.burst = None;
-        self.missing = None;
+        self.missing = self.missing.map(|_| now);
     }
 
     fn heartbeat(&self) -> Option<Instant> {

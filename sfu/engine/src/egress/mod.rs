@@ -413,7 +413,10 @@ impl Egress {
         let slot = self.slot_of_ssrc(block.ssrc)?;
         let subscription = self.subscriptions.get_mut(slot)?;
         if subscription.ssrc == block.ssrc {
-            subscription.reports.on_block(block);
+            let arrived = subscription.reports.on_block(block);
+            if let Some(bandwidth) = self.bandwidth.as_mut().filter(|_| arrived) {
+                bandwidth.on_arrived(now);
+            }
             if let Some(newest) = subscription.rewrite.newest() {
                 subscription.section_name.media_reported(newest);
             }

@@ -73,17 +73,19 @@ impl SenderReports {
         SenderReport { ntp, rtp_timestamp, packets: self.packets, octets: self.octets }
     }
 
-    /// A receiver's report about us came: counts what was lost since the last one.
-    pub fn on_block(&mut self, block: &ReportBlock) {
+    /// A receiver's report about us came: counts what was lost since the last one. Returns whether anything arrived since.
+    pub fn on_block(&mut self, block: &ReportBlock) -> bool {
         let before = self.reported.replace((block.highest_sequence, block.lost, self.packets));
-        let Some((highest, lost, packets)) = before else { return };
+        let Some((highest, lost, packets)) = before else { return true };
         let expected = block.highest_sequence.wrapping_sub(highest);
         // Less than before, or more than a receiver sees between two reports: it began anew, or does not tell the truth.
-        if expected < MOST_REPORTED {
-            let lost = block.lost.saturating_sub(lost).max(0);
-            self.losses.add(Losses { expected: u64::from(expected), lost: u64::from(lost.unsigned_abs()) });
-            self.sent_meanwhile += u64::from(self.packets.wrapping_sub(packets));
+        if expected >= MOST_REPORTED {
+            return false;
         }
+        let lost = block.lost.saturating_sub(lost).max(0).unsigned_abs();
+        self.losses.add(Losses { expected: u64::from(expected), lost: u64::from(lost) });
+        self.sent_meanwhile += u64::from(self.packets.wrapping_sub(packets));
+        lost < expected
     }
 
     /// What was lost on the way to the receiver since the last call. What is missing because it never reached us, and

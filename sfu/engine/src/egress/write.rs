@@ -155,7 +155,9 @@ impl Egress {
         while run.segments < RUN_SEGMENTS && self.bandwidth.as_ref()?.wants_padding(now) {
             let space = buffer.get_mut(run.size..)?;
             let Some(plain) = self.write_padding(space, overhead) else {
-                self.bandwidth.as_mut()?.cannot_pad();
+                if run.segments == 0 {
+                    self.bandwidth.as_mut()?.cannot_pad(now);
+                }
                 break;
             };
             let total = transport.protect_rtp(plain.sequence, space, plain.header_len, plain.len)?;

@@ -49,6 +49,8 @@ pub struct World {
     pub events: Vec<(Instant, Event)>,
     /// Datagrams that the server sent, by destination.
     pub sent: BTreeMap<SocketAddr, u64>,
+    /// What receivers throw away unseen of what reaches them.
+    pub unseen: fn(&[u8]) -> bool,
     /// Subscribes every client to every track of others.
     pub auto_subscribe: bool,
     /// How often a shard asked to be called by the clock.
@@ -135,6 +137,7 @@ impl World {
             links: Vec::new(),
             events: Vec::new(),
             sent: BTreeMap::new(),
+            unseen: |_| false,
             auto_subscribe: true,
             wakeups: 0,
             screen_share: false,
@@ -552,7 +555,7 @@ impl World {
         for (destination, data) in self.clients[client].take_outbox() {
             let shard =
                 (0..self.shards.len()).find(|shard| server_address(*shard) == destination).unwrap_or(shard);
-            for delay in self.links[client].0.carry(&mut self.rng, self.now, data.len()) {
+            for delay in self.links[client].0.carry(&mut self.rng, self.now, counted_bytes(&data)) {
                 self.schedule(delay, Delivery::ToShard { shard, source, data: data.clone() });
             }
         }
@@ -600,7 +603,10 @@ impl World {
         *self.sent.entry(destination).or_default() += 1;
         let reached = self.clients.iter().position(|client| client.reached_at == Some(destination));
         let Some(client) = reached else { return };
-        for delay in self.links[client].1.carry(&mut self.rng, self.now, data.len()) {
+        for delay in self.links[client].1.carry(&mut self.rng, self.now, counted_bytes(data)) {
+            if (self.unseen)(data) {
+                continue;
+            }
             let source = server_address(shard);
             self.schedule(delay, Delivery::ToClient { client, source, data: data.to_vec() });
         }
@@ -690,4 +696,13 @@ impl World {
 /// Where a shard's datagrams come from.
 pub fn server_address(shard: usize) -> SocketAddr {
     SocketAddr::from(([10, 1, 0, 1], 7000 + shard as u16))
+}
+
+/// The length of a datagram, as a link counts it. Messages of a DTLS handshake (RFC 6347 content types 20 to 22) have
+/// signatures of random length, so all of them count as much: the same seed is to give the same times.
+fn counted_bytes(data: &[u8]) -> usize {
+    match data.first() {
+        Some(20..=22) => 1_000,
+        _ => data.len(),
+    }
 }
