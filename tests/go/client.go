@@ -140,6 +140,9 @@ func (c *client) callbacks() *lksdk.RoomCallback {
 				c.tracks[name] = one
 				c.mutex.Unlock()
 				c.note("subscribed", name)
+				if err := widenReceiveBuffers(); err != nil {
+					c.note("narrow sockets", err.Error())
+				}
 				go one.read(track)
 			},
 			OnTrackUnsubscribed: func(_ *webrtc.TrackRemote, publication *lksdk.RemoteTrackPublication, who *lksdk.RemoteParticipant) {

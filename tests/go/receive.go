@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,7 +52,7 @@ type numbered struct {
 }
 
 func newReceived(track *webrtc.TrackRemote) *received {
-	return &received{video: strings.HasPrefix(strings.ToLower(track.Codec().MimeType), "video/"), seen: map[int64]struct{}{}}
+	return &received{video: track.Kind() == webrtc.RTPCodecTypeVideo, seen: map[int64]struct{}{}}
 }
 
 func (r *received) read(track *webrtc.TrackRemote) {

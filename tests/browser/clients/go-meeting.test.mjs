@@ -9,7 +9,7 @@ import { rateOf, soundFile, videoFile } from './media.mjs';
 import { startProgram } from './program.mjs';
 import { metricsOf, total } from '../harness/figures.mjs';
 import { progress, TEST_MS, until } from '../harness/limits.mjs';
-import { joinToken, startServer } from '../harness/server.mjs';
+import { decisions, joinToken, startServer } from '../harness/server.mjs';
 import { printTable } from '../harness/table.mjs';
 
 const PEOPLE = Number(process.env.MEETING_PEOPLE ?? 20);
@@ -64,10 +64,19 @@ for (const layers of [[LAYERS[1]], LAYERS]) {
       await inTurn(people, (who) => Promise.all(wanted(who).map((from) => program.ask(who, 'quality', { from, size: from === large(who) ? HIGH : LOW }))));
     }
     const layer = (who, from) => (simulcast ? (from === large(who) ? HIGH : LOW) : 0);
+    let others;
     await until('everybody to see everybody, in the size that was asked for', async () => {
       const all = await counts(people);
-      return people.every((who) => wanted(who).every((from) => all[who].tracks[`${from} camera`]?.width === layers[layer(who, from)].width));
-    }, TEST_MS / 2);
+      const shown = (who, from) => all[who].tracks[`${from} camera`];
+      const is = (who, from) => shown(who, from)?.width === layers[layer(who, from)].width;
+      others = people.flatMap((who) => wanted(who).filter((from) => !is(who, from)).map((from) => ({ who, from, ...shown(who, from) })));
+      return others.length === 0;
+    }, TEST_MS / 2).catch(async (error) => {
+      printTable('Not in the size that was asked for', others);
+      const told = await Promise.all([...new Set(others.slice(0, 3).map((other) => other.who))].map((who) => decisions(server, room, who)));
+      for (const one of told) progress(JSON.stringify(one));
+      throw error;
+    });
     progress(`${name}: everybody sees everybody`);
 
     const first = await snapshot(people);
@@ -101,16 +110,21 @@ for (const layers of [[LAYERS[1]], LAYERS]) {
     progress(`sent ${out} packets, ${again} of them again; NACKs ${nacks}, key frame requests ${total(counted, 'anytime_plis_total')}`);
     for (const [key, value] of Object.entries(counted)) if (key.startsWith('anytime_drops_total') && value > 0) progress(`${key} ${value}`);
 
+    for (const row of rows.filter((row) => !isAsked(row))) progress(`${row.who}: ${JSON.stringify(await decisions(server, room, row.who))}`);
     const sum = (what) => rows.reduce((all, row) => all + row[what], 0);
     for (const what of ['early pictures', 'early sounds', 'pictures', 'sounds']) assert.equal(sum(what), 0, `${what}: numbers that never came`);
     assert.ok(again <= out * RETRANSMITTED, `${again} of ${out} packets were sent again`);
     assert.ok(sum('nacks') <= PEOPLE * SECONDS, `${sum('nacks')} NACKs`);
     for (const row of rows) {
-      assert.ok(Math.abs(row['of what was asked, %'] / 100 - 1) <= BITS, `${row.who} gets ${row['of what was asked, %']} % of the bits`);
+      assert.ok(isAsked(row), `${row.who} gets ${row['of what was asked, %']} % of the bits`);
       assert.ok(row.heard >= Math.min(LOUDEST, PEOPLE) - 1, `${row.who} hears ${row.heard}`);
     }
     await Promise.all(people.map((who) => program.ask(who, 'leave')));
   });
+}
+
+function isAsked(row) {
+  return Math.abs(row['of what was asked, %'] / 100 - 1) <= BITS;
 }
 
 /** Numbers that never came, of pictures and of sounds, while people came and afterwards. */

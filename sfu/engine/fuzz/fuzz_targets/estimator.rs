@@ -40,7 +40,7 @@ fn step(
     now: &mut Instant,
     sequence: &mut ExtendedSequence,
 ) {
-    match script.byte() % 8 {
+    match script.byte() % 10 {
         // Numbers ascend; the caller's own counter sees to that. Some are given to nothing.
         0..=2 => {
             for _ in 0..=script.byte() % 32 {
@@ -68,6 +68,17 @@ fn step(
                 estimator.on_remb(*now, Bitrate::from_bps(u64::from(script.word()) << (script.byte() % 40)))
             }
         },
+        7 => match script.byte() % 4 {
+            0 => estimator.set_starved(*now, script.coin()),
+            1 => estimator.abandon_probe(),
+            2 => estimator.rest(script.coin().then(|| *now + Duration::from_millis(script.short().into()))),
+            _ => estimator.on_sending_less(),
+        },
+        8 => {
+            estimator.on_arrived(*now);
+            estimator.begin_anew(*now);
+            estimator.on_sent_unreported(*now, usize::from(script.short() % 1500));
+        }
         _ => {
             *now += match script.coin() {
                 true => Duration::from_micros(script.short().into()),

@@ -116,6 +116,10 @@ impl Cluster {
         if received.packets < least.max(FEWEST_PACKETS - 1) || received.packets < self.lost {
             return None;
         }
+        // A bucket lets the first half of any burst through.
+        if self.long && received.least[1].is_none() {
+            return None;
+        }
         // What nobody told of is missing on both sides.
         let told = received.packets.saturating_add(self.lost);
         let share = (told as f64 / self.sent_packets.max(1) as f64).min(1.0);
@@ -133,7 +137,7 @@ impl Cluster {
             _ => rate,
         };
         let rate = rate.min(self.probe.rate.bps() as f64 * 1.1);
-        Some(Outcome { rate, shown: rate, filled, proven: false, hindrance: None })
+        Some(Outcome { rate, shown: rate, filled, long: self.long, proven: false, hindrance: None })
     }
 
     /// What was sent, in bits per second.

@@ -17,6 +17,12 @@ impl Estimator {
         let (mut newest, mut finding) = (None, None);
         let (mut received, mut lost) = (0_usize, 0_usize);
         let (disturbed, proving) = (self.is_disturbed(seconds), self.probe.is_proving());
+        if self.anew
+            && let Some(first) = self.results.iter().find(|result| result.arrival.is_some())
+        {
+            // What went before was padding that nobody reports, and is not lost for want of room.
+            (self.anew, self.cut) = (false, first.sent);
+        }
         for result in &self.results {
             if let Some(cluster) = result.cluster {
                 self.probe.on_result(cluster, result);
@@ -51,8 +57,9 @@ impl Estimator {
         let lost = std::mem::take(&mut self.lost_unheard);
         self.told = Some(newest as f64 / 1e6);
         let rtt = (seconds - newest as f64 / 1e6).clamp(0.0, MOST_RTT);
-        let shortest = self.shortest_rtt.map_or(rtt, |before| rtt.min(before * FORGETTING));
-        self.shortest_rtt = Some(shortest);
+        let elapsed = seconds - std::mem::replace(&mut self.heard, seconds);
+        let shortest = |before: f64| rtt.min(before * (1.0 + FORGETTING * elapsed.clamp(0.0, 1.0)));
+        self.shortest_rtt = Some(self.shortest_rtt.map_or(rtt, shortest));
         let rtt = self.rtt.map_or(rtt, |before| before + (rtt - before) / 8.0);
         self.rtt = Some(rtt);
         self.probe.relent(seconds, self.loss.inherent());
@@ -72,6 +79,8 @@ impl Estimator {
             Some(Finding::Chance) if self.policer.is_some() => Some(self.on_chance(seconds)),
             _ => self.decide(seconds, rtt, disturbed, proving),
         };
+        // What a burst showed is the reason for most of a rise, growth for the rest.
+        let decided = decided.filter(|decided| *decided != Cause::Growth || cause.is_none());
         self.conclude(now, decided.or(cause).unwrap_or(Cause::Drained));
     }
 
@@ -80,6 +89,9 @@ impl Estimator {
         self.disturbed_until = now + SETTLING;
         self.confirmed = None;
         self.loss.discard(now, self.rtt_or_default());
+        // What is lost of what was sent meanwhile was lost to the outage, whenever that is told.
+        self.cut = (now * 1e6) as i64;
+        self.probe.forget_bursts();
         if lost * 2 > received {
             let rate = self.rate.rate();
             self.before_drop = Some(Shown { rate, at: now });
@@ -120,6 +132,8 @@ impl Estimator {
         }
         if outcome.proven && !outcome.filled {
             self.rate.lift_ceiling();
+            // So much passed that there would have been losses.
+            self.policer = self.policer.filter(|policer| policer.measured || !outcome.long);
         }
         self.rate.set(found);
         if outcome.filled {
@@ -212,8 +226,10 @@ impl Estimator {
             self.fell(now, before);
         }
         if fell {
-            let delivered = self.queue.delivered().or(self.acked.over(200));
-            self.probe.on_filled(now, delivered.unwrap_or(before));
+            let measured = self.queue.delivered();
+            let delivered = measured.or(self.acked.over(200)).unwrap_or(before);
+            // Of a short queue, while little is sent, that is hardly what the link carries.
+            self.probe.on_filled(now, delivered, measured.is_some() || !limited);
         }
         if step == Step::Decreased {
             // What is lost of what was sent before is what the new rate was made for.
@@ -254,8 +270,8 @@ impl Estimator {
 
 /// In seconds: whoever has just come shows what it needs.
 const YOUNG: f64 = 3.0;
-/// What the shortest round trip grows by with each message: a path may become longer.
-const FORGETTING: f64 = 1.002;
+/// Share that the shortest round trip grows by in a second: a path may become longer.
+const FORGETTING: f64 = 0.05;
 /// In seconds.
 const MOST_RTT: f64 = 5.0;
 const AFTER_OUTAGE: f64 = 0.7;

@@ -164,6 +164,8 @@ pub struct Estimator {
     shortest_rtt: Option<f64>,
     /// When the newest packet left that the subscriber told of, in seconds.
     told: Option<f64>,
+    /// When the last report came, in seconds.
+    heard: f64,
     wanted: Bitrate,
     /// Where the estimate stood before it fell.
     before_drop: Option<Shown>,
@@ -174,6 +176,8 @@ pub struct Estimator {
     cut: i64,
     /// Nothing got through for a while, and then something did.
     outage: bool,
+    /// The estimate has begun anew, and no report has come since.
+    anew: bool,
     /// When it was last polled, in seconds.
     polled: Option<f64>,
     last: Change,
@@ -212,12 +216,14 @@ impl Estimator {
             rtt: None,
             shortest_rtt: None,
             told: None,
+            heard: 0.0,
             wanted: config.max_rate,
             before_drop: None,
             confirmed: None,
             disturbed_until: 0.0,
             cut: 0,
             outage: false,
+            anew: false,
             polled: None,
             last: Change { at: now, cause: Cause::Start, estimate: Bitrate::from_bps(start as u64) },
         }
@@ -315,16 +321,25 @@ impl Estimator {
         self.probe.set_starved(now, starved);
     }
 
-    /// Packets arrive, as a receiver report says. If nothing has been heard for long of those that this estimates by, and no
-    /// picture is sent, those were padding: some receivers throw it away unreported. It begins anew, as with one that has just
-    /// come, so that a picture is sent and reported.
+    /// A receiver report says that packets of some stream arrived.
     pub fn on_arrived(&mut self, now: Instant) {
-        if !self.silence.is_complete() || !self.probe.is_starved() {
-            return;
+        let seconds = self.seconds(now);
+        self.silence.on_arrived(seconds);
+    }
+
+    /// Begins anew, as for a receiver that has just come, if packets arrive and for long nothing has been heard of those that
+    /// this estimates by, and no picture is sent. Those were padding then: some receivers throw it away unreported, and only a
+    /// picture will be reported. Returns whether it did.
+    pub fn begin_anew(&mut self, now: Instant) -> bool {
+        let seconds = self.seconds(now);
+        if !self.probe.is_starved() || !self.silence.is_contradicted(seconds) {
+            return false;
         }
         self.silence.on_heard();
+        self.anew = true;
         self.rate.set(self.config.start_rate.bps().min(MOST) as f64);
         self.conclude(now, Cause::Heard);
+        true
     }
 
     /// A picture is not sent any more, by choice: that less arrives from now on says nothing of the link.
@@ -442,7 +457,9 @@ impl Estimator {
     pub fn poll(&mut self, now: Instant) -> Option<Probe> {
         let seconds = self.seconds(now);
         self.polled = Some(seconds);
-        self.policer = self.policer.filter(|policer| seconds - policer.at < POLICED);
+        if self.policer.take_if(|policer| seconds - policer.at >= POLICED).is_some() {
+            self.rate.lift_ceiling();
+        }
         if self.remb.is_some_and(|(_, at)| now.saturating_duration_since(at) >= REMB_LIFE) {
             self.remb = None;
             self.conclude(now, Cause::Growth);

@@ -47,6 +47,8 @@ pub(super) struct Outcome {
     /// It arrived slower than it was sent: the link was filled.
     pub filled: bool,
     /// It was longer than token buckets are deep.
+    pub long: bool,
+    /// `rate` is no claim that a long burst has to show again.
     pub proven: bool,
     /// What was in the way of a long one.
     pub hindrance: Option<Hindrance>,
@@ -55,7 +57,7 @@ pub(super) struct Outcome {
 impl Outcome {
     fn hindered(seen: Hindrance) -> Self {
         let rate = seen.rate * CAUTION;
-        Self { rate, shown: rate, filled: true, proven: true, hindrance: Some(seen) }
+        Self { rate, shown: rate, filled: true, long: true, proven: true, hindrance: Some(seen) }
     }
 
     /// How much more than before it must have shown. `limited`: less is sent than may be.
@@ -249,14 +251,23 @@ impl ProbeControl {
 
     /// The burst being sent cannot be completed.
     pub fn abandon(&mut self) {
-        self.active = None;
+        if let Some(active) = self.active.take() {
+            self.train.take_if(|(cluster, _)| *cluster == active.probe.cluster);
+            self.climbs_until = 0.0;
+        }
+    }
+
+    /// Bursts that were sent or are being sent show nothing.
+    pub fn forget_bursts(&mut self) {
+        self.abandon();
+        (self.waiting, self.train, self.claimed) = ([None; WAITING], None, None);
     }
 
     /// A burst that should begin now.
     pub fn poll(&mut self, situation: &Situation) -> Option<Probe> {
         let now = situation.now;
         if self.active.is_some_and(|active| now - active.asked > PATIENCE + active.seconds()) {
-            self.active = None; // whoever should send it does not
+            self.abandon(); // whoever should send it does not
         }
         if self.active.is_some() || now < self.due() {
             return None;
@@ -324,10 +335,10 @@ impl ProbeControl {
     fn proof(&self, claim: f64, situation: &Situation) -> Plan {
         let base = situation.estimate.max(self.known);
         let most = match self.denied {
+            _ if situation.policed => POLICED_STEP,
             0 if situation.beyond && situation.now < YOUNG => f64::MAX,
             0 if situation.beyond => BOLD_STEP,
             0 => CAREFUL_STEP,
-            _ if situation.policed => POLICED_STEP,
             1 => DENIED_STEP,
             _ => OFTEN_DENIED_STEP,
         };
@@ -436,11 +447,12 @@ impl ProbeControl {
         Outcome { rate: if proven { outcome.rate.min(most) } else { outcome.rate }, proven, ..outcome }
     }
 
-    /// The link was filled, and delivered that: less than a short burst has just shown, if that was a bucket.
-    pub fn on_filled(&mut self, now: f64, delivered: f64) {
+    /// The link was filled, and delivered that: less than a short burst has just shown, if that was a bucket. `sure`: more would
+    /// have been delivered if the link had carried it.
+    pub fn on_filled(&mut self, now: f64, delivered: f64, sure: bool) {
         self.drained = now;
         self.known = delivered;
-        let wrong = |belief: &mut Belief| now - belief.at < BELIEF && delivered < belief.rate * WRONG;
+        let wrong = |belief: &mut Belief| sure && now - belief.at < BELIEF && delivered < belief.rate * WRONG;
         if self.believed.take_if(wrong).is_some() {
             self.deny(now);
         }
@@ -452,8 +464,8 @@ impl ProbeControl {
     pub fn on_policer(&mut self, now: f64, rate: f64, measured: bool) {
         self.known = rate;
         // What is on its way was meant to show more, and is to go on no longer.
-        (self.active, self.waiting, self.train, self.claimed) = (None, [None; WAITING], None, None);
-        if measured && self.policed_until <= now {
+        self.forget_bursts();
+        if measured && (self.denied == 0 || self.policed_until <= now) {
             self.deny(now);
             self.policed_until = now + self.denied_rest();
         } else if !measured {
@@ -461,7 +473,8 @@ impl ProbeControl {
         }
     }
 
-    /// What denied a look for more was chance.
+    /// What denied a look for more was chance. The next look keeps its time all the same: where a policer loses by chance too, looks
+    /// that come sooner cost more than they find.
     pub fn pardon(&mut self) {
         (self.denied, self.policed_until) = (0, 0.0);
     }

@@ -7,6 +7,8 @@ pub(super) struct Silence {
     /// The first packet sent since something was heard.
     since: Option<f64>,
     steps: u32,
+    /// When a receiver report first said, during this silence, that something arrives.
+    contradicted: Option<f64>,
 }
 
 impl Silence {
@@ -20,9 +22,18 @@ impl Silence {
         self.steps > 0
     }
 
-    /// Whether it has been silent for so long that the rate falls no further.
-    pub fn is_complete(&self) -> bool {
-        self.steps >= MOST_SILENT_STEPS
+    /// A receiver report says that something arrives.
+    pub fn on_arrived(&mut self, now: f64) {
+        if self.is_active() {
+            self.contradicted.get_or_insert(now);
+        }
+    }
+
+    /// Whether a receiver report has said for a while that something arrives, although the silence has lasted so long that the
+    /// rate falls no further. Such a report alone may only have come sooner than what ends the silence.
+    pub fn is_contradicted(&self, now: f64) -> bool {
+        let said = self.contradicted.is_some_and(|first| now - first >= CONTRADICTED);
+        said && self.steps >= MOST_SILENT_STEPS
     }
 
     /// Reads a little of it; see [`Estimator::touch`](super::Estimator::touch).
@@ -37,7 +48,7 @@ impl Silence {
 
     /// Something is heard. Returns by how many steps the rate was lowered before, 0 if it was not silent.
     pub fn on_heard(&mut self) -> u32 {
-        std::mem::replace(self, Self { heard: true, since: None, steps: 0 }).steps
+        std::mem::replace(self, Self { heard: true, ..Self::default() }).steps
     }
 
     /// When the next step is due.
@@ -64,5 +75,7 @@ impl Silence {
 /// In seconds.
 const SILENCE: f64 = 0.5;
 const SILENCE_STEP: f64 = 0.5;
+/// In seconds.
+const CONTRADICTED: f64 = 0.5;
 const SILENT_SHARE: f64 = 0.6;
 const MOST_SILENT_STEPS: u32 = 8;

@@ -18,8 +18,8 @@ pub(super) struct Train {
 struct Slice {
     /// The lowest one-way delay, in microseconds.
     least: Option<i64>,
-    /// When the last packet of it arrived.
-    arrived: i64,
+    /// When the last packet of it arrived, in microseconds of the receiver's clock; absent if none did.
+    arrived: Option<i64>,
     bytes: f64,
     lost_bytes: f64,
     received: u32,
@@ -70,7 +70,7 @@ impl Train {
         }
         let delay = arrival.saturating_sub(sent);
         slice.least = Some(slice.least.map_or(delay, |least| least.min(delay)));
-        slice.arrived = if slice.received == 0 { arrival } else { slice.arrived.max(arrival) };
+        slice.arrived = slice.arrived.max(Some(arrival));
         slice.bytes += bytes;
         slice.received = slice.received.saturating_add(1);
     }
@@ -137,18 +137,21 @@ impl Train {
         let split = free.unwrap_or(0);
         let (head, tail) = slices.split_at_checked(split + 1)?;
         let first = self.began?.saturating_add(base);
-        let last = head.last()?.arrived;
-        let end = tail.iter().map(|slice| slice.arrived).max().unwrap_or(last);
+        let last = head.iter().filter_map(|slice| slice.arrived).max();
+        let end = slices.iter().filter_map(|slice| slice.arrived).max()?;
+        // Of a head that was lost whole nothing tells when the tail began.
+        let (last, measured) = last.map_or((first, false), |last| (last, true));
         let (passed, bytes) = (sum(head), sum(tail));
         let seconds = end.saturating_sub(last) as f64 / 1e6;
-        let rate = if tail.iter().map(|slice| slice.received).sum::<u32>() >= 3 && seconds > 0.01 {
+        let rate = if measured && tail.iter().map(|slice| slice.received).sum::<u32>() >= 3 && seconds > 0.01
+        {
             bytes * 8.0 / seconds
         } else {
             (passed + bytes) * 8.0 / (end.saturating_sub(first) as f64 / 1e6).max(0.01)
         };
         let before = last.saturating_sub(first).max(0) as f64 / 1e6;
         let depth = if free.is_some() { (passed - rate * before / 8.0).max(0.0) } else { 0.0 };
-        Some(Hindrance { rate, depth, dropped: !queued, lasted: seconds > LASTING })
+        Some(Hindrance { rate, depth, dropped: !queued, lasted: measured && seconds > LASTING })
     }
 }
 
@@ -156,7 +159,7 @@ impl Slice {
     fn and(self, later: &Self) -> Self {
         Self {
             least: self.least.into_iter().chain(later.least).min(),
-            arrived: if later.received > 0 { later.arrived } else { self.arrived },
+            arrived: later.arrived.or(self.arrived),
             bytes: self.bytes + later.bytes,
             lost_bytes: self.lost_bytes + later.lost_bytes,
             received: self.received.saturating_add(later.received),
@@ -230,5 +233,16 @@ mod tests {
             assert_eq!(hindrance.dropped, queue == 0.0);
         }
         assert_eq!(over_bucket(200e3, 0.25), (150, None));
+    }
+
+    #[test]
+    fn a_head_that_was_lost_whole_tells_no_rate_that_lasts() {
+        let mut train = Train::new(0.0, false);
+        // 3 Mbit/s; the receiver's clock is a day ahead, and the first 70 ms of the burst are lost.
+        for sent in (0..80_000).step_by(2667) {
+            train.on_packet(sent, (sent > 70_000).then_some(sent + 86_400_000_000), 1000.0, false);
+        }
+        let seen = train.hindrance(0.0);
+        assert!(seen.is_some_and(|seen| !seen.lasted && seen.rate > 1e5), "{seen:?}");
     }
 }

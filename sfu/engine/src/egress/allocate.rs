@@ -234,9 +234,11 @@ struct Step {
     ideal: bool,
     /// Of a track whose last step up has only begun.
     settling: bool,
-    /// It is not taken before that time,
+    /// The step is not taken before that time, which is later the more often it had to be taken back.
     blocked_until: Option<Instant>,
-    /// and only with more to spare, since it had to be taken back.
+    /// As `blocked_until`, had it never been taken back.
+    rests_until: Option<Instant>,
+    /// The step is taken only with more to spare, since it had to be taken back.
     doubted: bool,
 }
 
@@ -319,7 +321,10 @@ fn climb(step: &Step, ladder: &mut Ladder, budget: &mut Budget) -> Option<Bitrat
     let total = spent.max(granted);
     let shown = if step.doubted { with_doubt(total) } else { total } <= budget.probed;
     let climbs = budget.climbs_until.filter(|_| step.up && step.higher && !step.held && !step.ideal);
-    let blocked = step.blocked_until.filter(|_| !shown);
+    // A picture that is not sent at all waits no longer for earlier failures where half as much again would pass.
+    let ample = !step.higher && with_doubt(total) <= budget.lowest;
+    let blocked = if ample { step.rests_until } else { step.blocked_until };
+    let blocked = blocked.filter(|_| !shown);
     let wait =
         blocked.map(|until| (Reason::Hysteresis, until)).or(climbs.map(|until| (Reason::Climbing, until)));
     // No room is kept for a layer that stands in: with luck the ideal, which is cheaper, flows by then.
@@ -404,6 +409,7 @@ fn push_steps(track: usize, candidate: &Candidate<'_>, ideal: Layer, now: Instan
             ideal: number == top,
             settling: candidate.standing.is_settling(now),
             blocked_until: candidate.standing.blocked_until(layer, now).filter(|_| above),
+            rests_until: candidate.standing.rests_until(now).filter(|_| above),
             doubted: candidate.standing.is_doubted(layer),
         });
         place = place.saturating_add(1);

@@ -244,7 +244,7 @@ impl Bandwidth {
         self.note();
     }
 
-    /// After each report. `waiting`: packets wait for their turn here.
+    /// Notes whether a queue stands in the network. `waiting`: packets wait for their turn here.
     pub fn watch_queue(&mut self, now: Instant, waiting: bool) {
         let over = |stood| now.saturating_duration_since(stood) > WARY && !waiting;
         if self.queue_delay() > STANDING {
@@ -285,6 +285,9 @@ impl Bandwidth {
     /// Lets time pass: a burst may begin. Returns its rate if one does.
     pub fn poll(&mut self, now: Instant) -> Option<Bitrate> {
         self.complete = false;
+        if self.estimator.begin_anew(now) {
+            self.measured = false;
+        }
         let probe = self.estimator.poll(now)?;
         self.burst = Some(Burst { probe, began: now, sent: 0, next: now });
         Some(probe.rate)

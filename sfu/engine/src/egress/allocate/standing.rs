@@ -11,7 +11,8 @@ use super::{Decision, Reason};
 /// A step up is allowed at most once in [`UPGRADE_INTERVAL`], and later after each one to the same layer that had to be
 /// taken back; but at any time in the first [`UPGRADE_INTERVAL`] of a subscription, once after a change of demand, and
 /// whenever a probe has shown that it passes; if two to this layer in a row had to be taken back, that half as much
-/// again passes.
+/// again passes. A picture that is not sent at all waits no longer for what was taken back, if the estimate is half as much
+/// again as would be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     pub(super) current: Option<Layer>,
@@ -81,8 +82,17 @@ impl Standing {
 
     /// When a step up to a layer is allowed, if it is not now.
     pub(super) fn blocked_until(&self, layer: Layer, now: Instant) -> Option<Instant> {
-        let young = now.saturating_duration_since(self.began) < UPGRADE_INTERVAL;
         let failures = if self.failed == Some(layer) { self.failures } else { 0 };
+        self.allowed_at(failures, now)
+    }
+
+    /// When a step up is allowed that never had to be taken back, if it is not now.
+    pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
+        self.allowed_at(0, now)
+    }
+
+    fn allowed_at(&self, failures: u32, now: Instant) -> Option<Instant> {
+        let young = now.saturating_duration_since(self.began) < UPGRADE_INTERVAL;
         let until = self.last_up? + UPGRADE_INTERVAL * (1 << failures);
         (!young && now < until).then_some(until)
     }

@@ -375,6 +375,31 @@ fn what_failed_on_a_narrow_link_holds_back_only_the_same_again() {
 }
 
 #[test]
+fn a_picture_of_one_layer_that_was_paused_comes_back_soon_where_there_is_ample_room() {
+    let start = test_epoch();
+    let mut standing = Standing::new(start);
+    let only = [layer(100)];
+    let mut step = |kbps, now| {
+        let track = Candidate { standing, layers: &only, ..camera(None, now) };
+        let (decisions, _) = run(kbps, &[track], now);
+        standing.apply(&decisions[0], now);
+        (decisions[0].target.map(|layer| layer.0), decisions[0].reason)
+    };
+    let mut now = start + UPGRADE_INTERVAL;
+    for _ in 0..3 {
+        now += UPGRADE_INTERVAL * 9;
+        assert_eq!(step(130, now).0, Some(0));
+        now += SECOND;
+        assert_eq!(step(50, now).0, None, "taken back");
+    }
+    now += UPGRADE_INTERVAL - SECOND * 2;
+    assert_eq!(step(2000, now), (None, Reason::Hysteresis), "too soon for any");
+    now += SECOND;
+    assert_eq!(step(130, now), (None, Reason::Hysteresis), "with little to spare");
+    assert_eq!(step(2000, now), (Some(0), Reason::Ideal));
+}
+
+#[test]
 fn a_queue_that_drains_takes_no_layer_and_brings_only_a_lowest_one() {
     let now = test_epoch();
     // (estimate, settled, sent now, target)
