@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::delay::Trend;
 use super::loss::{Evidence, Verdict};
 use super::policing::Finding;
-use super::probe::{LEAST_BUCKET, Outcome};
+use super::probe::{LEAST_BUCKET, Outcome, YOUNG};
 use super::rate_control::{Input, Step};
 use super::{Cause, Estimator, MOST, Policer, Shown};
 
@@ -268,30 +268,33 @@ impl Estimator {
     }
 }
 
-/// In seconds: whoever has just come shows what it needs.
-const YOUNG: f64 = 3.0;
 /// Share that the shortest round trip grows by in a second: a path may become longer.
 const FORGETTING: f64 = 0.05;
-/// In seconds.
+/// Seconds that a round trip is taken for at most.
 const MOST_RTT: f64 = 5.0;
+/// Share of the rate that is left after an outage that lost packets.
 const AFTER_OUTAGE: f64 = 0.7;
-/// So long a silence, a second and a half, leaves nothing of a picture to go on with, whatever was lost.
+/// Steps of a silence, a second and a half, after which nothing of a picture is left to go on with, whatever was lost.
 const OUTAGE_STEPS: u32 = 3;
+/// Seconds after a silence in which arrivals are no measure of anything.
 const SETTLING: f64 = 0.3;
+/// Seconds without a burst after the rate fell.
 const PROBE_AFTER_DROP: f64 = 3.0;
-/// What a burst that has just begun to be dropped may raise the estimate by.
+/// Rate at most, as a multiple of the estimate, that a burst may show which has only begun to be dropped.
 const UNMEASURED: f64 = 2.0;
-/// In seconds: so soon after a policer was taken for one, the rate from before is given back,
+/// Seconds after a policer was supposed in which the rate from before is given back if there was none.
 const GIVEN_BACK: f64 = 10.0;
-/// but not more than so many times what it is.
+/// Multiple of the present rate that is given back at most.
 const MOST_GIVEN_BACK: f64 = 1.5;
-/// Queues, in milliseconds: with less than this a rising trend is jitter;
+/// Milliseconds of queue that confirm a burst that showed less than the estimate.
 const CONFIRM: f64 = 8.0;
+/// Milliseconds of queue below which a rising trend is jitter.
 const RISING: f64 = 20.0;
-/// more than this is too much even if it does not grow;
+/// Milliseconds of queue that are too much even if it does not grow.
 const QUEUE_LIMIT: f64 = 40.0;
-/// the same while a burst of ours may be its cause;
+/// Milliseconds of queue that are too much while a burst of ours may be the cause.
 const DISTURBED_LIMIT: f64 = 70.0;
+/// Milliseconds of queue that are too much in the first two seconds.
 const START_LIMIT: f64 = 200.0;
-/// loss together with this much is congestion.
+/// Milliseconds of queue with which loss is congestion.
 const QUEUED: f64 = 20.0;

@@ -25,7 +25,7 @@ pub(super) struct LossControl {
     inherent: f64,
     trial: Option<Trial>,
     smoothed: f64,
-    /// The same of what was lost while no queue stood.
+    /// Share of packets lost while no queue stood, smoothed.
     by_chance: f64,
     /// What stood before the last judgement, for what it judged may turn out to be a link that has become narrow.
     before: Option<Before>,

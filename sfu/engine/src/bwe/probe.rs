@@ -107,7 +107,7 @@ pub(super) struct ProbeControl {
     claimed: Option<Claim>,
     next_id: u8,
     not_before: f64,
-    /// The same, also for what is urgent.
+    /// No burst before that time, in seconds, however urgent.
     rest_until: f64,
     climbs_until: f64,
     interval: f64,
@@ -593,83 +593,95 @@ impl ProbeControl {
     }
 }
 
-/// The first bursts, as multiples of the rate to begin with.
+/// Rates of the first bursts, as multiples of the rate to begin with.
 const FIRST: [f64; 2] = [3.0, 6.0];
+/// Bursts that may be sent and not yet judged.
 const WAITING: usize = 3;
-/// What a burst must have, in bytes, for what it shows to be more than a token bucket,
+/// Bytes that a long burst sends beyond what is known to pass: more than a token bucket holds.
 const PROOF: f64 = 110_000.0;
-/// but not more than this altogether,
+/// Bytes of a long burst at most.
 const MOST_PROOF: f64 = 480_000.0;
-/// nor longer than this, in seconds.
+/// Seconds that a long burst takes at most.
 const LONGEST_PROOF: f64 = 4.0;
-/// The same where what exceeds a rate is dropped.
+/// Seconds that a long burst takes at most where a policer's rate is known: it exceeds that rate by little.
 const LONGEST_POLICED: f64 = 8.0;
-/// In bytes: what passes a link besides its rate although it has no bucket.
+/// Bytes beyond its rate that a link without a token bucket lets pass.
 pub(super) const LEAST_BUCKET: f64 = 2_500.0;
-/// In seconds: whoever has just come tries anything.
-const YOUNG: f64 = 3.0;
-/// Later, what is tried to prove is at most this much of what is known to pass, so that a queue grows slowly: if the link was never seen
-/// filled with as little,
+/// For so many seconds a subscriber has just come: a long burst may have any rate, and a queue is most likely its own.
+pub(super) const YOUNG: f64 = 3.0;
+/// Rate of a long burst at most, as a multiple of what is known to pass, on a link that was never seen filled with as little.
 const BOLD_STEP: f64 = 3.0;
-/// if it was,
+/// Rate of a long burst at most, as a multiple of what is known to pass, on a link that was. The queue grows slowly then.
 const CAREFUL_STEP: f64 = 2.0;
-/// after one false claim,
+/// Rate of a long burst at most, as a multiple of what is known to pass, after one false claim.
 const DENIED_STEP: f64 = 1.6;
-/// after more,
+/// Rate of a long burst at most, as a multiple of what is known to pass, after several false claims.
 const OFTEN_DENIED_STEP: f64 = 1.35;
-/// and where what exceeds a rate is dropped: media are among it.
+/// Rate of a long burst at most, as a multiple of what is known to pass, where a policer's rate is known: media are among what it drops.
 const POLICED_STEP: f64 = 1.3;
-/// After a false claim, and twice as long after each further one, no look for more, in seconds,
+/// Seconds without a burst after a false claim, before they are doubled for each one in a row, the first included.
 const DENIED_REST: f64 = 4.0;
-/// up to the fourth: 64 s. That is for what drops; what makes packets wait costs less,
+/// False claims in a row that are counted at most: 64 s without a burst.
 const MOST_DENIED: u32 = 4;
-/// and the link may have become wider.
+/// Seconds without a burst at most on a link that queues: a burst costs less there, and the link may have become wider.
 const LONGEST_REST: f64 = 16.0;
-/// The same where no picture is sent.
+/// Seconds without a burst at most while no picture is sent: there is none that a burst could harm.
 const STARVED_REST: f64 = 3.0;
-/// The same where it was over too soon to measure anything.
+/// Seconds without a burst after one that was dropped before anything could be measured.
 const SOON: f64 = 2.0;
-/// What a burst shows counts if it is so much more than the estimate. What a short one shows needs proof,
+/// Share of the estimate that a burst must show for it to count.
 const CLAIM: f64 = 1.1;
-/// and what filled the link may have been taken from others: only much more counts, unless so little is sent that a
-/// picture may wait for a little more.
+/// Share of the estimate that a burst that filled the link must show: what it got may have been taken from others. [`CLAIM`] is enough
+/// where little is sent, since a picture may wait for a little more.
 const FILLED_GAIN: f64 = 1.4;
-/// After so many bursts that filled the link at once there is no bucket, and short bursts are believed.
+/// Bursts in a row that filled the link at once after which short bursts are believed: there is no token bucket.
 const PROMPT: u32 = 2;
-/// up to so many times what the link was last seen to carry.
+/// Rate up to which a short burst is believed, as a multiple of what the link was last seen to carry.
 const BELIEVED: f64 = 1.6;
-/// The same of the estimate where no picture is sent: what is wrong of it costs no more than the picture that it brings back.
+/// Rate up to which a short burst is believed while no picture is sent, as a multiple of the estimate. If it is wrong, that costs no
+/// more than the picture that it brings back.
 const BELIEVED_STARVED: f64 = 2.0;
-/// In seconds: so long a bucket may take to fill.
+/// Seconds that a token bucket may take to fill.
 const REFILL: f64 = 4.0;
-/// If the link delivers a smaller share of what such a one showed,
+/// Share of what a believed burst showed; if a filled link delivers less, there is a token bucket.
 const WRONG: f64 = 0.75;
-/// within so many seconds, there is.
+/// Seconds in which a believed burst can turn out to be wrong.
 const BELIEF: f64 = 4.0;
-/// A claim is forgotten after so many seconds.
+/// Seconds after which a claim is forgotten.
 const CLAIM_LIFE: f64 = 1.0;
+/// Packets of a burst at least, on a path without loss.
 pub(super) const FEWEST_PACKETS: usize = 5;
-/// In milliseconds. Jitter needs longer bursts to be averaged out.
+/// Milliseconds that a short burst takes at least.
 const SHORTEST: f64 = 15.0;
+/// Milliseconds that a short burst takes at most.
 const LONGEST: f64 = 100.0;
+/// Milliseconds by which a short burst is longer for each of jitter, which is averaged out.
 const PER_JITTER: f64 = 8.0;
-/// In seconds.
+/// Seconds beyond its length in which a burst is given up that is not sent.
 const PATIENCE: f64 = 1.0;
+/// Seconds beyond the round trip after which a burst is judged although not all of it was reported.
 const LATEST: f64 = 0.5;
+/// Seconds after a burst was judged in which its queue may still stand.
 const SETTLING: f64 = 0.1;
+/// Seconds in which the first bursts must be reported.
 const FIRST_PATIENCE: f64 = 2.0;
+/// Seconds without a burst after the first ones led no further.
 const FIRST_PAUSE: f64 = 2.0;
+/// Seconds between two bursts after one that showed more.
 const SHORTEST_INTERVAL: f64 = 2.0;
+/// Seconds between two bursts at most, on a link that denied no claim.
 const LONGEST_INTERVAL: f64 = 6.0;
-/// Of what is wanted: a layer is switched to only with some room left.
+/// Multiple of what is wanted up to which bursts look: a step up to another layer takes some room to spare.
 const HEADROOM: f64 = 1.25;
-/// After a burst of which too little arrived to tell, on a lossy path.
+/// Seconds to the next burst after one of which too little arrived to tell, on a lossy path.
 const AGAIN: f64 = 0.5;
-/// How long a success is waited for after another: a round trip, the burst and the report of it.
+/// Seconds in which a burst that follows a success may succeed: a round trip, the burst and the report of it.
 const CLIMBING: f64 = 0.3;
+/// Rate of a short burst at most, as a multiple of the estimate.
 const BOLDEST: f64 = 2.0;
+/// Rate of a short burst after one that failed, as a multiple of the estimate.
 const LEAST_BOLD: f64 = 1.5;
-/// A path that loses more than this does so by itself.
+/// Share of packets above which a path loses by itself.
 pub(super) const LOSSY: f64 = 0.02;
 /// Share of a filled link's measured rate to rely on.
 pub(super) const CAUTION: f64 = 0.85;

@@ -172,25 +172,29 @@ fn sum(slices: &[Slice]) -> f64 {
     slices.iter().map(|slice| slice.bytes).sum()
 }
 
+/// Slices that a long burst is divided into. When they are used up, two become one.
 const SLICES: usize = 32;
-/// In microseconds, of a slice at the beginning.
+/// Microseconds of a slice at the beginning.
 const SHORTEST: usize = 10_000;
-/// In microseconds. Each of the newest packets waits longer than this: a queue stands,
+/// Microseconds that each of the newest packets waits for longer where a queue stands.
 const QUEUED: i64 = 8_000;
-/// and with less than this none does.
+/// Microseconds that some packet of a slice waits for at most where no queue stands.
 const FREE: i64 = 5_000;
-/// More of so many slices is lost than the path loses by itself: what exceeds a rate is dropped.
+/// Share of bytes, beyond what the path loses by itself, that is lost of the newest slices where what exceeds a rate is dropped.
 const LOST: f64 = 0.2;
-/// What exceeds a rate is dropped once tokens run out, not before: more than this is chance.
+/// Share of bytes above which losses are not chance; before tokens run out no policer drops so much.
 const CHANCE: f64 = 0.04;
-/// In seconds.
+/// Seconds over which a rate must be measured to be relied on.
 const LASTING: f64 = 0.1;
-/// So large a share of so many is not lost by chance.
+/// Share of the newest bytes that is never lost by chance.
 const HEAVY: f64 = 0.4;
+/// Packets of which [`HEAVY`] can be told.
 const MANY: u32 = 20;
+/// Newest slices that are looked at.
 const LATELY: usize = 4;
-/// Losses that say enough where a policer is known.
+/// Losses that say enough where a policer's rate is known.
 const FEW: u32 = 3;
+/// Packets that say enough elsewhere.
 const FEWEST: u32 = 12;
 
 #[cfg(test)]

@@ -43,7 +43,8 @@ pub struct Capacity {
     /// The highest rate that a burst has lately shown to pass, zero if none has. Up to that rate, but never beyond the
     /// estimate, a step up needs no further headroom.
     pub confirmed: Bitrate,
-    /// The same of a burst that is the newest thing known of the link: a step up need not wait for its time either.
+    /// The highest rate that a burst has shown to pass, if that is the newest thing known of the link: a step up to it need not wait for
+    /// its time either. Zero otherwise.
     pub probed: Bitrate,
     /// How much more than the new total the estimate must be for a step up, in per cent, where no burst has shown it.
     pub headroom: u32,
@@ -266,7 +267,7 @@ struct Budget {
     probed: Bitrate,
     /// For what is sent already.
     hold: Bitrate,
-    /// The same of a higher layer that is sent since so short a time that its key frame may be what makes a queue.
+    /// For a higher layer that is sent since so short a time that its key frame may be what makes a queue.
     settling: Bitrate,
     /// For steps up.
     up: Bitrate,

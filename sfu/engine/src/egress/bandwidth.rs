@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// not in its reports, and without any nothing more would ever be known of the link.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// The same while nothing is heard, so that the end of an outage is.
+/// Time between two packets of padding while nothing is heard, so that the end of an outage is.
 const SILENT_HEARTBEAT: Duration = Duration::from_millis(40);
 
 /// Once nothing more is missing there is time before looking for what could be spared.
