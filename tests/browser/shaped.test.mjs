@@ -182,7 +182,8 @@ async function narrow({ link, settle }, note) {
 }
 
 /** Comes over a link that lets bursts through which it does not carry for good. `queue_ms` of 0: it drops them. */
-async function joinOverBucket({ link, rejoin }, note, queue_ms) {
+async function joinOverBucket({ link, rejoin, settle }, note, queue_ms) {
+  await settle();
   link.change({ down: { rate_kbps: JOIN, bucket_bytes: BUCKET_BYTES, queue_ms }, up: { rate_kbps: WIDE } });
   const began = note('joins', await rejoin());
   await wait(17_000);

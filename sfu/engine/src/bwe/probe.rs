@@ -624,7 +624,7 @@ const DENIED_REST: f64 = 4.0;
 /// False claims in a row that are counted at most: 64 s without a burst.
 const MOST_DENIED: u32 = 4;
 /// Seconds without a burst at most on a link that queues: a burst costs less there, and the link may have become wider.
-const LONGEST_REST: f64 = 16.0;
+const LONGEST_REST: f64 = 8.0;
 /// Seconds without a burst at most while no picture is sent: there is none that a burst could harm.
 const STARVED_REST: f64 = 3.0;
 /// Seconds without a burst after one that was dropped before anything could be measured.
