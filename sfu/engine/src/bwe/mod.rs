@@ -172,7 +172,7 @@ pub struct Estimator {
     /// What a burst, or a trial of loss, showed to pass.
     confirmed: Option<Shown>,
     disturbed_until: f64,
-    /// When the rate was last cut to what the link delivers, in microseconds.
+    /// What was sent before that time, in microseconds, is not judged by its loss: the rate was cut since, or nothing got through.
     cut: i64,
     /// Nothing got through for a while, and then something did.
     outage: bool,

@@ -72,10 +72,13 @@ impl Silence {
     }
 }
 
-/// In seconds.
+/// Seconds beyond the round trip after which nothing heard is a silence.
 const SILENCE: f64 = 0.5;
+/// Seconds from one step of a silence to the next.
 const SILENCE_STEP: f64 = 0.5;
-/// In seconds.
+/// Seconds in which what ends a silence must follow a receiver report that says that something arrives.
 const CONTRADICTED: f64 = 0.5;
+/// Share of the rate that each step of a silence leaves.
 const SILENT_SHARE: f64 = 0.6;
+/// Steps after which the rate falls no further.
 const MOST_SILENT_STEPS: u32 = 8;
