@@ -187,7 +187,7 @@ async function joinOverBucket({ link, rejoin, settle }, note, queue_ms) {
   link.change({ down: { rate_kbps: JOIN, bucket_bytes: BUCKET_BYTES, queue_ms }, up: { rate_kbps: WIDE } });
   const began = note('joins', await rejoin());
   await wait(17_000);
-  link.change({ down: { bucket_bytes: 0, queue_ms: QUEUE_MS } });
+  link.change({ down: { rate_kbps: WIDE, bucket_bytes: 0, queue_ms: QUEUE_MS } });
   return ({ recording, reports }) => {
     const first = judge.picture(recording, began);
     const shown = began + (first ?? Infinity);

@@ -112,6 +112,9 @@ impl Estimator {
         if outcome.filled {
             self.rate.drain(now);
         }
+        if outcome.hindrance.is_some() {
+            self.disregard_losses_until_now(now);
+        }
         let start = self.last.cause == Cause::Start;
         let gain = outcome.gain(self.app.is_limited());
         let found = if outcome.filled { outcome.rate + self.unreported.at(now) } else { outcome.rate };
@@ -232,9 +235,7 @@ impl Estimator {
             self.probe.on_filled(now, delivered, measured.is_some() || !limited);
         }
         if step == Step::Decreased {
-            // What is lost of what was sent before is what the new rate was made for.
-            self.cut = (now * 1e6) as i64;
-            self.loss.discard(now, 0.0);
+            self.disregard_losses_until_now(now);
         }
         let cause = match verdict {
             Verdict::Reduce(rate) if rate < self.rate.rate() && step != Step::Decreased => {
@@ -255,6 +256,12 @@ impl Estimator {
             },
         };
         Some(cause)
+    }
+
+    /// What is lost of what was sent before has been answered: less is sent now, or a burst that was too much has ended.
+    fn disregard_losses_until_now(&mut self, now: f64) {
+        self.cut = (now * 1e6) as i64;
+        self.loss.discard(now, 0.0);
     }
 
     /// Remembers where the estimate stood, to look there again first.

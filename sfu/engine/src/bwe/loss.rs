@@ -95,6 +95,14 @@ impl Count {
         f64::from(self.lost) / f64::from(self.total().max(1))
     }
 
+    /// The standard deviation of the ratio, given how often one loss follows another: losses in rows vary more.
+    fn noise_in_rows(self) -> f64 {
+        let (ratio, behind) = (self.ratio(), f64::from(self.behind.max(1)));
+        let follows = f64::from(self.in_rows) / behind;
+        let tied = ((follows - ratio) / (1.0 - ratio).max(0.1)).clamp(0.0, 0.9);
+        self.noise() * ((1.0 + tied) / (1.0 - tied)).sqrt()
+    }
+
     /// The standard deviation of the ratio, were each packet lost by itself.
     fn noise(self) -> f64 {
         let ratio = self.ratio();
@@ -264,7 +272,7 @@ impl LossControl {
         let loss = all.ratio();
         let passed = (1.0 - (trial.loss - self.inherent)) * trial.rate;
         let expected = self.inherent + (1.0 - passed / evidence.rate.max(1.0)).max(0.0);
-        if loss + all.noise() < (trial.loss + expected) / 2.0 {
+        if loss + all.noise_in_rows() < (trial.loss + expected) / 2.0 {
             return if loss > self.inherent + QUEUED_LIMIT {
                 Verdict::Reduce((passed * 0.95).min(evidence.rate))
             } else {

@@ -105,6 +105,8 @@ pub(super) struct ProbeControl {
     train: Option<(ClusterId, Train)>,
     /// What a short one showed: a long one has to show it again.
     claimed: Option<Claim>,
+    /// The rate at which the last short one passed that was not slowed down. A long one that gets much less has met a bucket.
+    passed: f64,
     next_id: u8,
     not_before: f64,
     /// No burst before that time, in seconds, however urgent.
@@ -175,6 +177,7 @@ impl ProbeControl {
             waiting: [None; WAITING],
             train: None,
             claimed: None,
+            passed: 0.0,
             next_id: 1,
             not_before: 0.0,
             rest_until: 0.0,
@@ -508,6 +511,9 @@ impl ProbeControl {
         if let Some(claim) = outcome.filter(claims) {
             let asked = cluster.probe.rate.bps() as f64;
             let passed = !claim.filled && claim.shown > asked * 0.7;
+            if passed {
+                self.passed = claim.shown;
+            }
             // The first of all may be doubled at once: a long one that is too much is ended early.
             let first = self.phase == Phase::Climb && passed;
             let rate = claim.shown * if first { 2.0 } else { 1.0 };
@@ -539,7 +545,9 @@ impl ProbeControl {
             return;
         }
         let hindrance = outcome.and_then(|outcome| outcome.hindrance);
-        if cluster.long && hindrance.is_some_and(|seen| seen.depth > LEAST_BUCKET || seen.dropped) {
+        let passed = if cluster.long { std::mem::take(&mut self.passed) } else { 0.0 };
+        let is_bucket = |seen: Hindrance| seen.depth > LEAST_BUCKET || seen.rate < passed * WRONG;
+        if cluster.long && hindrance.is_some_and(|seen| is_bucket(seen) || seen.dropped) {
             self.deny(now);
             if let Some(seen) = hindrance.filter(|seen| seen.dropped) {
                 self.policed_until = now + if seen.lasted { self.denied_rest() } else { SOON };

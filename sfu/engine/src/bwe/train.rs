@@ -102,6 +102,12 @@ impl Train {
             more
         });
         let queued = newest.filter_map(wait).min().is_some_and(|wait| wait > QUEUED);
+        // What stood still for a moment arrives at once, and waits for less and less.
+        let mut last = slices.iter().rev().filter_map(wait);
+        let filling = last.next().zip(last.next()).is_some_and(|(last, before)| {
+            before > QUEUED && last > FILLING && last >= before
+        });
+        let queued = queued || filling;
         let lately = slices.get(told.saturating_sub(LATELY - 1)..)?;
         let packets = |slices: &[Slice]| slices.iter().map(|slice| slice.received + slice.lost).sum::<u32>();
         let losses = |slices: &[Slice]| slices.iter().map(|slice| slice.lost).sum::<u32>();
@@ -178,6 +184,8 @@ const SLICES: usize = 32;
 const SHORTEST: usize = 10_000;
 /// Microseconds that each of the newest packets waits for longer where a queue stands.
 const QUEUED: i64 = 8_000;
+/// Microseconds that the newest packets wait for where a queue grows so fast that few of them tell of it.
+const FILLING: i64 = 40_000;
 /// Microseconds that some packet of a slice waits for at most where no queue stands.
 const FREE: i64 = 5_000;
 /// Share of bytes, beyond what the path loses by itself, that is lost of the newest slices where what exceeds a rate is dropped.
