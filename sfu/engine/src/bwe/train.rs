@@ -104,9 +104,10 @@ impl Train {
         let queued = newest.filter_map(wait).min().is_some_and(|wait| wait > QUEUED);
         // What stood still for a moment arrives at once, and waits for less and less.
         let mut last = slices.iter().rev().filter_map(wait);
-        let filling = last.next().zip(last.next()).is_some_and(|(last, before)| {
-            before > QUEUED && last > FILLING && last >= before
-        });
+        let filling = last
+            .next()
+            .zip(last.next())
+            .is_some_and(|(last, before)| before > QUEUED && last > FILLING && last >= before);
         let queued = queued || filling;
         let lately = slices.get(told.saturating_sub(LATELY - 1)..)?;
         let packets = |slices: &[Slice]| slices.iter().map(|slice| slice.received + slice.lost).sum::<u32>();
