@@ -1,9 +1,9 @@
-# One command for desk and CI. `make run` and `make test` do all set-up on a fresh machine; both are quick to repeat.
+# One command for desk and CI. Each target installs what it needs on a fresh machine, and is quick to repeat.
 
 PROFILE ?= dev
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run test lint bench fuzz setup web
+.PHONY: help run test lint bench fuzz setup setup-test web
 
 help:
 	@echo "make run    set up, build and start a server with its call page (PROFILE=release for an optimized one)"
@@ -11,13 +11,13 @@ help:
 	@echo "make lint   formatting, clippy, the page's linters, architecture, file lengths"
 	@echo "make bench  what a forwarded packet and an idle participant cost, beside the floor"
 	@echo "make fuzz   every parser and a whole shard against made-up bytes, FUZZ_SECONDS=10 each; not part of make test"
-	@echo "make setup  only the set-up"
+	@echo "make setup  only installs what running and linting need; make setup-test also what the tests need"
 
 run: setup web
 	cargo build --workspace --bins --profile $(PROFILE)
 	target/$(subst dev,debug,$(PROFILE))/anytime serve --dev $(ARGS)
 
-test: setup web
+test: setup-test web
 	scripts/test.sh
 
 lint: setup web
@@ -31,6 +31,9 @@ fuzz: setup
 
 setup:
 	@scripts/setup.sh
+
+setup-test:
+	@scripts/setup.sh test
 
 web:
 	@scripts/build-web.sh

@@ -1,54 +1,69 @@
 #!/usr/bin/env bash
-# Everything that building and testing needs. Does nothing, quickly, where it is there already.
+# Installs what a command needs and the machine lacks. Does nothing, quickly, where everything is there.
+#
+#   setup.sh        what building, running and linting need: a C compiler, Rust, Node, the call page's packages
+#   setup.sh test   also what the tests need: browsers, ffmpeg, Go, and the JavaScript and Python SDKs
 source "$(dirname "$0")/lib.sh"
 
-# Debian packages: a C compiler for the cipher library.
-packages=()
-command -v cc >/dev/null || packages+=(build-essential)
-command -v curl >/dev/null || packages+=(curl ca-certificates)
-if [ ${#packages[@]} -gt 0 ]; then
-    step "apt: ${packages[*]}"
+# debian_packages NAMES...: installs Debian packages.
+debian_packages() {
+    step "apt: $* (browsers take a few minutes)"
     root apt-get -o DPkg::Lock::Timeout=300 update -q
-    root apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "${packages[@]}"
-fi
-
-command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup (rust-toolchain.toml names the version)"; exit 1; }
-# With rustup, asking for the version installs the toolchain that rust-toolchain.toml names.
-cargo --version >/dev/null
-cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || {
-    step "rustup: clippy and rustfmt"
-    rustup component add clippy rustfmt
+    root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "$@"
 }
 
-command -v node >/dev/null || { echo "Node is missing: 20.19 or newer is needed"; exit 1; }
-node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' ||
-    { echo "Node $(node --version) is too old: 20.19 or newer is needed"; exit 1; }
-command -v go >/dev/null && go version | grep -qE 'go1\.(2[1-9]|[3-9][0-9])' ||
-    { echo "Go is missing or too old: 1.21 or newer is needed (it fetches the version that tests/go/go.mod names)"; exit 1; }
-packages=()
-command -v chromium >/dev/null || packages+=(chromium)
-command -v firefox-esr >/dev/null || packages+=(firefox-esr)
-# Firefox processes no sound without a device to play it on: one that plays to nobody.
-command -v pulseaudio >/dev/null || packages+=(pulseaudio)
-command -v ffmpeg >/dev/null || packages+=(ffmpeg)
-if [ ${#packages[@]} -gt 0 ]; then
-    step "apt: ${packages[*]} (a few minutes)"
-    root apt-get -o DPkg::Lock::Timeout=300 update -q
-    root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "${packages[@]}"
-fi
+run_needs() {
+    local packages=()
+    # The cipher library is written in C.
+    command -v cc >/dev/null || packages+=(build-essential)
+    command -v curl >/dev/null || packages+=(curl ca-certificates)
+    [ ${#packages[@]} -eq 0 ] || debian_packages "${packages[@]}"
 
-npm_install signaling/web
-npm_install tests/browser
+    command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup (rust-toolchain.toml names the version)"; exit 1; }
+    # With rustup, asking for the version installs the toolchain that rust-toolchain.toml names.
+    cargo --version >/dev/null
+    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || {
+        step "rustup: clippy and rustfmt"
+        rustup component add clippy rustfmt
+    }
 
-# The published Python SDK, pinned, in a folder of its own.
-venv=tests/python/.venv
-hash="$(sha256sum <tests/python/requirements.txt)"
-if [ "$(cat "$venv/.requirements-hash" 2>/dev/null)" != "$hash" ]; then
+    command -v node >/dev/null || { echo "Node is missing: 20.19 or newer is needed"; exit 1; }
+    node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' ||
+        { echo "Node $(node --version) is too old: 20.19 or newer is needed"; exit 1; }
+    npm_install signaling/web
+}
+
+test_needs() {
+    command -v go >/dev/null && go version | grep -qE 'go1\.(2[1-9]|[3-9][0-9])' ||
+        { echo "Go is missing or too old: 1.21 or newer is needed (it fetches the version that tests/go/go.mod names)"; exit 1; }
+    local packages=()
+    command -v chromium >/dev/null || packages+=(chromium)
+    command -v firefox-esr >/dev/null || packages+=(firefox-esr)
+    # Firefox processes no audio without an output device. PulseAudio provides a null sink.
+    command -v pulseaudio >/dev/null || packages+=(pulseaudio)
+    command -v ffmpeg >/dev/null || packages+=(ffmpeg)
+    [ ${#packages[@]} -eq 0 ] || debian_packages "${packages[@]}"
+    npm_install tests/browser
+    python_sdk
+}
+
+# The published Python SDK at the version in requirements.txt, in a virtual environment of its own.
+python_sdk() {
+    local venv=tests/python/.venv hash
+    hash="$(sha256sum <tests/python/requirements.txt)"
+    if [ "$(cat "$venv/.requirements-hash" 2>/dev/null)" = "$hash" ]; then return; fi
     step "the Python SDK"
     python3 -m venv "$venv" 2>/dev/null || {
-        root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends python3 python3-venv
+        debian_packages python3 python3-venv
         python3 -m venv "$venv"
     }
     "$venv/bin/pip" install -q --disable-pip-version-check -r tests/python/requirements.txt
     printf '%s\n' "$hash" >"$venv/.requirements-hash"
-fi
+}
+
+run_needs
+case "${1:-}" in
+    '') ;;
+    test) test_needs ;;
+    *) echo "usage: scripts/setup.sh [test]"; exit 1 ;;
+esac
