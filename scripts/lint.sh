@@ -12,6 +12,12 @@ scripts/file-lengths.sh
 step "cargo clippy"
 cargo clippy --workspace --all-targets --features sfu-engine/fault-injection -- -D warnings
 
+step "unused code of the engine, without what only tests reach"
+cargo clippy --package sfu-engine --lib -- -D warnings
+
+step "fuzz targets"
+cargo check --manifest-path sfu/engine/fuzz/Cargo.toml --target-dir target/fuzz-check
+
 step "what may call what"
 # Of the whole workspace, so that features are resolved as in `make test` and nothing is built twice.
 cargo test --workspace --features sfu-engine/fault-injection --test architecture

@@ -11,7 +11,7 @@ use prometheus::proto::MetricFamily;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use sfu_engine::shard::{ShardConfig, ShardId};
-use sfu_engine::transport::dtls::{Certificate, CertificateError};
+use sfu_engine::{Certificate, CertificateError};
 use sfu_protocol::inspect::Inspection;
 use sfu_protocol::{Command, Event, ParticipantSid};
 use tokio::sync::{mpsc, oneshot};

@@ -11,7 +11,7 @@ use sfu_engine::shard::{
     FabricClass, FabricMessage, Input, Output, Shard, ShardConfig, ShardId, TRANSMIT_BUFFER,
 };
 use sfu_engine::stats::{Drop as DropReason, Stats};
-use sfu_engine::transport::dtls::Certificate;
+use sfu_engine::Certificate;
 use sfu_protocol::Event;
 use tokio::sync::mpsc;
 

@@ -10,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use sfu_engine::media_packet::{Arrangement, LayerInfo, MediaPacket, TrackId};
 use sfu_engine::room::TrackFacts;
 use sfu_engine::room::rendition::Rendition;
+use sfu_engine::rtp::codec::format::Profile;
 use sfu_engine::rtp::codec::{Codec, facts};
 use sfu_engine::rtp::extension::EndToEndExtensions;
 use sfu_engine::shard::{FabricMessage, RoomMessage, ShardId};
@@ -206,7 +207,9 @@ fn fabric(call: &mut Call, script: &mut Script<'_>) {
                 sid: TrackSid::new(REMOTE_TRACKS[which]),
                 publisher: ParticipantSid::new("PA_far"),
                 kind: [MediaKind::Audio, MediaKind::Video][which],
-                mime_type: ["audio/opus", "video/vp8"][which].to_owned(),
+                mime_type: ["audio/opus", "video/vp8"][which],
+                profile: Profile::Only,
+                stereo: choice & 8 == 8,
                 rendition: [Rendition::Main, Rendition::Promised, Rendition::Negotiated, Rendition::Backup]
                     [usize::from(choice >> 5 & 3)],
                 policy: BackupPolicy::default(),
