@@ -1,4 +1,5 @@
-# One command for desk and CI. `make run` and `make test` do all set-up on a fresh machine; both are quick to repeat.
+# The same commands for developers and CI. `make run` and `make test` do all setup on a fresh machine; repeating them is
+# quick.
 
 PROFILE ?= dev
 export CARGO_TERM_COLOR ?= auto

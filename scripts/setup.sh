@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Everything that building and testing needs. Does nothing, quickly, where it is there already.
+# Installs everything that building and testing needs. Finishes quickly if all of it is installed.
 source "$(dirname "$0")/lib.sh"
 
-# Debian packages: a C compiler for the cipher library.
+# Debian packages, such as a C compiler for the cipher library.
 packages=()
 command -v cc >/dev/null || packages+=(build-essential)
 command -v curl >/dev/null || packages+=(curl ca-certificates)
@@ -28,7 +28,7 @@ command -v go >/dev/null && go version | grep -qE 'go1\.(2[1-9]|[3-9][0-9])' ||
 packages=()
 command -v chromium >/dev/null || packages+=(chromium)
 command -v firefox-esr >/dev/null || packages+=(firefox-esr)
-# Firefox processes no sound without a device to play it on: one that plays to nobody.
+# Firefox processes no audio without a sound device; PulseAudio provides a null sink.
 command -v pulseaudio >/dev/null || packages+=(pulseaudio)
 command -v ffmpeg >/dev/null || packages+=(ffmpeg)
 if [ ${#packages[@]} -gt 0 ]; then
@@ -40,7 +40,7 @@ fi
 npm_install signaling/web
 npm_install tests/browser
 
-# The published Python SDK, pinned, in a folder of its own.
+# The published Python SDK, pinned, in its own virtual environment.
 venv=tests/python/.venv
 hash="$(sha256sum <tests/python/requirements.txt)"
 if [ "$(cat "$venv/.requirements-hash" 2>/dev/null)" != "$hash" ]; then
