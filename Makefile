@@ -1,4 +1,4 @@
-# One command for desk and CI. Each target installs what it needs on a fresh machine, and is quick to repeat.
+# The same commands for developers and CI. Each target installs what it needs on a fresh machine, and is quick to repeat.
 
 PROFILE ?= dev
 export CARGO_TERM_COLOR ?= auto
@@ -9,8 +9,8 @@ help:
 	@echo "make run    set up, build and start a server with its call page (PROFILE=release for an optimized one)"
 	@echo "make test   set up and run every test, browsers included"
 	@echo "make lint   formatting, clippy, the page's linters, architecture, file lengths"
-	@echo "make bench  what a forwarded packet and an idle participant cost, beside the floor"
-	@echo "make fuzz   every parser and a whole shard against made-up bytes, FUZZ_SECONDS=10 each; not part of make test"
+	@echo "make bench  what a forwarded packet and an idle participant cost, compared with the floor"
+	@echo "make fuzz   fuzz every parser and a whole shard, FUZZ_SECONDS=10 each; not part of make test"
 	@echo "make setup  only installs what running and linting need; make setup-test also what the tests need"
 
 run: setup web

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the call page that the binary embeds, if its sources changed since.
+# Builds the call page that the binary embeds, if its sources have changed.
 source "$(dirname "$0")/lib.sh"
 
 page=signaling/web

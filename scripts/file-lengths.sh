@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lines that are not tests, per source file: above 500 is said, above 800 fails.
+# Checks the number of non-test lines per source file: above 500 prints a note, above 800 fails.
 source "$(dirname "$0")/lib.sh"
 
 soft=500

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every fuzz target of the engine, FUZZ_SECONDS each; or only those named as arguments. A crash ends the run and leaves
-# its input in sfu/engine/fuzz/artifacts; what was found before is kept in sfu/engine/fuzz/corpus.
+# Runs every fuzz target of the engine for FUZZ_SECONDS each, or only the targets named as arguments. A crash ends the
+# run and leaves its input in sfu/engine/fuzz/artifacts; sfu/engine/fuzz/corpus keeps the inputs found earlier.
 source "$(dirname "$0")/lib.sh"
 
 seconds="${FUZZ_SECONDS:-10}"
@@ -11,7 +11,7 @@ if [ "$(cargo fuzz --version 2>/dev/null)" != "cargo-fuzz $version" ]; then
 fi
 command -v c++ >/dev/null || { echo "a C++ compiler is missing: libFuzzer is built from source"; exit 1; }
 
-# Sanitizers are not stable in the compiler; this lets the stable one have them.
+# Sanitizers are unstable compiler features; this enables them in the stable compiler.
 export RUSTC_BOOTSTRAP=1
 cd sfu/engine
 step "building the engine and its fuzz targets with a sanitizer (minutes, the first time)"
@@ -20,8 +20,8 @@ targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo fuzz list)
 for target in "${targets[@]}"; do
     step "fuzz $target for $seconds s"
-    # Long inputs from the beginning: a slow target would not get beyond a few bytes. Most read their input as a list of
-    # decisions, so that noise already leads far.
+    # Start with long inputs: a slow target would not get beyond a few bytes. Most targets read their input as a list of
+    # decisions, so even random bytes reach much of the code.
     corpus="fuzz/corpus/$target"
     mkdir -p "$corpus"
     if [ -z "$(ls -A "$corpus")" ]; then

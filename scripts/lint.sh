@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatting, clippy, the page's linters, architecture and file lengths. Stops at the first that fails.
+# Formatting, clippy, the call page's linters, architecture test and file lengths. Stops at the first failure.
 source "$(dirname "$0")/lib.sh"
 
 step "cargo fmt --check"
@@ -19,7 +19,7 @@ step "fuzz targets"
 cargo check --manifest-path sfu/engine/fuzz/Cargo.toml --target-dir target/fuzz-check
 
 step "what may call what"
-# Of the whole workspace, so that features are resolved as in `make test` and nothing is built twice.
+# The whole workspace, so that features are resolved as in `make test` and nothing is built twice.
 cargo test --workspace --features sfu-engine/fault-injection --test architecture
 
 if [ -f signaling/web/package.json ]; then
@@ -28,7 +28,7 @@ if [ -f signaling/web/package.json ]; then
 fi
 
 step "alerting rules"
-# That they name metrics which exist is tested by signaling/tests/grafana.rs.
+# signaling/tests/grafana.rs checks that the rules name existing metrics.
 if command -v promtool >/dev/null; then
     promtool check rules grafana/alerts.yaml
     promtool test rules grafana/alerts.test.yaml

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Every test. A runner that fails ends the run; its own closing lines stand last.
+# Runs every test. A failing test runner ends the script, with the runner's own summary as the last output.
 source "$(dirname "$0")/lib.sh"
 
 # The tests of panic containment make one participant panic.
 features=sfu-engine/fault-injection
 
 step "building the workspace and its tests"
-# In one go: separate builds resolve features differently and would compile dependencies twice.
+# One build for everything: separate builds resolve features differently and would compile dependencies twice.
 cargo build --workspace --lib --bins --tests --features "$features"
 
 step "cargo test"
@@ -21,7 +21,7 @@ if [ -f tests/browser/package.json ]; then
     step "the client of the Go SDK"
     go build -C tests/go -o ../../target/go-client .
     step "browsers and published clients"
-    # One file at a time: each of them keeps both cores busy.
+    # One file at a time, since each keeps both cores busy.
     node --test --test-concurrency=1 --test-reporter=spec tests/browser/*.test.mjs
 fi
 step "test: done"

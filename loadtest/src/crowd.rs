@@ -1,4 +1,4 @@
-//! People who fill a room: each publishes a camera and a microphone and receives nothing.
+//! Participants that fill a room. Each publishes a camera and a microphone and receives nothing.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use crate::client::{Role, State};
 use crate::drive::Drive;
 use crate::error::LoadError;
 
-/// Lets `people` join `room`, prints `{"joined":n}` when their media flows, and goes on until standard input ends.
+/// Joins `people` participants to `room`, prints `{"joined":n}` when they begin to send, and runs until standard input
+/// ends.
 ///
 /// # Errors
-/// Whatever keeps somebody from joining, or ends a session.
+/// A participant fails to join, or its session ends.
 pub fn run(url: &str, room: &str, people: usize, frame: &[u8], fps: u32) -> Result<(), LoadError> {
     if frame.len() > LARGEST_FRAME {
         let what = format!("a frame of {} bytes does not fit into one packet", frame.len());
@@ -33,7 +34,7 @@ pub fn run(url: &str, room: &str, people: usize, frame: &[u8], fps: u32) -> Resu
     let ended = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&ended);
     thread::spawn(move || {
-        // Nothing is said on it: that it ends is what counts, and so does an error.
+        // The content of standard input is ignored; its end, or an error, ends the run.
         let _ = io::stdin().read_to_end(&mut Vec::new());
         seen.store(true, Ordering::Relaxed);
     });
@@ -43,7 +44,7 @@ pub fn run(url: &str, room: &str, people: usize, frame: &[u8], fps: u32) -> Resu
     Ok(())
 }
 
-/// Payload of one packet, less its descriptor and what the server adds.
+/// Payload of one packet, minus the payload descriptor and the bytes that the server adds.
 const LARGEST_FRAME: usize = 1_100;
 const JOINS_AT_ONCE: usize = 5;
 const SETUP: Duration = Duration::from_secs(60);

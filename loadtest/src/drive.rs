@@ -1,4 +1,4 @@
-//! Many clients on one thread: a poll over their sockets, their timers and the signal inbox.
+//! Runs many clients on one thread: polls their sockets, their timers and the signaling inbox.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -13,7 +13,7 @@ use crate::client::{Client, Role};
 use crate::error::{Context, LoadError};
 use crate::socket::ReceiveBuffers;
 
-/// Clients of one server.
+/// All clients of one server.
 pub struct Drive {
     url: String,
     poll: Poll,
@@ -26,10 +26,10 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// Nobody yet. `url` is `ws://host:port`.
+    /// Starts without clients. `url` is `ws://host:port`.
     ///
     /// # Errors
-    /// No poll or no thread for signaling.
+    /// The poll, its waker or the signaling thread cannot be created.
     pub fn new(url: String) -> Result<Self, LoadError> {
         let poll = Poll::new().context("make a poll")?;
         let waker = Arc::new(Waker::new(poll.registry(), INBOX).context("make a waker")?);
@@ -47,10 +47,10 @@ impl Drive {
         })
     }
 
-    /// Lets a client join; returns its number.
+    /// Adds a client, which begins to join the room in the background; returns the client's number.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The client or its token cannot be created.
     pub fn join(&mut self, room: &str, name: &str, role: &Role) -> Result<usize, LoadError> {
         let number = self.clients.len();
         let (mut client, request) = Client::new(name.to_owned(), role, Instant::now())?;
@@ -67,22 +67,22 @@ impl Drive {
         Ok(number)
     }
 
-    /// Everyone, by number.
+    /// All clients, indexed by number.
     pub fn clients(&self) -> &[Client] {
         &self.clients
     }
 
-    /// A publisher begins to send.
+    /// Lets the publisher with this number begin to send.
     pub fn start(&mut self, number: usize) {
         if let Some(client) = self.clients.get_mut(number) {
             client.start(Instant::now());
         }
     }
 
-    /// Runs for that long.
+    /// Runs all clients for `duration`.
     ///
     /// # Errors
-    /// A client fails.
+    /// Any client fails.
     pub fn run_for(&mut self, duration: Duration) -> Result<(), LoadError> {
         let end = Instant::now() + duration;
         while Instant::now() < end {
@@ -91,10 +91,10 @@ impl Drive {
         Ok(())
     }
 
-    /// Runs until `done` counts `wanted` clients.
+    /// Runs until `done` holds for at least `wanted` clients. `what` names the goal in the timeout error.
     ///
     /// # Errors
-    /// A client fails, or it takes longer than `limit`.
+    /// Any client fails, or `limit` passes first.
     pub fn run_until(
         &mut self,
         what: &str,
@@ -146,5 +146,5 @@ impl Drive {
     }
 }
 
-/// The inbox's token; clients have 0, 1, …
+/// Poll token of the signaling inbox; clients have tokens 0, 1, …
 const INBOX: Token = Token(usize::MAX - 1);

@@ -1,55 +1,55 @@
-//! What can go wrong in a load test. All of it ends the run.
+//! Errors of a load test. Every error ends the run.
 
 use std::io;
 
-/// Why a run ended early.
+/// Reason why a run ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A socket, file or process.
+    /// A socket, file or process operation failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// Operation that failed.
         what: &'static str,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The server did not start or went away.
+    /// The server did not start, ended, or gave an unusable answer.
     #[error("the server: {0}")]
     Server(String),
-    /// Signaling failed.
+    /// Signaling of one client failed.
     #[error("signaling of {who}: {what}")]
     Signaling {
-        /// Which client.
+        /// Name of the client.
         who: String,
-        /// What happened.
+        /// Description of the failure.
         what: String,
     },
-    /// ICE, DTLS, SRTP or SDP failed.
+    /// ICE, DTLS, SRTP or SDP of one client failed.
     #[error("transport of {who}: {what}")]
     Transport {
-        /// Which client.
+        /// Name of the client.
         who: String,
-        /// What happened.
+        /// Description of the failure.
         what: String,
     },
-    /// Something did not happen in time.
+    /// A condition was not met before its timeout.
     #[error("waited {seconds} s for {what}, {state}")]
     Timeout {
-        /// How long.
+        /// Timeout in seconds.
         seconds: u64,
-        /// For what.
+        /// Condition that was awaited.
         what: String,
-        /// How far it came.
+        /// Progress at the timeout, such as "3 of 10".
         state: String,
     },
-    /// The cipher refused.
+    /// The cipher failed; the text names the operation.
     #[error("AES-GCM refused to {0}")]
     Cipher(&'static str),
 }
 
-/// Names what was tried when the system refused it.
+/// Adds the name of the failed operation to an I/O error.
 pub trait Context<T> {
-    /// The error with what was tried.
+    /// Converts an I/O error to a [`LoadError`] that names the operation `what`.
     ///
     /// # Errors
     /// [`LoadError::Io`].

@@ -1,5 +1,6 @@
-//! What a forwarded packet costs at least: copy and seal for each receiver, and send in runs. Same packet sizes, same
-//! bursts, same pace and same kind of receivers as in the forwarding scenario, so that the ratio is of like to like.
+//! The floor: the minimum cost of a forwarded packet, which is to copy and encrypt it for each receiver and to send in
+//! GSO runs. Packet sizes, burst lengths, pace and receivers are those of the forwarding scenario, so the two costs are
+//! comparable.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,43 +15,43 @@ use crate::error::{Context, LoadError};
 use crate::server::thread_cpu_time;
 use crate::socket::{ReceiveBuffers, Socket};
 
-/// The pattern to send.
+/// Traffic pattern to send.
 #[derive(Debug, Clone, Copy)]
 pub struct Pattern {
-    /// Receivers of every packet.
+    /// Receivers, each of which gets every packet.
     pub receivers: usize,
-    /// Packets of one frame.
+    /// Packets per frame.
     pub burst: usize,
-    /// Frames a second.
+    /// Frames per second.
     pub fps: u32,
-    /// Bytes of UDP payload of one packet.
+    /// Bytes of UDP payload per packet.
     pub packet_bytes: usize,
-    /// Streams that everybody receives.
+    /// Number of streams that every receiver gets.
     pub streams: usize,
 }
 
-/// What it took.
+/// Packets of a measurement and the CPU time spent on them.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
     /// Packets that reached their receivers.
     pub packets: u64,
-    /// Packets sent.
+    /// Packets sent; in the forwarding scenario, packets that should have arrived.
     pub sent: u64,
-    /// CPU time of the sending thread, the kernel's work on its behalf included.
+    /// CPU time of the sending thread, or of the whole server process, including kernel work on its behalf.
     pub cpu: Duration,
 }
 
 impl Cost {
-    /// CPU time per packet received, in microseconds.
+    /// CPU time per received packet, in microseconds.
     pub fn per_packet_us(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.packets.max(1) as f64
     }
 }
 
-/// Sends the pattern for `duration` and counts at the receivers.
+/// Sends `pattern` for `duration` over loopback and counts the packets that the receivers get.
 ///
 /// # Errors
-/// Sockets or cipher.
+/// A socket or the cipher fails.
 pub fn measure(pattern: Pattern, duration: Duration) -> Result<Cost, LoadError> {
     let receivers: Vec<Socket> = (0..pattern.receivers).map(|_| Socket::bind()).collect::<Result<_, _>>()?;
     let addresses: Vec<_> = receivers.iter().map(Socket::local).collect();
@@ -60,7 +61,7 @@ pub fn measure(pattern: Pattern, duration: Duration) -> Result<Cost, LoadError> 
         let counting = scope.spawn(|| count(&receivers, &done, &received));
         let sending = scope.spawn(|| {
             let mut sender = Sender::new(pattern, addresses)?;
-            sender.frame()?; // Caches and keys are warm before the clock starts.
+            sender.frame()?; // Warms caches and keys before the measurement starts.
             sender.run(duration)
         });
         let sent = sending.join().unwrap_or(Err(LoadError::Cipher("run")));
@@ -106,7 +107,7 @@ impl Sender {
         })
     }
 
-    /// One frame of every stream to everybody. Returns packets sent.
+    /// Sends one frame of every stream to every receiver. Returns the number of packets sent.
     fn frame(&mut self) -> Result<u64, LoadError> {
         let Self { pattern, socket, legs, payload, buffer, sequence } = self;
         let mut sent = 0;
@@ -116,7 +117,7 @@ impl Sender {
                 for (place, packet) in packets.enumerate() {
                     seal(&leg.key, *sequence + place as u64, payload, packet)?;
                 }
-                // A full socket loses the run; the receivers' count shows it.
+                // A full socket buffer loses the whole run; the receivers' count shows the loss.
                 if socket.send(leg.address, buffer, pattern.packet_bytes)? {
                     sent += pattern.burst as u64;
                 }
@@ -157,7 +158,7 @@ fn seal(key: &LessSafeKey, sequence: u64, payload: &[u8], packet: &mut [u8]) -> 
     Ok(())
 }
 
-/// Receives until told to end and nothing comes any more.
+/// Receives until `done` is set and no more packets arrive.
 fn count(sockets: &[Socket], done: &AtomicBool, received: &AtomicU64) -> Result<(), LoadError> {
     let mut poll = Poll::new().context("make a poll")?;
     for (index, socket) in sockets.iter().enumerate() {
@@ -187,9 +188,9 @@ fn ignore_interrupts(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
 }
 
-/// RTP header with one block of extensions, as a forwarded video packet has.
+/// Bytes of an RTP header with one block of extensions, as in a forwarded video packet.
 const HEADER: usize = 28;
-/// AES-GCM's tag.
+/// Bytes of the AES-GCM tag.
 const TAG: usize = 16;
 
 #[cfg(test)]

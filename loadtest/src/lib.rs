@@ -1,8 +1,9 @@
-//! Load and benchmark clients for a running Anytime, light enough that hundreds of them share a thread.
+//! Load-test and benchmark clients for a running Anytime server. Hundreds of clients share one thread.
 //!
-//! [`scenario`] says what happens, [`drive`] runs many [`client`]s on one thread, [`floor`] measures what sealing and
-//! sending alone costs, [`server`] starts the server and reads what the kernel says of it, [`report`] prints. [`netem`]
-//! is a narrow link to put between any client and a server.
+//! [`scenario`] defines the test runs. [`drive`] runs many [`client`]s on one thread. [`floor`] measures the cost of
+//! encrypting and sending alone, the lower bound for any forwarder. [`server`] starts the server and reads its CPU time
+//! and memory from the kernel. [`report`] formats the results. [`netem`] emulates a bad link between any client and a
+//! server.
 
 pub mod client;
 pub mod crowd;

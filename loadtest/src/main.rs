@@ -1,4 +1,4 @@
-//! `loadtest`: what the server costs, beside the floor.
+//! `loadtest`: measures what the server costs, compared with the floor (the cost of encrypting and sending alone).
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,51 +24,53 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Sealing and sending alone; needs no server.
+    /// Measures the floor: encrypting and sending alone. Needs no server.
     Floor(Load),
-    /// CPU per forwarded packet of a server, beside the floor.
+    /// Measures the server's CPU time per forwarded packet, compared with the floor.
     Forward(ServerLoad),
-    /// Resident memory per idle participant and per subscription.
+    /// Measures resident memory per idle participant and per subscription.
     Memory(ServerOnly),
-    /// Forwarding, then memory.
+    /// Runs `forward`, then `memory`.
     Bench(ServerLoad),
-    /// Fills a room of a running server with people who have a camera and a microphone, until standard input ends.
+    /// Fills a room of a running server with participants that have a camera and a microphone, until standard input
+    /// ends.
     Fill(Crowd),
-    /// A narrow link in front of a UDP port, changed by JSON lines on standard input; prints what passed as JSON lines.
+    /// Emulates a bad link in front of a UDP port. Reads changes as JSON lines on standard input; prints traffic
+    /// statistics as JSON lines.
     Link(LinkShape),
 }
 
 #[derive(Args, Clone, Copy)]
 struct Load {
-    /// Participants who publish one video each.
+    /// Participants that publish, one video track each.
     #[arg(long, default_value_t = 1)]
     publishers: usize,
-    /// Participants who receive all of them.
+    /// Participants that each receive all published tracks.
     #[arg(long, default_value_t = 100)]
     subscribers: usize,
-    /// Packets of a frame.
+    /// Packets per video frame.
     #[arg(long, default_value_t = 9)]
     burst: usize,
-    /// Frames a second.
+    /// Frames per second.
     #[arg(long, default_value_t = 30)]
     fps: u32,
-    /// Seconds that each run is measured.
+    /// Duration of each measurement in seconds.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
-    /// Runs; the median counts.
+    /// Number of runs; the result is the median run.
     #[arg(long, default_value_t = 3)]
     runs: usize,
 }
 
 #[derive(Args)]
 struct ServerLoad {
-    /// The server's binary; it is started with --dev on free ports.
+    /// Path of the server binary, which is started with --dev on free ports.
     #[arg(long)]
     server: PathBuf,
-    /// Worker threads of the server (default: its own).
+    /// Worker threads of the server (default: the server's own default).
     #[arg(long)]
     workers: Option<u16>,
-    /// Subscribers decrypt everything and report what arrives, as browsers do.
+    /// Subscribers decrypt everything and send receiver feedback, as browsers do.
     #[arg(long)]
     reports: bool,
     #[command(flatten)]
@@ -77,44 +79,45 @@ struct ServerLoad {
 
 #[derive(Args)]
 struct ServerOnly {
-    /// The server's binary; it is started with --dev on free ports.
+    /// Path of the server binary, which is started with --dev on free ports.
     #[arg(long)]
     server: PathBuf,
-    /// Participants, and subscriptions.
+    /// Number of participants, and of subscriptions, to create.
     #[arg(long, default_value_t = 1000)]
     count: usize,
 }
 
 #[derive(Args)]
 struct Crowd {
-    /// The server, such as ws://127.0.0.1:7880, with the keys of --dev.
+    /// URL of the server, such as ws://127.0.0.1:7880; the server must accept the keys of --dev.
     #[arg(long)]
     url: String,
-    /// Their room.
+    /// Room to join.
     #[arg(long)]
     room: String,
-    /// How many they are.
+    /// Number of participants that join.
     #[arg(long, default_value_t = 99)]
     people: usize,
-    /// What all cameras show: a file with one VP8 key frame of at most 1,100 bytes.
+    /// File with one VP8 key frame of at most 1,100 bytes, which every camera sends repeatedly.
     #[arg(long)]
     frame: PathBuf,
-    /// Frames a second.
+    /// Frames per second.
     #[arg(long, default_value_t = 2)]
     fps: u32,
 }
 
 #[derive(Args)]
 struct LinkShape {
-    /// Where clients send to.
+    /// Address to which clients send.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// The first line as if on standard input, such as {"to":"127.0.0.1:7882","down":{"rate_kbps":500}}. Of each
-    /// direction: rate_kbps (0: any), bucket_bytes (0: none), queue_ms (0 with a bucket: a policer), delay_ms, loss (0 to
-    /// 1), loss_burst (packets), blocked.
+    /// First order, in the format of the lines on standard input, such as
+    /// {"to":"127.0.0.1:7882","down":{"rate_kbps":500}}. Fields per direction: rate_kbps (0: unlimited), bucket_bytes
+    /// (0: no token bucket), queue_ms (0 together with a bucket: a policer), delay_ms, loss (0 to 1), loss_burst (mean
+    /// number of consecutive packets lost), blocked.
     #[arg(long, default_value = "{}")]
     order: String,
-    /// Of what is lost by chance.
+    /// Seed of the random packet loss.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -153,7 +156,7 @@ fn run(what: What) -> Result<(), LoadError> {
 fn floors(load: Load) -> Result<(), LoadError> {
     let mut rows = Vec::new();
     for burst in [1, 3, load.burst] {
-        // As many packets a second, whatever the burst.
+        // The packet rate stays the same for every burst length.
         let fps = load.fps * u32::try_from(load.burst).unwrap_or(1) / u32::try_from(burst).unwrap_or(1);
         let pattern = Pattern {
             receivers: load.subscribers,
@@ -216,7 +219,7 @@ fn memory(server: &Path, count: usize) -> Result<(), LoadError> {
 
 /// Bytes of UDP payload of a video packet.
 const PACKET_BYTES: usize = 1200;
-/// Bytes of RTP payload that make about that, with header, extensions and tag.
+/// Bytes of RTP payload that yield about `PACKET_BYTES` once header, extensions and authentication tag are added.
 const PAYLOAD_BYTES: usize = 1150;
-/// Of each, as the documented numbers are.
+/// Number of participants and of subscriptions for which the documentation gives its figures.
 const MEMORY_COUNT: usize = 1000;

@@ -1,22 +1,22 @@
-//! Results as a Markdown table, ready for `docs/performance.md`.
+//! Formats results as Markdown tables for `docs/performance.md`.
 
 use crate::floor::Cost;
 use crate::scenario::{Forwarded, Resident};
 
-/// What is asked of the ratio.
+/// Required upper limit of [`Row::ratio`].
 pub const TARGET: f64 = 1.6;
 
-/// One row of the forwarding table, made of repeated runs.
+/// Repeated runs of one scenario: its part of the forwarding table.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// What was done.
+    /// Description of the scenario.
     pub name: String,
-    /// Each run, with the floors measured before and after it.
+    /// The runs, each with the floor measured before it and the floor measured after it.
     pub runs: Vec<(Cost, Forwarded, Cost)>,
 }
 
 impl Row {
-    /// CPU per forwarded packet over CPU per packet of the floor, in the median run.
+    /// CPU time per forwarded packet divided by CPU time per packet of the floor, in the median run.
     pub fn ratio(&self) -> f64 {
         let mut ratios: Vec<f64> = self.runs.iter().map(ratio).collect();
         ratios.sort_by(f64::total_cmp);
@@ -24,7 +24,7 @@ impl Row {
     }
 }
 
-/// The floor's table.
+/// Table of the floor measurements.
 pub fn floor(rows: &[(String, Cost)]) -> String {
     let mut text = "| floor | packets | lost | CPU us/packet |\n|---|---|---|---|\n".to_owned();
     for (name, cost) in rows {
@@ -34,7 +34,7 @@ pub fn floor(rows: &[(String, Cost)]) -> String {
     text
 }
 
-/// The forwarding table, a line per run and the ratio of the median one.
+/// Forwarding table: a line per run, then the ratio of the median run.
 pub fn forward(rows: &[Row]) -> String {
     let mut text = "| scenario | forwarded | lost | server says | bytes | CPU us/packet | floor before / after | ratio |\n\
                     |---|---|---|---|---|---|---|---|\n"
@@ -62,7 +62,7 @@ pub fn forward(rows: &[Row]) -> String {
     text
 }
 
-/// The memory table.
+/// Memory table.
 pub fn memory(participants: Resident, subscriptions: Resident) -> String {
     let each = |what: &str, resident: Resident| {
         let one = resident.bytes as f64 / resident.count.max(1) as f64 / 1024.0;

@@ -1,4 +1,4 @@
-//! What happens in a load test.
+//! Load-test scenarios: forwarding and memory.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,49 +10,49 @@ use crate::error::LoadError;
 use crate::floor::{Cost, Pattern};
 use crate::server::Server;
 
-/// One publisher or more, and many subscribers of all of them, in one room.
+/// Scenario with one or more publishers in one room, and many subscribers that each receive all of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Forward {
-    /// Participants who send.
+    /// Number of participants that publish.
     pub publishers: usize,
-    /// Participants who receive.
+    /// Number of participants that subscribe.
     pub subscribers: usize,
-    /// What each publisher sends.
+    /// Stream that each publisher sends.
     pub stream: Stream,
-    /// Whether subscribers report what arrives.
+    /// Whether subscribers send receiver feedback.
     pub reports: bool,
-    /// How long is measured.
+    /// Duration of the measurement, without setup and warm-up.
     pub duration: Duration,
-    /// Worker threads of the server; its default if not given.
+    /// Worker threads of the server; `None` leaves the server's default.
     pub workers: Option<u16>,
 }
 
-/// What forwarding took.
+/// Result of a forwarding run.
 #[derive(Debug, Clone, Copy)]
 pub struct Forwarded {
-    /// Packets that reached subscribers, and what the server process spent.
+    /// Packets that reached subscribers, and CPU time that the server process spent.
     pub cost: Cost,
     /// Packets that should have reached subscribers.
     pub expected: u64,
-    /// Packets that the server says it sent.
+    /// Video packets sent according to the server's metrics.
     pub server_says: f64,
-    /// Bytes of UDP payload of one packet, as received.
+    /// Mean UDP payload of a received packet, in bytes.
     pub packet_bytes: f64,
-    /// Subscribers whose sample did not decrypt completely.
+    /// Subscribers that received media but decrypted fewer than [`SAMPLE`] packets.
     pub undecrypted: usize,
 }
 
-/// Resident memory of one kind of thing.
+/// Resident memory of all participants, or of all subscriptions.
 #[derive(Debug, Clone, Copy)]
 pub struct Resident {
-    /// How many there were.
+    /// Number of participants or subscriptions.
     pub count: usize,
-    /// Bytes of all of them.
+    /// Memory of all of them together, in bytes.
     pub bytes: u64,
 }
 
 impl Forward {
-    /// The pattern whose floor this is to be compared with.
+    /// Pattern with which the floor for this scenario is measured.
     pub fn pattern(&self, packet_bytes: usize) -> Pattern {
         Pattern {
             receivers: self.subscribers,
@@ -63,10 +63,10 @@ impl Forward {
         }
     }
 
-    /// Runs it against a server started from `binary`.
+    /// Starts a server from `binary` and runs the scenario against it.
     ///
     /// # Errors
-    /// Whatever keeps a client from receiving.
+    /// Any failure of the server or of a client before or during the measurement.
     pub fn run(&self, binary: &Path) -> Result<Forwarded, LoadError> {
         let server = Server::start(binary, self.workers)?;
         let mut drive = Drive::new(server.url())?;
@@ -112,11 +112,11 @@ impl Forward {
     }
 }
 
-/// Resident memory of idle participants and of subscriptions, `count` of each, in rooms of ten. Two servers, the same
-/// participants: to the second, one participant per room publishes before the others join.
+/// Measures resident memory of idle participants and of subscriptions, `count` of each, in rooms of ten. The same
+/// participants join two servers. On the second server one participant per room publishes before the others join.
 ///
 /// # Errors
-/// Whatever keeps a client from joining.
+/// Any failure of the server or of a client.
 pub fn memory(binary: &Path, count: usize) -> Result<(Resident, Resident), LoadError> {
     let rooms = count.div_ceil(PER_ROOM);
     let mut totals = [0_u64; 2];
@@ -125,7 +125,7 @@ pub fn memory(binary: &Path, count: usize) -> Result<(Resident, Resident), LoadE
     for (publish, (total, empty)) in [false, true].into_iter().zip(totals.iter_mut().zip(&mut empty)) {
         let server = Server::start(binary, None)?;
         let mut drive = Drive::new(server.url())?;
-        // One room first, so that what is made once per process is not counted.
+        // Filling one room first excludes what the process allocates only once.
         fill(&mut drive, usize::MAX, publish)?;
         *empty = server.resident_bytes()?;
         for room in 0..rooms {
@@ -144,7 +144,7 @@ pub fn memory(binary: &Path, count: usize) -> Result<(Resident, Resident), LoadE
     Ok((participants, Resident { count: subscriptions, bytes: grown(1).saturating_sub(grown(0)) }))
 }
 
-/// A room with one participant who may publish, and ten who would receive.
+/// Adds a room of one participant, which publishes if `publish` is set, and ten participants that subscribe.
 fn fill(drive: &mut Drive, room: usize, publish: bool) -> Result<(), LoadError> {
     let room = format!("memory-{room}");
     let stream = Stream { fps: 1, burst: 1, payload_bytes: 100 };
@@ -166,13 +166,13 @@ fn publishers(drive: &mut Drive, room: &str, count: usize, stream: Stream) -> Re
     Ok(numbers)
 }
 
-/// Joins before their answers are looked at.
+/// Joins between two calls that process the server's answers.
 const JOINS_AT_ONCE: usize = 10;
-/// Subscribers of a room in the memory scenario.
+/// Subscribers per room in the memory scenario.
 const PER_ROOM: usize = 10;
-/// For everybody to be connected.
+/// Timeout for all clients to connect.
 const SETUP: Duration = Duration::from_secs(60);
-/// Before measuring.
+/// Time before the measurement begins.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Until buffers of handshakes are given back.
+/// Time after which the server has freed its handshake buffers.
 const SETTLE: Duration = Duration::from_secs(3);

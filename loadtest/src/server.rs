@@ -1,4 +1,4 @@
-//! The server under test: started, asked, and measured from outside.
+//! The server under test, run as a process and measured from outside.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Context, LoadError};
 
-/// A server process with keys of `--dev`, ended when dropped.
+/// Server process that accepts the keys of `--dev`; killed on drop.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -18,22 +18,22 @@ pub struct Server {
     metrics: SocketAddr,
 }
 
-/// What the kernel and the server itself say at one moment.
+/// Kernel and server counters at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
-    /// When.
+    /// Time of the sample.
     pub at: Instant,
-    /// CPU time of all threads, the kernel's work on their behalf included.
+    /// CPU time of all threads of the server, including kernel work on their behalf.
     pub cpu: Duration,
-    /// Video packets that the server says it sent.
+    /// Video packets sent according to the server's metrics.
     pub video_sent: f64,
 }
 
 impl Server {
-    /// Starts the binary on free ports and waits until it answers.
+    /// Starts the binary on free ports and waits until the server answers HTTP.
     ///
     /// # Errors
-    /// It does not start, or does not answer within 20 s.
+    /// The server does not start, or does not answer within 20 s.
     pub fn start(binary: &Path, workers: Option<u16>) -> Result<Self, LoadError> {
         let (http, metrics) = (free_port()?, free_port()?);
         let mut command = Command::new(binary);
@@ -58,33 +58,34 @@ impl Server {
         Ok(server)
     }
 
-    /// Where its WebSocket is.
+    /// Base URL of the server's WebSocket.
     pub fn url(&self) -> String {
         format!("ws://{}", self.http)
     }
 
-    /// What it costs and says at this moment.
+    /// Reads the counters of this moment.
     ///
     /// # Errors
-    /// It is gone, or its metrics cannot be read.
+    /// The server has ended, or its metrics cannot be read.
     pub fn sample(&self) -> Result<Sample, LoadError> {
         let metrics = get(self.metrics, "/metrics")?;
         let video_sent = metric(&metrics, "anytime_packets_total", &["direction=\"out\"", "kind=\"video\""]);
         Ok(Sample { at: Instant::now(), cpu: process_cpu_time(self.child.id())?, video_sent })
     }
 
-    /// One of its metrics, summed over labels that contain all of `labels`.
+    /// Value of one of the server's metrics, summed over the series whose labels contain all of `labels`; 0 if there is
+    /// none.
     ///
     /// # Errors
-    /// Its metrics cannot be read.
+    /// The metrics cannot be read.
     pub fn metric(&self, name: &str, labels: &[&str]) -> Result<f64, LoadError> {
         Ok(metric(&get(self.metrics, "/metrics")?, name, labels))
     }
 
-    /// Resident memory, in bytes.
+    /// Resident memory of the server process, in bytes.
     ///
     /// # Errors
-    /// It is gone.
+    /// The server has ended.
     pub fn resident_bytes(&self) -> Result<u64, LoadError> {
         let status =
             fs::read_to_string(format!("/proc/{}/status", self.child.id())).context("read status")?;
@@ -97,7 +98,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may be gone already; there is nobody left to tell.
+        // Errors are ignored, because the server may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -106,30 +107,30 @@ impl Drop for Server {
 /// CPU time of the calling thread.
 ///
 /// # Errors
-/// The kernel does not tell.
+/// The kernel does not provide it.
 pub fn thread_cpu_time() -> Result<Duration, LoadError> {
     schedstat(Path::new("/proc/thread-self/schedstat"))
 }
 
-/// CPU time of all threads that a process has now.
+/// CPU time of all current threads of a process.
 fn process_cpu_time(pid: u32) -> Result<Duration, LoadError> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).context("list the server's threads")?;
     let mut sum = Duration::ZERO;
     for thread in threads.flatten() {
-        // A thread that has just ended is no error.
+        // A thread that has just ended is not an error.
         sum += schedstat(&thread.path().join("schedstat")).unwrap_or_default();
     }
     Ok(sum)
 }
 
-/// The first number: nanoseconds on a core.
+/// Reads the first number of a `schedstat` file: nanoseconds spent on a core.
 fn schedstat(path: &Path) -> Result<Duration, LoadError> {
     let text = fs::read_to_string(path).context("read schedstat")?;
     let nanos = text.split_whitespace().next().and_then(|word| word.parse().ok());
     nanos.map(Duration::from_nanos).ok_or_else(|| LoadError::Server("schedstat is not a number".to_owned()))
 }
 
-/// A GET over a connection of its own.
+/// Sends a GET request over a new connection. Returns the whole response, header included.
 fn get(address: SocketAddr, path: &str) -> Result<String, LoadError> {
     let mut stream =
         TcpStream::connect_timeout(&address, REQUEST_TIMEOUT).context("connect to the server")?;
@@ -155,9 +156,9 @@ fn free_port() -> Result<SocketAddr, LoadError> {
     listener.local_addr().context("find a free port")
 }
 
-/// From start to the first answer.
+/// Timeout from process start to the first HTTP answer.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// For one request.
+/// Timeout of connecting and of reading, per request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A client's UDP socket: receives trains with GRO, sends runs with GSO.
+//! UDP socket of a client. Receives with GRO and sends with GSO.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -9,14 +9,14 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use crate::error::{Context, LoadError};
 
-/// A non-blocking socket on 127.0.0.1.
+/// Non-blocking UDP socket on 127.0.0.1.
 pub struct Socket {
     socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
 }
 
-/// Room for what one system call receives; shared by all sockets of a thread.
+/// Buffers for the datagrams that one system call receives; shared by all sockets of a thread.
 pub struct ReceiveBuffers(Box<[u8]>);
 
 impl Default for ReceiveBuffers {
@@ -43,20 +43,20 @@ impl Socket {
         Ok(Self { socket, state, local })
     }
 
-    /// The address bound.
+    /// The bound address.
     pub fn local(&self) -> SocketAddr {
         self.local
     }
 
-    /// For the poll.
+    /// File descriptor, for registration with a poll.
     pub fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 
-    /// Hands out everything that waits, with its source.
+    /// Passes every datagram in the socket's queue to `take`, with its source address.
     ///
     /// # Errors
-    /// [`LoadError::Io`] for anything but an empty queue.
+    /// [`LoadError::Io`] for any error except an empty queue.
     pub fn receive(
         &self,
         buffers: &mut ReceiveBuffers,
@@ -84,10 +84,11 @@ impl Socket {
         }
     }
 
-    /// Sends datagrams of `segment` bytes each, the last of which may be shorter. False: the socket is full.
+    /// Sends `contents` as datagrams of `segment` bytes each; the last may be shorter. Returns false, and sends
+    /// nothing, if the socket's send buffer is full.
     ///
     /// # Errors
-    /// [`LoadError::Io`] for any other refusal.
+    /// [`LoadError::Io`] for any other error.
     pub fn send(&self, destination: SocketAddr, contents: &[u8], segment: usize) -> Result<bool, LoadError> {
         let segment_size = (segment < contents.len()).then_some(segment);
         let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip: None };
@@ -99,9 +100,9 @@ impl Socket {
     }
 }
 
-/// Trains taken with one system call.
+/// GRO batches received with one system call.
 const BATCH: usize = 4;
-/// The longest train.
+/// Longest GRO batch.
 const TRAIN_BYTES: usize = 65_536;
-/// Kernel buffers of each direction.
+/// Size of the kernel's send buffer, and of its receive buffer.
 const SOCKET_BUFFER: usize = 1 << 20;

@@ -1,4 +1,5 @@
-//! Two clients against a stand-in for the server: a stack that answers their offers, on real sockets.
+//! A publisher and a subscriber against a substitute for the server: a WebRTC stack that answers their offers, on real
+//! sockets.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use str0m::change::SdpOffer;
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
-/// The other end: an ICE-lite stack with a socket of its own.
+/// Substitute for the server: an ICE-lite stack with its own socket.
 struct Answerer {
     rtc: Rtc,
     socket: Socket,

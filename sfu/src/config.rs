@@ -1,4 +1,4 @@
-//! What an operator decides about a media node.
+//! Configuration of a media node.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,30 +9,32 @@ use sfu_engine::limits::Limits;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeConfig {
-    /// Worker threads; 0 means one per core.
+    /// Number of worker threads; 0 means one per core.
     pub workers: u16,
-    /// Whether each worker is pinned to a core of its own (only when there are no more workers than cores).
+    /// Whether each worker is pinned to its own core. Ignored if there are more workers than cores.
     pub pin_threads: bool,
-    /// Bind to 127.0.0.1 and ::1 only and advertise these, whatever the addresses below say. Firefox sends to neither.
+    /// Whether to bind and advertise only 127.0.0.1 and ::1, whatever the addresses below are. Firefox sends to
+    /// neither.
     pub loopback: bool,
-    /// IPv4 address to bind; `None` leaves IPv4 out.
+    /// IPv4 address to bind; `None` disables IPv4.
     pub bind_v4: Option<Ipv4Addr>,
-    /// IPv6 address to bind; `None` leaves IPv6 out. A machine without IPv6 is no error.
+    /// IPv6 address to bind; `None` disables IPv6. A machine without IPv6 is not an error.
     pub bind_v6: Option<Ipv6Addr>,
-    /// Worker `i` binds UDP port `udp_port + i`; 0 lets the system choose.
+    /// UDP port of the first worker: worker `i` binds port `udp_port + i`. With 0 the system chooses all ports.
     pub udp_port: u16,
-    /// Addresses under which clients reach this node. Empty: the addresses bound or, for wildcards, those of the
-    /// default routes.
+    /// Addresses under which clients reach this node. If empty, the bound addresses are advertised or, for wildcards,
+    /// those of the default routes.
     pub node_ips: Vec<IpAddr>,
-    /// Receive buffer asked of the kernel per socket, in bytes.
+    /// Receive buffer requested from the kernel per socket, in bytes.
     pub receive_buffer_bytes: usize,
-    /// Send buffer asked of the kernel per socket, in bytes.
+    /// Send buffer requested from the kernel per socket, in bytes.
     pub send_buffer_bytes: usize,
-    /// Most datagrams in one GSO send, 1 to 64. Smaller trains suit links that shape in small bursts.
+    /// Maximum number of datagrams in one GSO send, 1 to 64. Smaller values suit links whose shapers allow only small
+    /// bursts.
     pub send_train: usize,
-    /// How many members of one room share the room's home worker; later ones go to the least loaded worker.
+    /// Number of members of one room that its home worker takes; later members go to the least loaded worker.
     pub members_at_home: usize,
-    /// Bounds of the engine.
+    /// Limits of the engine; not part of the serialized configuration.
     #[serde(skip)]
     pub limits: Limits,
 }
@@ -57,7 +59,7 @@ impl Default for NodeConfig {
 }
 
 impl NodeConfig {
-    /// The number of workers to start: as configured or one per core, never 0.
+    /// Number of workers to start: as configured, or one per core; never 0.
     pub fn worker_count(&self) -> u16 {
         if self.workers > 0 {
             return self.workers;
@@ -66,7 +68,7 @@ impl NodeConfig {
         u16::try_from(cores).unwrap_or(u16::MAX)
     }
 
-    /// The addresses that worker `index` binds, without ports.
+    /// IP addresses that every worker binds.
     pub(crate) fn bind_ips(&self) -> Vec<IpAddr> {
         if self.loopback {
             return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];

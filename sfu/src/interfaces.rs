@@ -1,15 +1,15 @@
-//! The addresses of this machine.
+//! IP addresses of this machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
 
-/// Addresses listed at most; a browser checks a path to each.
+/// Maximum number of listed addresses. The number is limited because a browser checks connectivity to each.
 const MOST: usize = 12;
 
-/// Loopback first, then the addresses of every interface that is up. Loopback alone if the machine has no other, or does
-/// not tell.
+/// IP addresses of this machine, at most 12: the two loopback addresses first, then those of every interface that is
+/// up. Only the loopback addresses if there are no others or they cannot be listed.
 pub fn machine_addresses() -> Vec<IpAddr> {
     let mut addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     match getifaddrs() {
@@ -37,7 +37,7 @@ fn usable(interface: &InterfaceAddress) -> Option<IpAddr> {
     let address = v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))?;
     let elsewhere = match address {
         IpAddr::V4(v4) => !v4.is_loopback(),
-        // A link-local address means nothing without the interface, which a candidate cannot name.
+        // A link-local address is usable only with its interface, which an ICE candidate cannot name.
         IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
     };
     (elsewhere && !address.is_unspecified() && !address.is_multicast()).then_some(address)

@@ -1,7 +1,7 @@
-//! The media node: worker threads, batched UDP, mailboxes and metrics round the sans-IO engine.
+//! The media node: worker threads, batched UDP, mailboxes and metrics around the sans-IO engine.
 //!
-//! [`Node::start`] binds one socket pair per worker and starts the threads; [`Node::send`] routes a command to the
-//! worker that holds its participant; events come back over a channel.
+//! [`Node::start`] binds an IPv4 and an IPv6 socket per worker and starts the threads. [`Node::send`] routes a command
+//! to the worker that holds its participant. Events come back over a channel.
 
 mod clock;
 mod config;

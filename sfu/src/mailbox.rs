@@ -1,12 +1,14 @@
-//! What reaches a worker other than datagrams. Two lanes, each bounded.
+//! Mailbox of a worker: all its input other than datagrams. It has two bounded lanes.
 //!
-//! *Commands*: never dropped; whoever sends waits for room. *Fabric*: one ordered lane per worker, in which media
-//! and user data each have room of their own. Media and lossy user data are dropped and counted beyond, while control and
-//! reliable user data are handed back to their sender, which keeps them and tries again. User data is counted in bytes:
-//! what waits of it must not be memory that participants have without bound. Of what is reliable the engine's credit
-//! between shards bounds how much there is.
+//! *Requests* (commands, scrapes, inspections) wait for room or are returned to the sender; they are never dropped.
 //!
-//! The worker is woken only if it sleeps: the packet path between two busy workers makes no system call.
+//! *Fabric* messages come from other workers, in one ordered lane, in which media, control and user data each have
+//! their own share. A message that exceeds its share is returned to the sender. The sender drops and counts media and
+//! lossy user data; it queues control and reliable user data and tries again. User data is also limited in bytes,
+//! because otherwise participants could make the process use memory without bound. The engine's credit between shards
+//! bounds the total of reliable user data.
+//!
+//! A sender wakes the worker only if it sleeps, so the packet path between two busy workers makes no system call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -21,27 +23,27 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::worker::Report;
 
-/// One message of the command lane.
+/// Message of the request lane.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// For the shard.
+    /// Command for the shard.
     Command(Command),
-    /// Answer with what was counted so far.
+    /// Request for the worker's statistics.
     Scrape(oneshot::Sender<Report>),
-    /// Answer with what was decided about that participant.
+    /// Request for recent decisions about a participant.
     Inspect(ParticipantSid, oneshot::Sender<Option<Inspection>>),
 }
 
-/// Why a message was not taken.
+/// Reason why a message was not accepted; returns the message.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Refused<T> {
-    /// No room now.
+    /// The lane, or the message's share of it, is full.
     Full(T),
     /// The worker has ended.
     Closed(T),
 }
 
-/// The sending end, one clone per sender.
+/// Sending end of a mailbox; each sender has a clone.
 #[derive(Debug, Clone)]
 pub(crate) struct MailSender {
     requests: mpsc::Sender<Request>,
@@ -49,7 +51,7 @@ pub(crate) struct MailSender {
     shared: Arc<Shared>,
 }
 
-/// The worker's end.
+/// Receiving end of a mailbox, used by the worker.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     requests: mpsc::Receiver<Request>,
@@ -69,7 +71,7 @@ struct Shared {
     data_bytes: AtomicUsize,
 }
 
-/// A mailbox whose worker sleeps in the poll of `waker`.
+/// Makes a mailbox for a worker that sleeps in the poll of `waker`.
 pub(crate) fn mailbox(waker: Waker) -> (MailSender, Mailbox) {
     let (request_sender, requests) = mpsc::channel(REQUESTS);
     let (fabric_sender, fabric) = lane::sync_channel(FABRIC_MEDIA + FABRIC_CONTROL + FABRIC_DATA);
@@ -88,7 +90,7 @@ pub(crate) fn mailbox(waker: Waker) -> (MailSender, Mailbox) {
 }
 
 impl MailSender {
-    /// Hands a request over, waiting for room.
+    /// Sends a request; waits for room.
     pub(crate) async fn request(&self, request: Request) -> Result<(), Refused<Request>> {
         let Ok(permit) = self.requests.reserve().await else {
             return Err(Refused::Closed(request));
@@ -99,13 +101,13 @@ impl MailSender {
         Ok(())
     }
 
-    /// Asks the worker to end. Takes no room.
+    /// Asks the worker to stop. Works even if the mailbox is full.
     pub(crate) fn stop(&self) {
         self.shared.stopped.store(true, Ordering::Relaxed);
         self.shared.wake();
     }
 
-    /// Hands a request over if there is room.
+    /// Sends a request if there is room.
     pub(crate) fn try_request(&self, request: Request) -> Result<(), Refused<Request>> {
         self.shared.requests.fetch_add(1, Ordering::Relaxed);
         let outcome = self.requests.try_send(request).map_err(|error| match error {
@@ -121,8 +123,8 @@ impl MailSender {
         outcome
     }
 
-    /// Hands a fabric message over if there is room. A refused control message must be offered again before any
-    /// later one for this worker.
+    /// Sends a fabric message if there is room. A refused control message must be sent again before any later one for
+    /// this worker.
     pub(crate) fn fabric(&self, message: FabricMessage) -> Result<(), Refused<FabricMessage>> {
         let class = message.class();
         if !self.shared.admit(class) {
@@ -141,31 +143,30 @@ impl MailSender {
 }
 
 impl Mailbox {
-    /// The next request, if any.
     pub(crate) fn next_request(&mut self) -> Option<Request> {
         let request = self.requests.try_recv().ok()?;
         self.shared.requests.fetch_sub(1, Ordering::Relaxed);
         Some(request)
     }
 
-    /// The next fabric message, if any.
     pub(crate) fn next_fabric(&mut self) -> Option<FabricMessage> {
         let message = self.fabric.try_recv().ok()?;
         self.shared.leave(message.class());
         Some(message)
     }
 
-    /// Whether the worker shall end.
+    /// Whether the worker was asked to stop.
     pub(crate) fn stopped(&self) -> bool {
         self.shared.stopped.load(Ordering::Relaxed)
     }
 
-    /// Messages waiting, of both lanes.
+    /// Number of messages in both lanes.
     pub(crate) fn depth(&self) -> usize {
         self.shared.depth()
     }
 
-    /// Says that the worker is about to sleep. False: something is waiting, do not sleep.
+    /// Announces that the worker is about to sleep. Returns false if it must not sleep, because a message is waiting or
+    /// it was asked to stop.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.shared.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -176,7 +177,7 @@ impl Mailbox {
         true
     }
 
-    /// Says that the worker is awake: nobody needs to wake it.
+    /// Announces that the worker is awake, so that senders need not wake it.
     pub(crate) fn wake_up(&self) {
         self.shared.asleep.store(false, Ordering::Relaxed);
     }
@@ -191,7 +192,7 @@ impl Shared {
         }
     }
 
-    /// Counts a fabric message, if there is room for it.
+    /// Counts a fabric message in. Returns false if its share is full.
     fn admit(&self, class: FabricClass) -> bool {
         let (count, most) = self.lane(class);
         if count.fetch_add(1, Ordering::Relaxed) >= most {
@@ -208,7 +209,7 @@ impl Shared {
         true
     }
 
-    /// A fabric message that was counted is here no longer.
+    /// Counts a fabric message out.
     fn leave(&self, class: FabricClass) {
         self.lane(class).0.fetch_sub(1, Ordering::Relaxed);
         if let FabricClass::Data { bytes, .. } = class {
@@ -222,7 +223,7 @@ impl Shared {
     }
 
     fn wake(&self) {
-        // Pairs with `fall_asleep`: either the worker sees the raised count or this sees it asleep.
+        // Pairs with the fence in `fall_asleep`: either the worker sees the raised count, or this sees it asleep.
         fence(Ordering::SeqCst);
         if self.asleep.swap(false, Ordering::Relaxed)
             && let Err(error) = self.waker.wake()
@@ -232,16 +233,17 @@ impl Shared {
     }
 }
 
-/// Requests waiting for one worker.
+/// Capacity of the request lane.
 const REQUESTS: usize = 4096;
-/// Media packets of other workers waiting for one worker: some 50 ms of a core's work.
+/// Maximum number of queued media packets from other workers: some 50 ms of a core's work.
 const FABRIC_MEDIA: usize = 8192;
-/// Control messages of other workers waiting for one worker.
+/// Maximum number of queued control messages from other workers.
 const FABRIC_CONTROL: usize = 4096;
-/// User messages of other workers waiting for one worker, and what they take together.
+/// Maximum number of queued user messages from other workers.
 const FABRIC_DATA: usize = 4096;
+/// Maximum size of these user messages together, in bytes.
 const FABRIC_DATA_BYTES: usize = 8 << 20;
-/// Of that, what lossy messages may fill.
+/// Total size of queued user messages above which lossy ones are refused, in bytes.
 const FABRIC_LOSSY_BYTES: usize = FABRIC_DATA_BYTES / 2;
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! What the workers counted, summed, as Prometheus metric families. No label names a participant.
+//! Statistics of the workers, summed, as Prometheus metric families. No label names a participant.
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use sfu_engine::stats::{DelayHistogram, Drop as DropReason, Stats, Volume, Volumes};
 
 use crate::worker::Report;
 
-/// All families of one moment. `workers` is how many were asked, `stale` what the node itself dropped as such.
+/// All metric families. `workers` is the number of workers that were asked; `stale` is the number of commands that the
+/// node itself dropped as stale.
 pub(crate) fn families(reports: &[Report], workers: usize, stale: u64) -> Vec<MetricFamily> {
     let sum = |field: fn(&Stats) -> u64| reports.iter().map(|report| field(&report.stats)).sum::<u64>();
     let mut all = vec![
@@ -50,7 +51,7 @@ pub(crate) fn families(reports: &[Report], workers: usize, stale: u64) -> Vec<Me
     all
 }
 
-/// A metric's number, whatever its kind.
+/// Value of a counter or a gauge.
 #[cfg(test)]
 pub(crate) fn value(metric: &Metric) -> f64 {
     metric.get_counter().get_value() + metric.get_gauge().get_value()
@@ -275,7 +276,7 @@ fn labelled(labels: &[(&str, &str)]) -> Metric {
     metric
 }
 
-/// The `kind` label and what it counts.
+/// Value of the `kind` label, and the counter that it selects.
 type Kind = (&'static str, fn(&Volumes) -> Volume);
 
 const KINDS: [Kind; 6] = [

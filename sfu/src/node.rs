@@ -1,4 +1,4 @@
-//! The public door: starts the workers and routes commands to them.
+//! The crate's public API: starts the workers and routes commands to them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -24,32 +24,32 @@ use crate::routes::Routes;
 use crate::udp::{Udp, UdpError, UdpSettings};
 use crate::worker::{Report, Surroundings, Worker};
 
-/// Why a node did not start, or no longer takes commands.
+/// Reason why a node did not start, or no longer accepts commands.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// A worker has no sockets.
+    /// A worker's sockets could not be opened.
     #[error(transparent)]
     Udp(#[from] UdpError),
-    /// `udp_port` leaves no room for one port per worker.
+    /// `udp_port` is too high for one port per worker.
     #[error("udp_port {port} and {workers} workers pass port 65535")]
     PortRange {
-        /// As configured.
+        /// Configured `udp_port`.
         port: u16,
-        /// How many workers.
+        /// Number of workers.
         workers: u16,
     },
-    /// A worker thread could not be made.
+    /// A worker could not be set up or its thread not started.
     #[error("cannot start worker {worker}: {source}")]
     Worker {
-        /// Which.
+        /// Index of the worker.
         worker: u16,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The certificate could not be made.
+    /// The DTLS certificate could not be generated.
     #[error("cannot make a DTLS certificate: {0}")]
     Certificate(CertificateError),
-    /// The system gave no random numbers.
+    /// The operating system supplied no random numbers.
     #[error("no random numbers from the system: {0}")]
     Random(String),
     /// The node was stopped.
@@ -57,32 +57,32 @@ pub enum NodeError {
     Stopped,
 }
 
-/// Why a command was not taken at once.
+/// Reason why [`Node::try_send`] did not accept a command.
 #[derive(Debug)]
 pub enum TrySendError {
-    /// The worker has much to do; use [`Node::send`], which waits.
+    /// The worker's mailbox is full. [`Node::send`] waits for room instead.
     Full(Box<Command>),
     /// The node was stopped.
     Stopped,
 }
 
-/// A running media node.
+/// Running media node. Dropping it stops the workers.
 #[derive(Debug)]
 pub struct Node {
     workers: Vec<MailSender>,
     candidates: Vec<Vec<SocketAddr>>,
     routes: Arc<Routes>,
-    /// Commands about participants that nobody holds.
+    /// Number of ignored commands about unknown participants.
     stale: AtomicU64,
     threads: Threads,
 }
 
 impl Node {
-    /// Binds the sockets and starts the workers. Events go to `events`; while that channel is full the workers
-    /// keep them, in order, and take no further commands.
+    /// Binds the sockets and starts the workers. Events go to `events`. While that channel is full, the workers queue
+    /// events in order; with a large backlog they handle no further commands.
     ///
     /// # Errors
-    /// A socket cannot be bound, a thread cannot be made.
+    /// A socket cannot be bound, a thread cannot be started, or the certificate cannot be generated.
     pub fn start(config: &NodeConfig, events: &mpsc::Sender<Event>) -> Result<Self, NodeError> {
         let count = config.worker_count();
         let mut made = Vec::with_capacity(usize::from(count));
@@ -122,21 +122,21 @@ impl Node {
         Ok(node)
     }
 
-    /// Hands a command to the worker that holds its participant, waiting while that worker is behind. Commands of
-    /// one participant are carried out in the order of these calls. One about a participant that nobody holds is
-    /// counted and ignored, for the two sides may cross on the way.
+    /// Sends a command to the worker that holds its participant. Waits while that worker's mailbox is full. Commands of
+    /// one participant are carried out in the order of these calls. A command about an unknown participant is counted
+    /// and ignored, because commands and events may cross in transit.
     ///
     /// # Errors
-    /// [`NodeError::Stopped`].
+    /// [`NodeError::Stopped`] if the node was stopped.
     pub async fn send(&self, command: Command) -> Result<(), NodeError> {
         let Some(worker) = self.route(&command) else { return Ok(()) };
         worker.request(Request::Command(command)).await.map_err(|_| NodeError::Stopped)
     }
 
-    /// The same without waiting.
+    /// Sends a command as [`Node::send`] does, but without waiting.
     ///
     /// # Errors
-    /// The worker's mailbox is full, the node was stopped.
+    /// The worker's mailbox is full, or the node was stopped.
     pub fn try_send(&self, command: Command) -> Result<(), TrySendError> {
         let leaves = matches!(command, Command::Leave { .. });
         let Some(worker) = self.find(&command) else { return Ok(()) };
@@ -153,18 +153,18 @@ impl Node {
         }
     }
 
-    /// Each worker's addresses, as clients are told.
+    /// Each worker's addresses, as advertised to clients in ICE candidates.
     pub fn candidates(&self) -> &[Vec<SocketAddr>] {
         &self.candidates
     }
 
-    /// The metrics of this moment, summed over the workers, none with a label per participant. A worker that does
-    /// not answer in time is missing from the sums and counted as such.
+    /// Current metrics, summed over the workers, without labels per participant. A worker that does not answer in time
+    /// is missing from the sums and is counted in `anytime_scrape_missed_workers`.
     pub async fn metrics(&self) -> Vec<MetricFamily> {
         let mut asked = Vec::with_capacity(self.workers.len());
         for worker in &self.workers {
             let (answer, report) = oneshot::channel();
-            // A full mailbox is an answer too: the worker is not scraped.
+            // If the mailbox is full, the worker counts as missed.
             let _ = worker.try_request(Request::Scrape(answer));
             asked.push(report);
         }
@@ -177,7 +177,8 @@ impl Node {
         metrics::families(&reports, self.workers.len(), self.stale.load(Ordering::Relaxed))
     }
 
-    /// What was decided about a participant lately, and why. `None`: nobody holds it, or its worker has too much to do.
+    /// Recent decisions about a participant, with their reasons. `None` if the participant is unknown, or its worker's
+    /// mailbox is full or the worker does not answer in time.
     pub async fn inspect(&self, participant: &ParticipantSid) -> Option<Inspection> {
         let worker = self.workers.get(usize::from(self.routes.find(participant)?.0))?;
         let (answer, inspection) = oneshot::channel();
@@ -185,7 +186,7 @@ impl Node {
         tokio::time::timeout(SCRAPE_TIMEOUT, inspection).await.ok()?.ok()?
     }
 
-    /// Ends the workers and waits for their threads. What they have not carried out is lost; say goodbye to
+    /// Stops the workers and waits for their threads. Commands that are still queued are lost, so disconnect
     /// participants first.
     pub fn stop(&self) {
         for worker in &self.workers {
@@ -194,7 +195,7 @@ impl Node {
         self.threads.join();
     }
 
-    /// The command's worker; a join gets a place, a leave gives it up.
+    /// Worker for a command. A join assigns the participant to a worker; a leave removes the assignment.
     fn route(&self, command: &Command) -> Option<&MailSender> {
         let worker = self.find(command)?;
         if matches!(command, Command::Leave { .. }) {
@@ -222,7 +223,7 @@ impl Drop for Node {
     }
 }
 
-/// Threads to wait for.
+/// Worker threads to wait for when the node stops.
 #[derive(Debug, Default)]
 struct Threads(std::sync::Mutex<Vec<JoinHandle<()>>>);
 
@@ -234,13 +235,13 @@ impl Threads {
     fn join(&self) {
         let mut threads = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for thread in threads.drain(..) {
-            // A worker that panics aborts the process; there is no error left to see here.
+            // A worker that panics aborts the process, so no error can show here.
             let _ = thread.join();
         }
     }
 }
 
-/// A worker before it runs.
+/// Worker before its thread is started, with its mailbox and addresses.
 struct Made {
     id: ShardId,
     worker: Worker,
@@ -266,7 +267,7 @@ fn make_worker(config: &NodeConfig, id: ShardId, count: u16) -> Result<Made, Nod
     Ok(Made { id, worker, mail, candidates })
 }
 
-/// Under which addresses clients reach a socket.
+/// Addresses under which clients can reach a socket.
 fn advertised(config: &NodeConfig, local: SocketAddr) -> Vec<SocketAddr> {
     let port = local.port();
     if config.loopback {
@@ -286,7 +287,7 @@ fn advertised(config: &NodeConfig, local: SocketAddr) -> Vec<SocketAddr> {
     }
 }
 
-/// The address that the machine would send from. Connecting a UDP socket sends nothing.
+/// Local address of the machine's default route. It is found by connecting a UDP socket, which sends nothing.
 fn default_route(v4: bool) -> Option<IpAddr> {
     let (any, documentation): (IpAddr, IpAddr) = if v4 {
         (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into())
@@ -299,13 +300,13 @@ fn default_route(v4: bool) -> Option<IpAddr> {
     (!ip.is_unspecified()).then_some(ip)
 }
 
-/// One core per worker, or none if they do not suffice.
+/// Cores to pin the workers to; empty if pinning is off or there are fewer cores than workers.
 fn cores_for(config: &NodeConfig, count: u16) -> Vec<core_affinity::CoreId> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     if config.pin_threads && cores.len() >= usize::from(count) { cores } else { Vec::new() }
 }
 
-/// How long a scrape waits for a worker.
+/// Time that a scrape or an inspection waits for a worker.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

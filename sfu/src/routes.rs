@@ -1,16 +1,16 @@
-//! Which worker holds which participant.
+//! Assignment of participants to workers.
 
 use dashmap::DashMap;
 use sfu_engine::shard::{ShardId, home_of};
 use sfu_protocol::{ParticipantSid, RoomSid};
 
-/// Participant to worker, and what is needed to place the next one.
+/// Worker of each participant, and the counts by which the next participant is placed.
 #[derive(Debug)]
 pub(crate) struct Routes {
     workers: u16,
     members_at_home: usize,
     participants: DashMap<ParticipantSid, Route>,
-    /// Members on each room's home worker.
+    /// Number of members on each room's home worker.
     at_home: DashMap<RoomSid, usize>,
 }
 
@@ -21,18 +21,18 @@ struct Route {
 }
 
 impl Routes {
-    /// Nobody, on that many workers.
     pub(crate) fn new(workers: u16, members_at_home: usize) -> Self {
         Self { workers, members_at_home, participants: DashMap::new(), at_home: DashMap::new() }
     }
 
-    /// The worker for a participant that joins: the one that it has, or a new place.
+    /// Worker for a participant that joins: the one it is already assigned to, or a new assignment. The first
+    /// `members_at_home` members of a room get the room's home worker, later ones the least loaded worker.
     pub(crate) fn join(&self, participant: &ParticipantSid, room: &RoomSid) -> ShardId {
         if let Some(worker) = self.find(participant) {
             return worker;
         }
         let home = home_of(room, self.workers);
-        // Counted while the entry is held, so that two joins at once cannot both take the last place at home.
+        // The count is raised while the entry is locked, so that two concurrent joins cannot both take the last place.
         let full = {
             let mut members = self.at_home.entry(room.clone()).or_default();
             let full = *members >= self.members_at_home;
@@ -47,12 +47,11 @@ impl Routes {
         worker
     }
 
-    /// The worker that holds a participant.
     pub(crate) fn find(&self, participant: &ParticipantSid) -> Option<ShardId> {
         self.participants.get(participant).map(|route| route.worker)
     }
 
-    /// Forgets a participant; returns the worker that held it.
+    /// Removes a participant. Returns the worker that held it.
     pub(crate) fn remove(&self, participant: &ParticipantSid) -> Option<ShardId> {
         let (_, route) = self.participants.remove(participant)?;
         if route.worker == home_of(&route.room, self.workers) {
@@ -64,7 +63,7 @@ impl Routes {
         Some(route.worker)
     }
 
-    /// Participants per worker. Walks the table: only large rooms and their joins come here.
+    /// Number of participants per worker. This iterates over all participants, but only for joins to large rooms.
     fn loads(&self) -> Vec<usize> {
         let mut loads = vec![0; usize::from(self.workers)];
         for route in &self.participants {
@@ -76,7 +75,7 @@ impl Routes {
     }
 }
 
-/// The first of the workers with the fewest participants. As each join raises its load, equal ones take turns.
+/// First worker with the fewest participants. Each join raises its load, so equally loaded workers are chosen in turn.
 fn least_loaded(loads: &[usize]) -> ShardId {
     let place = loads.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(place, _)| place);
     ShardId(u16::try_from(place).unwrap_or(0))

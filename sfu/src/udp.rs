@@ -1,4 +1,5 @@
-//! One worker's sockets, IPv4 and IPv6: batched receive with GRO, runs sent with GSO. Nothing else names quinn-udp.
+//! UDP sockets of one worker, for IPv4 and IPv6. Datagrams are received in batches with GRO and sent in runs with GSO.
+//! This is the only module that uses quinn-udp.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
@@ -12,64 +13,63 @@ use sfu_engine::shard::Transmit;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::os::fd::AsRawFd;
 
-/// How sockets are made and used.
+/// Settings of a worker's sockets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UdpSettings {
-    /// Receive buffer asked of the kernel, in bytes.
+    /// Receive buffer requested from the kernel, in bytes.
     pub receive_buffer_bytes: usize,
-    /// Send buffer asked of the kernel, in bytes.
+    /// Send buffer requested from the kernel, in bytes.
     pub send_buffer_bytes: usize,
-    /// Most datagrams in one send.
+    /// Maximum number of datagrams in one GSO send.
     pub send_train: usize,
 }
 
-/// Why a worker has no sockets.
+/// Reason why a worker's sockets could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum UdpError {
-    /// An address could not be bound.
+    /// A socket could not be bound.
     #[error("cannot bind UDP {address}: {source}")]
     Bind {
-        /// Which.
+        /// Address to bind.
         address: SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// Neither IPv4 nor IPv6 is configured and available.
+    /// No address could be bound: neither IPv4 nor IPv6 is both configured and available.
     #[error("no address to bind: neither bind_v4 nor bind_v6 is set and available")]
     NoAddress,
-    /// A socket could not be watched.
+    /// A socket could not be registered with the poll.
     #[error("cannot watch UDP {address}: {source}")]
     Watch {
-        /// Which.
+        /// Local address of the socket.
         address: SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// A datagram that arrived.
+/// Received datagram.
 #[derive(Debug)]
 pub(crate) struct Datagram<'a> {
-    /// From whom.
+    /// Address of the sender.
     pub source: SocketAddr,
-    /// The local address that it was sent to, if the kernel tells.
+    /// Local address that the datagram was sent to, if the kernel reports it.
     pub local: Option<IpAddr>,
-    /// Its payload.
+    /// UDP payload.
     pub data: &'a mut [u8],
 }
 
-/// What became of one transmit, in datagrams.
+/// Outcome of a send, in datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Sent {
-    /// Taken by the kernel.
+    /// Accepted by the kernel.
     pub sent: usize,
-    /// Kept until the socket is writable.
+    /// Queued until the socket is writable.
     pub pending: usize,
-    /// Dropped: the kernel refused them, or too much waits already.
+    /// Dropped because the kernel refused them or the queue is full.
     pub refused: usize,
 }
 
-/// One worker's sockets.
 pub(crate) struct Udp {
     ports: Vec<Port>,
     buffers: Box<[u8]>,
@@ -77,7 +77,7 @@ pub(crate) struct Udp {
 }
 
 impl Udp {
-    /// Binds every address that the machine has. A family that the machine lacks is left out.
+    /// Binds a socket per address. An address is skipped if the machine does not support its IP version.
     pub(crate) fn bind(addresses: &[SocketAddr], settings: UdpSettings) -> Result<Self, UdpError> {
         let mut ports = Vec::with_capacity(addresses.len());
         for &address in addresses {
@@ -96,12 +96,11 @@ impl Udp {
         Ok(Self { ports, buffers, train: settings.send_train.clamp(1, MAX_TRAIN) })
     }
 
-    /// The addresses that were bound.
     pub(crate) fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.ports.iter().map(|port| port.local)
     }
 
-    /// Watches the sockets under tokens 0, 1, … of this poll.
+    /// Registers the sockets with a poll, under the tokens 0, 1, …
     pub(crate) fn register(&mut self, registry: &Registry) -> Result<(), UdpError> {
         for (index, port) in self.ports.iter_mut().enumerate() {
             registry
@@ -111,7 +110,7 @@ impl Udp {
         Ok(())
     }
 
-    /// Notes what the poll said of a socket.
+    /// Records the readiness that the poll reported for a socket.
     pub(crate) fn note(&mut self, token: Token, readable: bool, writable: bool) {
         if let Some(port) = self.ports.get_mut(token.0) {
             port.readable |= readable;
@@ -119,12 +118,13 @@ impl Udp {
         }
     }
 
-    /// Whether something may be waiting to be received.
+    /// Whether a socket may have datagrams to receive.
     pub(crate) fn readable(&self) -> bool {
         self.ports.iter().any(|port| port.readable)
     }
 
-    /// Hands out what waits, at most `budget` datagrams and what the last batch holds beyond. Returns how many.
+    /// Passes received datagrams to `take`. It stops once `budget` is reached, but passes the last batch completely.
+    /// Returns the number of datagrams.
     pub(crate) fn receive(&mut self, budget: usize, mut take: impl FnMut(Datagram<'_>)) -> usize {
         let mut taken = 0;
         for port in &mut self.ports {
@@ -135,7 +135,7 @@ impl Udp {
         taken
     }
 
-    /// Sends, or keeps it in order if the socket is full.
+    /// Sends a run of datagrams, or queues it in order if the socket is full.
     pub(crate) fn send(&mut self, transmit: &Transmit, contents: &[u8]) -> Sent {
         let run = Run::new(transmit, contents);
         let v4 = transmit.destination.is_ipv4();
@@ -145,7 +145,8 @@ impl Udp {
         if port.pending.is_empty() { port.send(run, self.train) } else { port.keep(run) }
     }
 
-    /// Sends what was kept, as far as the sockets take it, and asks to be woken for the rest. Call once per turn.
+    /// Sends queued datagrams until the sockets are full, and has the poll report writability while any remain. Must be
+    /// called once per iteration of the worker's loop.
     pub(crate) fn flush(&mut self, registry: &Registry) -> io::Result<Sent> {
         let mut total = Sent::default();
         for (index, port) in self.ports.iter_mut().enumerate() {
@@ -161,7 +162,7 @@ impl Udp {
         Ok(total)
     }
 
-    /// Datagrams kept until a socket is writable.
+    /// Number of datagrams queued until a socket is writable.
     pub(crate) fn pending(&self) -> usize {
         self.ports.iter().map(|port| port.pending_datagrams).sum()
     }
@@ -173,10 +174,10 @@ struct Port {
     state: UdpSocketState,
     local: SocketAddr,
     readable: bool,
-    /// The last send would have blocked, and the poll has not said writable since.
+    /// Whether the last send would have blocked and the poll has not reported the socket as writable since.
     blocked: bool,
     watching_writable: bool,
-    /// False once the kernel refused segmentation for runs whose single datagrams it took.
+    /// Whether runs are sent with GSO. False once the kernel refused a run but accepted its datagrams one by one.
     segmentation: bool,
     pending: VecDeque<Kept>,
     pending_datagrams: usize,
@@ -186,7 +187,7 @@ impl Port {
     fn bind(address: SocketAddr, settings: UdpSettings) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
-            // IPv4 has its own socket, so that no address is ever seen mapped.
+            // IPv4 has its own socket, so that no IPv4-mapped IPv6 address ever appears.
             socket.set_only_v6(true)?;
         }
         size_buffers(&socket, settings);
@@ -216,17 +217,17 @@ impl Port {
         let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas) {
             Ok(count) => count,
             Err(error) => {
-                // Anything but "nothing there" is an error queued for an earlier send; reading took it away.
+                // Any error but `WouldBlock` was queued for an earlier send, and this read has removed it.
                 self.readable = error.kind() != io::ErrorKind::WouldBlock;
                 return usize::from(self.readable);
             }
         };
-        // Fewer than asked for: the queue was empty at that moment, and what comes later raises a new edge.
+        // Fewer messages than requested mean that the queue was empty. Later datagrams raise a new poll event.
         self.readable = count == RECEIVE_BATCH;
         let mut taken = 0;
         for (meta, slice) in metas.iter().zip(slices.iter_mut()).take(count) {
             let filled = slice.get_mut(..meta.len).unwrap_or_default();
-            // An empty datagram is handed to nobody but costs budget.
+            // An empty datagram is not passed on but counts towards the budget.
             taken += usize::from(filled.is_empty());
             for data in filled.chunks_mut(meta.stride.max(1)) {
                 taken += 1;
@@ -236,7 +237,7 @@ impl Port {
         taken
     }
 
-    /// Sends the run in trains; keeps the rest when the socket is full.
+    /// Sends the run in trains of at most `train` datagrams. Queues the rest when the socket is full.
     fn send(&mut self, mut run: Run<'_>, train: usize) -> Sent {
         let mut outcome = Sent::default();
         while !run.contents.is_empty() {
@@ -255,7 +256,7 @@ impl Port {
                 }
                 Err(error) if datagrams > 1 && may_mean_no_segmentation(&error) => {
                     let singly = self.send(head, 1);
-                    // Singly it goes: it was the segmentation. Otherwise the destination is at fault.
+                    // If single datagrams are accepted, GSO was at fault; otherwise the destination is.
                     self.segmentation = singly.sent == 0 && self.segmentation;
                     outcome += singly;
                 }
@@ -272,7 +273,7 @@ impl Port {
             ecn: None,
             contents: run.contents,
             segment_size: (run.segment < run.contents.len()).then_some(run.segment),
-            // A socket bound to one address needs no lookup of the address to send from.
+            // A socket that is bound to a specific address needs no source address.
             src_ip: run.source.filter(|_| self.local.ip().is_unspecified()),
         };
         self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
@@ -302,13 +303,13 @@ impl Port {
             let outcome = self.send(kept.run(), train);
             total.sent += outcome.sent;
             total.refused += outcome.refused;
-            // What did not fit was kept at the end; its place is the front.
+            // The part that was not sent was queued at the end; this moves it back to the front.
             self.pending.rotate_left(behind);
         }
     }
 }
 
-/// Equal datagrams (the last may be shorter) to one destination.
+/// Datagrams of equal size (the last may be shorter) to one destination.
 #[derive(Debug, Clone, Copy)]
 struct Run<'a> {
     destination: SocketAddr,
@@ -328,7 +329,7 @@ impl<'a> Run<'a> {
         self.contents.len().div_ceil(self.segment)
     }
 
-    /// The first `train` datagrams, fewer if they exceed what one send may carry, and the rest.
+    /// Splits off the first `train` datagrams, or fewer if they exceed [`MAX_SEND`]. Also returns the rest.
     fn split(self, train: usize) -> (Self, Self) {
         let fitting = (MAX_SEND / self.segment).max(1);
         let bytes = (train.min(fitting) * self.segment).min(self.contents.len());
@@ -337,7 +338,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A run that waits for the socket to be writable.
+/// Run that is queued until the socket is writable.
 struct Kept {
     destination: SocketAddr,
     source: Option<IpAddr>,
@@ -364,7 +365,7 @@ impl std::ops::AddAssign for Sent {
     }
 }
 
-/// Asks past the system's limit first, which takes a capability, then within it.
+/// Sets the buffer sizes. It first tries to exceed the system's limit, which needs a capability, then stays within it.
 fn size_buffers(socket: &Socket, settings: UdpSettings) {
     if setsockopt(socket, sockopt::RcvBufForce, &settings.receive_buffer_bytes).is_err()
         && let Err(error) = socket.set_recv_buffer_size(settings.receive_buffer_bytes)
@@ -378,7 +379,8 @@ fn size_buffers(socket: &Socket, settings: UdpSettings) {
     }
 }
 
-/// Whether the machine lacks IPv6, either in the kernel or switched off. A wrong address is not that.
+/// Whether binding failed because the machine does not support the address's IP version, or has IPv6 switched off. A
+/// wrong address does not count.
 fn family_is_absent(address: SocketAddr, error: &io::Error) -> bool {
     use nix::libc::{EADDRNOTAVAIL, EAFNOSUPPORT, EPROTONOSUPPORT};
     let every_machine_has_it = address.ip().is_loopback() || address.ip().is_unspecified();
@@ -389,21 +391,22 @@ fn family_is_absent(address: SocketAddr, error: &io::Error) -> bool {
     }
 }
 
-/// Devices without checksum offload answer EIO, others EINVAL; a wrong destination may be EINVAL as well.
+/// Whether an error may mean that GSO is not supported. Devices without checksum offload return EIO, others EINVAL. A
+/// wrong destination may return EINVAL as well.
 fn may_mean_no_segmentation(error: &io::Error) -> bool {
     use nix::libc::{EINVAL, EIO, EMSGSIZE};
     matches!(error.raw_os_error(), Some(EIO | EINVAL | EMSGSIZE))
 }
 
-/// Messages taken with one system call; each may be a train of datagrams.
+/// Messages received with one system call. With GRO each may hold several datagrams.
 const RECEIVE_BATCH: usize = 16;
-/// The longest train that GRO hands over.
+/// Maximum size of one GRO message, in bytes.
 const RECEIVE_BUFFER: usize = 65_536;
-/// `UDP_MAX_SEGMENTS` of older kernels.
+/// Maximum number of datagrams in one GSO send: `UDP_MAX_SEGMENTS` of older kernels.
 const MAX_TRAIN: usize = 64;
-/// What one send may carry, whatever the IP version.
+/// Maximum size of one GSO send, in bytes; valid for both IP versions.
 const MAX_SEND: usize = 65_000;
-/// Datagrams kept while a socket is full, per socket: some 10 MB.
+/// Maximum number of datagrams queued per socket while it is full: some 10 MB.
 const MAX_PENDING: usize = 8192;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! One thread, one shard: wait for a socket, the mailbox or a timer; take all that is there within a budget; flush.
+//! Worker thread that runs one shard. Its loop waits for a socket, the mailbox or a timer, handles the available input
+//! within a budget, then sends the output.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,26 +21,25 @@ use crate::mailbox::{MailSender, Mailbox, Refused, Request, mailbox};
 use crate::routes::Routes;
 use crate::udp::{Sent, Udp};
 
-/// What a worker tells when it is scraped.
+/// Answer of a worker to a metrics scrape.
 #[derive(Debug, Clone)]
 pub(crate) struct Report {
-    /// Which worker.
     pub worker: ShardId,
-    /// What its shard counted.
     pub stats: Stats,
-    /// Share of the last second or so that it worked, 0 to 1.
+    /// Share of the last measuring window (about a second) in which the worker was not waiting, 0 to 1.
     pub busy_ratio: f64,
-    /// Time that it worked since it started.
+    /// Total time since the start in which the worker was not waiting.
     pub busy: Duration,
-    /// Messages waiting in its mailbox.
+    /// Messages in the worker's mailbox.
     pub mailbox_depth: usize,
-    /// Datagrams waiting for a writable socket.
+    /// Datagrams queued until their socket is writable.
     pub send_pending: usize,
-    /// Turns of its loop.
+    /// Iterations of the worker's loop.
     pub turns: u64,
 }
 
-/// A worker that is made but does not run yet: its addresses and mailbox are known to the others first.
+/// Worker that does not run yet. All workers are made before any starts, so that each knows the mailboxes of the
+/// others.
 pub(crate) struct Worker {
     id: ShardId,
     poll: Poll,
@@ -47,20 +47,18 @@ pub(crate) struct Worker {
     mailbox: Mailbox,
 }
 
-/// What a worker needs of the rest of the node to run.
+/// Parts of the node that a running worker uses.
 pub(crate) struct Surroundings {
-    /// Everyone's mailbox, by shard.
+    /// Mailboxes of all workers, indexed by shard.
     pub peers: Vec<MailSender>,
-    /// Where events go.
     pub events: mpsc::Sender<Event>,
-    /// Participant to worker; the worker takes out whom its shard ended.
+    /// Participant to worker. The worker removes participants that its shard has ended.
     pub routes: Arc<Routes>,
-    /// Pin to this core.
+    /// Core to pin the thread to; absent if threads are not pinned.
     pub core: Option<core_affinity::CoreId>,
 }
 
 impl Worker {
-    /// A worker with these sockets, and its mailbox.
     pub(crate) fn new(id: ShardId, mut udp: Udp) -> io::Result<(MailSender, Self)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), MAILBOX)?;
@@ -69,9 +67,9 @@ impl Worker {
         Ok((sender, Self { id, poll, udp, mailbox }))
     }
 
-    /// Starts the thread. If its loop panics the process aborts: a shard's state is then unknown, and a node that
-    /// silently lost a worker would keep sending callers to it. (A panic in one participant's path never gets
-    /// here: the engine contains it.)
+    /// Starts the thread. If its loop panics, the process aborts: the shard's state is then unknown, and a node that
+    /// silently lost a worker would keep assigning participants to it. The engine contains a panic in code that serves
+    /// one participant, so such a panic does not end the loop.
     pub(crate) fn start(
         self,
         config: ShardConfig,
@@ -95,15 +93,14 @@ impl Worker {
     }
 }
 
-/// A running worker.
 struct Loop {
     worker: Worker,
     shard: Shard,
     surroundings: Surroundings,
     buffer: Box<[u8]>,
-    /// What found another's mailbox full, by shard.
+    /// Messages that other workers' mailboxes had no room for, indexed by shard.
     fabric_outbox: Vec<Outbox>,
-    /// Events that found the channel full.
+    /// Events that the event channel had no room for, in order.
     event_outbox: VecDeque<Event>,
     meter: Meter,
 }
@@ -135,12 +132,12 @@ impl Loop {
             let (slept, now) = self.wait(&mut events, deadline, more);
             self.meter.woke(slept, now);
             more = self.take(now, deadline);
-            // A second reading, so that the time the batch took counts as delay.
+            // The clock is read again, so that the time spent on the batch counts as delay.
             deadline = self.flush(clock::now());
         }
     }
 
-    /// Sleeps until something is there or the deadline comes. Returns when it fell asleep and when it woke.
+    /// Waits for input or the deadline. Returns the times at which the wait began and ended.
     fn wait(&mut self, events: &mut Events, deadline: Instant, more: bool) -> (Instant, Instant) {
         let slept = clock::now();
         let mut timeout = deadline.saturating_duration_since(slept).min(LONGEST_SLEEP);
@@ -163,7 +160,7 @@ impl Loop {
         (slept, clock::now())
     }
 
-    /// Hands the shard what waits. True: the budget ended before what waits did.
+    /// Passes the available input to the shard, within the budgets. Returns whether more input is available.
     fn take(&mut self, now: Instant, deadline: Instant) -> bool {
         let Self { worker, shard, .. } = self;
         for _ in 0..FABRIC_BUDGET {
@@ -182,7 +179,7 @@ impl Loop {
         self.worker.udp.readable() || (self.worker.mailbox.depth() > 0 && !blocked)
     }
 
-    /// Commands wait while too much of what earlier ones caused could not be handed on.
+    /// Handles requests, unless the backlog of output that earlier ones caused has reached its limit.
     fn take_requests(&mut self, now: Instant) {
         if self.backlog() >= BACKLOG_LIMIT {
             return;
@@ -191,7 +188,7 @@ impl Loop {
             match self.worker.mailbox.next_request() {
                 Some(Request::Command(command)) => self.shard.handle_input(now, Input::Command(command)),
                 Some(Request::Scrape(answer)) => {
-                    // Nobody waits for it any more: then nobody misses it.
+                    // This fails only if the caller no longer waits for the answer.
                     let _ = answer.send(self.report(now));
                 }
                 Some(Request::Inspect(participant, answer)) => {
@@ -202,7 +199,7 @@ impl Loop {
         }
     }
 
-    /// Carries out what the shard wants. Returns when it wants to be called again.
+    /// Delivers the shard's output. Returns the shard's next deadline.
     fn flush(&mut self, now: Instant) -> Instant {
         self.retry_outboxes();
         let deadline = loop {
@@ -269,12 +266,12 @@ impl Loop {
         }
     }
 
-    /// Control messages and events that could not be handed on yet.
+    /// Number of control messages and events that could not be delivered yet.
     fn backlog(&self) -> usize {
         self.event_outbox.len() + self.fabric_outbox.iter().map(|outbox| outbox.control.len()).sum::<usize>()
     }
 
-    /// Whether anything could not be handed on yet.
+    /// Whether any message or event could not be delivered yet.
     fn must_retry(&self) -> bool {
         self.backlog() > 0 || self.fabric_outbox.iter().any(|outbox| !outbox.data.is_empty())
     }
@@ -292,16 +289,16 @@ impl Loop {
     }
 }
 
-/// What waits for room in another worker's mailbox, in order. Reliable user data does not wait for control, nor control
-/// for it: no control message changes what becomes of it.
+/// Messages that wait for room in another worker's mailbox, in order. Control messages and reliable user data do not
+/// wait for each other, because no control message affects the delivery of user data.
 #[derive(Debug, Default)]
 struct Outbox {
     control: VecDeque<FabricMessage>,
-    /// As much as the engine's credit between shards allows.
+    /// Reliable user data, bounded by the engine's credit between shards.
     data: VecDeque<FabricMessage>,
 }
 
-/// Offers what waits again.
+/// Sends queued messages until the mailbox is full again.
 fn retry(peer: &MailSender, waiting: &mut VecDeque<FabricMessage>) {
     while let Some(message) = waiting.pop_front() {
         if let Err(Refused::Full(message)) = peer.fabric(message) {
@@ -311,7 +308,9 @@ fn retry(peer: &MailSender, waiting: &mut VecDeque<FabricMessage>) {
     }
 }
 
-/// Hands a message to another worker, or puts it where it waits for room there. Answers why it is dropped, if it is.
+/// Sends a message to another worker's mailbox. If the mailbox is full, or earlier messages still wait for room in it,
+/// the message is queued in the outbox or, if it is media or lossy data, dropped; then the reason is returned. A
+/// message to a worker that has ended is discarded.
 fn hand_on(peer: &MailSender, outbox: &mut Outbox, message: FabricMessage) -> Option<DropReason> {
     let class = message.class();
     let overtakes_nothing = match class {
@@ -340,7 +339,7 @@ fn hand_on(peer: &MailSender, outbox: &mut Outbox, message: FabricMessage) -> Op
     }
 }
 
-/// Time working against time waiting.
+/// Measures the share of time in which the worker is not waiting.
 #[derive(Debug)]
 struct Meter {
     turns: u64,
@@ -365,7 +364,7 @@ impl Meter {
         }
     }
 
-    /// A sleep from `slept` to `now` is over.
+    /// Records a wait that lasted from `slept` to `now`.
     fn woke(&mut self, slept: Instant, now: Instant) {
         let waited = now.saturating_duration_since(slept);
         self.turns += 1;
@@ -379,7 +378,7 @@ impl Meter {
         }
     }
 
-    /// Of the last whole window, or of the time so far.
+    /// Busy share of the last complete window, or of the current window if none is complete.
     fn ratio(&self, now: Instant) -> f64 {
         self.last_ratio.unwrap_or_else(|| self.window_ratio(now))
     }
@@ -397,21 +396,21 @@ impl Meter {
     }
 }
 
-/// The mailbox's token; sockets have 0, 1, …
+/// Poll token of the mailbox; sockets have the tokens 0, 1, …
 const MAILBOX: Token = Token(usize::MAX - 1);
-/// Datagrams taken before what they caused is flushed.
+/// Datagrams received before the resulting output is flushed.
 const DATAGRAM_BUDGET: usize = 512;
-/// Fabric messages taken before a flush.
+/// Fabric messages handled before the resulting output is flushed.
 const FABRIC_BUDGET: usize = 1024;
-/// Requests taken before a flush.
+/// Requests handled before the resulting output is flushed.
 const REQUEST_BUDGET: usize = 64;
-/// No more commands are taken while that many messages wait to be handed on.
+/// Size of the backlog at which no further requests are handled.
 const BACKLOG_LIMIT: usize = 1024;
-/// How soon full channels are tried again; nobody says when they have room.
+/// Interval at which full channels are tried again, because they give no notice of free room.
 const OUTBOX_RETRY: Duration = Duration::from_millis(2);
-/// A shard that wants nothing is looked at that often.
+/// Longest wait, even if the shard has no earlier deadline.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// Over which the busy share is measured.
+/// Window over which the busy share is measured.
 const METER_WINDOW: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -443,7 +442,7 @@ mod tests {
         let taken = lossy.iter().take_while(|outcome| outcome.is_none()).count();
         assert!(taken > 0 && lossy[taken..].iter().all(|outcome| *outcome == Some(DropReason::DataBacklog)));
         assert!((0..1000).all(|number| hand_on(data(DataKind::Reliable, number)).is_none()), "never dropped");
-        // Control goes on until it has filled its own room, and then waits.
+        // Control messages fill their own share of the mailbox and are then queued.
         assert!((0..10_000).all(|_| hand_on(control()).is_none()));
         assert!(outbox.data.len() > 500 && outbox.control.len() > 5000);
         let (mut numbers, mut controls) = (Vec::new(), 0);
@@ -473,7 +472,7 @@ mod tests {
         assert!((meter.ratio(at(400)) - 0.25).abs() < 1e-9);
         meter.woke(at(500), at(1000));
         assert!((meter.ratio(at(1000)) - 0.2).abs() < 1e-9);
-        // A fully busy second does not show before its window ends.
+        // A fully busy second shows only at the end of its window.
         assert!((meter.ratio(at(1999)) - 0.2).abs() < 1e-9);
         meter.woke(at(2000), at(2000));
         assert!((meter.ratio(at(2000)) - 1.0).abs() < 1e-9);

@@ -1,4 +1,4 @@
-//! What all requests share, and the life of the process: bind, serve, stop.
+//! State shared by all requests, and the service's run from start to shutdown.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -26,35 +26,36 @@ use crate::token::idp::{IdentityProvider, ProviderConfigError};
 use crate::token::keys::KeyStore;
 use crate::token::policy::{Policy, PolicyConfigError};
 
-/// How long sessions may take to say goodbye.
+/// Time that sessions have to close at shutdown.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// Connections of the metrics listener.
+/// Maximum number of connections of the metrics listener.
 const METRICS_CONNECTIONS: usize = 64;
 
-/// Why the service cannot be set up.
+/// Reason why the service cannot be set up.
 #[derive(Debug, Error)]
 pub enum SetupError {
-    /// The configuration.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The identity provider.
+    /// The identity provider's configuration is invalid.
     #[error(transparent)]
     Provider(#[from] ProviderConfigError),
-    /// The policy.
+    /// The token policy's configuration is invalid.
     #[error(transparent)]
     Policy(#[from] PolicyConfigError),
-    /// Metrics.
+    /// Metrics could not be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
-/// Asks the media node for its metrics.
+/// Function that asks the media node for its metrics.
 pub type MediaMetrics = Box<dyn Fn() -> BoxFuture<'static, Vec<MetricFamily>> + Send + Sync>;
 
-/// Asks the media node what it has decided about a participant.
+/// Function that asks the media node for its recent decisions about a participant. `None` if the participant is
+/// unknown.
 pub type Inspect = Box<dyn Fn(ParticipantSid) -> BoxFuture<'static, Option<Inspection>> + Send + Sync>;
 
-/// What all requests share. Cheap to clone.
+/// State shared by all requests. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState(Arc<App>);
 
@@ -73,25 +74,25 @@ struct App {
     is_stopping: AtomicBool,
 }
 
-/// What is handed to [`AppState::new`] besides the configuration.
+/// Arguments of [`AppState::new`] besides the configuration.
 pub struct Parts {
-    /// The rooms, with their way to the media plane.
+    /// Rooms of this process, with their link to the media plane.
     pub rooms: Rooms,
-    /// Where this side's metrics are registered.
+    /// Registry for the metrics of the signaling service.
     pub registry: Registry,
-    /// The media node's metrics, if there is a node in this process.
+    /// Source of the media node's metrics; absent if no node runs in this process.
     pub media_metrics: Option<MediaMetrics>,
-    /// What that node has decided, to be looked at.
+    /// Source of the media node's decisions; absent if no node runs in this process.
     pub inspect: Option<Inspect>,
-    /// The time.
+    /// Source of the time.
     pub clock: Clock,
 }
 
 impl AppState {
-    /// Sets everything up; nothing listens yet.
+    /// Sets up the state. Nothing listens yet.
     ///
     /// # Errors
-    /// What is wrong with the configuration.
+    /// The configuration is invalid, or a metric cannot be registered.
     pub fn new(config: Config, parts: Parts) -> Result<Self, SetupError> {
         let token_policy = token_policy(&config, &parts.clock)?;
         let http_metrics = HttpMetrics::new(&parts.registry)?;
@@ -112,47 +113,47 @@ impl AppState {
         })))
     }
 
-    /// The configuration.
+    /// Configuration of the service.
     pub fn config(&self) -> &Config {
         &self.0.config
     }
 
-    /// The API keys.
+    /// Configured API keys.
     pub fn keys(&self) -> &KeyStore {
         &self.0.keys
     }
 
-    /// The rooms.
+    /// Rooms of this process.
     pub fn rooms(&self) -> &Rooms {
         &self.0.rooms
     }
 
-    /// Who may have tokens.
+    /// Rule that decides who gets a token from `POST /v1/token`.
     pub fn token_policy(&self) -> &TokenPolicy {
         &self.0.token_policy
     }
 
-    /// The time.
+    /// Source of the time.
     pub fn clock(&self) -> &Clock {
         &self.0.clock
     }
 
-    /// The door.
+    /// Connection counter and limits of the main listeners.
     pub fn gate(&self) -> &Arc<Gate> {
         &self.0.gate
     }
 
-    /// Where metrics are registered.
+    /// Registry for the metrics of the signaling service.
     pub fn registry(&self) -> &Registry {
         &self.0.registry
     }
 
-    /// Counters of the HTTP side.
+    /// Metrics of the HTTP server.
     pub fn http_metrics(&self) -> &Arc<HttpMetrics> {
         &self.0.http_metrics
     }
 
-    /// The media node's metrics of this moment.
+    /// Current metrics of the media node; empty if no node runs in this process.
     pub async fn media_metrics(&self) -> Vec<MetricFamily> {
         match &self.0.media_metrics {
             Some(ask) => ask().await,
@@ -160,18 +161,19 @@ impl AppState {
         }
     }
 
-    /// What the media node has decided about a participant.
+    /// Recent decisions of the media node about a participant. `None` if the participant is unknown or no node runs in
+    /// this process.
     pub async fn inspect(&self, participant: ParticipantSid) -> Option<Inspection> {
         let ask = self.0.inspect.as_ref()?;
         ask(participant).await
     }
 
-    /// The process is about to end.
+    /// Whether shutdown has begun.
     pub fn is_stopping(&self) -> bool {
         self.0.is_stopping.load(Ordering::Relaxed)
     }
 
-    /// How connections of the main listener are treated.
+    /// Limits for connections of the main listeners.
     pub fn socket_limits(&self) -> SocketLimits {
         SocketLimits {
             gate: Arc::clone(&self.0.gate),
@@ -190,7 +192,8 @@ fn token_policy(config: &Config, clock: &Clock) -> Result<TokenPolicy, SetupErro
     Ok(TokenPolicy::Checked(Box::new((provider, Policy::new(&config.identity_provider)?))))
 }
 
-/// Serves until `stop` is done. Then: no new connection, every session is told, requests under way finish.
+/// Serves until `stop` completes. Then it accepts no new connections, tells every session to close and lets pending
+/// requests finish.
 pub async fn run(
     state: AppState,
     listeners: Vec<TcpListener>,

@@ -1,8 +1,9 @@
 //! The signaling service: access tokens, HTTP, WebSocket sessions and the call page.
 //!
-//! A request enters by [`http::serve`] (a socket with limits), is routed by [`http::router`], its token is
-//! checked once by [`token::verify`], its wish becomes [`http::join::JoinParameters`], and [`session`] takes it
-//! from there. This library never links the media node: commands and events of `sfu-protocol` are all they share.
+//! [`http::serve`] accepts a connection and applies the limits, [`http::router`] routes the request, and
+//! [`token::verify`] checks its token, once. The parameters of a join become [`http::join::JoinParameters`], with which
+//! [`session`] runs the session. This library never links the media node: the two share only the commands and events of
+//! `sfu-protocol`.
 
 pub mod app;
 pub mod config;

@@ -1,4 +1,4 @@
-//! The binary `anytime`. The only file that links the signaling service and the media node.
+//! The binary `anytime`. This is the only file that links both the signaling service and the media node.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,7 +23,7 @@ use signaling::token::{Clock, Grants, Kind, VideoGrant, issue};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// Events under way from media to signaling. While it is full, workers keep theirs.
+/// Capacity of the event channel from the media node to signaling. While it is full, the workers queue their events.
 const EVENTS: usize = 4096;
 
 /// The call service of a chat app: signaling and selective forwarding for WebRTC.
@@ -51,55 +51,56 @@ enum TokenCommand {
 
 #[derive(Args)]
 struct CreateToken {
-    /// Who: unique in the room.
+    /// Identity of the participant, unique in the room.
     #[arg(long)]
     identity: String,
-    /// Which room.
+    /// Name of the room.
     #[arg(long)]
     room: String,
-    /// The name shown to others.
+    /// Name of the participant, shown to others.
     #[arg(long, default_value = "")]
     name: String,
-    /// The app's own text about the participant.
+    /// Metadata of the participant: any text of the app.
     #[arg(long, default_value = "")]
     metadata: String,
-    /// The app's own key and value about the participant; may be given several times.
+    /// Attribute of the participant; may be given several times.
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = key_value)]
     attributes: Vec<(String, String)>,
-    /// How long it lives, for example 15m or 6h.
+    /// Lifetime of the token, for example 15m or 6h.
     #[arg(long, default_value = "6h")]
     valid_for: HumanDuration,
     /// Name of the API key.
     #[arg(long, requires = "secret", conflicts_with = "dev")]
     key: Option<String>,
-    /// Its secret. Without --key and --secret, the first of ANYTIME_KEYS or LIVEKIT_KEYS is taken.
+    /// Secret of the API key. Without --key and --secret, the first key of ANYTIME_KEYS or LIVEKIT_KEYS is used.
     #[arg(long, requires = "key")]
     secret: Option<String>,
-    /// Takes the key of `anytime serve --dev`.
+    /// Uses the key of `anytime serve --dev`.
     #[arg(long)]
     dev: bool,
-    /// May not publish tracks.
+    /// Forbids publishing tracks.
     #[arg(long)]
     no_publish: bool,
-    /// May not receive tracks.
+    /// Forbids receiving tracks.
     #[arg(long)]
     no_subscribe: bool,
-    /// May not send data.
+    /// Forbids sending data.
     #[arg(long)]
     no_data: bool,
-    /// May publish this source only (camera, microphone, screen_share, screen_share_audio); may be given several times.
+    /// Allows publishing only this source (camera, microphone, screen_share, screen_share_audio); may be given several
+    /// times.
     #[arg(long = "source", value_parser = ["camera", "microphone", "screen_share", "screen_share_audio"])]
     sources: Vec<String>,
-    /// Is not shown to others.
+    /// Hides the participant from others.
     #[arg(long)]
     hidden: bool,
-    /// May moderate the room.
+    /// Allows moderating the room.
     #[arg(long)]
     admin: bool,
-    /// May change its own name, metadata and attributes.
+    /// Allows the participant to change its own name, metadata and attributes.
     #[arg(long)]
     update_own_metadata: bool,
-    /// Is an agent.
+    /// Marks the participant as an agent.
     #[arg(long)]
     agent: bool,
 }
@@ -126,7 +127,7 @@ fn serve(flags: &ServeFlags) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("configuration: {warning}");
     }
-    // Media has threads of its own; what runs here waits for sockets.
+    // Media runs on threads of its own, and tasks of this runtime mostly wait for sockets, so few threads suffice.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(1, 4))
@@ -171,7 +172,7 @@ async fn serve_in_runtime(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The way of commands to the node in this process.
+/// Sends commands to the media node in this process.
 struct ToNode(Arc<Node>);
 
 impl CommandSink for ToNode {
@@ -213,10 +214,12 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
     node.limits.loudest_tracks = config.limit.loudest_tracks;
     node.limits.media_sections = config.limit.media_sections;
     if config.development && node.node_ips.is_empty() {
-        // Firefox sends to no loopback address. Whoever reaches these needs credentials, which are given out on loopback.
+        // Firefox sends to no loopback address, so all addresses are advertised. Media on them needs credentials, which
+        // are given out on loopback only.
         node.node_ips = sfu::machine_addresses();
     }
-    // Behind a reverse proxy HTTP may listen on loopback while media must not: only development decides.
+    // The address of the HTTP listener does not matter: behind a reverse proxy, HTTP may listen on loopback while media
+    // must not.
     node.loopback = config.development && node.node_ips.iter().all(IpAddr::is_loopback);
     Ok(node)
 }
@@ -242,7 +245,7 @@ fn rooms_config(config: &Config) -> RoomsConfig {
     rooms
 }
 
-/// What a person who starts the server wants to see first. Logs follow.
+/// Prints the addresses of the server for the person who starts it.
 fn announce(config: &Config, listening: &[SocketAddr], metrics: SocketAddr, node: &Node) {
     let page = listening.iter().map(|address| address_to_open(*address)).next().unwrap_or_default();
     println!("Anytime {}", env!("CARGO_PKG_VERSION"));
@@ -263,7 +266,7 @@ fn announce(config: &Config, listening: &[SocketAddr], metrics: SocketAddr, node
 
 fn address_to_open(address: SocketAddr) -> String {
     if address.ip().is_unspecified() || address.ip() == IpAddr::from([127, 0, 0, 1]) {
-        // Browsers give camera and microphone to `localhost` without a certificate.
+        // Browsers let pages of `localhost` use camera and microphone without a certificate.
         return format!("http://localhost:{}/", address.port());
     }
     format!("http://{address}/")
@@ -284,7 +287,7 @@ fn start_logging(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Done at the first SIGINT or SIGTERM. A second one ends the process at once.
+/// Future that completes at the first SIGINT or SIGTERM. A second signal ends the process at once.
 fn stop_requested() -> Result<impl Future<Output = ()>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,4 +1,4 @@
-//! The binary, as its operator meets it.
+//! Tests of the binary's command line, output and shutdown.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};

@@ -1,4 +1,4 @@
-//! The dashboard and the alerting rules name metrics that `/metrics` has.
+//! Checks that the dashboard and the alerting rules use only metrics that `/metrics` has.
 
 mod common;
 
@@ -21,13 +21,13 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every word that begins like a metric of ours.
+/// All words in `text` that begin with `anytime_`.
 fn metrics_named(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     words.filter(|word| word.starts_with("anytime_")).map(str::to_owned).collect()
 }
 
-/// What a whole server shows: HTTP, sessions and a media node.
+/// Metrics page of a complete server: HTTP, sessions and a media node.
 async fn shown() -> String {
     let (events, _receiver) = tokio::sync::mpsc::channel(16);
     let settings =

@@ -1,4 +1,4 @@
-//! The HTTP surface, as clients meet it.
+//! Tests of the HTTP endpoints with real requests.
 
 mod common;
 
@@ -37,7 +37,7 @@ fn join_request(request: &JoinRequest) -> String {
     URL_SAFE.encode(wrapped.encode_to_vec())
 }
 
-/// Status and, if it was refused, the text.
+/// Opens a WebSocket and closes it. Returns the status and, if refused, the text.
 async fn open_socket(server: &Server, path: &str, bearer: Option<&str>) -> (u16, String) {
     match keep_socket(server, path, bearer).await {
         Ok(_socket) => (101, String::new()),
@@ -47,7 +47,7 @@ async fn open_socket(server: &Server, path: &str, bearer: Option<&str>) -> (u16,
 
 type Socket = tokio_tungstenite::WebSocketStream<tokio::io::DuplexStream>;
 
-/// The socket, or status and text of the refusal.
+/// Opens a WebSocket. Returns it, or the status and text of the refusal.
 async fn keep_socket(server: &Server, path: &str, bearer: Option<&str>) -> Result<Socket, (u16, String)> {
     let mut request = tungstenite::http::Request::builder()
         .uri(format!("ws://calls.example{path}"))
@@ -231,7 +231,8 @@ async fn the_largest_metadata_fits_into_a_join() {
             let answer = server.get(&target).await;
             assert_eq!((answer.status, answer.body.as_str()), (200, "success"), "{size} KiB");
         }
-        // The client library of these tests knows no such addresses. Native clients send the token in a field.
+        // These requests are written by hand, because the client library of these tests does not support URLs of this
+        // length. Native clients send the token in a header field.
         for (query, token) in [
             (query, String::new()),
             (format!("join_request={request}"), format!("Authorization: Bearer {token}\r\n")),

@@ -1,5 +1,5 @@
-//! The token endpoint with an identity provider and an authorization service behind real sockets, and a clock that the
-//! tests move.
+//! Tests of the token endpoint. The identity provider and the authorization service are real servers; tests set the
+//! clock.
 
 mod common;
 
@@ -23,7 +23,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use signaling::token::{Grants, TokenLimits, verify};
 
-/// A signing key of the provider, and its public half as the provider publishes it.
+/// Signing key of the identity provider, with its public half as the provider publishes it.
 struct ProviderKey {
     algorithm: Algorithm,
     private: EncodingKey,
@@ -85,10 +85,10 @@ fn set(keys: &[Value]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-/// The `Authorization` header and the body of a question to the authorization service.
+/// `Authorization` header and body of a request to the authorization service.
 type Question = (Option<String>, Value);
 
-/// What the two services of the chat app answer, and how often they were asked.
+/// Configured responses of the chat app's two services, and the requests that they got.
 #[derive(Clone, Default)]
 struct ChatApp {
     jwks: Arc<Mutex<(u16, String)>>,
@@ -114,7 +114,7 @@ impl ChatApp {
         self.jwks_asked.load(Ordering::SeqCst)
     }
 
-    /// Its address.
+    /// Starts both services. Returns their URL.
     async fn start(&self) -> String {
         let router = Router::new()
             .route(
@@ -153,7 +153,7 @@ struct Setup {
     clock: TestClock,
 }
 
-/// A server whose callers' claim `rooms` lists their rooms; `more` goes below `identity_provider`.
+/// Server that reads a caller's rooms from the claim `rooms`. `more` is added to the section `identity_provider`.
 async fn with_claims(more: &str) -> Setup {
     setup(|url| {
         format!(
@@ -164,7 +164,7 @@ async fn with_claims(more: &str) -> Setup {
     .await
 }
 
-/// A server that asks the chat app.
+/// Server that asks the chat app's authorization service.
 async fn with_question() -> Setup {
     setup(|url| {
         format!(
@@ -304,7 +304,7 @@ async fn a_public_key_is_no_secret() {
             assert_eq!(code(&setup.lobby(&token).await), refused(401, "token_algorithm"));
         }
     }
-    // A published symmetric key is not taken for one either.
+    // A published symmetric key is not accepted either.
     setup.app.publish(&[
         json!({ "kty": "oct", "k": base64url("0123456789abcdef"), "kid": "o" }),
         published(&RSA, "rsa-1"),
@@ -394,7 +394,7 @@ async fn new_keys_are_found_and_the_provider_is_not_flooded() {
     setup.clock.advance(10);
     assert_eq!(setup.lobby(&new).await.status, 201);
     assert_eq!((setup.lobby(&old).await.status, setup.app.asked()), (201, 2));
-    // Whoever makes up key ids reaches the provider once in 10 s.
+    // Tokens with invented key ids cause at most one request to the provider in 10 s.
     for index in 0..20 {
         setup.lobby(&sign(&RSA, Some(&format!("made-up-{index}")), &claims())).await;
     }

@@ -1,5 +1,5 @@
-// A camera in VP9 for those who can decode it, and in VP8 for a browser that cannot. The published client does the rest:
-// it publishes VP8 when it hears that somebody needs it, and stops when nobody does.
+// A camera in VP9 for browsers that can decode it, and in VP8 for a browser that cannot. The published client does the
+// rest: it publishes VP8 when it is told that a subscriber needs it, and stops when none does.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -10,7 +10,7 @@ import { end, FAY, openPerson, PEOPLE, startPages } from './harness/participants
 import { startServer } from './harness/server.mjs';
 
 const options = { timeout: TEST_MS };
-/** As the published client numbers them. */
+/** Values of the backup codec policy in the published client. */
 const SIMULCAST = 1;
 const REGRESSION = 2;
 let server, pages, browser, firefox, ada, ben, cleo, fay;
@@ -86,7 +86,7 @@ test('whoever lacks VP9 may be there before its publisher', options, async () =>
   await assertSees(ben, 'video/VP9');
 });
 
-/** Ada publishes, Ben watches. Answers the room. */
+/** Ada publishes, Ben subscribes. Resolves to the name of the room. */
 async function call(what) {
   calls += 1;
   const room = `backup-${process.pid}-${calls}`;
@@ -99,7 +99,7 @@ async function call(what) {
   return room;
 }
 
-/** Pictures of ada advance at somebody, in that codec. */
+/** Checks that a person sees ada's video advance in the given codec. */
 async function assertSees(person, codec) {
   const received = async () => {
     const streams = await person.call('streams');
@@ -116,7 +116,7 @@ async function assertSees(person, codec) {
   progress(`${person.identity} sees ${codec}`);
 }
 
-/** The codecs that ada encodes at this moment. */
+/** The codecs that ada encodes at present. */
 async function sent() {
   const frames = async () => {
     const counted = {};

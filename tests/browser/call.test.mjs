@@ -1,4 +1,4 @@
-// Three people in one call: what each of them sees and hears of the others, read from the pixels and from the sound.
+// Three participants in a call: what each sees and hears of the others, from decoded pixels and audio.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -9,15 +9,15 @@ import { end, FAY, FULL, openPeople, openPerson, PEOPLE, startPages } from './ha
 import { startServer } from './harness/server.mjs';
 import { printTable } from './harness/table.mjs';
 
-/** From the call to `connect` to the first decoded picture and the first sound of somebody else. */
+/** Time from the call to `connect` until another participant's first frame is decoded and first audio is heard. */
 const FIRST_PICTURE_BUDGET_MS = 2_000;
-/** What the same browser needs on an idle machine to connect to itself, pages joining at the same moment included. */
+/** Time in which this browser connects to itself on an idle machine while other pages join. */
 const LOOPBACK_MS = 350;
 const SWITCH_BUDGET_MS = 500;
 const GAP_BUDGET_MS = 200;
-/** A browser sends its upper layers when it trusts the network, which takes it long on a busy machine. */
+/** A browser sends its upper layers once it trusts the network, which takes long on a busy machine. */
 const LAYERS_MS = 120_000;
-/** Joins are measured this often: the first one also pays for a cold browser, and any may meet a busy machine. */
+/** Number of measured joins: the first includes the start-up costs of the browser, and any may meet a busy machine. */
 const ROUNDS = 3;
 
 const ROOM = `call-${process.pid}`;
@@ -83,7 +83,7 @@ test('someone who comes late sees the others', options, async () => {
     const join = await cleo.join(server.ws, `${ROOM}-${ROUNDS}`);
     const view = await cleo.meets(['ada', 'ben']);
     rounds.push([ada, ben].map((other) => meeting(`${round}: cleo meets ${other.identity}`, join, view, other, alone)));
-    // The others see the one who came back, not a frozen picture of the one who left.
+    // The others see the participant that rejoined, not frozen video from before it left.
     await Promise.all([ada.meets(['cleo', 'ben']), ben.meets(['cleo', 'ada'])]);
   }
   printTable('From connect to the first picture and sound (ms), joining a running call', rounds.flat());
@@ -128,7 +128,7 @@ test('a tile of another size gets another layer', options, async () => {
 });
 
 test('Firefox comes to the running call', options, async () => {
-  // Not from the beginning: what was measured so far is measured with three pages on this machine.
+  // Firefox joins only now, because the measurements so far are for three pages on this machine.
   firefox = await startFirefox();
   fay = await openPerson(firefox, pages, FAY);
   await fay.join(server.ws, `${ROOM}-${ROUNDS}`);
@@ -211,9 +211,9 @@ test('leaving is seen by the others', options, async () => {
 });
 
 /**
- * Runs through the steps until every change has kept the budgets once: one slow change may be the machine, a change
- * that is slow every time is the server. For the same reason the time is forgiven for which the watching page or the
- * drawing page, by their own clocks, stood still.
+ * Repeats the steps until every change has kept the budgets once: a single slow change may be caused by the machine, a
+ * change that is slow every time is caused by the server. For the same reason, times are excluded during which the
+ * watching page or the drawing page stalled by its own clock.
  */
 async function assertSwitches(steps, change) {
   const rows = [];
@@ -249,8 +249,8 @@ function meeting(who, { connected, published }, view, other, alone) {
 }
 
 /**
- * In the best round everybody keeps the budget: a slow round is the machine, three slow rounds are the server. A
- * machine on which two connections inside one page are slow to meet gets proportionally more time.
+ * In the best round everybody must keep the budget: one slow round is the machine, three slow rounds are the server. If
+ * two connections inside one page are slow to connect, the budget grows in proportion.
  */
 function assertInTime(rounds) {
   const shares = rounds.map((rows) => {

@@ -9,9 +9,9 @@ import { end, FAY, FULL, openPerson, PEOPLE, startPages } from './harness/partic
 import { startServer } from './harness/server.mjs';
 
 const options = { timeout: TEST_MS };
-/** A browser sends its upper layers when it trusts the network, which takes it long on a busy machine. */
+/** A browser sends its upper layers once it trusts the network, which takes long on a busy machine. */
 const LAYERS_MS = 120_000;
-/** A picture that stands still for so long is seen to stand still. */
+/** Time without a new frame that a viewer perceives as a freeze. */
 const FREEZE_MS = 1_000;
 let server, pages, browser, firefox, ada, ben, fay;
 let calls = 0;
@@ -21,7 +21,7 @@ before(async () => {
   pages = await startPages();
   [browser, firefox] = await Promise.all([startBrowser(), startFirefox()]);
   ada = await openPerson(browser, pages, PEOPLE[0]);
-  // Encoding costs most of such a test; one direction shows the codec as well as two do.
+  // Encoding takes most of the CPU time of these tests, and one direction is enough to test a codec.
   ben = await openPerson(browser, pages, PEOPLE[1], { onlyWatches: true });
   fay = await openPerson(firefox, pages, FAY, { onlyWatches: true });
 }, options);
@@ -46,7 +46,7 @@ for (const codec of ['vp9', 'av1']) {
       bytes[width] = await videoBytes(3_000);
     }
     progress(`bytes of pictures in 3 s: ${JSON.stringify(bytes)}`);
-    // Blocks cost AV1 little in any size, and headers are the same for all.
+    // Blocks take few bits in AV1 at any size, and headers are equal for all sizes.
     assert.ok(bytes[low] < bytes[full] * 0.75, 'a small picture costs less');
     await assertArrives(codec);
   });
@@ -70,13 +70,15 @@ for (const codec of ['vp9', 'av1']) {
   });
 }
 
-// Not AV1: two cores do not encode and decode enough of it for the difference to show. `scalable.rs` and `svc.rs` have it.
+// Not AV1: two cores cannot encode and decode enough frames for a visible difference. `scalable.rs` and `svc.rs` test
+// it.
 for (const codec of ['vp8', 'vp9']) {
   test(`${codec}: a lower requested frame rate leaves out frames and stops nothing`, options, async () => {
     await call({ codec, maxBitrate: codec === 'vp8' ? undefined : 1_500_000 });
     await assertArrives(codec);
-    // In three temporal layers every other frame is of the uppermost, every fourth of the lowest. A busy machine makes
-    // and decodes fewer frames than it is asked to: what counts is that for a lower rate fewer come, and then more again.
+    // With three temporal layers, every other frame belongs to the highest layer and every fourth to the lowest. A busy
+    // machine encodes and decodes fewer frames than requested. So the test requires only that fewer arrive for a lower
+    // rate, and then more again.
     await until('fewer frames for a lower rate', async () => {
       const [all, few, again] = [await framesFor(30), await framesFor(5), await framesFor(30)];
       progress(`frames decoded in 3 s: ${JSON.stringify({ all, few, again })}`);
@@ -101,10 +103,10 @@ test('h264 arrives in three layers, and another requested size changes the decod
 });
 
 test('a refused second codec leaves the first as it is', options, async () => {
-  // VP8 is promised to those who need it, H.264 is not.
+  // VP8 is a backup codec of this track, H.264 is not.
   await call({ codec: 'vp9', backupCodec: true });
   await assertArrives('vp9');
-  // The client does not read the refusal; it gives up after ten seconds.
+  // The client does not read the refusal and gives up after ten seconds.
   const end = await ada.call('publishSecondCodec', 'h264');
   progress(`a second codec: ${end}`);
   assert.notEqual(end, 'published');
@@ -123,7 +125,7 @@ for (const codec of ['vp8', 'vp9', 'av1']) {
     await fay.follows(ada);
     await ben.meets(['fay']);
     await ben.follows(fay);
-    // Whatever it is asked for, the client publishes VP8 in Firefox.
+    // In Firefox the client publishes VP8, whichever codec is requested.
     const arriving = (await video(ben)).map((stream) => stream.codec);
     assert.deepEqual(arriving.sort(), [mimeOf('vp8'), mimeOf(codec)].sort());
     assert.deepEqual((await video(fay)).filter((stream) => !stream.out).map((stream) => stream.codec), [mimeOf(codec)]);
@@ -138,7 +140,8 @@ test('RED arrives where its publisher asks for it', options, async () => {
   await call({ nameRed: true });
   await assertTone();
   const doubled = await audioBytes(100);
-  // Chromium's figures name the codec inside RED at both ends. What shows is that every packet carries the one before.
+  // Chromium's statistics name the codec inside RED at both ends. The packet size shows that every packet contains the
+  // previous frame.
   progress(`bytes in a packet of sound: ${JSON.stringify({ plain, doubled })}`);
   for (const end of ['sent', 'received']) assert.ok(doubled[end] > 1.7 * plain[end], `${end}: each packet carries two frames`);
 });
@@ -173,7 +176,7 @@ async function assertTone() {
   });
 }
 
-/** How many frames ben decodes in three seconds if he asks for so many a second. */
+/** Number of frames that ben decodes in three seconds when he requests `rate` frames per second. */
 async function framesFor(rate) {
   const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const decoded = async () => (await video(ben)).reduce((sum, stream) => sum + (stream.framesDecoded ?? 0), 0);
@@ -184,7 +187,7 @@ async function framesFor(rate) {
   return (await decoded()) - before;
 }
 
-/** Bytes of pictures that ben receives in so many milliseconds. */
+/** Bytes of video that ben receives in `ms` milliseconds. */
 async function videoBytes(ms) {
   const received = async () => (await video(ben)).reduce((sum, stream) => sum + stream.bytes, 0);
   const before = await received();
@@ -192,7 +195,7 @@ async function videoBytes(ms) {
   return (await received()) - before;
 }
 
-/** Bytes of an audio packet at both ends, on average over at least so many packets. */
+/** Mean bytes of an audio packet at both ends, over at least `packets` packets. */
 async function audioBytes(packets) {
   const average = async (person, out) => {
     const find = async () => (await person.call('streams')).find((stream) => stream.kind === 'audio' && stream.out === out && stream.packets > packets);
@@ -203,7 +206,7 @@ async function audioBytes(packets) {
   return { sent: await average(ada, true), received: await average(ben, false) };
 }
 
-/** The video streams that a person sends (ada) or receives (ben). */
+/** Video streams that a person sends (ada) or receives (ben). */
 async function video(person) {
   return (await person.call('streams')).filter((stream) => stream.kind === 'video' && stream.packets > 0);
 }

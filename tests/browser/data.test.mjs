@@ -1,4 +1,4 @@
-// Reliable data between the published clients: all of it arrives, or the receiver is told and begins anew.
+// Reliable data between published clients: all of it arrives, or the receiver is told and starts a new session.
 //
 //   DATA_MEGABYTES  how much a fast, a slow and a stalled receiver are sent; without it that test is left out
 //   DATA_WORKERS    workers of the server
@@ -137,7 +137,7 @@ test('a file reaches the Node SDK and one of it reaches a slow page', options, a
   await leave([ada, slow]);
 });
 
-// Takes minutes.
+// This test takes minutes.
 const large = { ...options, skip: !MEGABYTES && 'only where DATA_MEGABYTES is set' };
 
 test('megabytes to a fast, a slow and a stalled receiver', large, async () => {
@@ -164,7 +164,7 @@ test('megabytes to a fast, a slow and a stalled receiver', large, async () => {
   progress(`${took} ms beside a slow and a stalled one, ${usual} ms alone; memory ${before.toFixed(0)} to ${most.toFixed(0)} MB`);
   await blocked;
   for (const one of [slow, stalled]) {
-    // Either every byte arrives, or the client is told to begin anew, and does.
+    // Either every byte arrives, or the client is told to start a new session and does.
     const end = await until(`${one.identity} to get all or to begin anew`, async () =>
       (await whole(one, sent)()) ? 'whole' : (await one.got('events')).some(({ what }) => what === 'reconnected') && 'began anew', 400_000);
     rows.push({ what: `${MEGABYTES} MB`, who: one.identity, ms: Date.now() - sent.begun, whole: end });
@@ -173,7 +173,7 @@ test('megabytes to a fast, a slow and a stalled receiver', large, async () => {
   rows.push({ what: `${MEGABYTES} MB`, who: 'fast', ms: took, whole: true }, { what: `${MEGABYTES} MB alone`, who: 'fast', ms: usual, whole: true });
   assert.ok(took < usual * 1.5 + 3000, `${took} ms, alone ${usual}`);
   assert.ok(most - before < 150, `${before} to ${most} MB`);
-  // Who began anew is there again.
+  // A client that started a new session receives data again.
   await slow.call('forget');
   await ada.call('sendPackets', 3, 100);
   await until('the slow one to get what is sent later', async () => (await slow.got('packets')).count >= 3);

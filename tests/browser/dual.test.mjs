@@ -1,4 +1,4 @@
-// A client with two connections, one a direction: the way of the older clients.
+// A client with two connections, one for each direction, as older clients have.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -113,7 +113,7 @@ test('sound of two channels arrives as two channels', options, async () => {
     });
     progress(`${person.identity}, ${connections} connection${connections > 1 ? 's' : ''}: two channels`);
   }
-  // Where a browser makes two of somebody's one channel, both are the same.
+  // If a browser plays a mono track on two channels, both must be equal.
   const { channels } = (await dual.call('view')).ben;
   for (const { frequency } of channels.filter(({ level }) => level > -50)) assert.ok(Math.abs(frequency - single.tone) < 25);
 });

@@ -1,5 +1,5 @@
-// Firefox among Chromium pages: who comes when, what it takes for whose, and everything that a call consists of,
-// in both directions.
+// Firefox among Chromium pages: every order of joining, the time to first media between Firefox and the others, and all
+// features of a call in both directions.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -10,13 +10,13 @@ import { progress, TEST_MS, until } from './harness/limits.mjs';
 import { end, FAY, FULL, openPeople, openPerson, PEOPLE, startPages } from './harness/participants.mjs';
 import { startServer } from './harness/server.mjs';
 
-/** How long Firefox's answers are held back, so that media comes before the description of it. */
+/** Delay of the server's answers in Firefox, so that media arrives before its description. */
 const HELD_BACK_MS = 150;
-/** The same, so long that the media of a person who comes is certainly there first. */
+/** A delay that is long enough for the media of a new participant to arrive first in any case. */
 const MEDIA_AHEAD_MS = 1_500;
-/** Joins at the same moment, for each number of connections. */
+/** Number of simultaneous joins, for each number of connections. */
 const ROUNDS = 3;
-/** A browser sends its upper layers when it trusts the network, which takes it long on a busy machine. */
+/** A browser sends its upper layers once it trusts the network, which takes long on a busy machine. */
 const LAYERS_MS = 120_000;
 
 const options = { timeout: TEST_MS };
@@ -34,7 +34,7 @@ before(async () => {
 
 after(() => end(people, firefox, chromium, pages, server), options);
 
-/** A room that nobody is in; whoever was in another has left it. */
+/** Returns the name of a new room, after everyone has left the previous one. */
 async function room() {
   if (calls > 0) await Promise.all(people.map((person) => person.call('leave')));
   calls += 1;
@@ -86,7 +86,7 @@ test('a muted person in Firefox is not given the sound and the picture of who co
   const from = (await fay.events()).length;
   await fay.join(server.ws, name);
   for (const source of sources) await fay.saw('subscribed', `ben ${source}`, from);
-  // What ada sends is here long before the answer that says so.
+  // Ada's media arrives long before the answer that describes it.
   await fay.page.evaluate((ms) => (window.answersHeldBack = ms), MEDIA_AHEAD_MS);
   await ada.join(server.ws, name);
   const { ada: seen, ben: muted } = await fay.meets(['ada']);

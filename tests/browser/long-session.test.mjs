@@ -1,5 +1,5 @@
-// A long session of an active person, in a short time: at the end everything works as at the beginning, and nothing has
-// grown that counts what was.
+// Compresses a long session of an active participant into a short time. At the end everything must work as at the
+// beginning, and no count or memory of past activity may have grown.
 //
 //   LONG_SESSION=full   as much as in an hour: 100 mutes, 40 shares, 40 cameras, 20 publications of the same track, 200
 //                       changes of layer, 5 broken signal connections, 3 changes of address
@@ -18,15 +18,17 @@ const FULL = process.env.LONG_SESSION === 'full';
 const HOW_OFTEN = FULL
   ? { mutes: 100, shares: 40, cameras: 40, republications: 20, layers: 200, cuts: 5, moves: 3 }
   : { mutes: 20, shares: 20, cameras: 16, republications: 6, layers: 30, cuts: 2, moves: 1 };
-/** So often everything is looked at. */
+/** Number of rounds; everything is checked after each. */
 const ROUNDS = 4;
 const ROOM = `long-${process.pid}`;
 const options = { timeout: FULL ? 1_200_000 : 400_000 };
-/** Ended sources that are remembered, of each connection, so that their packets are not taken twice. */
+/**
+ * Number of ended sources that the server stores per connection, so that late packets are not accepted as new sources.
+ */
 const REMEMBERED = 3 * 16;
 /**
- * Memory that may be left for each share after the first part, in KiB. Four runs left 264 to 496 for fifteen shares and
- * all else that was done: a leak of 100 for each share does not pass.
+ * Limit of additional memory per share after the first part, in KiB. Four runs added 264 to 496 KiB for fifteen shares
+ * and all other actions, so a leak of 100 KiB per share is detected.
  */
 const KIB_A_SHARE = 64;
 let server, pages, browser, nat, ada, ben;
@@ -80,7 +82,7 @@ test('a person who does much is received as at the beginning, and nothing has gr
   assert.ok(last.lines - first.lines <= 20 + 4 * (HOW_OFTEN.cuts + HOW_OFTEN.moves), `the log grows: ${first.lines}, ${last.lines}`);
 });
 
-/** How many of `all` fall into this round. */
+/** How many of `all` belong to this round. */
 function part(all, round) {
   return Math.floor((all * (round + 1)) / ROUNDS) - Math.floor((all * round) / ROUNDS);
 }
@@ -161,7 +163,7 @@ async function everythingWorks() {
   progress('everything works');
 }
 
-/** A publication that ends is gone at the server once its client has negotiated. */
+/** Waits until ended publications are removed, which the server does once their client has negotiated. */
 async function settled() {
   await until('two cameras and two microphones', async () => (await figures(server)).tracks === 4);
 }

@@ -1,5 +1,5 @@
-// A room of a hundred people with camera and microphone, and a latecomer who receives all of them: each track arrives, or
-// its subscriber is told that it does not.
+// A room of a hundred participants with camera and microphone, and a late joiner that subscribes to all of them. Each
+// track arrives, or its subscriber is told that it does not.
 //
 //   MANY_TRACKS=100,300,600   how many tracks there are, in turn (default: 198)
 
@@ -18,9 +18,12 @@ import { printTable } from './harness/table.mjs';
 
 const COUNTS = (process.env.MANY_TRACKS ?? '198').split(',').map(Number);
 const ALL_MS = 180_000;
-/** Of so many microphones the loudest are passed on. */
+/** Number of microphones whose audio is forwarded: only the loudest are. */
 const LOUDEST = 16;
-/** Firefox connects with 128 media sections, that of data included; eight are left to what it publishes there. */
+/**
+ * Firefox connects with at most 128 media sections, including the data section. On one connection, eight are reserved
+ * for what it publishes.
+ */
 const MOST = { 'Firefox, one connection': 119, 'Firefox, two connections': 127 };
 const options = { timeout: 900_000 };
 const rows = [];
@@ -81,11 +84,11 @@ function note(client, tracks, seen) {
   if (tracks > 200 || client.startsWith('Go')) return;
   const most = MOST[client] ?? tracks;
   assert.equal(seen.came, Math.min(tracks, most));
-  // Sound comes first where not everything does.
+  // If not all tracks fit, audio takes precedence.
   if (most < tracks) assert.equal(seen.came - seen.pictures, tracks / 2, 'sounds');
 }
 
-/** The published native SDK as a latecomer. */
+/** Joins with the published native SDK (Node) as a late joiner. */
 async function native(name, count) {
   const room = new Room();
   const seen = { came: 0, reported: 0, pictures: 0 };
@@ -106,8 +109,8 @@ async function native(name, count) {
 }
 
 /**
- * The Go SDK as a latecomer. A track comes with its first packet there, and of the sounds only the loudest are sent: one
- * that is not sent comes when it is.
+ * Joins with the Go SDK as a late joiner. The Go SDK reports a track with its first packet. Only the loudest audio
+ * tracks are forwarded; the others are reported when they are.
  */
 async function pion(name, count, single) {
   const who = `pion-latecomer-${single ? 'one' : 'two'}`;

@@ -1,4 +1,4 @@
-// Two participants of the published Node SDK, which is native libwebrtc: one connection each, no browser.
+// Two participants of the published Node SDK, which uses native libwebrtc: one connection each, no browser.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -27,7 +27,7 @@ after(async () => {
   for (const person of [ada, ben]) await person?.stop();
   await wire?.stop();
   await server?.stop();
-  // Without it the native library keeps the process alive.
+  // Otherwise the native library keeps the process alive.
   await within(20_000, 'the SDK to end', dispose());
 }, options);
 

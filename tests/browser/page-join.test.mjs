@@ -1,5 +1,6 @@
-// Coming in by the call page: what a token allows, what is switched meanwhile, what is slow, what is refused, and a page
-// that is served below a path. By roles and labels; screenshots land in `test-output/`.
+// Joining through the call page: what a token allows, devices switched during the join, slow devices and networks,
+// refusals, and a page that is served below a path. Operated by roles and labels; screenshots are written to
+// `test-output/`.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -30,7 +31,7 @@ after(async () => {
   await server?.stop();
 }, options);
 
-/** A page at the door whose token grants what is said. */
+/** A page before joining, whose token has the given grant. */
 async function guestPage(who, name, grant) {
   const page = await personPage(browser, who);
   await page.route('**/v1/token', async (route) => {
@@ -43,7 +44,7 @@ async function guestPage(who, name, grant) {
   return page;
 }
 
-/** Notes every track that a device gives, so that a test can tell whether the camera's light is on. */
+/** Records every track that a device returns, so that a test can tell whether the camera is on. */
 function countDevices() {
   const given = [];
   const devices = navigator.mediaDevices;
@@ -61,7 +62,7 @@ const pressed = (page, name) => button(page, name).getAttribute('aria-pressed');
 const disabled = (page, name) => button(page, name).getAttribute('aria-disabled');
 const live = (page, kind) => page.evaluate((which) => window.live(which), kind);
 
-/** Keeps the page from its token until it is let go. */
+/** Withholds the token from the page until the returned function is called. */
 async function held(page) {
   let letGo;
   const gate = new Promise((resolve) => (letGo = resolve));
@@ -83,7 +84,7 @@ test('whoever may only watch comes in with devices on, and is told', options, as
   await until('the devices to be closed', async () => (await live(page, 'video')) + (await live(page, 'audio')) === 0);
   await shot(page, 'call-watch-only');
   await page.getByText('You may watch and listen').waitFor({ state: 'detached' });
-  // It can be reached, and says why it does nothing.
+  // The button can be focused, and explains why it is disabled.
   await button(page, 'Camera').focus();
   await page.keyboard.press('Enter');
   await page.getByText('You may watch and listen').waitFor();
@@ -129,7 +130,7 @@ test('what is switched off while the call is being joined is off in it', options
   await tile(ada, 'Otto').waitFor();
   assert.equal(await tile(ada, 'Otto').locator('video').count(), 0);
   assert.equal(await live(page, 'video'), 0, 'the light is off');
-  // And it can be switched on as ever.
+  // The camera can also be switched on as usual.
   await button(page, 'Camera').click();
   await shows(ada, 'Otto');
   await page.context().close();
@@ -137,7 +138,7 @@ test('what is switched off while the call is being joined is off in it', options
 
 test('what is switched off while it is being published is off', options, async () => {
   const page = await guestPage('ben', 'Pia', {});
-  // The track has been given to the call when the server is asked to take it.
+  // Lets the test hold back signaling. When the page asks the server to accept a track, the call already has it.
   await page.addInitScript(() => {
     const send = WebSocket.prototype.send;
     WebSocket.prototype.send = function (data) {
@@ -171,7 +172,7 @@ test('what is switched on while the call is being joined is on in it', options, 
   await enter(page, 'Nora');
   await button(page, 'Joining…').waitFor();
   await button(page, 'Camera').click();
-  // A camera that takes its time must not keep one out either.
+  // A slow camera must not delay the join either.
   await page.evaluate(() => (window.hold = () => new Promise((resolve) => setTimeout(resolve, 300))));
   letGo();
   await shows(ada, 'Nora');
@@ -205,7 +206,7 @@ test('a camera that is slow to open does not hold up the microphone', options, a
 
 test('text that is typed while a message is being sent stays', options, async () => {
   const page = await guestPage('ben', 'Mats', {});
-  // A data channel that is full for as long as the test says.
+  // Makes data channels appear full for as long as the test wants.
   await page.addInitScript(() => {
     const amount = Object.getOwnPropertyDescriptor(RTCDataChannel.prototype, 'bufferedAmount');
     const channels = new Set();
@@ -236,7 +237,7 @@ test('text that is typed while a message is being sent stays', options, async ()
   await field.press('Enter');
   await until('the field to be free', async () => (await field.inputValue()) === '');
   await field.pressSequentially('three');
-  // What is written outlives the open chat.
+  // A draft survives closing the chat.
   await button(page, 'Close the chat').click();
   await button(page, /^Chat/).click();
   assert.equal(await field.inputValue(), 'three');
@@ -283,7 +284,7 @@ test('a join that is refused says why', options, async (t) => {
     await shows(first, 'Ben (you)');
     const second = await small('cleo');
     await enter(second, 'Cleo');
-    // A browser tells a page nothing of a WebSocket that is refused: the page asks.
+    // The browser gives a page no reason when a WebSocket is refused, so the page asks the server.
     await second.getByRole('alert').getByText('The room is full').waitFor();
     await shot(second, 'error-full');
     await button(first, 'Leave').click();

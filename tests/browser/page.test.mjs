@@ -1,5 +1,5 @@
-// The call page as a person uses it, by roles and labels, so that it is also a test of what a screen reader finds.
-// Screenshots land in `test-output/`.
+// The call page as used by a person, operated by roles and labels, so this also tests what a screen reader finds.
+// Screenshots are written to `test-output/`.
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { progress, TEST_MS, until } from './harness/limits.mjs';
 import { FOREIGN, startServer } from './harness/server.mjs';
 import { startWire } from './harness/wire.mjs';
 
-/** A running server may still remember the people of an earlier run. */
+/** A running server may still store the participants of an earlier run, so the room is a new one. */
 const ROOM = FOREIGN ? `garden-${process.pid}` : 'garden';
 const PHONE = { width: 360, height: 740 };
 const options = { timeout: TEST_MS };
@@ -23,7 +23,7 @@ before(async () => {
   if (FOREIGN) assert.ok(existsSync(CALL_PAGE), 'the call page is built: npm run build in signaling/web');
   site = FOREIGN ? await startFront(server) : server;
   wire = await startWire(site.http);
-  // A name that is not the loopback address, so that the browser does not take the page for a safe one.
+  // A name other than the loopback address, so that the browser does not treat the page as a secure context.
   browser = await startBrowser(['--host-resolver-rules=MAP call.test 127.0.0.1']);
 }, options);
 
@@ -95,7 +95,7 @@ test('the chat is written and read', options, async () => {
   await ada.getByText('Ben: Shall we start?').waitFor();
   await button(ada, 'Chat, 1 unread').click();
   assert.equal(await ada.getByRole('link', { name: 'https://example.org/agenda' }).getAttribute('rel'), 'noopener noreferrer');
-  // A shortcut letter in the text must stay a letter.
+  // In a text field a shortcut letter must be ordinary input.
   await ada.getByLabel('Message to everyone').pressSequentially('mmm, give me a moment');
   await button(ada, 'Send').click();
   await ben.getByRole('log', { name: 'Messages' }).getByText('mmm, give me a moment').waitFor();
@@ -225,7 +225,7 @@ test('errors are told in plain words', options, async (t) => {
     await enter(page, 'Mallory');
     await page.getByRole('alert').getByText('The server did not let you in').waitFor();
     await shot(page, 'error-refused');
-    // The name, the room and the preview are still there for another try.
+    // Name, room and preview are preserved for another attempt.
     assert.equal(await page.getByLabel('Your name').inputValue(), 'Mallory');
     await page.unroute('**/v1/token');
     await button(page, /Join/).click();
@@ -284,7 +284,7 @@ test('errors are told in plain words', options, async (t) => {
 
   await t.test('the server goes away during the call, and comes back', async () => {
     const page = await browser.page(`${wire.http}/?room=${ROOM}`);
-    // Signaling goes over the wire that can be cut; the endpoint names the server itself.
+    // Signaling passes through the wire that can be cut; the token endpoint would name the server itself.
     await page.route('**/v1/token', async (route) => {
       const answer = await route.fetch();
       await route.fulfill({ response: answer, json: { ...(await answer.json()), server_url: wire.ws } });

@@ -1,5 +1,5 @@
-// A track that is taken back and published again, the very same: browsers give its second sender an id that nobody
-// announced. What nobody sends in any longer is used again, for somebody else too.
+// A track that is unpublished and published again unchanged. For the second sender, browsers use an id that nobody
+// announced. Sections in which nothing is sent any more are reused, also for other participants' tracks.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -12,9 +12,9 @@ import { printTable } from './harness/table.mjs';
 
 const ROOM = `republish-${process.pid}`;
 const options = { timeout: TEST_MS };
-/** The first few sections that a client leaves behind stay idle, and later ones are used again: both must work. */
+/** The first few sections that a client stops using stay idle, later ones are reused. Both must work. */
 const ROUNDS = Number(process.env.REPUBLISH_ROUNDS ?? 7);
-/** Times that one takes the place of another. */
+/** Number of times that one participant replaces another. */
 const CHANGES = 4;
 const rows = [];
 let server, pages, browser, firefox, single, dual, fay;
@@ -104,7 +104,8 @@ test('sections that were left behind are used again', options, async () => {
   for (const person of [single, dual, fay]) {
     const sections = await person.call('sections');
     progress(`${person.identity} has ${sections} media sections`);
-    // Six that a single connection begins with, data, a camera and a microphone, what it receives, and four that stay.
+    // Six initial sections of a single connection, data, a camera and a microphone, the received tracks, and four idle
+    // sections.
     assert.ok(sections.every((count) => count <= 16), `${person.identity}: ${sections}`);
   }
 });

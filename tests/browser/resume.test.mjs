@@ -1,4 +1,4 @@
-// A signal connection that breaks: the client goes on with its session, and nobody else notices.
+// A signal connection that breaks: the client resumes its session, and nobody else notices.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -51,7 +51,7 @@ for (const [name, pick] of PAIRS) {
         return codes.length >= 8 && codes.every((code, i) => i === 0 || code > codes[i - 1]);
       });
     }
-    // Signaling works in both directions: a mute reaches the other.
+    // Signaling works in both directions: the other participant sees a mute.
     await person.call('mute', 'camera', true);
     await other.saw('muted', `${person.identity} camera`);
     await person.call('mute', 'camera', false);
@@ -85,6 +85,7 @@ for (const scenario of ['node-failure', 'leave-full-reconnect']) {
 }
 
 test('an operator is told nothing of it', { ...options, skip: FOREIGN }, () => {
-  // Joins, resumes, republished tracks, sessions made anew: ordinary use, about which nobody can do anything.
+  // Joins, resumes, republished tracks and renewed sessions are ordinary use, and must not be logged, since an operator
+  // need not act.
   assert.deepEqual(server.logged(), []);
 });

@@ -1,5 +1,5 @@
-// One publisher of 720 lines, one receiver behind a narrow link. Everything is measured at the receiver and in the
-// link; plots and recordings land in `test-output/shaped/`.
+// One publisher of 720p video, one receiver behind an emulated bad link. Everything is measured at the receiver and in
+// the link; plots and recordings are written to `test-output/shaped/`.
 //
 //   SHAPED       unset: VP8 over a link that gets narrow and wide again, once. `all`: every scenario, codec and three runs.
 //                Else codecs and scenarios by name, such as `h264,loss20`
@@ -28,7 +28,9 @@ const SCENARIOS = MORE.length ? MORE : pick(USUAL, NAMED.length ? USUAL : ['narr
 const RUNS = Number(process.env.SHAPED_RUNS ?? (ALL ? 3 : 1));
 const OUTPUT = fileURLToPath(new URL('../../test-output/shaped', import.meta.url));
 
-/** 2.3 Mbit/s in all, at 20 pictures a second: what two cores can encode, forward, decode and read beside each other. */
+/**
+ * 2.3 Mbit/s in total at 20 frames per second, which two cores can encode, forward, decode and read at the same time.
+ */
 const SOURCE = {
   width: 1280,
   height: 720,
@@ -44,12 +46,12 @@ const TOP_WIDTH = 1280;
 const WIDE = 3_000;
 const NARROW = 500;
 const JOIN = 400;
-/** Depth of the token bucket, where the link has one. */
+/** Depth of the token bucket, in scenarios that have one. */
 const BUCKET_BYTES = 15_000;
-/** Half of the round trip. */
+/** One-way delay: half of the round-trip time. */
 const DELAY_MS = 20;
 const QUEUE_MS = 250;
-/** How long the receiver may take to get the uppermost layer before a scenario begins. */
+/** Time limit for the receiver to get the highest layer before a scenario begins. */
 const SETTLE_MS = 90_000;
 
 const results = [];
@@ -98,8 +100,8 @@ test('in all', () => {
 });
 
 /**
- * What must hold on the slowest machine, where pages stand still and encoders leave out pictures: what the server sends,
- * and that pictures go on. What is reached on an idle one is in docs/bandwidth.md.
+ * Requirements that hold on the slowest machine, where pages stall and encoders drop frames: the rate that the server
+ * sends, and that video continues. docs/bandwidth.md has the results on an idle machine.
  */
 function assertNarrow(what, found) {
   assert.ok(found['fits after, ms'] <= 3_000, `${what}: more is sent than the link carries`);
@@ -119,7 +121,7 @@ const scenarios = {
 
   loss10: (call, note) => loss(call, note, { down: 0.1, up: 0.1 }),
   loss20: (call, note) => loss(call, note, { down: 0.2, up: 0.2 }),
-  // Only when named: what is lost on the way back are requests for what was lost.
+  // These run only when named: without loss on the return path, no requests for lost packets are lost.
   loss10down: (call, note) => loss(call, note, { down: 0.1, up: 0 }),
   loss20down: (call, note) => loss(call, note, { down: 0.2, up: 0 }),
 
@@ -181,7 +183,10 @@ async function narrow({ link, settle }, note) {
   });
 }
 
-/** Comes over a link that lets bursts through which it does not carry for good. `queue_ms` of 0: it drops them. */
+/**
+ * Joins over a link with a token bucket, which passes bursts above its sustained rate. With `queue_ms` 0 the link is a
+ * policer and drops what exceeds the bucket.
+ */
 async function joinOverBucket({ link, rejoin, settle }, note, queue_ms) {
   await settle();
   link.change({ down: { rate_kbps: JOIN, bucket_bytes: BUCKET_BYTES, queue_ms }, up: { rate_kbps: WIDE } });
@@ -241,7 +246,7 @@ async function measure(call, name) {
   await picture(svg, `${file}.png`);
 }
 
-/** Follows what the server thinks of the way to somebody. A foreign server does not say. */
+/** Records the server's bandwidth estimate for a participant; a third-party server provides none. */
 function inspect(room, identity) {
   const estimates = [];
   const decisions = [];
@@ -286,8 +291,8 @@ async function startCall(codec, run) {
     ben,
     link,
     /**
-     * Comes anew, so that nothing of the scenario before is left; resolves when the uppermost layer has been on show for
-     * three seconds, and begins the recording.
+     * Joins again, to be independent of the scenario before. Resolves when the highest layer has been on show for three
+     * seconds, and begins the recording.
      */
     async settle(name) {
       if (!fresh) {
@@ -305,7 +310,7 @@ async function startCall(codec, run) {
       }, SETTLE_MS);
       await record();
     },
-    /** Leaves and comes again; returns when it began. */
+    /** Leaves and joins again; returns the time at which the join began. */
     async rejoin() {
       await leave();
       await record();

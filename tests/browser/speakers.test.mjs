@@ -1,4 +1,4 @@
-// Who speaks, and how well everyone is connected: what the published client tells its application of it.
+// Active speakers and connection quality, as the published client reports them to its application.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -16,7 +16,7 @@ before(async () => {
   server = await startServer();
   pages = await startPages();
   [browser, firefox] = await Promise.all([startBrowser(), startFirefox()]);
-  // Without pictures: this is about sound, and a machine too busy to encode looks like a bad connection.
+  // No video: this test is about audio, and a machine too busy to encode appears as a bad connection.
   const silent = { onlySpeaks: true, silent: true };
   people = [...(await openPeople(browser, pages, PEOPLE, silent)), await openPerson(firefox, pages, FAY, silent)];
   [ada, ben, cleo, fay] = people;
@@ -25,7 +25,7 @@ before(async () => {
 
 after(() => end(people, browser, firefox, pages, server), options);
 
-/** The names in the page's last list of speakers. */
+/** Names in the last list of speakers of the page. */
 const speaking = async (person) => (await person.events()).filter(({ what }) => what === 'speaking').at(-1)?.who ?? '';
 
 const everybodySees = (names) =>
@@ -51,7 +51,7 @@ test('whoever speaks is named to everybody, and is not when that ends', options,
 test('on a clean link everyone is excellently connected', options, async () => {
   for (const person of people) {
     for (const { identity } of people) {
-      // A machine that is too busy for sound is no clean link while it is.
+      // While the machine is too busy for audio, the link does not count as good.
       await until(`${person.identity} to see ${identity} excellently connected`, async () => {
         const told = (await person.events()).filter(({ what, who }) => what === 'quality' && who.startsWith(`${identity} `));
         return told.at(-1)?.who === `${identity} excellent`;

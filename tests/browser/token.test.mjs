@@ -1,4 +1,4 @@
-// Who is let in. Every bad token is refused with an HTTP status before the WebSocket upgrade, on every door.
+// Authentication. Every invalid token is refused with an HTTP status before the WebSocket upgrade, at every endpoint.
 
 import assert from 'node:assert/strict';
 import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
@@ -13,7 +13,7 @@ import { API_KEY, API_SECRET, FOREIGN, startServer } from './harness/server.mjs'
 
 const options = { timeout: TEST_MS };
 const NOW = Math.floor(Date.now() / 1000);
-/** The leeway of the protocol is 60 s; a token this far off is off on any clock. */
+/** The protocol allows a leeway of 60 s. A token that is this far outside its validity is invalid by any clock. */
 const FAR = 3_600;
 let server, front;
 
@@ -63,7 +63,7 @@ test('every bad token is refused before the upgrade', options, async () => {
       const status = await knock(door, value, false).catch((error) => error.code ?? error.message);
       if (status !== expected) wrong.push(`${door.path}: ${what}: ${status}, not ${expected}`);
     }
-    // The header is the other way in, and wins over the query.
+    // The header can also carry the token, and takes precedence over the query.
     for (const [what, value, expected = 401] of bad.filter(([, each]) => /^[\x21-\x7e]*$/.test(each)).slice(0, 60)) {
       const status = await knock(door, value, true).catch((error) => error.code ?? error.message);
       if (status !== expected) wrong.push(`${door.path}: header: ${what}: ${status}, not ${expected}`);
@@ -104,7 +104,7 @@ test('the token endpoint carries metadata and attributes', { ...options, skip: F
   assert.deepEqual(claims.attributes, { team: 'blue' });
 });
 
-/** The status of the answer; 101 for an upgrade that was made. */
+/** HTTP status of the answer; 101 for an upgrade. */
 function knock(door, value, inHeader) {
   const { hostname, port } = new URL(server.http);
   const query = inHeader ? `?x=1${door.query}` : `?access_token=${encodeURIComponent(value)}${door.query}`;
@@ -142,7 +142,7 @@ function claims(change = {}) {
     video: { roomJoin: true, room: 'token-room' },
     ...change,
   };
-  // `undefined` takes a claim out.
+  // A claim with the value `undefined` is removed.
   return JSON.parse(JSON.stringify(all));
 }
 
@@ -155,12 +155,12 @@ function token(payload = claims(), header = {}, { secret = API_SECRET, hash = 's
   return `${body}.${createHmac(hash, secret).update(body).digest('base64url')}`;
 }
 
-/** `[what, token, expected status]`, the status 401 unless named. */
+/** Yields `[what, token, expected status]`; the status is 401 if absent. */
 function* badTokens() {
   const good = token();
   const [head, payload, signature] = good.split('.');
 
-  // Not signed by the key it names.
+  // Not signed with the secret of the named key.
   for (const secret of ['', 'Secret', 'secret ', ' secret', 'secre', 'secrets', 'devkey', 'x'.repeat(32), 'x'.repeat(4096)]) {
     yield [`signed with ${JSON.stringify(secret.slice(0, 12))}`, token(claims(), {}, { secret })];
   }
@@ -169,7 +169,7 @@ function* badTokens() {
   }
   yield ['key id in the header instead of the issuer', token(claims({ iss: undefined }), { kid: API_KEY })];
 
-  // Other algorithms, whatever they are signed with.
+  // Other algorithms, with any signature.
   for (const alg of ['none', 'None', 'NONE', 'nOnE', '', null, 0, 'hs256', 'HS256 ', 'HS512256', 'EdDSA', 'RS256', 'PS256', 'ES256', 'dir', 'A128KW']) {
     yield [`alg ${JSON.stringify(alg)} with the right MAC`, token(claims(), { alg })];
     const body = `${part({ alg, typ: 'JWT' })}.${payload}`;
@@ -184,7 +184,7 @@ function* badTokens() {
   }
   yield* foreignKeys();
 
-  // Outside its time.
+  // Outside the validity period.
   for (const exp of [0, 1, -1, NOW - FAR, NOW - 2 * FAR, NOW - 86_400, 1e-9, -1e300]) {
     yield [`expired at ${exp}`, token(claims({ exp, nbf: undefined }))];
   }
@@ -196,7 +196,7 @@ function* badTokens() {
   }
   for (const nbf of ['soon', {}, [], true, String(NOW)]) yield [`nbf ${JSON.stringify(nbf)}`, token(claims({ nbf }))];
 
-  // Cut, stretched and mixed.
+  // Truncated, extended and mixed tokens.
   for (let length = 0; length < good.length; length += 5) yield [`cut to ${length} bytes`, good.slice(0, length)];
   for (const [what, value] of [
     ['no signature', `${head}.${payload}`],
@@ -238,7 +238,7 @@ function* badTokens() {
     yield [`payload with letter ${i} changed`, `${head}.${payload.slice(0, i)}${other}${payload.slice(i + 1)}.${signature}`];
   }
 
-  // Signed well, but saying something else than a set of claims.
+  // Correctly signed payloads that are not a valid set of claims.
   for (const body of ['', '{', 'null', 'true', '42', '"text"', '[]', '{}', '{"video":', '[{"video":{"roomJoin":true}}]', '\ufeff{}', '{"a":1}{"b":2}']) {
     const raw = `${part({ alg: 'HS256', typ: 'JWT' })}.${part(body)}`;
     yield [`payload ${JSON.stringify(body)}`, `${raw}.${createHmac('sha256', API_SECRET).update(raw).digest('base64url')}`];
@@ -248,13 +248,13 @@ function* badTokens() {
     yield [`header ${JSON.stringify(raw)}`, `${body}.${createHmac('sha256', API_SECRET).update(body).digest('base64url')}`];
   }
 
-  // A header that demands what a verifier does not understand must not be passed over.
+  // A critical header (`crit`) that the verifier does not understand must lead to refusal.
   for (const crit of [['exp'], ['b64'], ['x-policy'], [], 'exp', ['alg'], null, 1]) {
     yield [`crit ${JSON.stringify(crit)}`, token(claims(), { crit, b64: true, exp: NOW + 600, 'x-policy': 1 })];
   }
   yield ['an unencoded payload', token(claims(), { b64: false, crit: ['b64'] })];
 
-  // Grants that do not let anybody join.
+  // Grants that do not allow joining.
   for (const video of [
     undefined,
     null,
@@ -273,7 +273,7 @@ function* badTokens() {
     { ingressAdmin: true, room: 'token-room' },
     { agent: true, room: 'token-room' },
     { recorder: true, room: 'token-room' },
-    // The names of claims are exact: matching without regard to case lets through what another verifier refuses.
+    // Claim names are case-sensitive: matching them without case accepts tokens that another verifier refuses.
     { RoomJoin: true, room: 'token-room' },
     { ROOMJOIN: true, room: 'token-room' },
     { roomjoin: true, room: 'token-room' },
@@ -293,7 +293,7 @@ function* badTokens() {
   for (const name of ['ISS', 'Iss']) yield [`issuer under "${name}"`, token(claims({ iss: undefined, [name]: API_KEY }))];
   for (const name of ['EXP', 'Exp', 'expires']) yield [`expiry under "${name}"`, token(claims({ exp: undefined, [name]: NOW + 600 }))];
 
-  // Well signed and allowed to join, but not saying who or where: the request is at fault, not the right.
+  // Correctly signed and allowed to join, but without identity or room: the request is invalid, not the authorization.
   yield ['no identity', token(claims({ sub: undefined })), 400];
   yield ['empty identity', token(claims({ sub: '' })), 400];
   yield ['identity under "Sub"', token(claims({ sub: undefined, Sub: 'mallory' })), 400];
@@ -302,7 +302,7 @@ function* badTokens() {
   yield ['room under "Room"', token(claims({ video: { roomJoin: true, Room: 'token-room' } })), 400];
 }
 
-/** Signed by key pairs of a stranger, with the key itself offered in the header. */
+/** Tokens signed with an attacker's key pairs, with the key itself included in the header. */
 function* foreignKeys() {
   const kinds = [
     ['RS256', 'rsa', { modulusLength: 2048 }],

@@ -1,4 +1,4 @@
-// A publisher whom nobody watches sends no pictures after a while, and does again as soon as somebody comes.
+// A publisher without subscribers stops sending video after a while, and resumes as soon as somebody subscribes.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';

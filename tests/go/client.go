@@ -19,7 +19,7 @@ import (
 
 const connectTimeout = 30 * time.Second
 
-// client is one participant.
+// client is one participant of the call.
 type client struct {
 	identity string
 	out      *lines
@@ -32,9 +32,9 @@ type client struct {
 	screen     *lksdk.LocalTrackPublication
 
 	mutex sync.Mutex
-	// tracks that are received now, by publisher and source, such as "ben camera".
+	// tracks that are received at present, by publisher and source, such as "ben camera".
 	tracks map[string]*received
-	// data that has come, by sender and topic.
+	// data that has arrived, by sender and topic.
 	data map[string]*stream
 }
 
@@ -160,7 +160,7 @@ func (c *client) callbacks() *lksdk.RoomCallback {
 	}
 }
 
-// askKeyFrame does what RemoteParticipant.WritePLI does, which does nothing with a single connection.
+// askKeyFrame requests a key frame, as RemoteParticipant.WritePLI should, which does nothing with a single connection.
 func (c *client) askKeyFrame(ssrc webrtc.SSRC) {
 	connection := c.room.LocalParticipant.GetSubscriberPeerConnection()
 	if connection == nil {
@@ -215,7 +215,7 @@ func (c *client) unpublish() error {
 	return nil
 }
 
-// republish takes the very tracks away that were published, and publishes them again.
+// republish unpublishes the tracks and publishes the same tracks again.
 func (c *client) republish() error {
 	if err := c.unpublish(); err != nil {
 		return err
@@ -236,7 +236,7 @@ func (c *client) share(asked command) error {
 	return err
 }
 
-// send sends random bytes in pieces and answers with their hash.
+// send sends random bytes in pieces and returns their hash.
 func (c *client) send(asked command) (any, error) {
 	sum := sha256.New()
 	for range asked.Pieces {
@@ -284,7 +284,7 @@ func (c *client) dump(asked command) (any, error) {
 	return one.dump(asked.Path)
 }
 
-// counts tells of every track that is or was received, and of what was said about them to the server.
+// counts returns the counters of every track that is or was received, and of the feedback sent to the server.
 func (c *client) counts() any {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
@@ -295,7 +295,7 @@ func (c *client) counts() any {
 	return map[string]any{"tracks": tracks, "nacks": c.feedback.nacks.Load(), "asked": c.feedback.asked.Load(), "plis": c.feedback.plis.Load()}
 }
 
-// quality asks for a layer of everything that From publishes: 0 is the lowest.
+// quality requests a layer of every track that From publishes; 0 is the lowest.
 func (c *client) quality(asked command) error {
 	found := false
 	for _, who := range c.room.GetRemoteParticipants() {

@@ -1,5 +1,5 @@
-// Participants of the published Go SDK, moved by lines of JSON: one command a line on standard input, one answer or
-// event a line on standard output. tests/browser/clients/program.mjs is at the other end.
+// Participants of the published Go SDK, controlled by lines of JSON: one command per line on standard input, one answer
+// or event per line on standard output. tests/browser/clients/program.mjs is the controlling program.
 //
 //	{"id": 1, "as": "ada", "do": "join", "url": "ws://…", "token": "…"}   ->   {"id": 1, "ok": {"sid": "PA_…"}}
 //	                                                                          {"event": "subscribed", "as": "ada", "who": "ben camera"}
@@ -17,7 +17,7 @@ import (
 	lksdk "github.com/livekit/server-sdk-go/v2"
 )
 
-// command is what a test asks for. Fields that a command does not need are left out.
+// command is a request of the test. Fields that a command does not need are absent.
 type command struct {
 	ID     int      `json:"id"`
 	As     string   `json:"as"`
@@ -55,13 +55,13 @@ func main() {
 			one = newClient(asked.As, out)
 			clients[asked.As] = one
 		}
-		// Commands to one participant are carried out in turn, those to different ones side by side.
+		// Commands to one participant run one after the other, those to different participants in parallel.
 		one.queue <- asked
 	}
-	// The test has gone: nobody is left to leave for.
+	// The test has ended, so leaving the rooms is unnecessary.
 }
 
-// lines writes whole lines, whoever writes.
+// lines writes whole lines, for concurrent writers.
 type lines struct {
 	mutex sync.Mutex
 	to    io.Writer

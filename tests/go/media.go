@@ -16,7 +16,7 @@ import (
 	"github.com/pion/webrtc/v4/pkg/media/oggreader"
 )
 
-// looped is a file that is played over and over, as one track or one layer of a track.
+// looped is a file that is played repeatedly, as one track or one layer of a track.
 type looped struct {
 	lksdk.BaseSampleProvider
 	track         *lksdk.LocalTrack
@@ -31,17 +31,18 @@ func (l *looped) NextSample(context.Context) (media.Sample, error) {
 	return sample, nil
 }
 
-// Close is called when a track is taken away; the file is played on when the track is published again.
+// Close is called when a track is unpublished. It does nothing, so the file continues when the track is published
+// again.
 func (l *looped) Close() error { return nil }
 
-// audio is a looped file that also tells how loud it is.
+// audio is a looped file that also reports an audio level.
 type audio struct{ *looped }
 
 func (a audio) CurrentAudioLevel() uint8 { return 20 }
 
 var qualities = []livekit.VideoQuality{livekit.VideoQuality_LOW, livekit.VideoQuality_MEDIUM, livekit.VideoQuality_HIGH}
 
-// videoFrom reads VP8 from an IVF file. A layer below 0 is the only one.
+// videoFrom reads VP8 from an IVF file. A layer below 0 means that there is only one layer.
 func videoFrom(path, id string, layer int) (*looped, error) {
 	l, err := readIVF(path)
 	if err != nil {
@@ -60,7 +61,7 @@ func videoFrom(path, id string, layer int) (*looped, error) {
 	return l, l.track.StartWrite(l, nil)
 }
 
-// audioFrom reads Opus from an Ogg file with one packet a page.
+// audioFrom reads Opus from an Ogg file with one packet per page.
 func audioFrom(path string) (*looped, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -124,7 +125,7 @@ func readIVF(path string) (*looped, error) {
 	return l, nil
 }
 
-// bitrate is what the file needs, in bits a second.
+// bitrate is the bitrate of the file in bits per second.
 func (l *looped) bitrate() uint32 {
 	var bytes, seconds float64
 	for _, sample := range l.samples {

@@ -18,20 +18,20 @@ import (
 )
 
 const (
-	// How many packets of a track are kept to be looked at: some ten seconds.
+	// Number of packets stored per track for later inspection: about ten seconds.
 	kept      = 512
 	soundRate = 48_000
 )
 
-// received is a track of somebody else: counted, and the newest packets kept.
+// received is a track of another participant: its counters and its newest packets.
 type received struct {
 	video bool
-	// ask asks for a key frame.
+	// ask requests a key frame.
 	ask func()
 
 	mutex sync.Mutex
 	last  []numbered
-	// The first packet's time, and the newest one's.
+	// Arrival times of the first packet and of the newest.
 	began, newest time.Time
 	bytes         int
 	payload       int
@@ -46,7 +46,7 @@ type received struct {
 }
 
 type numbered struct {
-	// Sequence number that goes on where 16 bits wrap.
+	// Sequence number extended beyond 16 bits.
 	number int64
 	*rtp.Packet
 }
@@ -106,7 +106,7 @@ func (r *received) take(packet *rtp.Packet) {
 	}
 }
 
-// keyFrame is the size that the first packet of a key frame tells, and whether the packet is one.
+// keyFrame returns the frame size if the packet is the first of a key frame, and whether it is.
 func keyFrame(packet *rtp.Packet) (width, height int, ok bool) {
 	var vp8 codecs.VP8Packet
 	frame, err := vp8.Unmarshal(packet.Payload)
@@ -116,7 +116,7 @@ func keyFrame(packet *rtp.Packet) (width, height int, ok bool) {
 	return int(frame[6]) | int(frame[7]&0x3f)<<8, int(frame[8]) | int(frame[9]&0x3f)<<8, true
 }
 
-// missing is how many numbers between the first and the newest one never came.
+// missing is the number of sequence numbers between the first and the newest that never arrived.
 func (r *received) missing() int {
 	if len(r.seen) == 0 {
 		return 0
@@ -134,8 +134,9 @@ func (r *received) counts() any {
 	}
 }
 
-// dump writes the newest packets to a file that a decoder reads: what follows the last gap, pictures from a key frame on.
-// It answers how many packets there are in it. Where they hold no key frame, it asks for one: nothing else here does.
+// dump writes the newest packets to a file for a decoder: those after the last gap, for video from a key frame on. It
+// returns the number of packets in the file. If they contain no key frame, it requests one, which nothing else here
+// does.
 func (r *received) dump(path string) (int, error) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -174,11 +175,11 @@ func (r *received) writer(path string) (media.Writer, error) {
 	return oggwriter.New(path, soundRate, 2)
 }
 
-// feedback counts what a participant tells the server about what it receives. It stands first among the interceptors,
-// so that it sees what the others write.
+// feedback counts the feedback that a participant sends to the server. It is the first of the interceptors, so that it
+// sees what the others write.
 type feedback struct {
 	interceptor.NoOp
-	// NACK messages, the packets they ask for, and key frame requests.
+	// NACK messages, packets requested by them, and key frame requests (PLI or FIR).
 	nacks, asked, plis atomic.Int64
 }
 

@@ -7,11 +7,12 @@ import (
 	"syscall"
 )
 
-// receiveBuffer is bounded by net.core.rmem_max, whatever is asked for.
+// receiveBuffer is the requested size in bytes; the kernel limits it to net.core.rmem_max.
 const receiveBuffer = 8 << 20
 
-// widenReceiveBuffers lets every datagram socket of this process hold more. The SDK opens them and leaves them as they are:
-// with twenty participants in one process the kernel then drops what arrives while another one is served.
+// widenReceiveBuffers enlarges the receive buffer of every datagram socket of this process. The SDK opens them with the
+// default size. With twenty participants in one process the kernel then drops packets of one socket while another is
+// served.
 func widenReceiveBuffers() error {
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -22,7 +23,7 @@ func widenReceiveBuffers() error {
 		if err != nil {
 			continue
 		}
-		// What is no socket, or is closed by now, has no type.
+		// A descriptor that is not a socket, or is closed by now, has no socket type.
 		if kind, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE); err != nil || kind != syscall.SOCK_DGRAM {
 			continue
 		}

@@ -1,4 +1,4 @@
-"""Participants of the published Python SDK, moved by lines of JSON: see tests/browser/clients/program.mjs."""
+"""Participants of the published Python SDK, controlled by lines of JSON: see tests/browser/clients/program.mjs."""
 
 import asyncio
 import hashlib
@@ -14,10 +14,10 @@ SOUND_RATE = 48_000
 FRAMES_PER_SECOND = 15
 CAMERA = (320, 180)
 SCREEN = (480, 270)
-# Blocks of a time code: see tests/browser/pages/timecode.js.
+# Layout of a time code: see tests/browser/pages/timecode.js.
 COLUMNS, ROWS = 8, 4
 TIME_RANGE = 1 << 20
-# Codes and samples that are kept to be asked for.
+# Numbers of time codes and of audio samples that are stored per track.
 KEPT = 24
 WINDOW = SOUND_RATE * 3 // 10
 
@@ -55,7 +55,7 @@ def decode(bits):
 
 
 class Picture:
-    """A source that draws time codes until it is stopped."""
+    """Video source that shows time codes until it is stopped."""
 
     def __init__(self, sender, size):
         self.sender, (self.width, self.height) = sender, size
@@ -84,12 +84,12 @@ async def play(source, tone):
     while True:
         wave = 12_000 * np.sin(2 * np.pi * tone * (at + np.arange(samples)) / SOUND_RATE)
         at += samples
-        # The source takes its time: this is what paces the loop.
+        # The source takes as long as the audio lasts, which paces the loop.
         await source.capture_frame(rtc.AudioFrame(wave.astype(np.int16).tobytes(), SOUND_RATE, 1, samples))
 
 
 class Remote:
-    """What comes of one track."""
+    """What is received of one track."""
 
     def __init__(self, track):
         self.frames, self.codes, self.sound = 0, [], np.zeros(WINDOW)
@@ -112,7 +112,7 @@ class Remote:
             self.sound = np.concatenate([self.sound, heard])[-WINDOW:]
 
     def tone(self, frequency):
-        """How much of the energy lies at one frequency."""
+        """Share of the audio's energy at one frequency."""
         energy = float(np.sum(self.sound**2))
         if energy < 1e-3:
             return 0
@@ -127,13 +127,13 @@ class Participant:
         self.worker = asyncio.create_task(self.work())
 
     async def work(self):
-        # In turn for one participant, side by side for several.
+        # Commands to one participant run one after the other, those to different participants in parallel.
         while True:
             asked = await self.queue.get()
             try:
                 ok = await getattr(self, asked.pop("do"))(asked)
                 say({"id": asked["id"], "ok": ok})
-            except Exception as error:  # the test judges it
+            except Exception as error:  # the test evaluates it
                 say({"id": asked["id"], "error": f"{type(error).__name__}: {error}"})
 
     def note(self, event, who=""):
@@ -234,11 +234,11 @@ async def main():
         if identity not in people:
             people[identity] = Participant(identity)
         people[identity].queue.put_nowait(asked)
-    # The test has gone.
+    # The test has ended.
     for one in people.values():
         if one.room:
             await asyncio.wait_for(one.room.disconnect(), 5)
-    # The native library has threads of its own, which nothing waits for.
+    # The native library has threads of its own, which must not delay the exit.
     os._exit(0)
 
 

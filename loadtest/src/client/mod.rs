@@ -1,4 +1,4 @@
-//! One light client: ICE, DTLS and SRTP of `str0m`, its own socket, and counting instead of decoding.
+//! A lightweight client: ICE, DTLS and SRTP by `str0m`, a socket of its own, and counting instead of decoding.
 
 pub mod publish;
 pub mod receive;
@@ -24,41 +24,41 @@ use crate::socket::{ReceiveBuffers, Socket};
 use publish::{Content, Publisher, Stream};
 use receive::{Received, is_media};
 
-/// What a client does.
+/// Task of a client in the call.
 #[derive(Debug, Clone)]
 pub enum Role {
-    /// Sends one video stream.
+    /// Publishes one video stream.
     Publish(Stream),
-    /// Has a camera and a microphone.
+    /// Publishes a camera and a microphone.
     Call {
-        /// What the camera shows: a VP8 key frame.
+        /// VP8 key frame that the camera sends repeatedly.
         frame: Arc<[u8]>,
-        /// Frames a second.
+        /// Video frames per second.
         fps: u32,
     },
-    /// Receives everything, in that many sections offered at once.
+    /// Subscribes to everything.
     Subscribe {
-        /// Sections offered.
+        /// Number of receiving video sections in the first offer.
         sections: usize,
-        /// Whether it reports what arrives, as browsers do: then it decrypts everything.
+        /// Whether the client sends receiver feedback, as browsers do. If so, it decrypts everything.
         reports: bool,
     },
-    /// Only stays.
+    /// Joins, but neither publishes nor subscribes.
     Idle,
 }
 
-/// How far a client came.
+/// Progress of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Its signal connection is being made.
+    /// The signaling connection is being set up.
     Joining,
-    /// The server answered the join.
+    /// The server answered the join request.
     Joined,
-    /// ICE and DTLS are up.
+    /// ICE and DTLS are connected.
     Connected,
 }
 
-/// One client.
+/// One client of a load test.
 pub struct Client {
     name: String,
     socket: Socket,
@@ -68,7 +68,7 @@ pub struct Client {
     offers: u32,
     signal: Option<UnboundedSender<signal_request::Message>>,
     received: Received,
-    /// So many packets of media are handed to the stack, the others are counted only.
+    /// Number of media packets that are passed to the WebRTC stack; later packets are only counted.
     decrypts: u64,
     publishers: Vec<Publisher>,
     deadline: Instant,
@@ -76,10 +76,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client and the request with which it joins.
+    /// Creates a client, and the request with which it joins.
     ///
     /// # Errors
-    /// No socket, or the stack refuses.
+    /// The socket cannot be bound, or the WebRTC stack rejects its configuration.
     pub fn new(name: String, role: &Role, now: Instant) -> Result<(Self, JoinRequest), LoadError> {
         let socket = Socket::bind()?;
         let mut rtc = Rtc::builder()
@@ -150,51 +150,51 @@ impl Client {
         Ok((client, join))
     }
 
-    /// Where its requests go from now on.
+    /// Sets the channel to which the client sends its signaling requests.
     pub fn signaled_by(&mut self, signal: UnboundedSender<signal_request::Message>) {
         self.signal = Some(signal);
     }
 
-    /// Its name.
+    /// Participant identity, which also names the client in errors.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its socket.
+    /// The client's UDP socket.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// How far it came.
+    /// Current progress of the connection.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// What it received.
+    /// Counters of the media received so far.
     pub fn received(&self) -> Received {
         self.received
     }
 
-    /// Packets that it published.
+    /// Packets published so far.
     pub fn published(&self) -> u64 {
         self.publishers.iter().map(Publisher::packets).sum()
     }
 
-    /// Begins to send, if it is a publisher.
+    /// Begins to send; no effect on a client that does not publish.
     pub fn start(&mut self, now: Instant) {
         self.publishers.iter_mut().for_each(|publisher| publisher.start(now));
     }
 
-    /// When it wants to be called again.
+    /// Time at which [`wake`](Self::wake) must be called next.
     pub fn deadline(&self) -> Instant {
         let frames = self.publishers.iter().filter_map(Publisher::next_frame);
         frames.fold(self.deadline, Instant::min)
     }
 
-    /// The server said something.
+    /// Handles a signaling message from the server.
     ///
     /// # Errors
-    /// An answer that the stack refuses, a farewell.
+    /// The WebRTC stack rejects the answer, or the server tells the client to leave.
     pub fn hear(&mut self, message: signal_response::Message, now: Instant) -> Result<(), LoadError> {
         match message {
             signal_response::Message::Join(_) => self.state = self.state.max(State::Joined),
@@ -212,11 +212,11 @@ impl Client {
         self.wake(now)
     }
 
-    /// Takes what waits at its socket. Unless it reports, only the first [`SAMPLE`] packets of its media are decrypted,
-    /// the rest is counted.
+    /// Reads all datagrams in the socket's queue. A client without receiver feedback decrypts only the first [`SAMPLE`]
+    /// media packets and counts the rest.
     ///
     /// # Errors
-    /// The socket or the stack fails.
+    /// The socket or the WebRTC stack fails.
     pub fn receive(&mut self, buffers: &mut ReceiveBuffers, now: Instant) -> Result<(), LoadError> {
         let Self { socket, rtc, received, name, decrypts, .. } = self;
         let local = socket.local();
@@ -245,10 +245,10 @@ impl Client {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Does what is due: timers, a frame.
+    /// Handles timers and sends the frames that are due.
     ///
     /// # Errors
-    /// The socket or the stack fails.
+    /// The socket or the WebRTC stack fails.
     pub fn wake(&mut self, now: Instant) -> Result<(), LoadError> {
         self.rtc.handle_input(Input::Timeout(now)).map_err(|error| self.broken(&error.to_string()))?;
         self.pump()?;
@@ -265,7 +265,7 @@ impl Client {
                     self.pump()?;
                     place += 1;
                     if !written {
-                        // Not negotiated yet: try again with the next call.
+                        // The codec is not negotiated yet. The next call tries again.
                         return self.outbox.flush(&self.socket);
                     }
                     if !more {
@@ -312,7 +312,7 @@ impl Client {
     fn trickled(&mut self, init: &str) -> Result<(), LoadError> {
         let init: CandidateInit =
             serde_json::from_str(init).map_err(|error| self.broken(&error.to_string()))?;
-        // An end mark, or a kind that this stack does not know.
+        // An unparsable candidate is ignored: an end-of-candidates mark, or a kind that this stack does not know.
         if let Ok(candidate) = Candidate::from_sdp_string(&init.candidate) {
             self.rtc.add_remote_candidate(candidate);
         }
@@ -334,7 +334,7 @@ impl Client {
         let offer = if self.decrypts == u64::MAX { offer } else { without_reports(&offer) };
         let offer = description(offer, self.offers);
         if let Some(signal) = &self.signal {
-            // A closed connection is reported by its task.
+            // If the connection is closed, its task reports that.
             let _ = signal.send(signal_request::Message::Offer(offer));
         }
         Ok(())
@@ -345,7 +345,7 @@ impl Client {
     }
 }
 
-/// Takes everything out of the stack. Returns when it wants to be called again.
+/// Sends or collects all pending output of the WebRTC stack. Returns the time of the stack's next timeout.
 fn drain(
     rtc: &mut Rtc,
     socket: &Socket,
@@ -363,7 +363,7 @@ fn drain(
     }
 }
 
-/// Datagrams that leave together: a publisher's frame is one run.
+/// Datagrams of equal length for one destination, collected for one GSO send. A publisher's frame makes one run.
 #[derive(Debug, Default)]
 struct Run {
     destination: Option<SocketAddr>,
@@ -382,7 +382,7 @@ impl Run {
             self.segment = datagram.len();
         }
         self.contents.extend_from_slice(datagram);
-        // Anything but media leaves at once.
+        // Datagrams other than media are sent at once.
         if is_media(datagram) { Ok(()) } else { self.flush(socket) }
     }
 
@@ -418,18 +418,18 @@ fn description(sdp: String, id: u32) -> SessionDescription {
     SessionDescription { r#type: "offer".to_owned(), sdp, id, ..SessionDescription::default() }
 }
 
-/// Ids of the published tracks.
+/// Client-side ids of the published tracks.
 const CAMERA: &str = "loadtest-camera";
 const MICROPHONE: &str = "loadtest-microphone";
-/// Packets per client that are decrypted, so that a run that delivers rubbish fails.
+/// Media packets that each client decrypts, so that a run in which the server sends garbage is detected.
 pub const SAMPLE: u64 = 100;
-/// What one GSO send may carry here.
+/// Maximum bytes of one GSO send.
 const MAX_RUN: usize = 60_000;
-/// A stack that wants nothing is looked at that often.
+/// Longest time between two timeouts passed to the WebRTC stack.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
-/// An offer without transport-wide feedback and estimates of the receiver's: clients that count most packets and hand
-/// only a sample to their stack could not report.
+/// Removes transport-wide feedback and REMB (receiver-side bandwidth estimates) from an offer. A client that passes
+/// only a sample of the packets to its stack cannot send correct feedback.
 fn without_reports(offer: &str) -> String {
     let reports = |line: &&str| {
         let names = ["transport-wide-cc", "transport-cc", "goog-remb"];

@@ -1,5 +1,5 @@
-//! What publishers send: frames of equal packets, VP8 as far as a relay looks into it; or a picture that a browser can
-//! decode, again and again, and silence.
+//! Media that publishers send: VP8 frames that are valid only as far as a relay parses them, one decodable VP8 key
+//! frame sent repeatedly, or Opus silence.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,27 +9,27 @@ use str0m::format::Codec;
 use str0m::media::{Mid, Pt};
 use str0m::rtp::RtpWrite;
 
-/// What a publisher sends.
+/// Shape of a video stream that is not decodable.
 #[derive(Debug, Clone, Copy)]
 pub struct Stream {
-    /// Frames a second.
+    /// Frames per second.
     pub fps: u32,
-    /// Packets of one frame.
+    /// Packets per frame.
     pub burst: usize,
-    /// Bytes of RTP payload of one packet.
+    /// Bytes of RTP payload per packet.
     pub payload_bytes: usize,
 }
 
-/// What one section carries.
+/// Media of one section.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// Frames of that many packets, which nobody can decode.
+    /// VP8 frames of the given shape, which no decoder can decode.
     Load(Stream),
-    /// This VP8 key frame, which fits into one packet, as often a second.
+    /// One VP8 key frame, which fits into one packet, sent repeatedly.
     Picture {
-        /// The frame.
+        /// The VP8 key frame.
         frame: Arc<[u8]>,
-        /// Frames a second.
+        /// Frames per second.
         fps: u32,
     },
     /// Opus silence.
@@ -64,7 +64,7 @@ impl Content {
     }
 }
 
-/// A running publisher.
+/// Sender for one media section.
 #[derive(Debug)]
 pub struct Publisher {
     content: Content,
@@ -76,33 +76,33 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Sends that in the media section `mid`, once started.
+    /// Creates a sender of `content` in the media section `mid`. It sends nothing before [`start`](Self::start).
     pub fn new(content: Content, mid: Mid) -> Self {
         Self { content, mid, begin: None, frames: 0, packets: 0, key_frame_wanted: true }
     }
 
-    /// Begins to send.
+    /// Begins to send; the first frame is due at `now`.
     pub fn start(&mut self, now: Instant) {
         self.begin = Some(now);
     }
 
-    /// The next frame will be a key frame.
+    /// Makes the next frame a key frame; no effect on other content than [`Content::Load`].
     pub fn want_key_frame(&mut self) {
         self.key_frame_wanted = true;
     }
 
-    /// Packets handed to the stack so far.
+    /// Number of packets passed to the WebRTC stack so far.
     pub fn packets(&self) -> u64 {
         self.packets
     }
 
-    /// When the next frame is due.
+    /// Time at which the next frame is due; `None` before the start.
     pub fn next_frame(&self) -> Option<Instant> {
         Some(self.begin? + Duration::from_secs(1) * self.frames / self.content.fps())
     }
 
-    /// Hands one packet of a due frame to the stack; false: the frame is complete. The stack wants to be polled
-    /// after each.
+    /// Passes packet number `place` of the due frame to the WebRTC stack, which must be polled after each packet.
+    /// Returns false if the frame is complete, or if the section is not negotiated and nothing was written.
     pub fn write(&mut self, rtc: &mut Rtc, place: usize, now: Instant) -> bool {
         let Some(pt) = payload_type(rtc, self.mid, self.content.codec()) else { return false };
         let payload = self.payload(place);
@@ -127,13 +127,13 @@ impl Publisher {
     fn payload(&self, place: usize) -> Vec<u8> {
         match &self.content {
             Content::Load(stream) => self.load(*stream, place),
-            // The shortest descriptor: the packet begins a frame's first partition.
+            // Shortest VP8 payload descriptor: only the bit for the start of a frame's first partition is set.
             Content::Picture { frame, .. } => [&[0x10][..], frame].concat(),
             Content::Silence => OPUS_SILENCE.to_vec(),
         }
     }
 
-    /// VP8 payload descriptor (RFC 7741 section 4.2) with a 15-bit picture id, and the frame tag of the first packet.
+    /// VP8 payload: a descriptor with a 15-bit picture id (RFC 7741 section 4.2), and in the first packet a frame tag.
     fn load(&self, stream: Stream, place: usize) -> Vec<u8> {
         let picture = (self.frames & 0x7fff) as u16 | 0x8000;
         let [high, low] = picture.to_be_bytes();
@@ -148,7 +148,7 @@ impl Publisher {
     }
 }
 
-/// The negotiated payload type of a codec in a section.
+/// Payload type that was negotiated for `codec` in a section.
 fn payload_type(rtc: &Rtc, mid: Mid, codec: Codec) -> Option<Pt> {
     let negotiated = rtc.media(mid)?.remote_pts();
     let params = rtc.codec_config().params();
@@ -156,15 +156,15 @@ fn payload_type(rtc: &Rtc, mid: Mid, codec: Codec) -> Option<Pt> {
     known.find(|pt| negotiated.contains(pt))
 }
 
-/// Frame tag, start code and 1280x720 (RFC 6386 section 9.1).
+/// Frame tag of a key frame, start code, and dimensions 1280x720 (RFC 6386 section 9.1).
 const KEY_FRAME: [u8; 10] = [0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x00, 0x05, 0xd0, 0x02];
-/// The same length, but the first bit says that it is no key frame.
+/// Frame tag of a delta frame (its lowest bit is set), padded to the length of [`KEY_FRAME`].
 const DELTA_FRAME: [u8; 10] = [0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-/// An Opus frame of silence (RFC 6716 section 3.1: configuration 31, stereo not set), as encoders make them.
+/// An Opus packet of silence as encoders produce it (RFC 6716 section 3.1: configuration 31, mono).
 const OPUS_SILENCE: [u8; 3] = [0xf8, 0xff, 0xfe];
-/// Frames of silence a second: as few as show that sound flows.
+/// Silent audio packets per second: few, but enough to show that audio flows.
 const SILENCES: u32 = 10;
-/// Far enough from the wrap that a short run does not meet it.
+/// Far from the wrap-around of sequence numbers, so a short run does not reach it.
 const FIRST_SEQUENCE: u64 = 1000;
 
 #[cfg(test)]

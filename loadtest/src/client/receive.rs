@@ -1,22 +1,22 @@
-//! What a subscriber counts without decrypting.
+//! Counters of received media, kept without decrypting it.
 
 use std::time::Instant;
 
-/// Media received by one client.
+/// Counters of the media that one client received.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Received {
     /// RTP packets.
     pub packets: u64,
-    /// Their bytes of UDP payload.
+    /// Bytes of UDP payload of these packets.
     pub bytes: u64,
-    /// Packets of the sample that decrypted and authenticated.
+    /// Packets that the WebRTC stack decrypted and authenticated.
     pub decrypted: u64,
-    /// When the first came.
+    /// Arrival time of the first packet.
     pub first: Option<Instant>,
 }
 
 impl Received {
-    /// Counts a packet; returns its number, from 0.
+    /// Counts a packet of `bytes`; returns its index, from 0.
     pub fn count(&mut self, bytes: usize, now: Instant) -> u64 {
         let number = self.packets;
         self.packets += 1;
@@ -26,7 +26,7 @@ impl Received {
     }
 }
 
-/// Whether a datagram is RTP and neither RTCP (RFC 5761 section 4) nor another protocol (RFC 7983).
+/// Whether a datagram is RTP, and not RTCP (RFC 5761 section 4) or another protocol (RFC 7983).
 pub fn is_media(datagram: &[u8]) -> bool {
     match datagram {
         [first, second, ..] => (128..192).contains(first) && !(64..96).contains(&(second & 0x7f)),

@@ -1,4 +1,4 @@
-//! The signal connection of one client: a task that carries messages between the WebSocket and the media thread.
+//! Signaling connection of one client: a task that passes messages between the WebSocket and the media thread.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -20,33 +20,34 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-/// Something of one client's signal connection.
+/// Event of one client's signaling connection.
 #[derive(Debug)]
 pub enum Signal {
-    /// The server said something.
+    /// The server sent a message.
     Message(Box<signal_response::Message>),
-    /// The connection is over.
+    /// The connection ended; the text gives the reason.
     Closed(String),
 }
 
-/// Where all clients' signal tasks report to.
+/// Sending end of the queue of signaling events, shared by the tasks of all clients.
 #[derive(Debug, Clone)]
 pub struct Inbox {
-    /// Client number and what happened.
+    /// Queue of events, each with the number of its client.
     pub sender: Sender<(usize, Signal)>,
-    /// Wakes the media thread.
+    /// Waker of the media thread.
     pub waker: Arc<Waker>,
 }
 
 impl Inbox {
     fn put(&self, client: usize, signal: Signal) {
-        // The media thread is gone at the end of a run; then nobody listens, and that is the end of the task too.
+        // Errors are ignored: at the end of a run the media thread is gone, and nothing reads the events.
         let _ = self.sender.send((client, signal));
         let _ = self.waker.wake();
     }
 }
 
-/// Connects in the background and carries messages until either side ends.
+/// Connects in the background and passes messages in both directions until either side closes the connection. Returns
+/// the queue of the client's requests.
 pub fn connect(
     runtime: &Handle,
     client: usize,
@@ -70,7 +71,7 @@ pub fn connect(
     sender
 }
 
-/// A join token of the key that `--dev` adds.
+/// Creates a join token, signed with the key that `--dev` adds.
 pub fn dev_token(room: &str, identity: &str) -> Result<String, jsonwebtoken::errors::Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let video = VideoGrant { room, room_join: true };
@@ -78,7 +79,8 @@ pub fn dev_token(room: &str, identity: &str) -> Result<String, jsonwebtoken::err
     jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(b"secret"))
 }
 
-/// What these clients say of themselves: a stack that takes AEAD_AES_128_GCM, one peer connection.
+/// Client info of a load-test client. The server derives from it that the client supports AEAD_AES_128_GCM and uses one
+/// peer connection.
 pub fn client_info() -> ClientInfo {
     ClientInfo {
         sdk: Sdk::Rust as i32,
@@ -136,5 +138,5 @@ struct VideoGrant<'a> {
     room_join: bool,
 }
 
-/// What the server's join response asks for.
+/// Ping interval that the server's join response asks for.
 const PING_INTERVAL: Duration = Duration::from_secs(5);

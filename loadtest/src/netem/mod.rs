@@ -1,9 +1,9 @@
-//! A narrow link: a rate, perhaps with a token bucket before it, a queue that drops at its tail, delay, loss, outages;
-//! changed while packets are under way. [`Way`] is one direction of it, told the time; [`proxy`] puts two of them between
-//! UDP sockets.
+//! Emulates a bad link: limited rate, optional token bucket, tail-drop queue, delay, loss and outages, all of which can
+//! change while packets are in flight. [`Way`] is one direction of a link and is passed the time by its caller.
+//! [`proxy`] places one `Way` per direction between UDP sockets.
 //!
-//! Rules of the kernel see packets that leave in one GSO send as one, and delay or drop them together. Here each
-//! datagram is by itself, as on a real link.
+//! The emulation in the Linux kernel treats the packets of one GSO send as one packet, and delays or drops them
+//! together. This one treats each datagram separately, as a real link does.
 
 pub mod proxy;
 
@@ -14,24 +14,24 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// What one direction does to packets.
+/// Properties of one direction of a link.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shape {
-    /// Bits per second, headers of IP and UDP included; 0: no limit.
+    /// Rate in bits per second, IP and UDP headers included; 0: unlimited.
     pub rate_bps: u64,
-    /// Depth of a token bucket that fills at the rate: so many bytes pass at once after a pause. 0: no bucket, each packet
-    /// takes its time at the rate.
+    /// Depth in bytes of a token bucket that fills at the rate; after a pause this many bytes pass at once. 0: no
+    /// bucket, so each packet takes its serialization time at the rate.
     pub bucket_bytes: u64,
-    /// A packet that would wait longer than this is dropped. Zero with a bucket: a policer, which drops what finds no
-    /// tokens.
+    /// Longest queueing time; a packet that would wait longer is dropped. Zero together with a bucket makes a policer,
+    /// which drops every packet that finds too few tokens.
     pub queue: Duration,
-    /// What each packet takes besides.
+    /// Propagation delay, added to the queueing time of each packet.
     pub delay: Duration,
-    /// The share of packets that is lost, 0 to 1, whatever the rate.
+    /// Share of packets that is lost at random, 0 to 1, regardless of the rate.
     pub loss: f64,
-    /// How many packets in a row a loss takes on average; 1: each is lost by itself.
+    /// Mean number of consecutive packets per loss; 1: losses are independent.
     pub loss_burst: f64,
-    /// Nothing gets in.
+    /// Whether every new packet is dropped. Packets already in the link still arrive.
     pub blocked: bool,
 }
 
@@ -49,28 +49,28 @@ impl Default for Shape {
     }
 }
 
-/// A change of a [`Shape`]; what is left out stays.
+/// Change of a [`Shape`]; fields that are absent keep their values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// [`Shape::rate_bps`] in kbit/s.
+    /// New [`Shape::rate_bps`], in kbit/s.
     pub rate_kbps: Option<u64>,
-    /// [`Shape::bucket_bytes`].
+    /// New [`Shape::bucket_bytes`].
     pub bucket_bytes: Option<u64>,
-    /// [`Shape::queue`].
+    /// New [`Shape::queue`], in ms.
     pub queue_ms: Option<u64>,
-    /// [`Shape::delay`].
+    /// New [`Shape::delay`], in ms.
     pub delay_ms: Option<u64>,
-    /// [`Shape::loss`].
+    /// New [`Shape::loss`].
     pub loss: Option<f64>,
-    /// [`Shape::loss_burst`].
+    /// New [`Shape::loss_burst`].
     pub loss_burst: Option<f64>,
-    /// [`Shape::blocked`].
+    /// New [`Shape::blocked`].
     pub blocked: Option<bool>,
 }
 
 impl Shape {
-    /// This shape with a change.
+    /// Returns this shape with `change` applied; `loss` is limited to 0 to 1, `loss_burst` to at least 1.
     #[must_use]
     pub fn with(self, change: &Change) -> Self {
         Self {
@@ -85,49 +85,50 @@ impl Shape {
     }
 }
 
-/// What happened to the packets of one direction, and how it stands. Bytes with headers.
+/// Counters of one direction since the last report, and its present state. Bytes include IP and UDP headers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Tally {
-    /// The rate at the time of asking, 0 without limit or while blocked.
+    /// Present rate in kbit/s; 0 if unlimited or blocked.
     pub rate_kbps: u64,
-    /// Nothing gets in at the time of asking.
+    /// Whether new packets are dropped at present.
     pub blocked: bool,
-    /// What came.
+    /// Packets that arrived at the link.
     pub in_packets: u64,
-    /// What came.
+    /// Bytes that arrived at the link.
     pub in_bytes: u64,
-    /// What passed the narrow place.
+    /// Packets that passed the bottleneck.
     pub out_packets: u64,
-    /// What passed the narrow place.
+    /// Bytes that passed the bottleneck.
     pub out_bytes: u64,
-    /// Packets for which the queue had no room.
+    /// Packets dropped because the queue was full.
     pub full: u64,
-    /// Packets lost by chance, or while blocked.
+    /// Packets lost at random or while blocked.
     pub lost: u64,
-    /// The wait of a packet that came now.
+    /// Present queueing time of a newly arriving packet, in ms.
     pub queue_ms: f64,
 }
 
-/// One direction of a link. `T` is what it carries.
+/// One direction of a link, which transports packets of type `T`.
 #[derive(Debug)]
 pub struct Way<T> {
     shape: Shape,
     random: SmallRng,
-    /// Losing, since the last packet was lost and the burst goes on.
+    /// Whether the previous packet was lost as part of a loss burst that may continue.
     in_burst: bool,
     queue: VecDeque<(T, f64)>,
     queued_bits: f64,
-    /// Bits of the first packet in the queue that have passed already; tokens in the bucket, if there is one.
+    /// Bits of the queue's first packet that have already passed; with a token bucket, the tokens in the bucket, in
+    /// bits.
     credit: f64,
-    /// The time up to which the queue was served.
+    /// Time up to which the queue was served.
     served: Instant,
-    /// Past the narrow place, under way, by time of arrival.
+    /// Packets in flight past the bottleneck, in order of arrival, each with its arrival time.
     under_way: VecDeque<(Instant, T)>,
     tally: Tally,
 }
 
 impl<T> Way<T> {
-    /// An empty one.
+    /// Creates a direction without packets, its token bucket full. `seed` determines the random loss.
     pub fn new(now: Instant, shape: Shape, seed: u64) -> Self {
         Self {
             shape,
@@ -142,13 +143,14 @@ impl<T> Way<T> {
         }
     }
 
-    /// Another shape from now on. What waits is served at the new rate, what has passed keeps its time.
+    /// Changes the shape. Queued packets are served at the new rate; packets past the bottleneck keep their arrival
+    /// times.
     pub fn reshape(&mut self, now: Instant, change: &Change) {
         self.serve(now);
         self.shape = self.shape.with(change);
     }
 
-    /// A packet of `bytes` of UDP payload arrives at the link.
+    /// Accepts or drops a packet of `bytes` of UDP payload that arrives at the link.
     pub fn offer(&mut self, now: Instant, packet: T, bytes: usize) {
         self.serve(now);
         let bytes = bytes as u64 + HEADERS;
@@ -166,7 +168,7 @@ impl<T> Way<T> {
         }
     }
 
-    /// The next packet that has arrived at the other end.
+    /// Returns the next packet that has arrived at the other end.
     pub fn poll(&mut self, now: Instant) -> Option<T> {
         self.serve(now);
         let (at, _) = self.under_way.front()?;
@@ -176,7 +178,7 @@ impl<T> Way<T> {
         self.under_way.pop_front().map(|(_, packet)| packet)
     }
 
-    /// When to [`poll`](Self::poll) next.
+    /// Time of the next call of [`poll`](Self::poll); `None` while nothing can arrive.
     pub fn next_at(&self) -> Option<Instant> {
         let passes = self.queue.front().filter(|_| self.shape.rate_bps > 0).map(|(_, bits)| {
             self.served + seconds((bits - self.credit) / self.shape.rate_bps as f64) + self.shape.delay
@@ -185,7 +187,7 @@ impl<T> Way<T> {
         [passes, arrives].into_iter().flatten().min()
     }
 
-    /// What happened since the last call.
+    /// Returns the counters since the last call, and the present state.
     pub fn take_tally(&mut self, now: Instant) -> Tally {
         self.serve(now);
         let tally = std::mem::take(&mut self.tally);
@@ -194,12 +196,12 @@ impl<T> Way<T> {
         Tally { rate_kbps, blocked: self.shape.blocked, queue_ms, ..tally }
     }
 
-    /// Without a bucket a packet that finds the link idle is passed, however long it takes.
+    /// Without a bucket, a packet that finds the link idle always passes, however long it takes.
     fn may_refuse(&self) -> bool {
         self.shape.bucket_bytes > 0 || !self.queue.is_empty()
     }
 
-    /// How long the last bit of a packet would wait.
+    /// Time until the last bit of a newly arriving packet of `bits` has passed.
     fn wait_with(&self, bits: f64) -> Duration {
         if self.shape.rate_bps == 0 {
             return Duration::ZERO;
@@ -207,12 +209,12 @@ impl<T> Way<T> {
         seconds((self.queued_bits + bits - self.credit) / self.shape.rate_bps as f64)
     }
 
-    /// Lets everything pass that had time to, each packet at its own moment however late this is called.
+    /// Passes every queued packet whose time has come. Each gets its exact departure time, however late this is called.
     fn serve(&mut self, now: Instant) {
         let rate = self.shape.rate_bps as f64;
         let bits_in_bucket = bits(self.shape.bucket_bytes);
         let elapsed = now.saturating_duration_since(self.served);
-        // Bits that must pass, from `served` on, until the packet looked at has passed.
+        // Bits that must pass, counted from `served`, until the packet at the front of the queue has passed.
         let mut ahead = -self.credit;
         self.credit += rate * elapsed.as_secs_f64();
         while let Some((_, bits)) = self.queue.front() {
@@ -227,7 +229,7 @@ impl<T> Way<T> {
             self.queued_bits -= bits;
             self.tally.out_packets += 1;
             self.tally.out_bytes += (bits / 8.0) as u64;
-            // A shorter delay than before does not let packets overtake each other.
+            // Reducing the delay does not let packets overtake each other.
             let at = self
                 .under_way
                 .back()
@@ -235,15 +237,15 @@ impl<T> Way<T> {
             self.under_way.push_back((at, packet));
         }
         if self.queue.is_empty() {
-            // An idle link saves up no more than its bucket holds.
+            // An idle link accumulates no more credit than its bucket holds.
             self.credit = self.credit.min(bits_in_bucket);
             self.queued_bits = 0.0;
         }
         self.served = self.served.max(now);
     }
 
-    /// Loss by chance. Bursts: it goes on with a chance that makes them as long as asked, and begins so rarely that
-    /// the share is right.
+    /// Decides whether a packet is lost at random. A loss burst continues with the probability that gives it the mean
+    /// length `loss_burst`, and begins with the probability that gives the overall share `loss`.
     fn is_unlucky(&mut self) -> bool {
         let Shape { loss, loss_burst, .. } = self.shape;
         let chance = if self.in_burst {
@@ -267,9 +269,9 @@ fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds.clamp(0.0, 3600.0))
 }
 
-/// IP and UDP.
+/// Bytes of the IPv4 and UDP headers.
 const HEADERS: u64 = 28;
-/// Times are in whole nanoseconds; in seconds.
+/// Tolerance in seconds for times that were rounded to whole nanoseconds.
 const ROUNDING: f64 = 2e-9;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The link between sockets: clients send to its one address, each is given a socket of its own towards the server,
-//! and both ways lead through a [`Way`] that all share.
+//! UDP proxy that applies an emulated link. Clients send to one address. The proxy opens a socket towards the server
+//! for each client. All clients share one [`Way`] per direction.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead};
@@ -18,45 +18,45 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{Change, Shape, Tally, Way};
 use crate::error::{Context, LoadError};
 
-/// A line on standard input: what is to be another way from now on.
+/// Line on standard input: a change of the link or of the server's address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
-    /// The server's address, for clients that come from now on.
+    /// New address of the server, for clients that appear later; present clients keep theirs.
     pub to: Option<SocketAddr>,
-    /// Towards the clients.
+    /// Change of the direction towards the clients.
     #[serde(default)]
     pub down: Change,
-    /// Towards the server.
+    /// Change of the direction towards the server.
     #[serde(default)]
     pub up: Change,
 }
 
-/// The first line on standard output.
+/// First line on standard output.
 #[derive(Debug, Serialize)]
 struct Ready {
     listen: SocketAddr,
 }
 
-/// A line on standard output: what passed in the last [`REPORT`].
+/// Line on standard output: the counters of the last [`REPORT`] interval.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// Milliseconds since 1970: the clock that all processes of a machine share.
+    /// Milliseconds since 1970, for comparison with the logs of other processes on the same machine.
     at: u64,
     down: Tally,
     up: Tally,
 }
 
-/// A line on standard output: an order that could not be read.
+/// Line on standard output: reports an order that could not be parsed.
 #[derive(Debug, Serialize)]
 struct Refused {
     error: String,
 }
 
-/// Runs until standard input ends.
+/// Runs the proxy until standard input ends.
 ///
 /// # Errors
-/// A socket or standard output.
+/// A socket or standard output fails.
 pub fn run(listen: SocketAddr, order: &Order, seed: u64) -> Result<(), LoadError> {
     let mut link = Link::new(listen, order, seed)?;
     let listen = link.door.local_addr().context("ask the link's address")?;
@@ -77,10 +77,10 @@ struct Link {
     up: Way<Packet>,
 }
 
-/// Somebody behind the link.
+/// Client that sends through the link.
 struct Client {
     address: SocketAddr,
-    /// Its own, connected to the server.
+    /// This client's socket towards the server, connected to it.
     socket: UdpSocket,
 }
 
@@ -167,7 +167,7 @@ impl Link {
         Ok(())
     }
 
-    /// None: nobody has said yet where the server is.
+    /// Opens a socket for a new client; `None` if no order has given the server's address yet.
     fn admit(&mut self, address: SocketAddr) -> Result<Option<usize>, LoadError> {
         let Some(to) = self.to else { return Ok(None) };
         let socket = socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
@@ -181,14 +181,15 @@ impl Link {
 
     fn take_from_server(&mut self, client: usize, buffer: &mut [u8]) {
         let Some(socket) = self.clients.get(client).map(|client| &client.socket) else { return };
-        // An error other than an empty queue says that a packet before met nobody; the client will notice.
+        // An error other than an empty queue reports that an earlier packet reached no socket. It is ignored; the
+        // client will notice.
         while let Ok(length) = socket.recv(buffer) {
             let bytes = buffer.get(..length).unwrap_or_default().into();
             self.down.offer(Instant::now(), Packet { client, bytes }, length);
         }
     }
 
-    /// A packet that a socket refuses is lost, as on any way.
+    /// Sends the packets that have arrived. A packet that a socket refuses is lost, as on any link.
     fn hand_out(&mut self) {
         let now = Instant::now();
         while let Some(packet) = self.down.poll(now) {
@@ -204,7 +205,7 @@ impl Link {
     }
 }
 
-/// Without GRO: the kernel cuts what was sent in one piece, and hands out single datagrams.
+/// Opens a socket without GRO: the kernel splits GSO batches and delivers single datagrams.
 fn socket(address: SocketAddr) -> Result<UdpSocket, LoadError> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
         .context("make a socket")?;
@@ -241,9 +242,9 @@ fn print(line: &impl Serialize) -> Result<(), LoadError> {
 const DOOR: Token = Token(0);
 const ORDERS: Token = Token(1);
 const FIRST_CLIENT: usize = 2;
-/// How often what passed is reported.
+/// Interval of the reports on standard output.
 const REPORT: Duration = Duration::from_millis(100);
-/// Of UDP.
+/// Largest UDP datagram, in bytes.
 const LARGEST: usize = 65_536;
-/// A reader that the machine keeps waiting must not lose what the link would have passed.
+/// Large enough not to lose packets while this process waits for the CPU.
 const SOCKET_BUFFER: usize = 4 << 20;

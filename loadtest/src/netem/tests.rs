@@ -1,15 +1,15 @@
-//! What a link does, in virtual time.
+//! Tests of the emulated link, in virtual time.
 
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A shape of `kbps`, with 250 ms of queue.
+/// Shape with a rate of `kbps` and a queue of 250 ms.
 fn narrow(kbps: u64) -> Shape {
     Shape { rate_bps: kbps * 1000, ..Shape::default() }
 }
 
-/// Offers `bytes` every `every` for `time`; returns the arrivals, in milliseconds from the beginning.
+/// Offers a packet of `bytes` every `every` during `time`; returns arrival times, in ms since `begin`, and packets.
 fn run(
     way: &mut Way<usize>,
     begin: Instant,
@@ -38,7 +38,7 @@ fn run(
 fn a_wide_enough_link_only_delays() {
     let begin = Instant::now();
     let mut way = Way::new(begin, Shape { delay: 20 * MS, ..narrow(1_000) }, 1);
-    // 1,000 bytes take 8 ms.
+    // 1,000 bytes, headers included, take 8 ms at 1 Mbit/s.
     let arrivals = run(&mut way, begin, 972, 10 * MS, 100 * MS);
     assert!(arrivals.len() >= 7, "{arrivals:?}");
     for (n, (at, packet)) in arrivals.iter().enumerate() {
@@ -51,7 +51,7 @@ fn a_wide_enough_link_only_delays() {
 fn a_narrow_link_passes_its_rate_and_drops_at_the_tail_of_its_queue() {
     let begin = Instant::now();
     let mut way = Way::new(begin, narrow(500), 1);
-    // 2 Mbit/s.
+    // The offered rate is 2 Mbit/s.
     let arrivals = run(&mut way, begin, 972, 4 * MS, 2_000 * MS);
     let tally = way.take_tally(begin + 2_000 * MS);
     assert!(
@@ -133,7 +133,7 @@ fn nothing_gets_into_a_blocked_link_and_what_is_in_it_passes() {
     assert_eq!((tally.in_packets, tally.out_packets, tally.lost), (3, 2, 1));
 }
 
-/// 400 kbit/s behind a bucket of 15,000 bytes.
+/// Shape of 400 kbit/s with a token bucket of 15,000 bytes.
 fn bucket(queue_ms: u32) -> Shape {
     Shape { bucket_bytes: 15_000, queue: MS * queue_ms, ..narrow(400) }
 }
@@ -148,7 +148,7 @@ fn a_bucket_passes_its_depth_at_once_and_then_its_rate() {
     assert_eq!((tally.out_packets, tally.full), (15, 13), "12 of 20 ms each wait, the rest finds no room");
     assert!((239.0..=241.0).contains(&tally.queue_ms), "{tally:?}");
     assert_eq!(std::iter::from_fn(|| way.poll(begin + 101 * MS)).count(), 5);
-    // What waited has passed after 240 ms; the bucket is full again 300 ms later, and holds no more.
+    // The queue is empty after 240 ms. The bucket is full again 300 ms later, and holds no more than its depth.
     assert_eq!(std::iter::from_fn(|| way.poll(begin + 300 * MS)).count(), 7);
     let later = begin + 5_000 * MS;
     (0..40).for_each(|n| way.offer(later, n, 972));
@@ -159,7 +159,7 @@ fn a_bucket_passes_its_depth_at_once_and_then_its_rate() {
 fn a_policer_delays_nothing_and_drops_what_exceeds_its_tokens() {
     let begin = Instant::now();
     let mut way = Way::new(begin, bucket(0), 1);
-    // 800 kbit/s for ten seconds.
+    // 800 kbit/s are offered for ten seconds.
     let arrivals = run(&mut way, begin, 972, 10 * MS, 10_000 * MS);
     let tally = way.take_tally(begin + 10_000 * MS);
     assert!(arrivals.iter().all(|(at, packet)| (at - *packet as f64 * 10.0).abs() < 0.1), "at once or never");

@@ -1,9 +1,9 @@
-//! What a forwarded packet costs inside the engine, beside the cipher alone, in one run.
+//! Cost of forwarding one packet inside the engine, compared with the cost of the cipher alone in the same run.
 //!
-//! A real client's protected packets, recorded beforehand, go through one shard to 1, 10, 100 and 1,000 connected
-//! subscribers: opened, parsed, forwarded, rewritten, sealed, written into the send buffer. The cipher alone
-//! seals packets of the same size with as many keys in turn. Both alternate, and the best of several rounds
-//! counts: these machines are shared, and only the ratio means anything.
+//! Encrypted packets of a real client, recorded beforehand, pass through one shard to 1, 10, 100 and 1,000 connected
+//! subscribers: decrypted, parsed, forwarded, rewritten, encrypted, written into the send buffer. The cipher alone
+//! encrypts packets of the same size, alternating between as many keys. Both measurements alternate, and the best of
+//! several rounds counts. The machines are shared, so only the ratio is meaningful.
 
 #[path = "../tests/harness/mod.rs"]
 mod harness;
@@ -40,11 +40,11 @@ fn main() {
 /// What subscribers do between two frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Subscribers {
-    /// Nothing: the shard's state stays in the cache.
+    /// Nothing, so the shard's state stays in the CPU cache.
     Silent,
-    /// They receive and decrypt, which empties the cache as a network's work would.
+    /// They receive and decrypt, which evicts the shard's state from the cache, as a kernel's network stack would.
     Receiving,
-    /// They also report what arrived, which the shard has to read, in its time.
+    /// They also report arrivals. The shard processes these reports in measured time.
     Reporting,
 }
 
@@ -86,9 +86,9 @@ struct Cost {
     bytes: u64,
 }
 
-/// Hands the frames' packets to the shard, a frame at a time as they would arrive, and takes what it sends. The
-/// subscribers, if they report, receive it, on nobody's time, and what they say is handed to the shard again, on its:
-/// their own work between two frames empties the caches as a network's would.
+/// Inputs the packets to the shard, one frame at a time as they would arrive, and takes what it sends. Unless silent,
+/// the subscribers receive this outside the measured time. What they send in response is input to the shard within the
+/// measured time.
 fn forward(
     world: &mut World,
     publisher: usize,
@@ -103,7 +103,7 @@ fn forward(
         }
         let sent = output(world, now, &mut cost);
         for (destination, segment, data) in sent {
-            // Reports and feedback are part of the time and not of the count.
+            // Time for reports and feedback counts, but not their packets.
             if data.len() > 300 && destination != source {
                 cost.sends += 1;
                 cost.packets += data.len().div_ceil(segment) as u64;
@@ -139,7 +139,7 @@ fn input(world: &mut World, now: Instant, source: SocketAddr, data: &mut [u8], c
     cost.time += begin.elapsed();
 }
 
-/// What the shard sends: to whom, in datagrams of what length.
+/// Polls the shard's output: destination, segment length and data of each transmit.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn output(world: &mut World, now: Instant, cost: &mut Cost) -> Vec<(SocketAddr, usize, Vec<u8>)> {
     let mut buffer = vec![0; TRANSMIT_BUFFER];
@@ -160,7 +160,7 @@ fn output(world: &mut World, now: Instant, cost: &mut Cost) -> Vec<(SocketAddr, 
     }
 }
 
-/// Nanoseconds to seal one packet of that size in place.
+/// Nanoseconds to encrypt one packet of `size` bytes in place.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn cipher_alone(keys: usize, size: usize, packets: u64) -> f64 {
     let keys: Vec<LessSafeKey> = (0..keys)

@@ -1,5 +1,5 @@
-//! What one subscriber costs the others that asks for every packet of the last second, every 5 ms: the time that a shard
-//! takes for a room, with and without, in one run.
+//! Cost of a NACK storm: one subscriber requests every packet of the last second, every 5 ms. Measures the time that a
+//! shard takes for a room, with and without the storm, in one run.
 
 #[path = "../tests/harness/mod.rs"]
 mod harness;
@@ -14,7 +14,7 @@ use sfu_protocol::MediaKind;
 const SOUND: &str = "TR_AMana";
 const PICTURES: &str = "TR_VCana";
 const ROUNDS: usize = 5;
-/// Of virtual time, for each.
+/// Virtual time measured in each round, with and without the storm.
 const SPAN: Duration = Duration::from_secs(5);
 
 fn main() {
@@ -35,7 +35,7 @@ fn measure(subscribers: usize) {
     for _ in 0..ROUNDS {
         for (best, storm) in best.iter_mut().zip([false, true]) {
             world.people[1].sounds[0].storm = storm;
-            // What was saved up for the beginning is spent.
+            // Spend the retransmission budget that was saved before the storm.
             world.run(Duration::from_secs(2));
             world.spent = Duration::ZERO;
             world.run(SPAN);

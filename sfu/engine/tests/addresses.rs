@@ -1,4 +1,4 @@
-//! Addresses that pass from one caller to another, as NATs do it, and addresses that somebody forges.
+//! Addresses that NATs reassign from one client to another, and forged source addresses.
 
 mod harness;
 
@@ -15,14 +15,14 @@ use sfu_protocol::{Event, MediaKind, TrackSid};
 
 const NEAR: Duration = Duration::from_millis(10);
 
-/// This stack checks its path every 3 s at least. What is lost before its next check is lost.
+/// The client's stack sends a connectivity check at least every 3 s. Datagrams to an old address are lost until then.
 const BETWEEN_CHECKS: Duration = Duration::from_millis(3100);
 
 fn port(number: u16) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], number))
 }
 
-/// The longest time without a frame of a picture, from that moment on.
+/// Longest time between two frames of a track, from `from` on.
 fn longest_gap(world: &World, client: usize, video: &TrackSid, from: Duration) -> Duration {
     let frames = world.clients[client].frames_of(video);
     let arrivals = frames.iter().map(|frame| frame.at).filter(|at| *at >= world.start + from);
@@ -35,7 +35,7 @@ fn longest_gap(world: &World, client: usize, video: &TrackSid, from: Duration) -
     longest
 }
 
-/// Ben watches; ana publishes from port 1 of a NAT.
+/// Ben subscribes; ana publishes from port 1 of a NAT.
 fn one_behind_a_nat(seed: u64) -> (World, usize, usize, TrackSid) {
     let mut world = World::new(seed, 1);
     let ben = world.join("ben", 0, NEAR);
@@ -87,7 +87,7 @@ fn two_callers_whose_ports_change_places_are_served_at_once() {
         }
         for (client, video) in [(cleo, &anas), (ana, &cleos)] {
             let watched = longest_gap(&world, client, video, changed);
-            // What was lost meanwhile has to be repaired.
+            // Lost packets have to be retransmitted first.
             assert!(watched < BETWEEN_CHECKS + Duration::from_millis(700), "turn {turn}: {watched:?}");
         }
     }
@@ -102,7 +102,7 @@ fn the_port_of_somebody_who_is_gone_without_a_word_serves_the_next_at_once() {
     let cleos = world.publish_video(cleo, &[("", 3000)]);
     let begun = world.elapsed();
     assert!(world.run_until(Duration::from_secs(1), |world| world.clients[ben].frames_of(&cleos).len() > 3));
-    // The one who is gone is ended in time, and takes nothing along.
+    // The vanished client is ended by its timeout, which does not affect the client that has its address now.
     world.run(Duration::from_secs(20));
     let ended: Vec<_> =
         world.events.iter().filter(|(_, event)| matches!(event, Event::Ended { .. })).collect();
@@ -111,7 +111,7 @@ fn the_port_of_somebody_who_is_gone_without_a_word_serves_the_next_at_once() {
     assert!(silent < Duration::from_millis(100), "{silent:?}");
 }
 
-/// Mallory has credentials of her own, and sends everything as if it came from ana's address.
+/// Mallory has valid credentials and sends all datagrams with ana's source address.
 #[test]
 fn nobody_takes_an_address_from_its_owner() {
     let mut world = World::new(4, 1);
@@ -139,7 +139,8 @@ fn nobody_takes_an_address_from_its_owner() {
     assert!(watched < Duration::from_secs(4), "ana watches as before: {watched:?}");
 }
 
-/// However many try: those who have an address keep it, and a place becomes free when somebody leaves it.
+/// Clients that validated an address first keep it, however many others try. Room for another client becomes free when
+/// one leaves.
 #[test]
 fn an_address_is_shared_by_a_few_and_those_who_came_first_keep_it() {
     let (mut world, ben, _, anas) = one_behind_a_nat(5);
@@ -161,7 +162,7 @@ fn picture() -> Publish {
     Publish { announced, redundancy: 0, frame_bytes: vec![3000], extensions: EndToEndExtensions::default() }
 }
 
-/// Firefox and pion name the path that they chose once. When their NAT gives them another port, they do not know.
+/// Firefox and pion nominate a path only once. When their NAT assigns another port, they do not notice.
 #[test]
 fn media_follows_a_client_that_names_its_path_once() {
     let mut world = RawWorld::new(6, 1);

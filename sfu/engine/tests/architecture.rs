@@ -1,11 +1,13 @@
-//! Reads the sources and fails on an edge between modules that is not drawn, or on a crate named where it may not be.
+//! Reads the sources, and fails on a dependency between modules that is not allowed, or on a crate named where it may
+//! not be.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Which modules of the engine each may name. `units ◄ rtp ◄ {transport, bwe, sdp, media_packet} ◄ {ingress, egress}
-/// ◄ peer ◄ shard` and `{units, media_packet} ◄ {room, record, relay} ◄ shard`; everyone may name the leaves.
+/// Modules of the engine, each with the modules that it may name: `units ◄ rtp ◄ {transport, bwe, sdp, media_packet} ◄
+/// {ingress, egress} ◄ peer ◄ shard`, `{units, media_packet} ◄ {room, record, relay} ◄ shard` and `media_packet ◄
+/// packet_memory ◄ {ingress, egress, room}`. Every module may name the leaves.
 const DRAWN: [(&str, &[&str]); 14] = [
     ("rtp", &[]),
     ("media_packet", &["rtp"]),
@@ -38,9 +40,9 @@ const DRAWN: [(&str, &[&str]); 14] = [
     ),
     ("limits", &[]),
 ];
-/// What everyone may name.
+/// Modules that every module may name.
 const LEAVES: [&str; 5] = ["units", "stats", "limits", "handles", "transmit"];
-/// The only modules that name webrtc-rs.
+/// Modules that may name webrtc-rs.
 const NAMES_WEBRTC: [&str; 4] = ["transport", "sdp", "rtp", "bwe"];
 
 #[test]
@@ -94,16 +96,16 @@ fn the_check_sees_every_way_to_name_a_module() {
     assert!(names_crate("let n = sfu::Node::start();", "sfu::") && !names_crate("my_sfu::x", "sfu::"));
 }
 
-/// Where a file stands in its crate.
+/// Position of a source file in its crate.
 struct Place {
-    /// The module under the root that it belongs to.
+    /// First path segment below the crate root.
     module: String,
-    /// How many `super::` lead to the root.
+    /// Number of `super::` that lead to the root.
     depth: usize,
 }
 
 impl Place {
-    /// None: a file of tests.
+    /// Returns `None` for a file of tests.
     fn of(root: &Path, file: &Path) -> Option<Self> {
         let path = file.strip_prefix(root).ok()?.with_extension("");
         let mut parts: Vec<_> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -117,7 +119,7 @@ impl Place {
     }
 }
 
-/// The edges of a text that are not drawn, sorted.
+/// Dependencies in a text that are not allowed, sorted.
 fn undrawn(place: &Place, text: &str) -> Vec<String> {
     let drawn = DRAWN.iter().find(|(module, _)| *module == place.module).map_or(&[][..], |(_, drawn)| drawn);
     let mut named = BTreeSet::new();
@@ -137,7 +139,7 @@ fn undrawn(place: &Place, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The first segments of what follows `crate::`: one, or each of a group in braces.
+/// First path segments after `crate::`: one, or one for each item of a group in braces.
 fn first_names(rest: &str) -> Vec<String> {
     let ident = |text: &str| -> String {
         text.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
@@ -161,7 +163,7 @@ fn first_names(rest: &str) -> Vec<String> {
     names
 }
 
-/// Without comments and without what follows `#[cfg(test)]`.
+/// Removes comments, and everything from `#[cfg(test)]` on.
 fn production_lines(text: &str) -> String {
     let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
     lines
@@ -181,7 +183,7 @@ fn names_webrtc(text: &str) -> bool {
     })
 }
 
-/// Whether the text names the crate, not something that merely ends like it.
+/// Whether the text names the crate, and not a longer identifier or path that ends in its name.
 fn names_crate(text: &str, name: &str) -> bool {
     text.match_indices(name).any(|(at, _)| {
         !text[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':')

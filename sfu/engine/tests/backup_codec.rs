@@ -1,5 +1,5 @@
-//! A track in two codecs: each subscriber gets one that it can decode, the second is asked of the publisher only while
-//! somebody needs it, and the two are one track to everybody.
+//! A track in two codecs. Each subscriber gets a codec that it can decode. The publisher is asked for the second codec
+//! only while a subscriber needs it. Everybody sees a single track.
 
 mod harness;
 
@@ -25,7 +25,7 @@ const NEITHER: &[&str] = &["VP9/90000", "VP8/90000"];
 
 const HIGH: Option<LayerQuality> = Some(LayerQuality::High);
 
-/// Ana publishes VP9 and could publish VP8, Ben takes both, Cleo's browser has no VP9.
+/// Ana publishes VP9 and offers VP8 as a backup. Ben decodes both; Cleo's browser has no VP9.
 struct Call {
     world: World,
     video: TrackSid,
@@ -35,7 +35,7 @@ struct Call {
 }
 
 impl Call {
-    /// Cleo is on the given shard of two; Ana and Ben are on the first.
+    /// Starts the call with Cleo on shard `cleos_shard` of two; Ana and Ben are on the first.
     fn new(seed: u64, cleos_shard: usize, policy: BackupPolicy) -> Self {
         let mut world = World::new(seed, 2);
         let ana = world.join_raw("ana", 0, NEAR);
@@ -49,7 +49,7 @@ impl Call {
         Self { world, video, ana, ben, cleo }
     }
 
-    /// The same after Ana did what she was asked for. Returns the sid of her second section too.
+    /// Like [`new`](Self::new), and Ana publishes the backup. Returns the sid of the backup too.
     fn with_backup(seed: u64, cleos_shard: usize, policy: BackupPolicy) -> (Self, TrackSid) {
         let mut call = Self::new(seed, cleos_shard, policy);
         let backup = call.publish_backup();
@@ -61,7 +61,7 @@ impl Call {
         self.world.publish_backup(self.ana, &self.video, mode_of("L1T3"), Codec::Vp8)
     }
 
-    /// Dan comes later, to that shard, with a browser that lacks these.
+    /// Lets Dan join on `shard`, with a browser whose offers lack the lines in `without`.
     fn join_dan(&mut self, shard: usize, without: &'static [&'static str]) -> usize {
         let dan = self.world.join_raw("dan", shard, NEAR);
         self.world.clients[dan].offers_without = without;
@@ -74,7 +74,7 @@ impl Call {
         wanted(&self.world, &self.video)
     }
 
-    /// The codecs of what comes to somebody in the next second.
+    /// Codecs of the packets that a client gets in the next second.
     fn codecs(&mut self, who: usize) -> BTreeSet<String> {
         let before = self.packets(who).len();
         self.world.run(SECOND);
@@ -90,7 +90,7 @@ impl Call {
         self.world.subscribe(&subscriber, &publisher, &self.video.clone(), MediaKind::Video);
     }
 
-    /// Of which sections it was told that they are not published, since an event.
+    /// Sids reported as unpublished or as failed publications, since event number `since`.
     fn refused(&self, since: usize) -> Vec<TrackSid> {
         let events = self.world.events[since..].iter();
         let refused = events.filter_map(|(_, event)| match event {
@@ -120,7 +120,7 @@ impl Call {
         failed.collect()
     }
 
-    /// Packets are numbered without a hole, and pictures do not stand still: for what came in one codec.
+    /// Checks the packets that arrived in one codec: sequence numbers have no gap, and video does not freeze.
     fn assert_whole(&self, who: usize, codec: Codec) {
         let packets = self.packets(who);
         let of_codec: Vec<_> = packets.iter().filter(|packet| packet.codec == codec).collect();
@@ -132,7 +132,7 @@ impl Call {
     }
 }
 
-/// What the publisher was last told of its track.
+/// Codecs and qualities that the publisher was last asked for.
 fn wanted(world: &World, video: &TrackSid) -> Option<Vec<(String, Option<LayerQuality>)>> {
     world.events.iter().rev().find_map(|(_, event)| match event {
         Event::SubscribedQuality { track, codecs, .. } if track == video => {
@@ -150,7 +150,7 @@ fn only(codec: &str) -> BTreeSet<String> {
     BTreeSet::from([codec.to_owned()])
 }
 
-/// Ana publishes AV1 and promises VP9, Ben's browser has no AV1.
+/// Ana publishes AV1 and offers VP9 as a backup. Ben's browser has no AV1.
 fn promised_vp9(seed: u64, bens_shard: usize) -> (World, usize, usize, TrackSid) {
     let mut world = World::new(seed, 2);
     let ana = world.join_raw("ana", 0, NEAR);
@@ -210,7 +210,7 @@ fn a_codec_that_nobody_needs_any_more_is_wanted_no_longer() {
 fn key_frames_are_asked_of_the_codec_that_needs_one() {
     for (seed, shard) in [(7, 0), (8, 1)] {
         let (mut call, _) = Call::with_backup(seed, shard, BackupPolicy::SideBySide);
-        // What has only just begun is served from memory.
+        // Until this time, requests would be answered from the packet memory.
         call.world.run(4 * SECOND);
         let keys = |call: &Call, place: usize| {
             let published = &call.world.clients[call.ana].raw_publishers[place].frames;
@@ -282,7 +282,7 @@ fn who_failed_and_asks_again_gets_the_track_or_is_told_again() {
         call.world.run(2 * SECOND);
         assert_eq!(call.failures().len(), 2, "shard {shard}");
         assert_eq!(call.codecs(dan), only("VP8"), "shard {shard}");
-        // Asking for what flows interrupts nothing.
+        // Subscribing again to a track that flows does not interrupt it.
         call.subscribe(dan);
         call.world.run(2 * SECOND);
         call.assert_whole(dan, Codec::Vp8);
@@ -299,7 +299,7 @@ fn who_failed_with_a_section_may_ask_again() {
         world.clients[dan].offers_without = NO_VP9;
         world.connect(dan);
         world.run(SECOND);
-        // A section is agreed on before it is known what codec the track comes in.
+        // A section is negotiated before the codec of the track is known.
         let mut call = Call { world, video: TrackSid::new("TR_1"), ana, ben: dan, cleo: dan };
         call.subscribe(dan);
         call.world.run(SECOND);
@@ -309,7 +309,7 @@ fn who_failed_with_a_section_may_ask_again() {
         call.subscribe(dan);
         call.world.run(2 * SECOND);
         assert_eq!(call.failures().len(), 2, "told again, shard {shard}");
-        // The section that failed serves another track.
+        // The section whose subscription failed is reused for another track.
         call.video = call.world.publish_scalable(ana, mode_of("L1T3"), Codec::Vp8, false);
         call.world.run(SECOND);
         call.subscribe(dan);
@@ -395,7 +395,7 @@ fn a_track_ends_with_all_its_codecs() {
         let stats = call.world.shards[0].stats();
         assert_eq!((stats.tracks_video, stats.subscriptions), (0, 0), "shard {shard}");
         assert_eq!(call.world.shards[1].stats().subscriptions, 0);
-        // Its sid is free, and a section that still sends does no harm.
+        // The sid of the backup can be used again, and the section that still sends does no harm.
         let ended =
             |event: &Event| matches!(event, Event::TrackUnpublished { track, .. } if *track == backup);
         assert!(!call.world.events.iter().any(|(_, event)| ended(event)), "it went with its track");
@@ -431,7 +431,7 @@ fn a_backup_may_take_the_place_of_the_first_codec() {
         call.world.run(2 * SECOND);
         assert_eq!(call.wanted(), both(HIGH, HIGH), "shard {shard}");
         assert_eq!(call.codecs(dan), only("VP9"));
-        // Its encoder takes a while to begin; until then nobody's picture stands still.
+        // The encoder of the backup takes a while to begin; until then no subscriber's video freezes.
         call.world.encoders_take = 2 * SECOND;
         let backup = call.publish_backup();
         call.world.run(SECOND);
@@ -464,7 +464,8 @@ fn sections_that_no_track_promises_are_refused_and_cost_nobody_anything() {
     let ben_video = call.world.publish_scalable(call.ben, mode_of("L1T3"), Codec::Vp8, false);
     call.world.run(SECOND);
     let unknown = TrackSid::new("TR_unknown");
-    // No such track; somebody else's; one without backups; a codec that is not promised; one that is published already.
+    // An unknown track; another participant's track; a track without backups; a codec that was not offered as a backup;
+    // one that is published already.
     let cases = [
         (&unknown, Codec::Vp8),
         (&ben_video, Codec::Vp8),

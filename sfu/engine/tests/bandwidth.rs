@@ -1,4 +1,4 @@
-//! What a subscriber gets over a link that does not carry everything.
+//! What a subscriber receives over a link that cannot carry everything.
 
 mod harness;
 
@@ -9,11 +9,11 @@ use harness::network::Path;
 use sfu_protocol::inspect::Decision;
 use sfu_protocol::{Event, Layer, TrackSid};
 
-/// Bytes of an ordinary frame: 0.12, 0.48 and 1.7 Mbit/s at 30 frames a second.
+/// Frame sizes in bytes that give 0.12, 0.48 and 1.7 Mbit/s at 30 frames per second.
 const LAYERS: [(&str, usize); 3] = [("q", 500), ("h", 2000), ("f", 7000)];
 const HALF_RTT: Duration = Duration::from_millis(25);
 
-/// A publisher of three layers that has run for a while, and somebody who joins over that link.
+/// A publisher of three layers that has run for a while, and a subscriber that joins over `link`.
 fn joined(seed: u64, link: Path) -> (World, usize, TrackSid, usize) {
     let mut world = World::new(seed, 1);
     let ana = world.join("ana", 0, HALF_RTT);
@@ -26,7 +26,7 @@ fn joined(seed: u64, link: Path) -> (World, usize, TrackSid, usize) {
     (world, ben, video, ana)
 }
 
-/// Prints what was decided, if TRACE is set.
+/// Prints the logged decisions if TRACE is set.
 fn trace(world: &World, client: usize, from: Instant) {
     if std::env::var_os("TRACE").is_none() {
         return;
@@ -136,8 +136,8 @@ fn a_publisher_is_told_what_is_wanted() {
 
 #[test]
 fn a_client_that_knows_no_reports_gets_what_it_asks_for() {
-    // The second kind agrees to say what it takes (REMB) and, having received nothing yet, has not said so. The third
-    // would report, but takes no retransmissions, without which its packets are not numbered.
+    // The second client negotiates REMB, but has received nothing yet and so sent no REMB. The third would send
+    // feedback, but has no RTX, without which its packets get no transport-wide sequence numbers.
     for without in [
         &["transport-wide-cc", "transport-cc", "goog-remb"][..],
         &["transport-wide-cc", "transport-cc"],
@@ -145,7 +145,7 @@ fn a_client_that_knows_no_reports_gets_what_it_asks_for() {
     ] {
         let mut world = World::new(8, 1);
         let ana = world.join("ana", 0, HALF_RTT);
-        // 2.5 Mbit/s: more than is sent blindly.
+        // 2.5 Mbit/s is more than the server sends before it has feedback.
         let video = world.publish_video(ana, &[("", 10_400)]);
         world.run(Duration::from_secs(2));
         let ben = world.join("ben", 0, HALF_RTT);
@@ -157,20 +157,20 @@ fn a_client_that_knows_no_reports_gets_what_it_asks_for() {
     }
 }
 
-/// 0.16, 0.45 and 1.7 Mbit/s at 30 frames a second: what browsers send of 720 lines.
+/// Frame sizes that give 0.16, 0.45 and 1.7 Mbit/s at 30 frames per second, as browsers send for 720p.
 const USUAL: [(&str, usize); 3] = [("q", 667), ("h", 1875), ("f", 7083)];
 
-/// Somebody who receives sound and three layers over a link that has carried all of it for a while.
+/// A subscriber to audio and three layers, whose link has had room for all of it for a while.
 fn settled(seed: u64) -> (World, usize, TrackSid) {
     settled_over(seed, 3_000)
 }
 
-/// The same over a link of so many kilobits per second.
+/// Like [`settled`], over a link of `kbps`.
 fn settled_over(seed: u64, kbps: u64) -> (World, usize, TrackSid) {
     settled_with(seed, kbps, &USUAL)
 }
 
-/// The same with these layers.
+/// Like [`settled_over`], with these layers.
 fn settled_with(seed: u64, kbps: u64, layers: &[(&'static str, usize)]) -> (World, usize, TrackSid) {
     let mut world = World::new(seed, 1);
     let ana = world.join("ana", 0, HALF_RTT);
@@ -188,7 +188,7 @@ fn settled_with(seed: u64, kbps: u64, layers: &[(&'static str, usize)]) -> (Worl
     (world, ben, video)
 }
 
-/// How long a picture stood still between two times, counting what stands for more than a fifth of a second.
+/// Total time of frozen video between two times: the sum of all gaps longer than 200 ms.
 fn still(world: &World, client: usize, video: &TrackSid, from: Instant, to: Instant) -> Duration {
     let frames = world.clients[client].frames_of(video);
     let times: Vec<_> =
@@ -216,7 +216,7 @@ fn a_link_that_narrows_under_sound_and_pictures_pauses_none_and_gets_all_back() 
         let settled = narrow + Duration::from_secs(3);
         let first = still(&world, ben, &video, narrow, settled);
         println!("{kbps} kbit/s: the picture stands still for {first:?}");
-        // What the client here takes to give up the packets of the old layer is most of it.
+        // Most of this time passes until the client's stack gives up on the lost packets of the old layer.
         assert!(first <= Duration::from_secs(2), "{kbps} kbit/s: {first:?}");
         assert_eq!(
             still(&world, ben, &video, settled, world.now),
@@ -252,8 +252,7 @@ fn a_layer_that_is_too_much_is_left_soon_after_the_estimate_fell() {
     assert!(left - fell <= Duration::from_millis(100), "{left:?} after {fell:?}");
 }
 
-/// A scene change makes more than the link carries, and what comes after it nearly as much as the link carries, so what
-/// waits leaves slowly.
+/// A scene change exceeds the link's capacity. The following video nearly fills the link, so the backlog drains slowly.
 #[test]
 fn what_waits_behind_a_scene_change_does_not_fill_the_queue_again_and_again() {
     for seed in 0..5 {
@@ -315,14 +314,15 @@ fn a_picture_that_was_paused_comes_back_when_there_is_room_again() {
 
 #[test]
 fn a_receiver_that_does_not_report_padding_gets_its_picture_back() {
-    // The second has one layer of 1 Mbit/s, more than a link is taken to carry at first.
+    // The second case has a single layer of 1 Mbit/s, more than the initial estimate of a link.
     for layers in [&USUAL[..], &[("f", 4_170)]] {
         let (mut world, ben, video) = settled_with(6, 3_000, layers);
         world.links[ben].1 = Path::with_rate(HALF_RTT, 110);
         world.run(Duration::from_secs(20));
         let paused = |(_, event): &(Instant, Event)| matches!(event, Event::StreamState { paused: true, .. });
         assert!(world.events.iter().any(paused), "there is room for sound only");
-        // RTP with the padding bit (RFC 3550 section 5.1): sound still arrives, and nothing else is sent.
+        // Padding packets have the RTP padding bit set (RFC 3550 section 5.1). Audio still arrives; no other packets
+        // are sent.
         world.unseen = |data| data.first().is_some_and(|first| first & 0xe0 == 0xa0);
         world.links[ben].1 = Path::with_rate(HALF_RTT, 3_000);
         let widened = world.now;
@@ -372,8 +372,8 @@ fn after_three_seconds_of_nothing_the_picture_is_back_at_once() {
         let took = world.now - from;
         trace(&world, ben, from);
         println!("a picture after {took:?}");
-        // This client keeps a key frame behind a gap until thirty packets have come; a browser begins with it at once
-        // (`tests/recovery.rs`: 145 ms).
+        // This client holds back a key frame behind a gap until thirty packets have arrived. A browser decodes the key
+        // frame at once (`tests/recovery.rs`: 145 ms).
         assert!(took <= Duration::from_secs(1), "{took:?}");
         world.run(Duration::from_secs(2));
         let lately = world.layers_lately(ben, &video, Duration::from_millis(500));

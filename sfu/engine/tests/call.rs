@@ -1,4 +1,4 @@
-//! Two and three people in one room: pictures, sound, messages, coming and going.
+//! Two and three participants in one room: video, audio, messages, joining and leaving.
 
 mod harness;
 
@@ -146,7 +146,7 @@ fn a_track_in_a_codec_that_is_not_forwarded_is_told_to_have_failed() {
     use sfu_protocol::PublicationFailure::CodecUnsupported;
     let mut world = World::new(9, 1);
     let ana = world.join("ana", 0, NEAR);
-    // Codecs are known by their `a=rtpmap`.
+    // The server identifies codecs by their `a=rtpmap`, so these offers name none that it forwards.
     world.clients[ana].offers_without = &["VP8/90000", "VP9/90000", "H264/90000", "AV1/90000", "H265/90000"];
     world.clients[ana].edit_answer = Some(with_names_of_formats);
     let video = world.publish_video(ana, &[("", 2000)]);
@@ -163,7 +163,7 @@ fn a_track_in_a_codec_that_is_not_forwarded_is_told_to_have_failed() {
     assert_eq!(told, [(video, CodecUnsupported)]);
 }
 
-/// A section that is turned down needs no `a=rtpmap`, but the stack of these tests wants one.
+/// Adds `a=rtpmap` lines to rejected sections. Such sections need none, but the client's stack requires them.
 fn with_names_of_formats(sdp: &str) -> String {
     let mut formats = Vec::new();
     let mut text = String::new();
@@ -243,7 +243,7 @@ fn what_waits_for_a_channel_is_bounded_in_bytes_and_in_time() {
         (late_ones as u8..20).collect::<Vec<_>>(),
         "the others, without a hole"
     );
-    // What waits for somebody who goes is counted too.
+    // The message that is pending for a participant whose channels never open is counted as well.
     world.join("gone", 0, NEAR);
     world.send(ana, "_reliable", &message(20, 10));
     world.run(20 * SECOND);
@@ -311,7 +311,7 @@ fn commands_and_messages_about_what_is_not_there_are_counted() {
         world.shards[0].handle_input(world.now, Input::Fabric(message.clone()));
         assert_eq!(world.shards[0].stats().dropped(Drop::StaleMessage), before + 1, "{message:?}");
     }
-    // Of what is there, nothing is.
+    // Messages about existing peers and tracks are not counted as stale.
     let before = world.shards[0].stats().dropped(Drop::StaleMessage);
     let video = world.publish_video(ana, &[("", 3000)]);
     let ben = world.join("ben", 0, NEAR);
@@ -345,7 +345,7 @@ fn a_track_that_comes_again_goes_on_without_a_hole() {
         world.command(0, Command::Leave { participant, reason: LeaveReason::ClientInitiated });
         world.run(SECOND);
         let seen = world.people[ben].pictures[0].shown.len();
-        // The same track, by whatever way it came: other sources and other numbers.
+        // Publishes the same track sid with other SSRCs and sequence numbers, as after any change of its path.
         world.join(publisher("cy"), Path::with_delay(NEAR));
         world.run(5 * SECOND);
         let pictures = &world.people[ben].pictures[0];

@@ -109,7 +109,7 @@ fn in_ending_somebody() {
     let stats = world.shards[0].stats();
     assert_eq!((stats.panics, stats.participants, stats.tracks_video, stats.subscriptions), (1, 1, 1, 0));
     assert_eq!(world.shards[1].stats().subscriptions, 1, "its track is gone there as well");
-    // Its places are taken by somebody else, who gets nothing that was meant for it.
+    // The victim's handles are reused for dan, who gets nothing meant for the victim.
     let dan = world.join("dan", 0, NEAR);
     let again = world.publish_video(dan, &[("", 3000)]);
     world.run(Duration::from_secs(5));
@@ -145,7 +145,7 @@ fn ended(world: &World) -> Vec<(String, EndReason)> {
     ended.collect()
 }
 
-/// Every frame of a track reached somebody, from its first to now.
+/// Checks that every frame of a track reached a client, from the first that it received until now.
 fn assert_whole(world: &World, client: usize, video: &TrackSid) {
     let numbers: Vec<u32> = world.clients[client].frames_of(video).iter().map(|frame| frame.number).collect();
     let first = numbers[0];

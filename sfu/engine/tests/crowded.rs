@@ -1,4 +1,5 @@
-//! More tracks than a subscriber may have sections for: it is told of those that it does not get, and who speaks is seen.
+//! More tracks than a subscriber has sections for. The subscriber is told which tracks it does not get, and the active
+//! speaker is always shown.
 
 mod harness;
 
@@ -10,10 +11,11 @@ use sfu_protocol::{Command, Event, MediaKind, SubscriptionFailure, TrackSid};
 
 const NEAR: Duration = Duration::from_millis(10);
 const PEOPLE: usize = 6;
-/// Cameras for which ben's connection has room.
+/// Number of cameras that ben's connection has sections for.
 const SEATS: usize = 3;
 
-/// People with a camera and a microphone each, and ben, whose connection has room for some cameras beside all microphones.
+/// Participants with a camera and a microphone each, and ben, whose connection has sections for all microphones and a
+/// few cameras.
 fn call(seed: u64) -> (World, usize, Vec<(TrackSid, TrackSid)>) {
     let limits = Limits { media_sections: SEATS + PEOPLE + 1, ..Limits::default() };
     let mut world = World::with_limits(seed, 2, &limits);
@@ -36,7 +38,8 @@ fn call(seed: u64) -> (World, usize, Vec<(TrackSid, TrackSid)>) {
             world.subscribe(&me, &publisher, track, kind);
         }
     }
-    // This stack adds a section to each offer in which it has nothing to say, so it has to ask for everything at once.
+    // This stack adds an unused section to each offer that changes nothing, so ben subscribes to everything before
+    // offering.
     world.connect(ben);
     world.run(Duration::from_secs(4));
     (world, ben, tracks)
@@ -53,7 +56,8 @@ fn refused(world: &World, who: usize) -> Vec<TrackSid> {
     failures.collect()
 }
 
-/// Pictures that ben is sent. His stack decodes nothing in a section that is used again with another source.
+/// Video tracks sent to ben, as the server states. Ben's stack decodes nothing in a section that is reused for another
+/// source.
 fn is_sent(world: &World, ben: usize) -> Vec<TrackSid> {
     let client = &world.clients[ben];
     let inspection = world.shards[client.shard].inspect(&client.participant, world.now).expect("ben is here");
@@ -81,7 +85,7 @@ fn who_does_not_fit_is_named_and_the_others_arrive() {
     );
     let refusals: u64 = world.shards.iter_mut().map(|shard| shard.stats().subscriptions_refused).sum();
     assert!(refusals as usize >= missing);
-    // A place becomes free: somebody else has it.
+    // A section becomes free and is used for another camera.
     let gone = shown.iter().position(|shown| *shown).unwrap();
     let (participant, track) = (world.clients[ben].participant.clone(), tracks[gone].1.clone());
     world.command(world.clients[ben].shard, Command::Unsubscribe { participant, track });

@@ -1,5 +1,5 @@
-//! Reliable user data: all of it, in order, or a typed end. Slow receivers hold up nobody else, and a sender is held up
-//! as long as nobody can take more.
+//! Reliable user data arrives completely and in order, or ends with a typed reason. A slow receiver does not delay
+//! other receivers, and a sender is blocked only while no receiver can accept more.
 
 mod harness;
 
@@ -16,7 +16,7 @@ use sfu_protocol::{EndReason, Event};
 const NEAR: Duration = Duration::from_millis(10);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A world with a sender and receivers, connected, with their channels open.
+/// A simulation of a connected sender and receivers, with open data channels. `places` are the receivers' shards.
 fn room(seed: u64, shards: u16, limits: &Limits, places: &[usize]) -> World {
     let mut world = World::with_limits(seed, shards, limits);
     world.join("sender", 0, NEAR);
@@ -31,7 +31,7 @@ fn room(seed: u64, shards: u16, limits: &Limits, places: &[usize]) -> World {
     world
 }
 
-/// Random bytes in numbered packets of that size.
+/// Numbered packets of `size` random payload bytes each, `bytes` in total.
 fn packets(seed: u64, bytes: usize, size: usize) -> Vec<Vec<u8>> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut payload = vec![0; bytes];
@@ -49,7 +49,7 @@ fn packet(payload: &[u8], sequence: u32) -> Vec<u8> {
     DataPacket { value, sequence, ..Default::default() }.encode_to_vec()
 }
 
-/// A packet of exactly so many bytes.
+/// Packet of exactly `bytes` bytes.
 fn packet_of(bytes: usize, sequence: u32) -> Vec<u8> {
     let around = packet(&vec![7; bytes], sequence).len() - bytes;
     let packet = packet(&vec![7; bytes - around], sequence);
@@ -57,7 +57,7 @@ fn packet_of(bytes: usize, sequence: u32) -> Vec<u8> {
     packet
 }
 
-/// A packet for certain participants only.
+/// Packet that is addressed to certain participants only.
 fn directed(packet: &[u8], identities: &[&str]) -> Vec<u8> {
     use livekit_protocol::DataPacket;
     use prost::Message;
@@ -67,7 +67,7 @@ fn directed(packet: &[u8], identities: &[&str]) -> Vec<u8> {
     packet.encode_to_vec()
 }
 
-/// What is in packets, all of it.
+/// Concatenated payloads of packets.
 fn contents<'a>(packets: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<u8> {
     use livekit_protocol::{DataPacket, data_packet};
     use prost::Message;
@@ -97,7 +97,7 @@ fn count(world: &World, client: usize) -> usize {
     world.clients[client].messages.len()
 }
 
-/// Lets time pass until something holds, and gives the most that waited for receivers at any moment.
+/// Lets time pass until `holds` is true. Returns the largest backlog for receivers in bytes, over all shards.
 fn run_watching(world: &mut World, time: Duration, holds: impl Fn(&World) -> bool) -> u64 {
     let (mut most, end) = (0, world.now + time);
     while world.now < end && !holds(world) {
@@ -153,7 +153,7 @@ fn many_small_messages_reach_a_slow_and_a_fast_receiver() {
     }
 }
 
-/// The whole size with `ANYTIME_DATA_MEGABYTES=40`.
+/// Runs at full size with `ANYTIME_DATA_MEGABYTES=40`, otherwise with a tenth of the data and of the backlog limit.
 #[test]
 fn a_fast_a_slow_and_a_stalled_receiver() {
     let whole = std::env::var("ANYTIME_DATA_MEGABYTES").ok().and_then(|text| text.parse::<usize>().ok());
@@ -190,7 +190,7 @@ fn a_fast_a_slow_and_a_stalled_receiver() {
         names.sort_by(|one, other| one.0.cmp(&other.0));
         let end = |name: &str| (format!("PA_receiver{name}"), EndReason::DataBacklog);
         assert_eq!(names, [end("1"), end("2")], "told, with the reason");
-        // What reached the slow one before has no hole.
+        // The data that the slow receiver got before has no gap.
         let slow = received(&world, 2);
         assert!(contents(&sent).starts_with(&slow));
         let lost: u64 = world.shards.iter_mut().map(|shard| shard.stats().dropped(Drop::DataBacklog)).sum();
@@ -203,7 +203,7 @@ fn a_fast_a_slow_and_a_stalled_receiver() {
 fn a_receiver_that_takes_nothing_ends_and_its_sender_goes_on() {
     let mut world = room(4, 2, &Limits::default(), &[1, 0]);
     world.links[1].1.longest = Some(300);
-    // Only for the one that is stalled.
+    // Addressed to the stalled receiver only.
     let sent = packets(4, 1_000_000, 15_000);
     let number = sent.len() as u32;
     world.send_all(0, "_reliable", sent.iter().map(|packet| directed(packet, &["receiver0"])));
@@ -228,7 +228,7 @@ fn a_receiver_that_stands_still_for_a_while_gets_everything() {
         world.links[1].1.longest = Some(300);
         world.run(8 * SECOND);
         world.links[1].1.longest = None;
-        // What is sent again waits longer each time.
+        // The retransmission timeout grows with each attempt.
         let before = count(&world, 1);
         assert!(world.run_until(16 * SECOND, |world| count(world, 1) > before));
     }
@@ -240,7 +240,7 @@ fn a_receiver_that_stands_still_for_a_while_gets_everything() {
 #[test]
 fn of_two_senders_to_one_slow_receiver_both_come_through() {
     let mut world = room(6, 2, &Limits::default(), &[0, 1]);
-    // The second receiver sends, too; each is received by the slow one and by a fast one: each other.
+    // The second receiver sends too. The slow receiver gets the data of both senders, and each sender gets the other's.
     world.links[1].1 = Path::with_rate(NEAR, 4000);
     let sent = packets(6, 2_000_000, 15_000);
     let number = sent.len();
@@ -296,7 +296,7 @@ fn whoever_leaves_holds_up_nobody() {
     world.leave(2);
     world.run(3 * SECOND);
     assert!(world.clients[0].outgoing.is_empty(), "nobody is left to wait for");
-    // And a sender that goes while it waits leaves nothing behind.
+    // A sender that leaves while it is blocked leaves no backlog behind.
     let again = world.join("again", 1, NEAR);
     world.connect(again);
     world.run(2 * SECOND);
@@ -308,8 +308,8 @@ fn whoever_leaves_holds_up_nobody() {
     assert_eq!(world.shards[1].stats().data_waiting, 0);
 }
 
-/// Sends a packet a millisecond to one participant, and in the same datagram behind each a short one to another. Gives how
-/// much waited for receivers at most, until all packets have arrived at the first receiver or somebody was ended.
+/// Sends a packet every millisecond to `one`, each in the same datagram with a short packet to `other`. Returns the
+/// largest backlog for receivers until the first receiver has all packets or a participant was ended.
 fn send_in_pairs(world: &mut World, sent: &[Vec<u8>], one: &str, other: &str) -> u64 {
     let short = directed(&packet(b"short", 0), &[other]);
     let waiting = |world: &mut World| world.shards.iter_mut().map(|shard| shard.stats().data_waiting).sum();
@@ -368,7 +368,7 @@ fn a_receiver_without_channels_releases_all_senders_whoever_notices_first() {
         world.send_all(0, "_reliable", sent.iter().map(|packet| directed(packet, &["late"])));
         world.send_all(0, "_reliable", [packet(b"to all", number + 1)]);
         world.run(SECOND);
-        // Another sends a little all the time, and is not held up: one of two takes it.
+        // A second sender sends slowly and is not blocked, because one of its two receivers accepts the data.
         for sequence in 1..=1000 {
             let little = directed(&packet(b"a little", sequence), &["late", "receiver1"]);
             world.send_all(1, "_reliable", [little]);
@@ -399,7 +399,8 @@ fn the_longest_message_arrives_with_its_sender_s_longest_name() {
         world.run(2 * SECOND);
         assert_eq!(count(&world, receiver), 3);
         assert!(received(&world, receiver) == contents(&sent), "every byte, in order");
-        // Those whom a message names are named twice when it goes on. Nothing but names is more than may be added.
+        // The forwarded message states the destination identities twice, and the added bytes are limited. So a message
+        // that consists of identities only is too much.
         let mut names = vec!["n".repeat(100); 640];
         names.push("receiver".into());
         for (sequence, number, arrives) in [(4, 320, true), (5, 640, false)] {
@@ -420,7 +421,7 @@ fn a_receiver_that_takes_shorter_messages_only_is_told_that_it_misses_one() {
     for name in ["sender", "small", "receiver"] {
         world.join(name, 0, NEAR);
     }
-    // Whoever does not say takes 65,536 bytes (RFC 8841 section 6).
+    // A client that offers no `max-message-size` accepts 65,536 bytes (RFC 8841 section 6).
     world.clients[1].offers_without = &["max-message-size"];
     for client in 0..3 {
         world.connect(client);

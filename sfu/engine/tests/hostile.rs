@@ -1,4 +1,4 @@
-//! Bytes of strangers, and bytes that make no sense: no effect, not one byte back, and the call goes on.
+//! Datagrams from strangers, and malformed datagrams, have no effect and get no answer, and the call continues.
 
 mod harness;
 
@@ -19,7 +19,7 @@ fn stranger() -> SocketAddr {
     SocketAddr::from(([10, 9, 9, 9], 666))
 }
 
-/// A datagram of each kind that arrives at the port, of any length: what it would begin with (RFC 7983).
+/// Beginnings of all kinds of datagrams that arrive at the port (RFC 7983).
 fn beginnings() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("STUN request", [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat()),
@@ -48,7 +48,7 @@ fn strangers_get_no_answer_during_set_up_and_after() {
         for (_, bytes) in beginnings() {
             world.inject(0, stranger(), &bytes);
         }
-        // The first rounds fall into ICE and DTLS.
+        // The first rounds fall into the ICE and DTLS handshakes.
         world.run(Duration::from_millis(if round < 30 { 3 } else { 300 }));
     }
     assert_eq!(world.sent.get(&stranger()), None, "not one byte back");
@@ -92,7 +92,7 @@ fn any_length_of_anything_from_anywhere_changes_nothing() {
         for (_, beginning) in beginnings() {
             let mut datagram = beginning;
             datagram.resize_with(length, || rng.random());
-            // All kinds from one address at each length; over the lengths every kind comes from every address.
+            // At each length every kind is sent once. Over all lengths, every source sends every kind.
             world.inject(0, sources[injected % 3], &datagram);
             injected += 1;
         }

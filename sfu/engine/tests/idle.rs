@@ -1,4 +1,4 @@
-//! What nobody uses costs nothing: silence, people who only watch, rooms that were left.
+//! Idle participants and rooms cost nothing: silence, participants that only subscribe, rooms that everyone left.
 
 mod harness;
 

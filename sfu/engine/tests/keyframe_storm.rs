@@ -1,5 +1,5 @@
-//! A thousand subscribers that ask for pictures all the time cost their publisher no more than one that asks twice a
-//! second.
+//! A thousand subscribers that request key frames all the time cause no more key frames than one subscriber that
+//! requests two a second.
 
 mod harness;
 
@@ -28,7 +28,7 @@ const NEAR: Path = Path {
     free: None,
 };
 
-/// How many subscribers ask; the default run has fewer, since making their connections is most of the work.
+/// Number of subscribers. The default is lower than a thousand, since connecting them takes most of the time.
 fn subscribers() -> usize {
     std::env::var("STORM_SUBSCRIBERS").ok().and_then(|count| count.parse().ok()).unwrap_or(100)
 }

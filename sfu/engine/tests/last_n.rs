@@ -1,4 +1,4 @@
-//! Very large rooms: only the loudest few are heard, and nobody's first syllable is missing.
+//! Very large rooms: only the loudest few participants are forwarded, and nobody's first syllable is missing.
 
 mod harness;
 
@@ -25,15 +25,15 @@ struct Room {
     world: World,
     speakers: Vec<usize>,
     tracks: Vec<TrackSid>,
-    /// Who only listens.
+    /// Index of the client that only listens.
     ears: usize,
 }
 
-/// Eight microphones on as many shards as there are, and a listener on the last one.
+/// Eight microphones, distributed over the shards, and a listener on the last shard.
 fn room(seed: u64, shards: u16, loudest_tracks: usize) -> Room {
     let limits = Limits { loudest_tracks, ..Limits::default() };
     let mut world = World::with_limits(seed, shards, &limits);
-    // Everyone hears everyone, but the packets of others' ears are of no interest.
+    // The speakers' own reception is of no interest, so they subscribe to nothing.
     world.auto_subscribe = false;
     let ears = world.join("ears", usize::from(shards) - 1, NEAR);
     world.connect(ears);
@@ -61,12 +61,12 @@ impl Room {
         self.world.clients[self.speakers[speaker]].publishers[0].loudness = Some(loudness);
     }
 
-    /// Frames that the speaker's microphone has made so far.
+    /// Number of audio frames that the speaker has produced so far.
     fn made(&self, speaker: usize) -> u32 {
         self.world.clients[self.speakers[speaker]].publishers[0].frames
     }
 
-    /// Whose sound arrived in the last second.
+    /// Speakers whose audio arrived in the last second.
     fn heard(&self) -> BTreeSet<usize> {
         let lately = self.world.now - Duration::from_secs(1);
         let arrived = |track: &TrackSid| {
@@ -86,11 +86,11 @@ fn who_begins_to_speak_is_heard_from_the_first_packet() {
     for (seed, shards) in [(500, 1), (501, 3)] {
         let mut room = room(seed, shards, LOUDEST);
         assert!(room.heard().len() <= LOUDEST, "{:?}", room.heard());
-        // They speak one after the other, each more than once.
+        // The participants speak one after the other, each more than once.
         for turn in 0..12 {
             let speaker = turn * 3 % 8;
             let first = room.made(speaker);
-            room.set(speaker, |_| 58); // a soft beginning, that could be a noise
+            room.set(speaker, |_| 58); // a soft beginning, which could be noise
             room.world.run(Duration::from_millis(60));
             room.set(speaker, talking);
             room.world.run(Duration::from_secs(2));
@@ -129,7 +129,7 @@ fn more_talkers_than_places_never_make_more_streams() {
         let before = room.world.clients[room.ears].frames.len();
         room.world.run(Duration::from_secs(1));
         let packets = room.world.clients[room.ears].frames.len() - before;
-        // Whoever takes another's place brings its last 60 ms along; at first many do.
+        // A speaker that replaces another is sent with its last 60 ms. In the first second many do.
         assert!((145..=200).contains(&packets), "{packets} packets in second {second}");
         let heard = room.heard();
         assert!(second == 0 || (LOUDEST..=LOUDEST + 1).contains(&heard.len()), "{second}: {heard:?}");
@@ -138,7 +138,7 @@ fn more_talkers_than_places_never_make_more_streams() {
 
 #[test]
 fn sound_that_is_not_sent_takes_no_room_from_pictures() {
-    // All of the sound would take 580 kbit/s; the layers take 255, 1000 and 2500.
+    // All audio together would take 580 kbit/s; the layers take 255, 1000 and 2500 kbit/s.
     for (seed, rate_kbps, layer) in [(505, 700, 0), (506, 2_000, 1), (507, 4_500, 2)] {
         let limits = Limits { loudest_tracks: LOUDEST, ..Limits::default() };
         let mut world = World::with_limits(seed, 2, &limits);
@@ -155,7 +155,7 @@ fn sound_that_is_not_sent_takes_no_room_from_pictures() {
         world.run(Duration::from_secs(20));
         let layers = world.layers_lately(ears, &picture, Duration::from_secs(10));
         assert!(layers.len() > 280, "{} pictures in 10 s at {rate_kbps} kbit/s", layers.len());
-        // A burst may have shown more than the link carries: a step up is tried, and taken back, for half a second.
+        // A probe may have suggested more than the link can carry. Then a higher layer is tried for half a second.
         let wanted = layers.iter().filter(|sent| **sent == layer).count();
         assert!(
             wanted * 10 >= layers.len() * 9,

@@ -1,4 +1,4 @@
-//! Somebody who comes later sees a picture at once.
+//! A late joiner sees video at once.
 
 mod harness;
 
@@ -59,12 +59,12 @@ fn a_joiner_that_was_not_ready_for_its_first_packets_gets_them_again() {
     let ben = world.join("ben", 0, NEAR);
     world.connect(ben);
     world.run(Duration::from_secs(3));
-    // A key frame, so that one is in memory.
+    // Forces a key frame, so that the packet memory holds one.
     world.clients[ana].publishers[0].layers[0].key_next = true;
     world.run(Duration::from_millis(300));
     let asked = world.clients[ana].key_frame_requests.len();
 
-    // What comes while the browser still works on the answer is lost.
+    // Packets that arrive before the browser has applied the answer are lost.
     let participant = world.clients[ben].participant.clone();
     let publisher = world.clients[ana].participant.clone();
     world.links[ben].1.loss = 1.0;
@@ -82,8 +82,8 @@ fn a_joiner_that_was_not_ready_for_its_first_packets_gets_them_again() {
     let first = frames.iter().position(|frame| frame.key).expect("seen above");
     let frames = &frames[first..];
     assert!(frames[0].intact, "the first picture can be decoded");
-    // Half a second of video goes out at twice its rate. This client holds pictures back behind the hole that the first
-    // packets left, until enough packets have come behind it; browsers begin with the key frame.
+    // Half a second of video is sent at twice its rate. This client holds frames back behind the gap of the first lost
+    // packets until enough packets have followed; browsers begin with the key frame.
     assert!(frames[0].at - ready < Duration::from_millis(400), "{:?}", frames[0].at - ready);
     assert!(frames.len() > 60 && frames[1..].iter().all(|frame| frame.contiguous && frame.intact));
     assert!(frames.windows(2).all(|pair| pair[0].time < pair[1].time), "time goes on");

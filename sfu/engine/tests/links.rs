@@ -1,4 +1,4 @@
-//! Many subscribers, each with a link of its own: everyone gets what their link carries, and nobody notices the others'.
+//! Many subscribers with different links. Each gets what its own link can carry, and does not affect the others.
 
 mod harness;
 
@@ -10,9 +10,9 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use sfu_protocol::TrackSid;
 
-/// Bytes of an ordinary frame: 0.12, 0.48 and 1.7 Mbit/s at 30 frames a second.
+/// Frame sizes in bytes that give 0.12, 0.48 and 1.7 Mbit/s at 30 frames per second.
 const LAYERS: [(&str, usize); 3] = [("q", 500), ("h", 2000), ("f", 7000)];
-/// The least link that carries each of them for good, in kbit/s: its rate with its headers, a tenth to spare.
+/// Lowest link rate in kbit/s that sustains each layer: the layer's rate with headers, plus a tenth.
 const NEEDED_KBPS: [u64; 3] = [160, 580, 2000];
 const HALF_RTT: Duration = Duration::from_millis(25);
 
@@ -69,7 +69,7 @@ fn one_bad_link_changes_nobody_else_s_picture() {
     }
 }
 
-/// `LINKS=10 LINK_SECONDS=600` for the figure in `docs/bandwidth.md`; fewer and shorter in every run, because unoptimised
+/// `LINKS=10 LINK_SECONDS=600` gives the figure in `docs/bandwidth.md`. The defaults are lower, because unoptimised
 /// clients are slow.
 #[test]
 fn links_that_wander_change_the_layer_twice_a_minute_at_most() {
@@ -82,11 +82,11 @@ fn links_that_wander_change_the_layer_twice_a_minute_at_most() {
         let mut kbps: f64 = 1_500.0;
         let (mut world, video, subscribers) = room(seed, &[kbps as u64]);
         let subscriber = subscribers[0];
-        // The climb to what the link carries is no flapping.
+        // The initial ramp-up does not count as layer switches.
         world.run(Duration::from_secs(10));
         let from = world.now;
         for _ in 0..seconds / 2 {
-            // As in the estimator's own test of this.
+            // Same random walk as in the unit test of the estimator.
             kbps = (kbps * random.random_range(0.8..1.25)).clamp(200.0, 5_000.0);
             world.links[subscriber].1.rate_bps = (kbps * 1000.0) as u64;
             world.run(Duration::from_secs(2));

@@ -1,4 +1,4 @@
-//! What a person says and how the lips move stay together: whatever layers the picture goes through, and on whatever
+//! Audio and video of a participant stay synchronised, whichever layers the video switches through and on whichever
 //! shard it is received.
 
 mod harness;
@@ -38,7 +38,7 @@ fn publishes() -> Vec<Publish> {
     ]
 }
 
-/// The publisher's time of capture as a receiver reads it from the last sender report, in seconds.
+/// Publisher's capture time in seconds, as a receiver computes it from the last sender report.
 fn captured(reported: (u64, u32, Instant), timestamp: u32, rate: f64) -> f64 {
     let ticks = timestamp.wrapping_sub(reported.1) as i32;
     reported.0 as f64 / 4_294_967_296.0 + f64::from(ticks) / rate
@@ -122,7 +122,8 @@ fn the_time_of_capture_and_the_bounds_of_delay_reach_those_who_take_them() {
         assert_eq!(picture.capture_time.as_deref(), takes.then_some(&capture[..]));
         assert_eq!(picture.playout_delay, takes.then_some([0, 0x10, 0x20]));
     }
-    // The clock of its sender reports is the publisher's, so that the offset in what it wrote stays true.
+    // Forwarded sender reports use the publisher's clock, so that the offset in the capture-time extension stays
+    // correct.
     let (ntp, ..) = world.people[1].sounds[0].reported.expect("a sender report");
     assert!((ntp >> 32).abs_diff(world.people[0].clock) < 60, "{}", ntp >> 32);
 }

@@ -1,4 +1,4 @@
-//! What is lost, doubled or out of order on the way does not reach anybody's eyes.
+//! Lost, duplicated and reordered packets have no visible effect.
 
 mod harness;
 
@@ -8,8 +8,8 @@ use harness::World;
 use harness::network::Path;
 use str0m::format::Codec;
 
-/// Publishes 60 s of video over bad links, and checks that what arrives is whole and in order. Returns the frames
-/// that did not.
+/// Publishes 60 s of video over bad links, and checks that frames arrive intact and in order. Returns the number of
+/// frames that did not arrive.
 fn frames_missing(seed: u64, shards: u16, link: Path, time_offset: u64) -> usize {
     let mut world = World::new(seed, shards);
     let ana = world.join("ana", 0, link.delay);
@@ -22,7 +22,7 @@ fn frames_missing(seed: u64, shards: u16, link: Path, time_offset: u64) -> usize
     let requests_before = world.clients[ana].key_frame_requests.len();
     let first = world.clients[ana].publishers[0].frames;
     let last = first + 60 * 30;
-    // Nobody can miss what is lost after the very last packet, so the stream goes on a little.
+    // The loss of the very last packet cannot be detected, so the stream continues a little longer.
     world.clients[ana].publishers[0].limit = last + 10;
     world.run(Duration::from_secs(65));
     let frames = world.clients[ben].frames_of(&video);
@@ -39,9 +39,9 @@ fn frames_missing(seed: u64, shards: u16, link: Path, time_offset: u64) -> usize
 
 #[test]
 fn ten_percent_loss_and_fifty_milliseconds_each_way() {
-    // str0m asks for a packet five times and no more. A tenth of the requests is lost, so once in a million
-    // packets or so it gives up on one, whatever its server does: nine thousand packets a run, ten runs. Everything
-    // else has to be there.
+    // str0m requests a packet five times at most. A tenth of the requests is lost, so it gives up on about one packet
+    // in a million, whatever the server does. A run has nine thousand packets, and there are ten runs. All other frames
+    // must arrive.
     let link = Path { loss: 0.1, ..Path::with_delay(Duration::from_millis(50)) };
     let missing: usize = (10..20).map(|seed| frames_missing(seed, 1, link, 0)).sum();
     assert!(missing <= 3, "{missing} of 18,000 frames never came");
@@ -49,7 +49,7 @@ fn ten_percent_loss_and_fifty_milliseconds_each_way() {
 
 #[test]
 fn duplicates_and_reordering_by_twenty() {
-    // A packet held back for 150 ms at 30 frames of five packets a second falls behind about twenty others.
+    // At 30 frames of five packets per second, a packet held back for 150 ms falls behind about twenty others.
     let link = Path {
         duplicate: 0.1,
         reorder: 0.05,
@@ -61,8 +61,8 @@ fn duplicates_and_reordering_by_twenty() {
 
 #[test]
 fn sequence_numbers_and_timestamps_wrap() {
-    // 60 s at 30 frames of five packets are 9,000 numbers; timestamps wrap after 30 s. Sequence numbers start at
-    // random, so the wrap of those is brought about by a stream that is long enough.
+    // Timestamps wrap after 30 s. 60 s at 30 frames of five packets take 9,000 sequence numbers, which start at random,
+    // so whether these wrap depends on the start.
     let link = Path { loss: 0.02, ..Path::with_delay(Duration::from_millis(20)) };
     assert_eq!(frames_missing(30, 1, link, u64::from(u32::MAX) - 33 * 90_000), 0);
 }

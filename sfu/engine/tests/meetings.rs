@@ -1,5 +1,6 @@
-//! Meetings: everybody with a microphone and a camera, over links that lose nothing. What is asked for arrives, nobody has
-//! to ask for anything again, and what leaves the server is numbered without a hole, however narrow a link is.
+//! Meetings in which everybody has a microphone and a camera, over links without loss. Every requested layer arrives,
+//! no receiver has to send a NACK, and the sequence numbers that leave the server have no gap, however narrow a link
+//! is.
 
 mod harness;
 
@@ -18,15 +19,15 @@ use sfu_protocol::{Command, LayerQuality, MediaKind, ParticipantSid, TrackDemand
 
 const NEAR: Duration = Duration::from_millis(10);
 
-/// Bytes of a frame: 160, 480 and 1,400 kbit/s.
+/// Frame sizes in bytes that give 160, 480 and 1,400 kbit/s.
 const LAYERS: [usize; 3] = [600, 1_900, 5_700];
-/// 600 kbit/s.
+/// Frame size in bytes that gives 600 kbit/s.
 const SINGLE: [usize; 1] = [2_400];
 
 const TALKING: u8 = 25;
 const LISTENING: u8 = 75;
 
-/// Estimates have found out what the links carry.
+/// Time until the bandwidth estimates have reached the capacity of the links.
 const SETTLED: Duration = Duration::from_secs(6);
 const MEASURED: Duration = Duration::from_secs(4);
 
@@ -62,7 +63,8 @@ fn tile(width: u32, height: u32) -> TrackDemand {
     TrackDemand { width, height, ..TrackDemand::default() }
 }
 
-/// What is asked of the camera of somebody, by whom: one large picture, the others small.
+/// Demand of a receiver for a publisher's camera, and the layer that it asks for: one video in five is large, the
+/// others are small.
 fn demand_of(receiver: usize, publisher: usize) -> (TrackDemand, usize) {
     if publisher == (receiver + 1) % 5 { (tile(1280, 720), 2) } else { (tile(320, 180), 0) }
 }
@@ -70,22 +72,22 @@ fn demand_of(receiver: usize, publisher: usize) -> (TrackDemand, usize) {
 struct Meeting {
     world: RawWorld,
     people: usize,
-    /// Those who receive everything.
+    /// Indices of the participants that receive everything.
     receivers: Vec<usize>,
     layers: usize,
     rng: SmallRng,
 }
 
-/// What is special about those who receive.
+/// Special properties of the receivers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Habits {
-    /// The first of them reads late.
+    /// Whether the first receiver reads its socket late, and how late.
     late: Option<Late>,
-    /// Their pictures may not be paused.
+    /// Whether the receivers' video must not be paused.
     never_pause: bool,
 }
 
-/// `people` with a microphone and a camera each. The last `receivers` of them receive all of it.
+/// A room of `people` with a microphone and a camera each. The last `receivers` of them receive everything.
 fn meeting(
     seed: u64,
     shards: u16,
@@ -113,7 +115,7 @@ fn meeting(
 }
 
 impl Meeting {
-    /// Those who receive begin to.
+    /// Subscribes the receivers to everything.
     fn begin(&mut self) {
         for receiver in self.receivers.clone() {
             for publisher in (0..self.people).filter(|publisher| *publisher != receiver) {
@@ -127,7 +129,7 @@ impl Meeting {
         }
     }
 
-    /// Lets time pass, while one after the other speaks.
+    /// Lets time pass while the participants speak one after the other.
     fn run(&mut self, time: Duration) {
         let end = self.world.now + time;
         while self.world.now < end {
@@ -151,7 +153,7 @@ impl Meeting {
         self.world.people[receiver].pictures.iter().map(|picture| picture.bytes).sum()
     }
 
-    /// What should have arrived in a while, of pictures, in bytes.
+    /// Bytes of video payload that a receiver should get within `time`.
     fn asked(&self, receiver: usize, frame_bytes: &[usize], time: Duration) -> f64 {
         let publishers = (0..self.people).filter(|publisher| *publisher != receiver);
         let layers = publishers.map(|publisher| demand_of(receiver, publisher).1.min(self.layers - 1));
@@ -171,7 +173,7 @@ impl Meeting {
     }
 }
 
-/// A whole meeting over links without a limit: everything arrives and nothing is asked for.
+/// Runs a meeting over links without a rate limit, and checks that everything arrives and no packet is requested again.
 fn everything_arrives(
     seed: u64,
     shards: u16,
@@ -240,7 +242,7 @@ fn twenty_of_whom_one_reads_late() {
     everything_arrives(5, 1, (20, 2), &LAYERS, Habits { late: Some(late), ..Habits::default() });
 }
 
-/// All of it is more than an estimate can ever be.
+/// The total bitrate is higher than the estimate can become.
 #[test]
 fn twenty_whose_pictures_may_not_be_paused() {
     everything_arrives(8, 1, (20, 1), &[4_800], Habits { never_pause: true, ..Habits::default() });
@@ -256,7 +258,7 @@ fn a_hundred() {
     everything_arrives(7, 3, (100, 1), &LAYERS, Habits::default());
 }
 
-/// As many pictures as an estimate can be had for.
+/// The total bitrate is within the range of the estimate.
 #[test]
 fn fifty_without_simulcast() {
     everything_arrives(9, 2, (50, 2), &[1_200], Habits::default());
@@ -267,7 +269,7 @@ fn a_hundred_without_simulcast() {
     everything_arrives(10, 3, (100, 1), &[500], Habits::default());
 }
 
-/// What one of a random room publishes, and the layer that each demand of it asks for.
+/// A published track of a random room, and its number of layers.
 struct Drawn {
     publisher: usize,
     track: String,
@@ -306,8 +308,8 @@ fn draw_publishes(rng: &mut SmallRng, who: usize, most: usize, scale: f64) -> (V
     (publishes, drawn)
 }
 
-/// In rooms of any size, whatever is published in them, sound says nothing of pictures: each gets the layer that is asked
-/// for, as long as nothing is known of the link.
+/// In rooms of any size and with any tracks, audio level does not influence video: each subscriber gets the layer that
+/// it asks for, as long as nothing is known of its link.
 #[test]
 fn pictures_are_not_compared_by_their_loudness() {
     let sizes = [1, 2, 5, 17, 18, 40, 90, 300];
@@ -319,7 +321,7 @@ fn pictures_are_not_compared_by_their_loudness() {
         let mut world = RawWorld::with_limits(seed, shards, &limits);
         let mut all = Vec::new();
         let mut muted = Vec::new();
-        // Publishers need no connection: their links carry nothing.
+        // Publishers need no connection, so their links lose everything.
         let dead = Path { loss: 1.0, ..Path::with_delay(NEAR) };
         for who in 0..size {
             let (publishes, drawn) = draw_publishes(&mut rng, who, 3, 1.0);
@@ -366,17 +368,17 @@ fn pictures_are_not_compared_by_their_loudness() {
     }
 }
 
-/// Of three layers, this one; 9: none.
+/// Layer that demand `layer` selects from `layers`; `None` if `layer` is 9.
 fn layer_of(layer: u8, layers: usize) -> Option<u8> {
     (layer != 9).then(|| layer.min(layers as u8 - 1))
 }
 
-/// What can happen to a random room.
+/// Events that can occur in a random room.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Troubles {
-    /// Links have rates, receivers read late, tracks are muted, hidden, and left.
+    /// Whether links have limited rates, receivers read late, and tracks are muted, hidden and left.
     any: bool,
-    /// Receivers ask for everything, all the time.
+    /// Whether receivers keep requesting everything.
     storm: bool,
 }
 
@@ -396,7 +398,7 @@ fn random_room(seed: u64, troubles: Troubles) -> Outcome {
     let mut rng = SmallRng::seed_from_u64(seed);
     let limits = Limits {
         loudest_tracks: rng.random_range(1..=6),
-        // A key frame fits into the smallest of them, if there is no trouble.
+        // Even the smallest pacer queue has room for a key frame, unless `troubles.any` is set.
         pacer_packets: *[if troubles.any { 40 } else { 300 }, 500, 2048]
             .choose(&mut rng)
             .expect("one of three"),
@@ -443,7 +445,7 @@ fn random_room(seed: u64, troubles: Troubles) -> Outcome {
         if troubles.any {
             trouble(&mut world, &mut rng, &all, receivers.clone());
         }
-        // Whoever asks while its pictures begin gets them from the start again, as a browser that was not ready needs.
+        // A key-frame request while video begins restarts it from memory, as a browser that was not ready needs.
         if troubles.storm && (troubles.any || step >= 20) {
             for _ in 0..10 {
                 receivers.clone().for_each(|receiver| ask_for_everything(&mut world, receiver));
@@ -510,7 +512,7 @@ fn trouble(world: &mut RawWorld, rng: &mut SmallRng, all: &[Drawn], receivers: s
             world.late.clear();
         }
         7 => {
-            // What is shown moves, or stands still.
+            // The video changes between high and low motion.
             let factor = *[1, 6].choose(rng).expect("one of two");
             for sending in &mut world.people[drawn.publisher].sending {
                 if sending.kind == MediaKind::Video {
@@ -532,7 +534,7 @@ fn trouble(world: &mut RawWorld, rng: &mut SmallRng, all: &[Drawn], receivers: s
     }
 }
 
-/// Asks for all packets of the last second and for a key frame, of everything.
+/// Requests all packets of the last second, and a key frame, of every track.
 fn ask_for_everything(world: &mut RawWorld, receiver: usize) {
     let mut compound = Vec::new();
     for picture in &world.people[receiver].pictures {

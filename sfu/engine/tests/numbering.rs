@@ -1,6 +1,5 @@
-//! Where sequence numbers begin, and what becomes of streams whose numbers wrap before anything of them has arrived.
-//! SRTP's rollover counter is not sent: a receiver has to guess it from the first packet that it sees (RFC 3711 section
-//! 3.3.1).
+//! Initial sequence numbers, and streams whose sequence numbers wrap before any packet has arrived. SRTP's rollover
+//! counter is not transmitted: a receiver guesses it from the first packet that it sees (RFC 3711 section 3.3.1).
 
 mod harness;
 
@@ -28,7 +27,7 @@ fn publish(track: &str, kind: MediaKind, codec: &str, redundancy: usize, frame_b
     }
 }
 
-/// Ana publishes sound and a picture, and has not begun; Ben receives both.
+/// Ana publishes audio and video, but has not begun to send; Ben receives both.
 fn two(seed: u64) -> RawWorld {
     let mut world = RawWorld::new(seed, 1);
     let publishes = vec![
@@ -55,7 +54,7 @@ fn begin(world: &mut RawWorld) {
     }
 }
 
-/// A receiver that misses the first packets must not miss the wrap with them.
+/// A receiver that misses the first packets must not miss a wrap-around with them.
 #[test]
 fn what_is_sent_begins_in_the_lower_half_of_the_numbers_retransmissions_too() {
     for seed in 0..24 {
@@ -68,13 +67,13 @@ fn what_is_sent_begins_in_the_lower_half_of_the_numbers_retransmissions_too() {
         let (sound, picture) = (ben.sounds[0].ssrc, &ben.pictures[0]);
         for (stream, ssrc) in [("sound", sound), ("picture", picture.ssrc), ("repair", picture.repair)] {
             let first = ben.first_numbers.get(&ssrc).unwrap_or_else(|| panic!("seed {seed}: no {stream}"));
-            // Some of what came before the first that arrived may be lost.
+            // Packets before the first that arrived may have been lost.
             assert!(*first < (1 << 15) + 500, "seed {seed}: {stream} begins with {first}");
         }
     }
 }
 
-/// Publishers may begin anywhere, and what comes first may be lost.
+/// Publishers may start with any sequence number, and the first packets may be lost.
 #[test]
 fn a_publisher_whose_numbers_wrap_before_anything_has_arrived_is_heard() {
     for seed in 0..24_u16 {

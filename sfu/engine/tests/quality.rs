@@ -1,4 +1,4 @@
-//! How well people are connected, as others are told.
+//! Connection quality of participants, as reported to others.
 
 mod harness;
 
@@ -16,7 +16,7 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// What was told of a client: when after the world began, and what.
+/// Connection qualities reported of a client, each with the time since the simulation began.
 fn told(world: &World, client: usize) -> Vec<(Duration, ConnectionQuality)> {
     let participant = &world.clients[client].participant;
     let changes = world.events.iter().filter_map(|(at, event)| match event {
@@ -37,7 +37,7 @@ fn last(world: &World, client: usize) -> Option<ConnectionQuality> {
     told(world, client).last().map(|(_, quality)| *quality)
 }
 
-/// Two people who see and hear each other, each on a shard of its own.
+/// Two participants on different shards that see and hear each other.
 fn call(seed: u64) -> (World, usize, usize) {
     let mut world = World::new(seed, 2);
     let ana = world.join("ana", 0, NEAR);
@@ -72,7 +72,7 @@ fn loss_is_told_of_whose_link_it_is_in_either_direction() {
             link.1.loss = 0.2;
         }
         world.run(secs(15));
-        // This client counts what a retransmission repaired as received.
+        // This client counts a packet that was retransmitted as received.
         assert!(matches!(last(&world, ana), Some(Good | Poor)), "up: {up}, {:?}", told(&world, ana));
         assert_eq!(last(&world, ben), Some(Excellent), "up: {up}");
         let link = &mut world.links[ana];

@@ -1,6 +1,6 @@
-//! What is lost on the way comes again in time, and asking for it too much harms nobody.
+//! Lost packets are recovered in time, and excessive requests of one subscriber do not affect others.
 //!
-//! Prints what it measures as rows of the table in `docs/bandwidth.md`; see there for the command.
+//! Prints its measurements as rows of the table in `docs/bandwidth.md`, which gives the command.
 
 mod harness;
 
@@ -16,11 +16,11 @@ use sfu_protocol::MediaKind;
 
 const SOUND: &str = "TR_AMana";
 
-/// Half of the round trip of a link in these tests.
+/// One-way delay: half of the links' round-trip time.
 const ONE_WAY: Duration = Duration::from_millis(40);
 const NEAR: Duration = Duration::from_millis(10);
 
-/// Sound that arrives later than this after it was captured is of no use.
+/// Audio that arrives later than this after its capture is useless.
 const IN_TIME: Duration = Duration::from_millis(400);
 
 fn sound() -> Publish {
@@ -36,7 +36,7 @@ fn lossy(loss: f64, burst: f64) -> Path {
     Path { loss, burst, ..Path::with_delay(ONE_WAY) }
 }
 
-/// Ana, who publishes this, and Ben, who receives what it is of; both are connected, without loss.
+/// Ana, who publishes `publishes`, and Ben, who subscribes to all of it. Both are connected, over links without loss.
 fn two(seed: u64, shards: u16, publishes: Vec<Publish>, ben: Setup) -> RawWorld {
     let mut world = RawWorld::new(seed, shards);
     let tracks: Vec<_> = publishes.iter().map(|publish| publish.announced.clone()).collect();
@@ -55,7 +55,7 @@ fn two(seed: u64, shards: u16, publishes: Vec<Publish>, ben: Setup) -> RawWorld 
     world
 }
 
-/// Of the frames that Ana made from one moment to another, the share that Ben had in time, in per cent.
+/// Percentage of the audio frames that Ana made between `from` and `to` which Ben received in time.
 fn in_time(world: &RawWorld, from: Instant, to: Instant) -> f64 {
     let began = world.people[0].connected.expect("connected");
     let number = |at: Instant| ((at - began).as_millis() / 20) as u32;
@@ -68,20 +68,20 @@ fn in_time(world: &RawWorld, from: Instant, to: Instant) -> f64 {
     100.0 * good.count() as f64 / f64::from(last - first)
 }
 
-/// Sends Ben a minute of sound over bad links.
+/// Sends a minute of audio to Ben over bad links. Returns the percentage received in time.
 fn sound_over(seed: u64, publish: Publish, ben: Setup, ana_link: Path, ben_link: Path) -> (f64, RawWorld) {
     let mut world = two(seed, 1, vec![publish], ben);
     world.links = vec![(ana_link, ana_link), (ben_link, ben_link)];
     let from = world.now;
     world.run(Duration::from_secs(60));
     let to = world.now;
-    // What is under way arrives, or does not.
+    // Packets in flight arrive or are lost.
     world.run(Duration::from_secs(1));
     assert_eq!(world.people[1].sounds[0].broken, 0, "every byte and every time stamp");
     (in_time(&world, from, to), world)
 }
 
-/// Name, share, and losses in a row; 0: each by itself.
+/// Name, share of lost packets, and mean number of consecutive losses (0: independent losses).
 const LOSSES: [(&str, f64, f64); 4] = [
     ("10 % loss", 0.1, 0.0),
     ("20 % loss", 0.2, 0.0),
@@ -89,7 +89,7 @@ const LOSSES: [(&str, f64, f64); 4] = [
     ("30 % loss in bursts of 4", 0.3, 4.0),
 ];
 
-/// Whose link loses, both ways.
+/// Participants whose links lose packets, in both directions.
 #[derive(Clone, Copy, PartialEq)]
 enum Loses {
     Publisher,
@@ -135,7 +135,7 @@ fn sound_to_a_subscriber_that_only_asks_again() {
 
 #[test]
 fn sound_to_a_subscriber_that_only_takes_redundancy() {
-    // Chromium over a single connection: nothing but its reports, every five seconds, tells of its loss.
+    // Chromium over a single connection: only its receiver reports, every five seconds, tell the server of loss.
     let ben = Setup { red: true, nack: false, ..Setup::default() };
     let case = "sound, the subscriber only takes redundancy";
     sound_table(case, &sound(), &ben, Loses::Subscriber, [Bound::More; 4]);
@@ -143,7 +143,7 @@ fn sound_to_a_subscriber_that_only_takes_redundancy() {
 
 #[test]
 fn sound_from_a_publisher_whose_link_loses() {
-    // A browser that was answered redundancy first repeats one frame, and sends again what is asked for.
+    // A browser whose first answer agreed on redundancy repeats one frame, and also answers NACKs.
     let publish = Publish { redundancy: 1, ..sound() };
     let ben = Setup { red: true, nack: true, ..Setup::default() };
     let [a, b, c] = [99.5, 98.5, 97.0].map(Bound::AtLeast);
@@ -198,7 +198,7 @@ fn picture(frame_bytes: &[usize]) -> Publish {
     Publish { announced, redundancy: 0, frame_bytes: frame_bytes.to_vec(), extensions: Default::default() }
 }
 
-/// Seconds in which no picture followed the last for more than 200 ms: the whole gap, and what exceeds 200 ms.
+/// Seconds of frozen video, that is without a frame for more than 200 ms: the whole gaps, and only what exceeds 200 ms.
 fn frozen(shown: &[Shown], from: Instant, to: Instant) -> (f64, f64) {
     let mut times: Vec<Instant> =
         shown.iter().map(|shown| shown.at).filter(|at| (from..to).contains(at)).collect();
@@ -241,7 +241,7 @@ fn pictures_to_a_subscriber_whose_link_loses() {
 
 #[test]
 fn pictures_to_a_subscriber_whose_requests_are_lost_too() {
-    // What is beyond reach here: a fifth of the requests is lost as well, and each costs a round trip.
+    // Not fully recoverable: up to a fifth of the requests is lost as well, and each lost request costs a round trip.
     let case = "pictures, loss to and from the subscriber";
     pictures_table(case, true, &Setup::default(), [Bound::Less; 3]);
 }
@@ -279,12 +279,13 @@ fn asking_for_everything_all_the_time_costs_the_others_nothing() {
         world.run(Duration::from_millis(500));
         world.subscribe(2, 0, SOUND, MediaKind::Audio);
         world.run(Duration::from_secs(2));
-        // What both are sent while nobody asks for anything tells what the other is sent later.
+        // Audio bytes sent to both receivers in 10 s without requests. Three times this is one receiver's share of 60
+        // s.
         let calm = world.shards[0].stats().sent.audio.bytes;
         world.run(Duration::from_secs(10));
         let calm = world.shards[0].stats().sent.audio.bytes - calm;
         world.people[1].sounds[0].storm = true;
-        // What was saved up for the beginning is spent after this.
+        // The initial allowance of the retransmission budget is used up after this time.
         world.run(Duration::from_secs(60));
         let before = world.shards[0].stats().sent;
         let heard_before = world.people[2].sounds[0].frames.len();

@@ -1,4 +1,5 @@
-//! Sound that repeats itself (RFC 2198): who gets it, who must not, and what publishers and pauses in speech make of it.
+//! Redundant audio (RED, RFC 2198): which receivers get it and which must not, and the effects of a redundant publisher
+//! and of pauses in speech.
 
 mod harness;
 
@@ -19,7 +20,7 @@ fn sound(redundancy: usize, encrypted: bool) -> Publish {
     Publish { announced, redundancy, frame_bytes: vec![100], extensions: EndToEndExtensions::default() }
 }
 
-/// Ana publishes; Ben takes redundancy, Cy does not. Everyone is connected, without loss.
+/// Ana publishes; Ben accepts RED, Cy does not. All are connected, over links without loss.
 fn three(seed: u64, publish: Publish) -> RawWorld {
     let mut world = RawWorld::new(seed, 2);
     let ana = Setup { name: "ana", publishes: vec![publish], nack: true, ..Setup::default() };
@@ -51,7 +52,7 @@ fn who_loses_much_and_takes_redundancy_gets_it_and_nobody_else() {
     let [ben, cy] = [1, 2].map(|who| world.people[who].sounds[0].by_redundancy);
     assert!(ben[2] > 700, "two frames repeated in most packets: {ben:?}");
     assert_eq!(cy[1..], [0; 3], "not agreed");
-    // The link is good again: what is too much goes.
+    // The link is good again, so redundancy is no longer needed.
     world.links[1].1 = Path::with_delay(NEAR);
     world.run(Duration::from_secs(40));
     let before = world.people[1].sounds[0].by_redundancy;
@@ -82,7 +83,7 @@ fn a_publishers_redundancy_goes_to_those_who_take_it_and_repairs_for_the_others(
     assert!(passed_on[1] > 30 && passed_on[0] <= 2, "{passed_on:?}");
     let plain = world.people[2].sounds[0].by_redundancy;
     assert!(plain[0] > 30 && plain[1..] == [0; 3], "{plain:?}");
-    // A tenth of Ana's packets is lost. What the next one repeats is not asked for.
+    // A tenth of Ana's packets is lost. The server does not request frames that the next packet repeats.
     world.links[0].0 = lossy(0.1);
     let asked = world.shards[0].stats().nacks_sent;
     world.run(Duration::from_secs(20));
@@ -107,7 +108,8 @@ fn pauses_in_speech_pass_through() {
         link.1 = lossy(0.1);
     }
     world.run(Duration::from_secs(5));
-    // One packet each 400 ms, as Opus does without speech (DTX): further apart than a block header can say.
+    // One packet every 400 ms, as Opus sends without speech (DTX). A RED block header cannot express so large an
+    // offset.
     world.people[0].sending[0].sparse = Some((20, 1));
     world.run(Duration::from_secs(1));
     let redundant = world.people[1].sounds[0].by_redundancy;
@@ -120,7 +122,7 @@ fn pauses_in_speech_pass_through() {
         assert!((85..=101).contains(&heard), "person {who}: {heard} of 100");
     }
     assert!(world.people[0].connected.is_some());
-    // Speech again, and at once.
+    // Speech resumes, and is received at once.
     world.people[0].sending[0].sparse = None;
     let number = world.people[0].sending[0].frames;
     world.run(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! Tracks that are taken back and published again, dozens of times, and announcements whose media does not come.
+//! Tracks that are unpublished and published again dozens of times, and announcements whose media never arrives.
 
 mod harness;
 
@@ -53,7 +53,7 @@ fn the_sixtieth_camera_is_received_and_nothing_of_the_others_is_kept() {
     world.run(Duration::from_secs(1));
     let (now, tracks) = kept(&mut world);
     assert_eq!(tracks, 1);
-    // Some that have ended are remembered, so that their packets are not taken twice.
+    // A few ended sources stay stored, so that late packets of theirs are not accepted as new streams.
     assert!(now <= sources + 16, "{sources} sources became {now}");
     let dropped = world.shards[0].stats().dropped(sfu_engine::stats::Drop::TooManyStreams);
     assert_eq!(dropped, 0);

@@ -1,5 +1,5 @@
-//! Choosing among the layers of one stream, by itself: whatever is wanted when, and whatever is lost on the way here,
-//! nothing is sent that is predicted from something left out, and what is wanted comes.
+//! Layer selection within one scalable stream, tested alone. Whatever the demand and the loss before the server, no
+//! frame is sent that references a frame that was left out, and the wanted frames are sent.
 
 mod harness;
 
@@ -18,27 +18,27 @@ use sfu_engine::rtp::extension::EndToEndExtensions;
 use sfu_engine::units::{ExtendedSequence, ExtendedTimestamp};
 use sfu_protocol::{Layer, MediaKind};
 
-/// By what a stream's frames are told.
+/// Source of the information about a stream's frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
-    /// Dependency descriptors alone; the payload is noise.
+    /// Dependency descriptors only; the payload is noise.
     Dependency,
     Vp9,
     Vp8,
 }
 
-/// A stream on its way through the receiving side to one subscriber's choice.
+/// A stream on its way through frame parsing and one subscriber's layer selection.
 struct Path {
     mode: Mode,
     told: Told,
     reader: FrameReader,
     select: LayerSelect,
     now: Instant,
-    /// The frame with which it last began.
+    /// Number of the frame at which the selection last switched.
     began: u64,
     sent: BTreeMap<u64, Frame>,
     marked: BTreeSet<u64>,
-    /// Came here, in whatever order.
+    /// Frames that arrived, in any order.
     arrived: BTreeMap<u64, Frame>,
 }
 
@@ -83,7 +83,7 @@ impl Path {
         }
     }
 
-    /// A frame arrives. Checks that what it builds on was sent, or never came here.
+    /// Passes an arriving frame to the selection. Checks that every frame it references was sent or never arrived.
     fn take(&mut self, frame: &Frame, what: &str) {
         let before = self.select.current().zip(self.select.target());
         let packet = self.packet(frame);
@@ -92,11 +92,11 @@ impl Path {
         if selection.select == Select::Switch {
             self.began = frame.number;
         }
-        // What is from before the beginning has no number in what the subscriber gets.
+        // Packets from before the switch have no sequence number in the subscriber's stream.
         if selection.select == Select::Skip || frame.number < self.began {
             return;
         }
-        // One from before a key frame that was sent is decoded by nobody.
+        // A frame older than a key frame that was sent is not decoded, so its references do not matter.
         let key = self.sent.values().rev().find(|sent| sent.references.is_empty());
         let counts = key.is_none_or(|key| key.number < frame.number);
         for reference in frame.references.iter().filter(|_| counts) {
@@ -113,14 +113,15 @@ impl Path {
         }
         self.sent.insert(frame.number, frame.clone());
         if selection.select == Select::Switch {
-            // What is remembered behind the beginning follows: its first packet may be the last to come.
+            // Frames after the switch that arrived before it follow from memory, since the first packet may arrive
+            // last.
             let behind: Vec<Frame> =
                 self.arrived.range(frame.number + 1..).map(|(_, frame)| frame.clone()).collect();
             behind.iter().for_each(|frame| self.take(frame, what));
         }
     }
 
-    /// Whether a subscriber of that target is to get the frame.
+    /// Whether a subscriber with that target should get the frame.
     fn expects(&self, frame: &Frame, target: Target) -> bool {
         let top = target.layer.0.min(self.mode.spatial - 1);
         let spatial = match self.mode.inter_layer {
@@ -168,7 +169,7 @@ fn every_target_of_every_mode_is_reached_and_is_all_that_comes() {
     }
 }
 
-/// The last frame sent of each picture has the marker, and no other.
+/// Checks that the last frame sent of each picture has the marker, and no other frame.
 fn assert_marked(path: &Path, pictures: &[Frame], what: &str) {
     let sent: Vec<&Frame> = pictures.iter().filter(|frame| path.sent.contains_key(&frame.number)).collect();
     for (place, frame) in sent.iter().enumerate() {
@@ -177,7 +178,7 @@ fn assert_marked(path: &Path, pictures: &[Frame], what: &str) {
     }
 }
 
-/// Pictures without loss; a key frame that is asked for comes with the second next picture.
+/// Runs pictures without loss. A requested key frame is the second picture after the request.
 fn run(path: &mut Path, encoder: &mut Encoder, pictures: u32, what: &str) {
     let mut asked = 0;
     for _ in 0..pictures {
@@ -276,13 +277,13 @@ fn nothing_is_sent_that_builds_on_what_was_left_out_whatever_is_wanted_and_lost(
                         target(rng.random_range(0..mode.spatial), rng.random_range(0..mode.temporal));
                     path.select.aim((!rng.random_bool(0.05)).then_some(wanted));
                 }
-                // VP9's descriptor tells how many layers there are in one packet only, which may be lost.
+                // VP9's payload descriptor states the number of layers in one packet only, which may be lost.
                 if mode.spatial > 1 && (told == Told::Dependency || loss == 0.0) && rng.random_bool(0.01) {
                     encoder.set_active(rng.random_range(1..=mode.spatial));
                 }
                 for frame in encoder.picture() {
                     if picture > 0 && rng.random_bool(loss) {
-                        // Half of it is repaired.
+                        // Half of the lost packets are retransmitted and arrive late.
                         if rng.random_bool(0.5) {
                             late.push_back((picture + rng.random_range(0..6), frame));
                         }

@@ -1,4 +1,5 @@
-//! Packets name their media section (RFC 9143 section 15) until their receiver is known to have found it.
+//! Packets name their media section (MID, RFC 9143 section 15) until the receiver has shown that it associates the
+//! stream with the section.
 
 mod harness;
 
@@ -14,13 +15,13 @@ use sfu_engine::transport::demux::{Protocol, protocol};
 use sfu_protocol::MediaKind;
 
 const ONE_WAY: Duration = Duration::from_millis(40);
-/// Receivers of this harness report on sound so often.
+/// Interval of this harness's receiver reports for audio.
 const REPORTS: Duration = Duration::from_secs(5);
 const PICTURE_REPORTS: Duration = Duration::from_secs(1);
-/// Where a client that offers names the extensions.
+/// Extension ids in the offers of a client.
 const OFFERED: [(u8, Extension); 3] =
     [(1, Extension::AudioLevel), (3, Extension::TransportSequence), (4, Extension::Mid)];
-/// Where the server does.
+/// Extension ids in the offers of the server.
 const OURS: [(u8, Extension); 3] =
     [(1, Extension::AudioLevel), (6, Extension::TransportSequence), (7, Extension::Mid)];
 
@@ -35,7 +36,7 @@ fn publish(track: &str, kind: MediaKind) -> Publish {
     }
 }
 
-/// Ana publishes twice sound and twice pictures, Ben receives all of it.
+/// Ana publishes two audio and two video tracks; Ben receives all four.
 fn two(is_offered: bool, extensions: [(u8, Extension); 3], link: Path) -> RawWorld {
     let uris = extensions.map(|(id, extension)| (id, extension.uri())).to_vec();
     let mut world = RawWorld::new(11, 1);
@@ -69,7 +70,7 @@ fn two(is_offered: bool, extensions: [(u8, Extension); 3], link: Path) -> RawWor
     world
 }
 
-/// What reached Ben, by source.
+/// Headers of the packets that Ben received, by SSRC.
 fn by_source(world: &RawWorld) -> BTreeMap<u32, Vec<&SeenHeader>> {
     let mut sources: BTreeMap<u32, Vec<&SeenHeader>> = BTreeMap::new();
     for header in &world.people[1].headers {
@@ -114,7 +115,7 @@ fn a_number_that_goes_out_twice_is_the_same_to_the_last_byte() {
             if header.ssrc != sound.ssrc {
                 continue;
             }
-            // Headers are sent in the clear. The cipher's output is the same only if all that goes into it is.
+            // Headers are not encrypted. Equal cipher text means that all of the cipher's input was equal.
             let named = read(datagram, &header, map).mid.is_some();
             let known = sent.entry(header.sequence).or_insert(datagram);
             assert_eq!(*known, datagram, "number {}", header.sequence);

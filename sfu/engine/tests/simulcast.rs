@@ -1,4 +1,4 @@
-//! Three layers: each subscriber gets the one that fits its tile, and changes without a freeze.
+//! Three simulcast layers: each subscriber gets the layer that fits its tile, and switches layers without a freeze.
 
 mod harness;
 

@@ -1,4 +1,4 @@
-//! Who speaks: what clients hear of it, and what it does to pictures on a narrow link.
+//! Active speakers: what clients are told, and which video a narrow link then carries.
 
 mod harness;
 
@@ -12,7 +12,8 @@ use sfu_protocol::{Command, Event, RoomSid, TrackSid};
 
 const NEAR: Duration = Duration::from_millis(10);
 
-/// Syllables of 180 ms at -20 dBov, 60 ms between them, a pause of 300 ms every two seconds.
+/// Audio level of speech: syllables of 180 ms at about -20 dBov, 60 ms between them, and a pause of 300 ms every two
+/// seconds.
 fn speech(n: u32) -> i8 {
     let pause = n % 100 >= 85;
     if pause || n % 12 >= 9 { 65 } else { 20 + (n % 3) as i8 * 2 }
@@ -26,7 +27,7 @@ fn fan(n: u32) -> i8 {
     30 + (n * 7 % 3) as i8
 }
 
-/// A microphone that hears this.
+/// Publishes an audio track whose n-th packet has the level `loudness(n)`.
 fn microphone(world: &mut World, client: usize, loudness: fn(u32) -> i8) -> TrackSid {
     let track = world.publish_audio(client);
     set_loudness(world, client, &track, loudness);
@@ -38,7 +39,7 @@ fn set_loudness(world: &mut World, client: usize, track: &TrackSid, loudness: fn
     publishers.find(|known| known.track == *track).expect("it publishes that").loudness = Some(loudness);
 }
 
-/// Lists of speakers told since `from` after the world began: when, who, loudest first.
+/// Speaker lists sent since `from`, as time since the simulation began and names, loudest first.
 fn lists(world: &World, from: Duration) -> Vec<(Duration, Vec<String>)> {
     let told = world.events.iter().filter_map(|(at, event)| match event {
         Event::Speakers { speakers, .. } => {
@@ -147,7 +148,7 @@ fn the_sound_of_a_screen_is_nobodys_voice() {
 fn on_a_narrow_link_the_speakers_picture_is_the_one_that_stays() {
     let home = usize::from(home_of(&RoomSid::new(harness::ROOM), 2).0);
     let mut world = World::with_limits(304, 2, &Limits::default());
-    // The publishers on one shard, their audience on the other, which is not the home either way round.
+    // The publishers are on the room's home shard, the subscriber is on the other shard.
     let names = ["ana", "ben", "cy"];
     let publishers = names.map(|name| world.join(name, home, NEAR));
     let dan = world.join("dan", 1 - home, NEAR);
@@ -157,7 +158,7 @@ fn on_a_narrow_link_the_speakers_picture_is_the_one_that_stays() {
     world.connect(dan);
     world.links[dan].1 = Path::with_rate(NEAR, 1200);
     world.run(Duration::from_secs(15));
-    // Three pictures of 390 kbit/s do not fit beside the sound: whose are sent must follow who speaks.
+    // Three layers of 390 kbit/s do not fit beside the audio. Which of them is sent must follow the active speaker.
     for speaker in [2, 0, 1, 2] {
         for (client, voice) in publishers.iter().zip(&voices) {
             let loudness = if *client == publishers[speaker] { speech } else { silence };

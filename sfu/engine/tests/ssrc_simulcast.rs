@@ -1,5 +1,4 @@
-//! Simulcast without RIDs: the layers are told apart by their sources, which the description or the announcement
-//! names.
+//! Simulcast without RIDs: layers are distinguished by their SSRCs, which the offer or the announcement names.
 
 mod harness;
 
@@ -16,12 +15,12 @@ const CID: &str = "camera";
 const LAYERS: [(&str, usize); 3] = [("q", 500), ("h", 1500), ("f", 5000)];
 const WIDTHS: [u32; 3] = [320, 640, 1280];
 
-/// Who names the sources.
+/// Place where the SSRCs of the layers are named.
 #[derive(Clone, Copy, PartialEq)]
 enum Named {
-    /// `a=ssrc-group:SIM` and `FID` in the offer, as browsers once did.
+    /// In the offer, as `a=ssrc-group:SIM` and `FID`, as older browsers did.
     Description,
-    /// The layers of the announcement, as some native clients do; the offer groups nothing.
+    /// In the layers of the announcement, as some native clients do; the offer has no SSRC groups.
     Announcement,
 }
 
@@ -91,7 +90,7 @@ fn announcement(track: &TrackSid, sources: Option<&Vec<(u32, u32)>>) -> AddTrack
     }
 }
 
-/// Media and retransmission source of each layer, lowest first: the client's stack writes them beside the RIDs.
+/// Media and retransmission SSRC of each layer, lowest first. The client's stack writes them next to the RIDs.
 fn sources_of(offer: &str, mid: &str) -> Vec<(u32, u32)> {
     let this_section = format!("a=mid:{mid}");
     let section = offer.split("\r\nm=").find(|section| section.lines().any(|line| line == this_section));
@@ -107,7 +106,7 @@ fn sources_of(offer: &str, mid: &str) -> Vec<(u32, u32)> {
     sources
 }
 
-/// The offer of a client that knows no RIDs: neither their lines nor their header extensions.
+/// The offer of a client without RIDs: their lines and header extensions are removed.
 fn without_rids(offer: &str, mid: &str, sources: Option<&Vec<(u32, u32)>>) -> String {
     let this_section = format!("a=mid:{mid}");
     let sections: Vec<&str> = offer.split("\r\nm=").collect();
@@ -134,7 +133,7 @@ fn without_rids(offer: &str, mid: &str, sources: Option<&Vec<(u32, u32)>>) -> St
     edited.collect::<Vec<_>>().join("\r\nm=") + "\r\n"
 }
 
-/// For the client's stack, which sends no layer whose RID was not accepted.
+/// Adds RIDs to an answer for the client's stack, which sends no layer whose RID was not accepted.
 fn with_rids(answer: &str) -> String {
     assert!(
         !answer.contains("a=rid:") && !answer.contains("rtp-stream-id"),
@@ -142,7 +141,7 @@ fn with_rids(answer: &str) -> String {
     );
     let accepted = "a=rid:q recv\r\na=rid:h recv\r\na=rid:f recv\r\na=simulcast:recv q;h;f\r\n";
     let sections = answer.split_inclusive("\r\nm=");
-    // Of all sections of an answer, only those where the client publishes are receive-only.
+    // In an answer, only the sections in which the client publishes are receive-only.
     sections.map(|section| section.replace("a=recvonly\r\n", &format!("a=recvonly\r\n{accepted}"))).collect()
 }
 

@@ -1,5 +1,5 @@
-//! A stream in several spatial layers: each subscriber gets those that fit its tile, by what the dependency descriptor
-//! says alone, and never a packet that builds on one it did not get.
+//! SVC, a stream of several spatial layers. Each subscriber gets the layers that fit its tile, selected by the
+//! dependency descriptor alone, and never a packet whose references it did not get.
 
 mod harness;
 
@@ -19,7 +19,7 @@ fn tile(width: u32, height: u32) -> TrackDemand {
     TrackDemand { width, height, ..TrackDemand::default() }
 }
 
-/// Ana publishes, Ben and Cleo receive.
+/// Ana publishes; Ben and Cleo receive.
 struct Call {
     world: World,
     video: TrackSid,
@@ -50,7 +50,7 @@ impl Call {
         packets[from..].iter().map(|packet| ((*packet).clone(), frame(packet))).collect()
     }
 
-    /// What comes in a second, after two in which to change.
+    /// Packets that arrive in one second, after two seconds for the change to settle.
     fn settled(&mut self, who: usize, demand: TrackDemand) -> Vec<(ReceivedPacket, Frame)> {
         self.world.set_demand(who, &self.video, demand);
         self.world.run(2 * SECOND);
@@ -59,8 +59,8 @@ impl Call {
         self.packets(who, before)
     }
 
-    /// Over the whole call: every frame's references came too, in numbers without holes; pictures end with a marker;
-    /// there is no freeze.
+    /// Checks the whole call: the references of every frame arrived too, sequence numbers have no gap, pictures end
+    /// with a marker, and video does not freeze.
     fn assert_whole(&self, who: usize) {
         let packets = self.packets(who, 0);
         let mut got = BTreeSet::new();
@@ -214,7 +214,7 @@ fn encrypted_payloads_are_selected_by_the_header_extension_and_arrive_as_they_we
         assert_eq!(top_of(&large), Some(mode_of(mode).spatial - 1), "{codec:?}");
         assert_eq!(layers_of(&large).iter().map(|layers| layers.1).max(), Some(2), "{codec:?}");
         for (packet, frame) in packets.iter().chain(&large) {
-            // Behind a payload descriptor of at most six bytes.
+            // Bytes from the sixth on follow the payload descriptor and must be unchanged.
             let sent = call.world.clients[call.ana].raw_publishers[0].payload_of(frame);
             assert_eq!(packet.payload[6..], sent[6..], "{codec:?}");
         }

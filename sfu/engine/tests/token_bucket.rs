@@ -1,8 +1,9 @@
-//! Sound and pictures over links behind a token bucket, and through policers. Bursts pass them that they do not carry for
-//! good: what is shown, without standing still, is what they carry for good.
+//! Audio and video over links with a token bucket or a policer, which pass bursts above their sustained rate. Video
+//! must use the sustained rate without freezing.
 //!
-//! Prints what it measures as rows of the table in `docs/bandwidth.md`; see there for the command, and for how much of what is
-//! required is not reached. Buckets of 15 kB are bounded by what is reached, the others are for information.
+//! Prints its measurements as rows of the table in `docs/bandwidth.md`, which gives the command and says how far the
+//! requirements are missed. For buckets of 15 kB the bounds are what is reached at present; the other sizes are for
+//! information.
 
 mod harness;
 
@@ -18,22 +19,22 @@ use sfu_protocol::MediaKind;
 const SOUND: &str = "TR_AMana";
 const PICTURES: &str = "TR_VCana";
 
-/// Half of the round trip.
+/// One-way delay: half of the round-trip time.
 const ONE_WAY: Duration = Duration::from_millis(20);
 
-/// In kB. `BUCKETS=all` in the environment for the table; one in every run, because unoptimised clients are slow. Nothing is
-/// drawn by chance: one seed tells as much as ten.
+/// Bucket sizes in kB: all of the table with `BUCKETS` set in the environment, otherwise one size, because unoptimised
+/// clients are slow. Nothing is random here, so one seed is as good as ten.
 fn buckets() -> Vec<u64> {
     if std::env::var_os("BUCKETS").is_some() { vec![5, 15, 40, 100] } else { vec![15] }
 }
 
-/// Headers of RTP, SRTP, UDP and IP, extensions included.
+/// Bytes of the RTP, SRTP, UDP and IP headers, RTP header extensions included.
 const HEADERS: usize = 70;
-/// Payload of a sound's frame, as below.
+/// Payload bytes of an audio frame, as published below.
 const SOUND_BYTES: usize = 100;
 const SOUND_BPS: usize = (SOUND_BYTES + HEADERS) * 8 * 50;
 
-/// 0.16, 0.45 and 1.7 Mbit/s at 30 pictures a second: what browsers send of 720 lines.
+/// Frame sizes that give 0.16, 0.45 and 1.7 Mbit/s at 30 frames per second, as browsers send for 720p.
 const USUAL: [usize; 3] = [667, 1875, 7083];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -58,13 +59,13 @@ impl Kind {
     }
 }
 
-/// What a layer takes of the link.
+/// Bits per second that a layer takes on the link, headers included.
 fn cost_bps(frame_bytes: usize) -> usize {
     (frame_bytes + frame_bytes.div_ceil(1100) * HEADERS) * 8 * 30
 }
 
-/// Three layers for a link of so many kbit/s: the second fills four fifths of it, together with the sound, the third is
-/// more than twice as much as the link carries.
+/// Three layers for a link of `kbps`. The second layer and audio together fill four fifths of the link. The third layer
+/// needs more than twice the link's rate.
 fn fitting(kbps: u64) -> [usize; 3] {
     let rate = kbps as usize * 1000;
     let picture = |share: usize| {
@@ -75,7 +76,7 @@ fn fitting(kbps: u64) -> [usize; 3] {
     [picture(if kbps < 500 { 40 } else { 25 }), picture(80), picture(220)]
 }
 
-/// Ana publishes sound and pictures of these layers; Ben joins over that link.
+/// Ana publishes audio and video with these layers; Ben subscribes over `link`.
 fn joined(seed: u64, frame_bytes: &[usize], link: Path) -> RawWorld {
     let mut world = RawWorld::new(seed, 1);
     let mut picture = announced(PICTURES, MediaKind::Video, "vp8");
@@ -106,14 +107,14 @@ fn joined(seed: u64, frame_bytes: &[usize], link: Path) -> RawWorld {
     world
 }
 
-/// What Ben saw and heard between two times.
+/// What Ben received between two times.
 #[derive(Debug)]
 struct Seen {
-    /// Seconds in which no picture followed the last for more than 200 ms, each such time counted whole.
+    /// Seconds of frozen video: the sum of all gaps longer than 200 ms between frames.
     frozen: f64,
-    /// Bits per second of pictures that were shown, and of sound.
+    /// Bits per second of audio and of the video frames that were shown.
     rate: f64,
-    /// The share of sound that came.
+    /// Share of the audio frames that arrived.
     sound: f64,
 }
 
@@ -139,7 +140,7 @@ fn seen(world: &RawWorld, frame_bytes: &[usize], from: Instant, to: Instant) -> 
     }
 }
 
-/// Prints the decisions, if TRACE is set.
+/// Prints the logged decisions if TRACE is set.
 fn trace(world: &RawWorld) {
     if std::env::var_os("TRACE").is_none() {
         return;
@@ -160,10 +161,10 @@ fn trace(world: &RawWorld) {
     }
 }
 
-/// How long pictures may stand still, in seconds, and how much must be used at least.
+/// Upper bound of frozen video in seconds, and lower bound of the used share of the link.
 fn bounds(kind: Kind, kbps: u64, bucket_kb: u64) -> (Bound, Bound) {
     match (kind, kbps, bucket_kb) {
-        // 24 ms of what passes: pictures of the second layer do not fit into it.
+        // The bucket holds 24 ms of the link's rate; frames of the second layer do not fit into it.
         (Kind::Policer, 5000, 15) => (Bound::AtMost(1.0), Bound::AtLeast(0.25)),
         (_, _, 15) => (Bound::AtMost(1.0), Bound::AtLeast(0.6)),
         _ => (Bound::Less, Bound::More),
@@ -197,7 +198,7 @@ fn table(kind: Kind, kbps: u64) {
     }
 }
 
-/// Layers as browsers make them: how well a link is used depends on which of them fits.
+/// Layers with the bitrates of browsers: how much of a link is used depends on which of them fits.
 fn usual_table(kind: Kind, kbps: u64) {
     for bucket in buckets() {
         let case = format!("{}, {kbps} kbit/s, {bucket} kB, layers of a browser", kind.name());

@@ -1,118 +1,123 @@
-//! What a signaling session asks of the SFU.
+//! Commands from a signaling session to the SFU.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{ParticipantSid, RoomSid, TrackSid};
 
-/// One request to the shard that holds `participant`. Commands of one participant are carried out in order.
-/// A command naming a participant, track or section that the shard does not know is counted and ignored:
-/// the two sides may cross on the way.
+/// Request to the shard that holds `participant`. Commands of one participant are carried out in order. A command that
+/// names an unknown participant, track or media section is counted and ignored, because commands and events may cross
+/// in transit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Command {
-    /// Opens a participant's place in a room. Answered by [`Event::Joined`](crate::Event::Joined).
+    /// Adds a participant to a room. Answered by [`Event::Joined`](crate::Event::Joined).
     Join(Box<Join>),
-    /// Ends a participant: its transports, tracks and subscriptions go, and its roster entry with them.
+    /// Removes a participant with its transports, tracks, subscriptions and roster entry.
     Leave {
-        /// Who goes.
+        /// Participant that leaves.
         participant: ParticipantSid,
-        /// Why; others are told.
+        /// Reason for leaving; the other participants are told.
         reason: LeaveReason,
     },
-    /// Publishes or replaces what others see of this participant. Opaque to the SFU; the room's roster of
-    /// record hands it to every other session as [`Event::Roster`](crate::Event::Roster).
+    /// Publishes or replaces the information that others see about this participant. The information is opaque to the
+    /// SFU. The room's home shard distributes it to every session in the room as
+    /// [`Event::Roster`](crate::Event::Roster).
     Announce {
         /// Participant that the information is about.
         participant: ParticipantSid,
         /// An encoded `livekit.ParticipantInfo`, at most 256 KiB.
         info: Bytes,
     },
-    /// A remote offer for the single or the publisher peer connection. Answered by `Event::Answer` or
-    /// `Event::NegotiationFailed`.
+    /// Client's offer for the single peer connection or for the publisher peer connection. Answered by `Event::Answer`
+    /// or `Event::NegotiationFailed`.
     Offer {
         /// Participant that offers.
         participant: ParticipantSid,
-        /// The client's number of this offer, echoed in the answer.
+        /// Offer number chosen by the client; the answer repeats it.
         id: u32,
-        /// The session description: at most 256 KiB for the first of a connection, 4 MiB for later ones.
+        /// Session description: at most 256 KiB for the first offer of a connection, 4 MiB for later ones.
         sdp: String,
     },
     /// The client's answer to an `Event::Offer` (subscriber peer connection only).
     Answer {
         /// Participant that answers.
         participant: ParticipantSid,
-        /// The number of the offer that this answers, as the client says: 0 if it does not number. An answer to an
-        /// earlier offer is ignored.
+        /// Number of the answered offer, as sent by the client; 0 if the client does not number its answers. An answer
+        /// to an earlier offer is ignored.
         id: u32,
-        /// The session description, at most 4 MiB: it describes all that is received.
+        /// Session description, at most 4 MiB. The limit is high because it describes every track that the client
+        /// receives.
         sdp: String,
     },
-    /// Announces a track that the participant is about to publish. The media section may have been offered
-    /// before or may come later; `Event::TrackPublished` tells when both have met, `Event::TrackUnpublished` that it is
-    /// not taken: there are too many, or it is a backup of what is gone.
+    /// Announces a track that the participant is about to publish. Its media section may be offered earlier or later.
+    /// `Event::TrackPublished` reports that both have arrived. `Event::PublicationFailed` reports that the track cannot
+    /// be published. `Event::TrackUnpublished` reports that the announcement expired without a media section, or that
+    /// it is a backup codec of a track that is gone.
     AddTrack {
         /// Participant that publishes.
         participant: ParticipantSid,
-        /// What is to come.
+        /// Description of the track.
         track: Box<AddTrack>,
     },
-    /// Stops taking a track, with its backup codecs, from its publisher (permission lost, or the request withdrawn).
+    /// Stops accepting a track, with its backup codecs, from its publisher, which lost the permission or withdrew the
+    /// announcement.
     RemoveTrack {
         /// Participant that publishes the track.
         participant: ParticipantSid,
-        /// Track that is no longer taken.
+        /// Track that is no longer accepted.
         track: TrackSid,
     },
-    /// The publisher (or a moderator) muted or unmuted a track, in all its codecs: nothing of a muted track is forwarded.
+    /// The publisher (or a moderator) muted or unmuted a track, in all its codecs. No packet of a muted track is
+    /// forwarded.
     SetMuted {
         /// Participant that publishes the track.
         participant: ParticipantSid,
         /// Track that was muted or unmuted.
         track: TrackSid,
-        /// The new state.
+        /// Whether the track is muted now.
         muted: bool,
     },
-    /// The participant wants a track. It may be one that the shard has not heard of yet.
+    /// Subscribes the participant to a track. The shard need not know the track yet.
     Subscribe {
         /// Participant that subscribes.
         participant: ParticipantSid,
-        /// Track that it wants.
+        /// Track to receive.
         track: TrackSid,
-        /// Who publishes it; stands in the stream id (`PA_x|TR_y`).
+        /// Publisher of the track; part of the media stream id (`PA_x|TR_y`).
         publisher: ParticipantSid,
-        /// Audio or video; decides which kind of media section is needed before the track is known here.
+        /// Audio or video. It tells which kind of media section is needed while the shard does not know the track yet.
         kind: MediaKind,
-        /// What is wanted of it.
+        /// Wanted quality and size.
         demand: TrackDemand,
     },
-    /// The participant no longer wants a track.
+    /// Ends the participant's subscription to a track.
     Unsubscribe {
         /// Participant that subscribed.
         participant: ParticipantSid,
-        /// Track that it no longer wants.
+        /// Track to stop receiving.
         track: TrackSid,
     },
-    /// Changes what is wanted of a track (tile size, quality, visibility).
+    /// Changes the demand for a subscribed track (tile size, quality, visibility).
     SetDemand {
         /// Participant that subscribes.
         participant: ParticipantSid,
         /// Track whose demand changes.
         track: TrackSid,
-        /// The new wish; replaces the old one.
+        /// New demand; replaces the previous one.
         demand: TrackDemand,
     },
-    /// Changes what the participant may do. Tracks that it may no longer publish are removed by
-    /// `RemoveTrack`; this one governs data and new sections.
+    /// Changes the participant's permissions. They apply to user data and to new media sections. Tracks that the
+    /// participant may no longer publish are removed by `RemoveTrack`.
     SetPermissions {
-        /// Participant whose rights change.
+        /// Participant whose permissions change.
         participant: ParticipantSid,
-        /// The new rights.
+        /// New permissions; they replace the previous ones.
         permissions: Permissions,
     },
 }
 
 impl Command {
-    /// The participant that the command is about; routes it to its shard.
+    /// Participant that the command is about. Its shard receives the command.
     pub fn participant(&self) -> &ParticipantSid {
         match self {
             Self::Join(join) => &join.participant,
@@ -131,40 +136,41 @@ impl Command {
     }
 }
 
-/// A participant's entry.
+/// Parameters of [`Command::Join`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
-    /// The room.
+    /// Room to join.
     pub room: RoomSid,
-    /// The session's new sid.
+    /// New sid of this session.
     pub participant: ParticipantSid,
-    /// Who it is, unique in the room: an earlier session of the same identity is ended with
+    /// Identity, unique in the room. An earlier session of the same identity is ended with
     /// [`EndReason::DuplicateIdentity`](crate::EndReason::DuplicateIdentity).
     pub identity: String,
-    /// Not shown to others, not counted.
+    /// Whether the participant is neither shown to others nor counted.
     pub hidden: bool,
-    /// What it may do.
+    /// Permissions at the time of joining.
     pub permissions: Permissions,
     /// One peer connection or two.
     pub mode: ConnectionMode,
-    /// What is known of the client's stack.
+    /// Known properties of the client's WebRTC stack.
     pub client: ClientTraits,
-    /// It asked that no picture is paused for want of bandwidth: the lowest layer of each is sent whatever its link is known
-    /// to carry.
+    /// Whether the client asked that no video is paused for lack of bandwidth. If so, the lowest layer of each video is
+    /// sent whatever the bandwidth estimate.
     #[serde(default)]
     pub never_pause: bool,
-    /// The first roster entry (an encoded `livekit.ParticipantInfo`), shown to others at once.
+    /// First roster entry (an encoded `livekit.ParticipantInfo`), shown to others at once.
     pub info: Bytes,
 }
 
-/// How many peer connections the client uses.
+/// Number of peer connections that the client uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConnectionMode {
-    /// One for both directions; the client always offers.
+    /// One connection for both directions; the client always offers.
     Single,
-    /// One that the client offers to publish, one that we offer to subscribe.
+    /// Two connections: the client offers the one on which it publishes, the SFU offers the one on which the client
+    /// receives.
     Dual {
-        /// Whether our subscriber offer goes out at once and counts as the primary transport.
+        /// Whether the SFU offers the subscriber connection at once and that connection is the primary transport.
         subscriber_primary: bool,
     },
 }
@@ -172,29 +178,30 @@ pub enum ConnectionMode {
 /// One of a participant's peer connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Target {
-    /// The single one, or the one that publishes.
+    /// The single connection, or the one on which the client publishes.
     Publisher,
-    /// The one that receives, in dual mode.
+    /// In dual mode, the connection on which the client receives.
     Subscriber,
 }
 
-/// What the media plane must know of the client's stack.
+/// Properties of the client's WebRTC stack that the media plane needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ClientTraits {
-    /// Known to take AEAD_AES_128_GCM (Chromium, Firefox, libwebrtc): nothing else is offered to it.
+    /// The client is known to support AEAD_AES_128_GCM (Chromium, Firefox, libwebrtc), so no other SRTP profile is
+    /// offered to it.
     pub aead_srtp: bool,
-    /// Firefox: no RED towards it, stream ids without sync groups.
+    /// The client is Firefox: it is sent no RED, and its stream ids have no sync groups.
     pub firefox: bool,
 }
 
-/// What a participant may do, as far as the media plane is concerned.
+/// Permissions that the media plane enforces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permissions {
-    /// May publish tracks.
+    /// Whether the participant may publish tracks.
     pub publish: bool,
-    /// May receive tracks.
+    /// Whether the participant may receive tracks.
     pub subscribe: bool,
-    /// May send user data.
+    /// Whether the participant may send user data.
     pub publish_data: bool,
 }
 
@@ -204,93 +211,96 @@ impl Default for Permissions {
     }
 }
 
-/// Why a participant leaves.
+/// Reason why a participant leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaveReason {
-    /// It said so.
+    /// The client asked to leave.
     ClientInitiated,
-    /// Its signal connection is gone for good.
+    /// The signaling connection closed and was not resumed.
     SignalClosed,
-    /// A newer session of its identity.
+    /// A newer session of the same identity joined.
     DuplicateIdentity,
-    /// A moderator's decision.
+    /// A moderator removed the participant.
     Removed,
     /// The room was deleted or closed.
     RoomClosed,
-    /// The process ends.
+    /// The server process is stopping.
     ServerShutdown,
-    /// The media plane ended it (transport lost, panic contained).
+    /// The media plane ended the participant (transport lost, panic contained).
     MediaFailure,
 }
 
-/// Audio or video.
+/// Kind of media of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MediaKind {
-    /// Sound.
+    /// Audio.
     Audio,
-    /// Pictures.
+    /// Video.
     Video,
 }
 
-/// Reliable or lossy user data (`_reliable`, `_lossy`).
+/// Delivery of user data: reliable (data channel `_reliable`) or lossy (`_lossy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DataKind {
-    /// Ordered, retransmitted.
+    /// Ordered and retransmitted.
     Reliable,
-    /// Unordered, sent once.
+    /// Unordered and sent once.
     Lossy,
 }
 
-/// A track about to be published.
+/// Announcement of a track that is about to be published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddTrack {
-    /// The sid that the session gave it.
+    /// Sid assigned by the signaling session.
     pub track: TrackSid,
-    /// The client's own ids of it: that of the request and those of its `simulcast_codecs`. The second token
-    /// of the section's `a=msid` is one of them, or, from stacks that rename, none.
+    /// Client's own ids of the track: the id of the request and those of its `simulcast_codecs`. The second token of
+    /// the media section's `a=msid` is one of them, unless the client's stack renames tracks.
     pub cids: Vec<String>,
     /// Audio or video.
     pub kind: MediaKind,
-    /// Preferred codec as a lower-case MIME subtype (`vp8`), first choice first; empty: the client's order.
+    /// Preferred codecs as lower-case MIME subtypes (`vp8`), first choice first. If empty, the client's order applies.
     pub codecs: Vec<String>,
-    /// Layers that the request describes, lowest first. Their SSRCs, if any, describe simulcast without RIDs.
+    /// Layers that the request describes, lowest first. Their SSRCs, if any, identify the layers of simulcast without
+    /// RIDs.
     pub layers: Vec<SimulcastLayer>,
-    /// Nothing is forwarded until unmuted.
+    /// Whether the track starts muted: no packet is forwarded until it is unmuted.
     pub muted: bool,
-    /// Stereo sound: answer `stereo=1`.
+    /// Whether the audio is stereo: the answer then has `stereo=1`.
     pub stereo: bool,
-    /// Do not ask for discontinuous transmission.
+    /// Whether the answer must not ask for discontinuous transmission (DTX).
     pub disable_dtx: bool,
-    /// Do not negotiate RED for it.
+    /// Whether RED is not negotiated for this track.
     pub disable_red: bool,
-    /// End-to-end encrypted: payload bytes are opaque.
+    /// Whether the media is end-to-end encrypted, so that payload bytes are opaque.
     pub encrypted: bool,
-    /// A screen or window, or the sound of one: layers are chosen for sharpness, and it is nobody's voice.
+    /// Whether the track is a shared screen or window, or its audio. The video gets bandwidth before cameras do. The
+    /// audio never makes its publisher an active speaker.
     pub screen_share: bool,
-    /// Of pictures: what receivers that understand it are told, in place of what the publisher says.
+    /// For video: playout delay sent to receivers that support the extension, in place of the publisher's.
     pub playout_delay: Option<PlayoutDelay>,
-    /// Whether it is a track of its own or another codec of one.
+    /// Whether this announces a track of its own or a backup codec of another track.
     pub part: TrackPart,
 }
 
-/// What an announced section is of its track. A publisher may send one track in several codecs, each in a section of
-/// its own, so that those who cannot decode the first see it too.
+/// Role of an announced media section in its track. A publisher may send one track in several codecs, each in its own
+/// media section, for subscribers that cannot decode the first codec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TrackPart {
-    /// The track itself, in its first codec.
+    /// The track in its first codec.
     Main {
-        /// MIME subtypes (`vp8`) that the publisher sends as well once somebody needs one, first choice first. Until it
-        /// does, they can be subscribed to like a codec that is published: that is how it learns of the need.
+        /// Backup codecs as MIME subtypes (`vp8`), first choice first. The publisher sends one only once a subscriber
+        /// needs it. Until then subscribers can subscribe to it as if it were published, which is how the publisher
+        /// learns that it is needed.
         backups: Vec<String>,
-        /// Who gets which.
+        /// Rule that decides which subscriber gets which codec.
         policy: BackupPolicy,
     },
-    /// A backup codec of a track that the participant publishes. `AddTrack::track` is a sid that only the session and the
-    /// SFU know, by which [`Event::TrackPublished`](crate::Event::TrackPublished) and
-    /// [`Event::TrackUnpublished`](crate::Event::TrackUnpublished) tell of this section. Where the track does not promise
-    /// the codec that was negotiated, the latter comes at once.
+    /// A backup codec of a track that the participant publishes. `AddTrack::track` is then a sid that only the session
+    /// and the SFU know. [`Event::TrackPublished`](crate::Event::TrackPublished) and
+    /// [`Event::TrackUnpublished`](crate::Event::TrackUnpublished) use it for this media section. If the negotiated
+    /// codec is not among the track's announced backups, `TrackUnpublished` comes at once.
     Backup {
-        /// Track that this is a codec of.
+        /// Sid of the track that this codec belongs to.
         of: TrackSid,
     },
 }
@@ -301,74 +311,76 @@ impl Default for TrackPart {
     }
 }
 
-/// Who gets which codec of a track.
+/// Rule that decides which subscriber gets which codec of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum BackupPolicy {
-    /// Each subscriber the first codec that it can decode; all that are needed are published side by side.
+    /// Each subscriber gets the first codec that it can decode. All codecs that are needed are published at the same
+    /// time.
     #[default]
     SideBySide,
-    /// Once a backup is published, everybody who can decode it, so that its publisher encodes once.
+    /// Once a backup codec is published, every subscriber that can decode it gets it, so that the publisher encodes
+    /// only once.
     Instead,
 }
 
-/// The least and the greatest delay between capture and display that receivers are asked to keep, in milliseconds.
-/// What exceeds 40,950 counts as that.
+/// Bounds of the delay between capture and display that receivers are asked to keep, in milliseconds. Values above
+/// 40,950 count as 40,950.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlayoutDelay {
-    /// The least.
+    /// Minimum delay.
     pub min_ms: u32,
-    /// The greatest; less than the least counts as that.
+    /// Maximum delay; a value below the minimum counts as the minimum.
     pub max_ms: u32,
 }
 
-/// One encoding, as its publisher describes it.
+/// One simulcast layer, as its publisher describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimulcastLayer {
-    /// Place of the encoding among the others.
+    /// Quality name of the layer.
     pub quality: LayerQuality,
-    /// Width in pixels, 0 unknown.
+    /// Width in pixels; 0 if unknown.
     pub width: u32,
-    /// Height in pixels, 0 unknown.
+    /// Height in pixels; 0 if unknown.
     pub height: u32,
-    /// Target rate in bit/s, 0 unknown.
+    /// Target bitrate in bit/s; 0 if unknown.
     pub bitrate_bps: u32,
-    /// The encoding's SSRC, 0 if it is known by its RID.
+    /// SSRC of the layer; 0 if its RID identifies it.
     pub ssrc: u32,
-    /// The SSRC of its retransmissions, 0 if none or known by RID.
+    /// SSRC of its retransmissions (RTX); 0 if there are none or the RID identifies them.
     pub repair_ssrc: u32,
-    /// Its RID (`q`, `h`, `f`), empty if unknown.
+    /// RID of the layer (`q`, `h`, `f`); empty if unknown.
     pub rid: String,
 }
 
-/// The ecosystem's three names for layers, lowest first.
+/// LiveKit's three quality names for layers, lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LayerQuality {
-    /// `q`.
+    /// RID `q`.
     Low,
-    /// `h`.
+    /// RID `h`.
     Medium,
-    /// `f`.
+    /// RID `f`.
     High,
 }
 
-/// A layer's place among the layers of its track, lowest is 0.
+/// Index of a layer among the layers of its track; the lowest layer is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Layer(pub u8);
 
-/// What one subscriber wants of one track (`track_setting`).
+/// Demand of one subscriber for one track (`track_setting`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackDemand {
-    /// False: nothing is forwarded (tile hidden, or the person switched it off).
+    /// Whether packets are forwarded; false if the tile is hidden or the person switched the track off.
     pub enabled: bool,
-    /// The highest quality wanted when no size is given.
+    /// Highest quality wanted; it applies when no size is given.
     pub quality: LayerQuality,
-    /// Width in pixels of the tile, 0 unknown.
+    /// Width of the tile in pixels; 0 if unknown.
     pub width: u32,
-    /// Height in pixels of the tile, 0 unknown.
+    /// Height of the tile in pixels; 0 if unknown.
     pub height: u32,
-    /// Highest frame rate wanted, 0 any.
+    /// Highest frame rate wanted, in frames per second; 0 means any.
     pub fps: u32,
-    /// 1 is most important; 0 unset.
+    /// Priority: 1 is the most important, 0 means unset.
     pub priority: u32,
 }
 

@@ -1,4 +1,4 @@
-//! What the SFU tells the signaling service.
+//! Events from the SFU to the signaling service.
 
 use std::collections::BTreeMap;
 
@@ -7,289 +7,292 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LayerQuality, LeaveReason, MediaKind, ParticipantSid, RoomSid, Target, TrackSid};
 
-/// One message to a signaling session, or ([`Event::Roster`]) to all sessions of a room at once.
+/// Message to one signaling session, or to all sessions of a room at once ([`Event::Roster`], [`Event::Speakers`],
+/// [`Event::ConnectionQuality`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
-    /// The participant has its place; `roster` is everyone else who is visible at this moment. Every later
-    /// change comes as [`Event::Roster`], none is missed in between.
+    /// The participant has joined. Every later change of the roster comes as [`Event::Roster`]; none is lost in
+    /// between.
     Joined {
-        /// Who joined.
+        /// Participant that joined.
         participant: ParticipantSid,
-        /// The others.
+        /// All other visible participants at this moment.
         roster: Vec<RosterEntry>,
     },
-    /// Somebody came, changed or went. Emitted once per room and process; the signaling service hands it to
-    /// its sessions in that room (to the subject's own session, too, which ignores it).
+    /// A participant appeared, changed or left. Emitted once per room and process. The signaling service delivers it to
+    /// all its sessions in that room; the session of the participant concerned ignores it.
     Roster {
         /// Room whose roster changed.
         room: RoomSid,
-        /// Entry that appeared, changed or went.
+        /// Entry that appeared, changed or was removed.
         change: RosterChange,
     },
-    /// The answer to `Command::Offer`. Carries the server's candidates and the end-of-candidates mark.
+    /// Answer to `Command::Offer`, with the server's ICE candidates and the end-of-candidates mark.
     Answer {
         /// Participant that offered.
         participant: ParticipantSid,
-        /// The number of the offer.
+        /// Number of the answered offer.
         id: u32,
-        /// The session description.
+        /// Session description.
         sdp: String,
-        /// Media section id to the track that we send in it.
+        /// Media section id (MID) to the track that the SFU sends in that section.
         mid_to_track: BTreeMap<String, TrackSid>,
     },
-    /// An offer for the subscriber peer connection (dual mode). Never two at once.
+    /// Offer for the subscriber peer connection (dual mode). At most one offer is outstanding.
     Offer {
-        /// Participant that is to answer.
+        /// Participant that must answer.
         participant: ParticipantSid,
-        /// Our number of the offer; the answer carries it.
+        /// Offer number chosen by the SFU; the answer repeats it.
         id: u32,
-        /// The session description.
+        /// Session description.
         sdp: String,
-        /// Media section id to the track that we send in it.
+        /// Media section id (MID) to the track that the SFU sends in that section.
         mid_to_track: BTreeMap<String, TrackSid>,
     },
-    /// A description could not be used. Nothing changed.
+    /// A session description was refused. The state before it remains in force.
     NegotiationFailed {
         /// Participant whose description was refused.
         participant: ParticipantSid,
-        /// Connection that the description is of.
+        /// Peer connection that the description was for.
         target: Target,
-        /// The number of the offer or answer.
+        /// Number of the refused offer or answer.
         id: u32,
-        /// What is wrong with it.
+        /// Reason for the refusal.
         error: NegotiationError,
     },
-    /// Single mode: subscriptions wait for that many additional receive-only sections (both may be 0: a free
-    /// one is there, only a new offer is needed). Not repeated until the client has offered.
+    /// Single mode: subscriptions wait until the client offers additional receive-only media sections. Both counts may
+    /// be 0: a free section exists then, and only a new offer is needed. Not repeated until the client has offered.
     MediaSectionsRequired {
-        /// Participant that is to offer the sections.
+        /// Participant that must offer the sections.
         participant: ParticipantSid,
-        /// Additional audio sections.
+        /// Number of additional audio sections.
         audios: u32,
-        /// Additional video sections.
+        /// Number of additional video sections.
         videos: u32,
     },
-    /// A transport is up: ICE answered, DTLS done, keys installed.
+    /// A transport is connected: ICE and DTLS have completed and the SRTP keys are installed.
     TransportConnected {
-        /// Participant whose transport is up.
+        /// Participant whose transport connected.
         participant: ParticipantSid,
-        /// Connection that is up.
+        /// Peer connection that connected.
         target: Target,
     },
-    /// A published track has a media section; it can be subscribed to.
+    /// A published track has its media section, so it can be subscribed to.
     TrackPublished {
-        /// Who publishes.
+        /// Publisher of the track.
         participant: ParticipantSid,
-        /// What was negotiated.
+        /// Negotiated properties of the track.
         track: PublishedTrack,
     },
-    /// A track's section was stopped, or removed by command.
+    /// A track ended: its media section was stopped, it was removed by command, or its announcement expired.
     TrackUnpublished {
-        /// Who published it.
+        /// Former publisher of the track.
         participant: ParticipantSid,
-        /// Track that is gone.
+        /// Track that ended.
         track: TrackSid,
     },
-    /// An announced track cannot be published. It is forgotten; there was nothing to be seen of it.
+    /// An announced track cannot be published. Its announcement is dropped; other participants have not seen the track.
     PublicationFailed {
         /// Participant that announced the track.
         participant: ParticipantSid,
-        /// The announced track.
+        /// Sid of the announced track.
         track: TrackSid,
-        /// Reason that its client is told.
+        /// Reason reported to the client.
         reason: PublicationFailure,
     },
-    /// The first visible subscriber of a track is bound; told to the publisher's session once per track.
+    /// A track got its first subscriber that is not hidden. Sent to the publisher's session once per track.
     TrackSubscribed {
-        /// The publisher.
+        /// Publisher of the track.
         participant: ParticipantSid,
-        /// Its track.
+        /// Track that has a subscriber.
         track: TrackSid,
     },
-    /// A subscription cannot be carried out.
+    /// A subscription cannot be served.
     SubscriptionFailed {
         /// Participant that subscribed.
         participant: ParticipantSid,
-        /// Track that it does not get.
+        /// Track that the participant does not receive.
         track: TrackSid,
-        /// Reason that its client is told.
+        /// Reason reported to the client.
         reason: SubscriptionFailure,
     },
-    /// Who speaks in a room at this moment, all of them, loudest first. Emitted when that changed, once per room and
-    /// process like [`Event::Roster`]; each session tells its client of those that it receives.
+    /// The active speakers of a room have changed. Emitted once per room and process, as [`Event::Roster`] is. Each
+    /// session tells its client only about the speakers that the client receives.
     Speakers {
-        /// Room in which they speak.
+        /// Room of the speakers.
         room: RoomSid,
-        /// Everyone who speaks; empty: silence.
+        /// Everyone who speaks now, loudest first; empty if nobody speaks.
         speakers: Vec<Speaker>,
     },
-    /// How well participants of a room are connected: those for whom that changed. Emitted once per room and process;
-    /// each session tells its client of itself and of those that it receives. `Lost` makes a publishing client start
-    /// anew after 10 s: never while media flows, is muted or paused.
+    /// The connection quality of some participants of a room has changed. Emitted once per room and process. Each
+    /// session tells its client about the client itself and about the participants that it receives. `Lost` makes a
+    /// publishing client reconnect after 10 s, so it is never sent while media flows, is muted or is paused.
     ConnectionQuality {
         /// Room of the participants.
         room: RoomSid,
-        /// Whose connection changed, and to what.
+        /// Participants whose quality changed, with the new quality.
         changes: Vec<ParticipantQuality>,
     },
-    /// A subscription was paused for want of bandwidth, or goes on.
+    /// A subscription was paused for lack of bandwidth, or was resumed.
     StreamState {
-        /// The subscriber.
+        /// Subscriber of the track.
         participant: ParticipantSid,
-        /// The track that it receives.
+        /// Track that was paused or resumed.
         track: TrackSid,
-        /// Whether nothing is sent of it.
+        /// Whether the track is paused, so that no packet of it is sent.
         paused: bool,
     },
-    /// What subscribers want of a published video track at this moment, so that its publisher encodes nothing else.
-    /// The session waits with news of less, for subscribers often come back.
+    /// The demand of all subscribers for a published video track has changed. The publisher then encodes only the
+    /// layers in demand. The session delays the report of a lower demand, because subscribers often come back.
     SubscribedQuality {
-        /// The publisher.
+        /// Publisher of the track.
         participant: ParticipantSid,
-        /// Its track.
+        /// Track whose demand changed.
         track: TrackSid,
-        /// Each codec of the track, the main one first.
+        /// Demand for each codec of the track, the main codec first.
         codecs: Vec<CodecDemand>,
     },
-    /// The participant was ended by the media plane. It is gone already.
+    /// The media plane ended the participant. The participant is already removed.
     Ended {
-        /// Participant that is gone.
+        /// Participant that was removed.
         participant: ParticipantSid,
-        /// Reason; it decides whether the client is to join again.
+        /// Reason for the end; it decides whether the client is told to join again.
         reason: EndReason,
     },
 }
 
-/// One participant, as others see it.
+/// Information about one participant, as others see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RosterEntry {
-    /// Participant that the information is about.
+    /// Participant that the entry describes.
     pub participant: ParticipantSid,
-    /// The encoded `livekit.ParticipantInfo` last announced.
+    /// Encoded `livekit.ParticipantInfo` that was announced last.
     pub info: Bytes,
 }
 
-/// A change of the roster of record.
+/// Change of a room's authoritative roster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RosterChange {
-    /// New, or changed: the whole entry.
+    /// A participant is new or has changed. Holds the whole entry.
     Present(RosterEntry),
-    /// Gone.
+    /// A participant left the room.
     Gone {
-        /// Participant that went.
+        /// Participant that left.
         participant: ParticipantSid,
-        /// The last information announced.
+        /// Encoded `livekit.ParticipantInfo` that was announced last.
         info: Bytes,
-        /// Reason that the others are told.
+        /// Reason reported to the other participants.
         reason: LeaveReason,
     },
 }
 
-/// What negotiation made of an announced track.
+/// Negotiated properties of an announced track.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedTrack {
     /// Sid of the announced track.
     pub track: TrackSid,
-    /// Audio or video.
+    /// Kind of media.
     pub kind: MediaKind,
-    /// Its media section.
+    /// MID of its media section.
     pub mid: String,
-    /// The `a=msid` track id in the offer; differs from the request's cid on stacks that rename.
+    /// Track id in the offer's `a=msid`. It differs from the cid of the request if the client's stack renames tracks.
     pub sdp_cid: String,
-    /// `audio/opus`, `video/vp8`, … lower case.
+    /// MIME type in lower case, such as `audio/opus` or `video/vp8`.
     pub mime_type: String,
-    /// RIDs, lowest layer first; empty for a single encoding.
+    /// RIDs of the simulcast layers, lowest layer first; empty for a single encoding.
     pub rids: Vec<String>,
 }
 
-/// Somebody who speaks.
+/// An active speaker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Speaker {
     /// Participant that speaks.
     pub participant: ParticipantSid,
-    /// How loud, above 0 to 1.
+    /// Audio level, above 0 and up to 1.
     pub level: f32,
 }
 
-/// How well somebody is connected.
+/// Connection quality of one participant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParticipantQuality {
     /// Participant whose connection was measured.
     pub participant: ParticipantSid,
-    /// Quality in one word, as clients show it.
+    /// Quality category that clients display.
     pub quality: ConnectionQuality,
     /// Mean opinion score, 1 to 5.
     pub score: f32,
 }
 
-/// A connection in one word.
+/// Category of connection quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ConnectionQuality {
-    /// Nothing comes.
+    /// No media arrives.
     Lost,
-    /// It can be noticed.
+    /// The impairment is noticeable.
     Poor,
-    /// It can hardly be noticed.
+    /// The impairment is hardly noticeable.
     Good,
-    /// Nothing is wrong.
+    /// No impairment.
     Excellent,
 }
 
-/// What is wanted of one codec of a track.
+/// Demand of all subscribers for one codec of a track.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodecDemand {
-    /// `video/vp8`, … lower case, as in [`PublishedTrack::mime_type`].
+    /// MIME type in lower case, such as `video/vp8`, as in [`PublishedTrack::mime_type`].
     pub mime_type: String,
-    /// The highest quality that anybody wants; `None`: nobody wants any.
+    /// Highest quality that any subscriber wants; `None` if no subscriber wants this codec.
     pub highest: Option<LayerQuality>,
 }
 
-/// Why a description was refused.
+/// Reason why a session description was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NegotiationError {
-    /// The attribute or line at fault, such as `a=fingerprint` or `m=video (mid 3)`.
+    /// Attribute or line at fault, such as `a=fingerprint` or `m=video (mid 3)`.
     pub field: String,
-    /// What is wrong with it, in plain words.
+    /// Explanation of the fault, as a sentence for people.
     pub reason: String,
 }
 
-/// Why an announced track cannot be published.
+/// Reason why an announced track cannot be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PublicationFailure {
-    /// Its media section offers no codec, or no profile of one, that can be forwarded.
+    /// The media section offers no codec, or no codec profile, that can be forwarded.
     CodecUnsupported,
-    /// The participant has as many tracks as it may have.
+    /// The participant has reached its limit of pending or published tracks.
     TooManyTracks,
 }
 
-/// Why a subscription cannot be carried out.
+/// Reason why a subscription cannot be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SubscriptionFailure {
     /// The subscriber's offer has no codec in common with the track.
     CodecUnsupported,
-    /// The subscriber has as many media sections as it may have, all in use. It gets the next one that is free.
+    /// The subscriber has reached its limit of media sections, and all are in use. The subscription gets the next
+    /// section that becomes free.
     TooManyTracks,
 }
 
-/// Why the media plane ended a participant.
+/// Reason why the media plane ended a participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EndReason {
-    /// A newer session of the same identity took its place.
+    /// A newer session of the same identity replaced it.
     DuplicateIdentity,
-    /// ICE did not come up in time.
+    /// ICE did not connect in time.
     IceTimeout,
-    /// DTLS did not come up in time, or failed (wrong fingerprint, no common suite).
+    /// DTLS did not connect in time, or failed (wrong fingerprint, no common cipher suite).
     DtlsFailed,
-    /// The transport was up and consent expired (RFC 7675).
+    /// The transport was connected, and ICE consent expired (RFC 7675).
     ConsentExpired,
     /// The client closed its DTLS connection.
     TransportClosed,
-    /// Its code path panicked; contained to this participant.
+    /// Code that served this participant panicked. No other participant is affected.
     Panicked,
-    /// The node has no room for another.
+    /// The node has reached its limit of participants.
     NodeFull,
-    /// It was too far behind with reliable user data, by bytes or for time. It has missed some, and is to begin anew.
+    /// The participant's backlog of reliable user data was too large or too old. Some data is lost, so the client must
+    /// join again.
     DataBacklog,
-    /// A reliable message was longer than its client takes. It has missed that one, and is to begin anew.
+    /// A reliable message was longer than the client accepts. That message is lost, so the client must join again.
     DataTooLong,
 }

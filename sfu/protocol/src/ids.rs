@@ -1,4 +1,5 @@
-//! Identifiers as they stand on the wire. The engine works with indices and meets these only at its doors.
+//! Identifiers as sent on the wire. Inside, the engine works with indices; it uses these identifiers only in its inputs
+//! and outputs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,15 +14,15 @@ macro_rules! sid {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// What every such identifier begins with.
+            /// Prefix of every identifier of this type.
             pub const PREFIX: &'static str = $prefix;
 
-            /// Takes the identifier as it stands on the wire.
+            /// Wraps an identifier in its wire form. The prefix is not checked.
             pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 
-            /// The identifier as it stands on the wire.
+            /// Identifier in its wire form.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -42,17 +43,18 @@ macro_rules! sid {
 }
 
 sid!(
-    /// One life of one room (`RM_…`). A room that closed and was opened again under its name has a new one.
+    /// Id of a room, from its opening to its closing (`RM_…`). A room that is opened again under the same name gets a
+    /// new id.
     RoomSid,
     "RM_"
 );
 sid!(
-    /// One session of one participant (`PA_…`). A full reconnect makes a new one.
+    /// Id of one session of a participant (`PA_…`). A full reconnect makes a new one.
     ParticipantSid,
     "PA_"
 );
 sid!(
-    /// One published track (`TR_…`).
+    /// Id of a published track (`TR_…`).
     TrackSid,
     "TR_"
 );

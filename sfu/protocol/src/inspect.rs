@@ -1,136 +1,137 @@
-//! What the media plane has decided about one participant, and why: for people who look for the reason of a picture.
-//! Times are milliseconds before the moment of asking.
+//! Recent decisions of the media plane about one participant, with their reasons, for people who debug the video that a
+//! participant sees. Times are in milliseconds before the time of the request.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Layer, MediaKind, ParticipantSid, TrackSid};
 
-/// Everything that one participant receives, as it stands.
+/// State of everything that one participant receives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Inspection {
-    /// Participant that receives.
+    /// Participant that was inspected.
     pub participant: ParticipantSid,
-    /// The way to it; absent where nothing is known: it receives nothing, or does not report.
+    /// State of the link to the participant; absent if the participant receives nothing or sends no feedback.
     pub link: Option<LinkState>,
-    /// What it receives.
+    /// Tracks that the participant receives.
     pub subscriptions: Vec<SubscriptionState>,
-    /// What was decided lately, oldest first.
+    /// Recent decisions, oldest first.
     pub decisions: Vec<Decided>,
 }
 
-/// The way to one subscriber.
+/// State of the link to one subscriber.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkState {
-    /// What may be sent, in bit/s.
+    /// Bandwidth estimate, in bit/s.
     pub estimate_bps: u64,
-    /// Reason for the estimate.
+    /// Cause of the last change of the estimate.
     pub cause: String,
-    /// Since when.
+    /// Milliseconds since the last change of the estimate.
     pub changed_ms_ago: u64,
-    /// Whether it says something about the link.
+    /// Whether the estimate is based on information about the link.
     pub measured: bool,
-    /// What was decided to be sent, in bit/s.
+    /// Rate that the last allocation decided to send, in bit/s.
     pub allocated_bps: u64,
-    /// A burst is being sent, at this rate.
+    /// Rate of the probe that is being sent, in bit/s; absent if none is.
     pub burst_bps: Option<u64>,
-    /// How long packets wait in the network.
+    /// Queue delay in the network, in milliseconds.
     pub queue_ms: u64,
-    /// The share of packets lost lately.
+    /// Recent packet loss, 0 to 1.
     pub loss: f64,
-    /// Packets that wait to be sent.
+    /// Number of packets in the pacer's queue.
     pub waiting: usize,
 }
 
-/// One track on its way.
+/// State of one subscription.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SubscriptionState {
-    /// The track.
+    /// Track that is received.
     pub track: TrackSid,
-    /// Who publishes it.
+    /// Publisher of the track.
     pub publisher: ParticipantSid,
-    /// Sound or picture.
+    /// Kind of media.
     pub kind: MediaKind,
-    /// The layer that is sent.
+    /// Layer that is sent; absent if none is.
     pub current: Option<Layer>,
-    /// The layer that is to be sent.
+    /// Layer that is to be sent; absent if none is.
     pub target: Option<Layer>,
-    /// The layer that is asked of the publisher.
+    /// Layer that is requested from the publisher; absent if none is.
     pub demand: Option<Layer>,
-    /// It is wanted, and there is no bandwidth for it.
+    /// Whether the track is wanted but paused for lack of bandwidth.
     pub paused: bool,
-    /// Why the target is what it is.
+    /// Reason for the target; absent before the first decision.
     pub reason: Option<String>,
 }
 
-/// One decision.
+/// Entry of the decision log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decided {
     /// Milliseconds since the decision.
     pub ms_ago: u64,
-    /// The decision.
+    /// Decision that was made.
     #[serde(flatten)]
     pub what: Decision,
 }
 
-/// What was decided, and why.
+/// One decision, with its reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decided", rename_all = "snake_case")]
 pub enum Decision {
-    /// A track gets another layer, is paused, or is what it was for another reason.
+    /// The layer of a track, its pause or the reason for either has changed.
     Layer {
-        /// Track that gets the layer.
+        /// Track that the decision is about.
         track: TrackSid,
-        /// The layer to send.
+        /// Layer to send; absent for none.
         target: Option<Layer>,
-        /// The layer to ask of the publisher.
+        /// Layer to request from the publisher; absent for none.
         demand: Option<Layer>,
-        /// No bandwidth for any.
+        /// Whether the bandwidth suffices for no layer.
         paused: bool,
         /// Reason for the target.
         reason: String,
-        /// The estimate it was decided by, in bit/s; absent: none is known.
+        /// Bandwidth estimate that the decision was based on, in bit/s; absent if there was none.
         estimate_bps: Option<u64>,
     },
-    /// The layer that was sent is given up before the new one is there: it was too much.
+    /// The current layer was dropped before the new one arrived, because its queued packets would have been sent too
+    /// late.
     Dropped {
-        /// Track whose layer is given up.
+        /// Track whose layer was dropped.
         track: TrackSid,
-        /// The layer given up.
+        /// Layer that was dropped.
         layer: Layer,
-        /// Packets of it that were still waiting.
+        /// Number of queued packets that were dropped with the layer.
         waiting: usize,
     },
-    /// More came than could leave: the track's frames are left out up to a key frame.
+    /// More arrived than could be sent. Frames of the track are dropped until a key frame.
     Congested {
-        /// Track whose frames are left out.
+        /// Track whose frames are dropped.
         track: TrackSid,
-        /// Packets of all tracks that were waiting.
+        /// Number of queued packets of all tracks at that moment.
         waiting: usize,
     },
-    /// The estimate has changed for another reason than before, or much.
+    /// The estimate changed by more than a tenth, or for another cause than before.
     Estimate {
-        /// The estimate now, in bit/s.
+        /// New estimate, in bit/s.
         estimate_bps: u64,
-        /// Reason for the estimate.
+        /// Cause of the change.
         cause: String,
     },
-    /// A burst looks for more.
+    /// A probe for more bandwidth was started.
     Probe {
-        /// Its rate, in bit/s.
+        /// Rate of the probe, in bit/s.
         rate_bps: u64,
     },
-    /// Packets are lost by chance, or are not any more: the subscriber is told how long to hold pictures back.
+    /// The playout delay requested from the subscriber changed, because packets are lost at random or no longer are.
     Playout {
-        /// At least, in milliseconds.
+        /// Requested minimum playout delay, in milliseconds.
         least_delay_ms: u64,
     },
-    /// A key frame is asked for.
+    /// A key frame was requested.
     KeyFrame {
-        /// Track whose key frame it is.
+        /// Track of the requested key frame.
         track: TrackSid,
-        /// Layer whose key frame it is.
+        /// Layer of the requested key frame.
         layer: Layer,
-        /// `switch`, or `lost` as its receiver says.
+        /// `switch` for a change of layer, or `lost` if the subscriber asked for the key frame.
         reason: String,
     },
 }

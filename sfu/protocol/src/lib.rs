@@ -1,11 +1,11 @@
-//! What the signaling service and the SFU say to each other.
+//! Messages between the signaling service and the SFU.
 //!
-//! A [`Command`] travels from a signaling session to the shard that holds the participant, an [`Event`]
-//! travels back. Both are plain data (serde), so the same contract runs over an in-process channel and over
-//! NATS. There is no logic in this crate.
+//! A signaling session sends a [`Command`] to the shard that holds the participant; the shard sends an [`Event`] back.
+//! Both are plain data (serde), so the same contract can run over an in-process channel or over NATS. This crate has no
+//! logic.
 //!
-//! The SFU never reads a token and never interprets participant information: what people see of each other
-//! ([`RosterEntry::info`]) is an opaque blob to it. The signaling service never touches a packet.
+//! The SFU never reads a token and never interprets participant information: [`RosterEntry::info`], which participants
+//! see of each other, is opaque bytes to it. The signaling service never handles a packet.
 
 mod command;
 mod event;

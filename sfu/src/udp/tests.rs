@@ -36,7 +36,7 @@ impl Side {
         }
     }
 
-    /// Receives until that many datagrams are there or a second passes without any.
+    /// Receives until `count` datagrams have arrived or a second passes without any.
     fn collect(&mut self, count: usize) -> Vec<(SocketAddr, Option<IpAddr>, Vec<u8>)> {
         let mut got = Vec::new();
         while got.len() < count {
@@ -60,7 +60,7 @@ impl Side {
     }
 }
 
-/// Datagrams that tell their place.
+/// Concatenated datagrams of `size` bytes, each filled with its index.
 fn numbered(count: u8, size: usize) -> Vec<u8> {
     (0..count).flat_map(|number| vec![number; size]).collect()
 }
@@ -133,7 +133,7 @@ fn what_would_block_is_kept_in_order_and_bounded() {
     let (mut a, mut b) = (Side::new(SETTINGS), Side::new(SETTINGS));
     let Some(to) = b.address(true) else { return };
     let Some(port) = a.udp.ports.iter_mut().find(|port| port.local.is_ipv4()) else { return };
-    // As after a send that would have blocked: the first run waits, so later ones must wait behind it.
+    // The state after a send that would have blocked. The first run is queued, so later runs must queue behind it.
     port.blocked = true;
     let first = numbered(3, 200);
     let kept = port.keep(Run { destination: to, source: None, segment: 200, contents: &first });
@@ -141,7 +141,7 @@ fn what_would_block_is_kept_in_order_and_bounded() {
     assert_eq!(a.send(to, &[3; 200], None), Sent { pending: 1, ..Sent::default() });
     assert_eq!(a.udp.pending(), 4);
     assert_eq!(a.udp.flush(a.poll.registry()).expect("reregister"), Sent::default(), "still blocked");
-    // Asking for writability is answered at once, for the socket is not really full.
+    // The poll reports writability at once, because the socket is not really full.
     a.wait();
     assert_eq!(a.udp.flush(a.poll.registry()).expect("reregister").sent, 4);
     assert_eq!(a.udp.pending(), 0);
@@ -162,7 +162,7 @@ fn a_budget_leaves_the_rest_for_the_next_turn() {
     let (mut a, mut b) = (Side::new(SETTINGS), Side::new(SETTINGS));
     let Some(to) = b.address(true) else { return };
     for number in 0..40 {
-        // Different sizes, so that nothing is coalesced.
+        // The datagrams differ in size, so that GRO does not coalesce them.
         a.send(to, &vec![0; 40 + number], None);
     }
     let mut seen = 0;

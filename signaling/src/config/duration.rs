@@ -1,4 +1,4 @@
-//! Lengths of time as people write them: `90s`, `6h`, `1h30m`, `500ms`.
+//! Durations as people write them: `90s`, `6h`, `1h30m`, `500ms`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
-/// A length of time in a configuration or a flag. A bare number is seconds.
+/// Duration in a configuration or a flag. A bare number means seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HumanDuration(pub Duration);
 
-/// Text that is no length of time.
+/// The text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is not a length of time; write for example 90s, 15m, 6h, 1h30m or 500ms")]
 pub struct DurationError(String);
@@ -20,7 +20,7 @@ const UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 24 * 3_600_000)];
 
 impl HumanDuration {
-    /// That many seconds.
+    /// Makes a duration from seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }

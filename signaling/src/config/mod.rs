@@ -1,5 +1,5 @@
-//! What the operator decides: YAML file, environment, flags; the later wins. Keys are named as LiveKit's where it
-//! has the same thing. An unknown key is an error.
+//! Configuration from a YAML file, the environment and flags; flags win over the environment, which wins over the file.
+//! Keys have LiveKit's names where LiveKit has the same setting. An unknown key is an error.
 
 mod duration;
 mod flags;
@@ -24,91 +24,93 @@ pub use sections::{
 use crate::token::TokenLimits;
 use crate::token::keys::{self, DEV_KEY, DEV_SECRET, KeyError, KeyStore};
 
-/// Why the configuration is refused.
+/// Reason why the configuration is refused.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// A file that cannot be read.
+    /// A file cannot be read.
     #[error("{path}: {error}")]
     Read {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         error: std::io::Error,
     },
-    /// Not YAML.
+    /// The text is not YAML.
     #[error("configuration: {0}")]
     Parse(#[from] serde_norway::Error),
-    /// A value of the wrong type.
+    /// A value has the wrong type.
     #[error("configuration: `{path}`: {error}")]
     Type {
-        /// Its key.
+        /// Path of the key, such as `rtc.workers`.
         path: String,
-        /// What is wrong with it, and where.
+        /// Explanation, with the line.
         error: serde_norway::Error,
     },
-    /// A key that means nothing.
+    /// A key is unknown.
     #[error("configuration: unknown key `{path}`; did you mean `{nearest}`?")]
     UnknownKey {
-        /// Which.
+        /// Path of the key, such as `rtc.workers`.
         path: String,
-        /// The known one that is nearest.
+        /// Path of the most similar known key.
         nearest: String,
     },
-    /// A value that makes no sense.
+    /// A value is out of range or malformed.
     #[error("configuration: `{key}`: {reason}")]
     Value {
-        /// Which.
+        /// Configuration key or environment variable.
         key: &'static str,
-        /// What is wrong with it.
+        /// Explanation of the fault.
         reason: String,
     },
-    /// Two that exclude each other.
+    /// The configuration is given both as a file and as text.
     #[error("give --config or --config-body (ANYTIME_CONFIG), not both")]
     TwoConfigs,
-    /// `--dev` on an address that others can reach.
+    /// `--dev` is used with an address that other machines can reach.
     #[error(
         "--dev hands out tokens to everybody, so it serves pages and tokens on loopback only; {0} is not loopback"
     )]
     DevBind(IpAddr),
-    /// A key file that others may read.
+    /// A key file is accessible to other users.
     #[error("key file {0} can be read by others; run `chmod 600 {0}`")]
     KeyFileOpen(PathBuf),
-    /// The API keys.
+    /// The API keys are invalid.
     #[error(transparent)]
     Keys(#[from] KeyError),
 }
 
-/// The whole configuration.
+/// Configuration of the service.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Port of HTTP and WebSocket, 0: any free.
+    /// Port for HTTP and WebSocket; 0 lets the system choose.
     pub port: u16,
-    /// Addresses to listen on; empty: all.
+    /// Addresses to listen on. If empty: all, or with `--dev` loopback.
     pub bind_addresses: Vec<IpAddr>,
-    /// API keys, `name: secret`.
+    /// API keys: name to secret.
     pub keys: KeyPairs,
-    /// File with more of them.
+    /// File with further API keys; they replace keys of the same name.
     pub key_file: Option<PathBuf>,
-    /// As `--dev`.
+    /// Development mode, as with `--dev`.
     pub development: bool,
-    /// What clients are told to connect to (`wss://…`); empty: the address that they asked.
+    /// URL that clients are told to connect to (`wss://…`). If empty, it is derived from the `Host` header of the
+    /// request.
     pub server_url: String,
-    /// Logs.
+    /// Logging.
     pub logging: LoggingConfig,
-    /// Media.
+    /// Media transport and workers.
     pub rtc: RtcConfig,
-    /// Rooms.
+    /// Defaults for rooms.
     pub room: RoomConfig,
-    /// Published pictures.
+    /// Published video.
     pub video: VideoConfig,
-    /// Limits.
+    /// Limits for sizes, tracks and connections.
     pub limit: LimitConfig,
-    /// Metrics.
+    /// Metrics listener.
     pub prometheus: PrometheusConfig,
-    /// Who may have tokens from `POST /v1/token`; issuer empty: nobody.
+    /// Identity provider whose users get tokens from `POST /v1/token`. If its issuer is empty, nobody gets one, except
+    /// with `--dev`.
     pub identity_provider: IdentityProviderConfig,
-    /// `POST /v1/token`.
+    /// Settings of `POST /v1/token`.
     pub token_endpoint: TokenEndpointConfig,
 }
 
@@ -133,23 +135,23 @@ impl Default for Config {
     }
 }
 
-/// API keys in the order written.
+/// Pairs of API key name and secret, in the order of the configuration. Serialization leaves out the secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct KeyPairs(pub Vec<(String, String)>);
 
-/// What loading gave.
+/// Result of loading the configuration.
 pub struct Loaded {
-    /// The configuration.
+    /// Configuration after all sources are applied.
     pub config: Config,
-    /// What the operator should know.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// Reads file and environment (through `env`) and applies `flags`.
+    /// Reads the file and the environment (through `env`), then applies `flags`.
     ///
     /// # Errors
-    /// The first thing that is wrong, by the name of its key.
+    /// The first fault found, with the name of its key.
     pub fn load(flags: &ServeFlags, env: impl Fn(&str) -> Option<String>) -> Result<Loaded, ConfigError> {
         let first = |names: [&str; 2]| names.into_iter().find_map(|name| env(name).filter(|v| !v.is_empty()));
         let body = flags.config_body.clone().or_else(|| first(["ANYTIME_CONFIG", "LIVEKIT_CONFIG"]));
@@ -177,14 +179,14 @@ impl Config {
         Ok(Loaded { config, warnings })
     }
 
-    /// Reads YAML. Also returns the keys that are accepted without effect.
+    /// Parses YAML. Also returns the keys that are accepted but have no effect.
     fn parse(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
         let given: serde_norway::Value = serde_norway::from_str(text)?;
         if given.is_null() {
             return Ok((Self::default(), Vec::new()));
         }
         let ignored = unknown::check(&given, &serde_norway::to_value(Self::default())?)?;
-        // Once more from the text, since its errors name the line.
+        // The text is parsed again, because errors of this parse name the line.
         let config =
             serde_norway::from_str(text).map_err(|error| match unknown::find_wrong_type(&given) {
                 Some(path) => ConfigError::Type { path, error },
@@ -238,7 +240,7 @@ impl Config {
         }
     }
 
-    /// Puts `pairs` in front; they replace keys of the same name.
+    /// Inserts `pairs` before the existing keys; they replace keys of the same name.
     fn prefer_keys(&mut self, mut pairs: Vec<(String, String)>) {
         let later = std::mem::take(&mut self.keys.0);
         let new: Vec<_> =
@@ -296,16 +298,16 @@ impl Config {
         self.key_store().map(|_| ())
     }
 
-    /// The API keys.
+    /// Makes the key store from the configured API keys.
     ///
     /// # Errors
-    /// None, or one with a short secret outside development.
+    /// There is no key, a key has no name or a repeated one or, outside development mode, a secret is too short.
     pub fn key_store(&self) -> Result<KeyStore, ConfigError> {
         let make = if self.development { KeyStore::with_any_secret } else { KeyStore::new };
         Ok(make(&self.keys.0)?)
     }
 
-    /// Where HTTP and WebSocket listen, with the port of the configuration.
+    /// Addresses on which HTTP and WebSocket listen; the port is `port`.
     pub fn listen_ips(&self) -> Vec<IpAddr> {
         if !self.bind_addresses.is_empty() {
             return self.bind_addresses.clone();
@@ -316,12 +318,12 @@ impl Config {
         vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
     }
 
-    /// Where metrics are served.
+    /// Address and port of the metrics listener.
     pub fn metrics_address(&self) -> SocketAddr {
         SocketAddr::new(self.prometheus.bind_address, self.prometheus.port)
     }
 
-    /// How long the parts of a token may be.
+    /// Maximum lengths of the parts of a token.
     pub fn token_limits(&self) -> TokenLimits {
         TokenLimits {
             identity: self.limit.max_participant_identity_length,
@@ -333,7 +335,7 @@ impl Config {
     }
 }
 
-/// A description holds 64 media sections: no more tracks than that can be offered.
+/// Maximum number of tracks per participant: a client's offer may hold 64 media sections.
 const MOST_TRACKS: usize = 64;
 
 fn value_error(key: &'static str, reason: &str) -> Result<(), ConfigError> {
@@ -357,7 +359,7 @@ fn read_secret(path: &Path) -> Result<String, ConfigError> {
     read(path)
 }
 
-/// Replaces `value` by the number in the environment, if there is one.
+/// Replaces `value` by the number in environment variable `key`, if that is set and not empty.
 fn number<T: FromStr>(
     env: &impl Fn(&str) -> Option<String>,
     key: &'static str,
@@ -373,7 +375,7 @@ fn number<T: FromStr>(
 
 impl Serialize for KeyPairs {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Names only: nothing that prints a configuration prints a secret.
+        // Only names are serialized, so that a printed configuration never shows a secret.
         serializer.collect_map(self.0.iter().map(|(name, _)| (name, "…")))
     }
 }

@@ -1,4 +1,4 @@
-//! The parts of the configuration, each with its defaults.
+//! Sections of the configuration, with their defaults.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::HumanDuration;
 use crate::token::TokenLimits;
 
-/// Logs.
+/// Logging.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoggingConfig {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,signaling=debug`. A level alone is that of
-    /// Anytime's own lines; of the libraries' only errors are written, unless one is named: `info,rtc_dtls=warn`.
+    /// Level (`off`, `error`, `warn`, `info`, `debug`, `trace`) or filter (`info,signaling=debug`). A bare level
+    /// applies to Anytime's own crates. Libraries log only errors, unless the filter names them: `info,rtc_dtls=warn`.
     pub level: String,
-    /// One JSON object a line.
+    /// Whether to log one JSON object per line.
     pub json: bool,
 }
 
 impl LoggingConfig {
-    /// What `level` asks for, in the terms of `tracing`'s filters. Libraries warn of what an operator can do nothing
-    /// about, such as extensions of a handshake that they do not know, and do so at every join.
+    /// Translates `level` into a filter of `tracing`. Libraries are limited to errors, because at every join they warn
+    /// about conditions that an operator cannot change, such as unknown handshake extensions.
     pub fn filter(&self) -> String {
         let directives = self.level.split(',').map(str::trim).map(|directive| {
             let level = directive.to_ascii_lowercase();
@@ -36,7 +36,7 @@ impl LoggingConfig {
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-/// The crates whose lines are Anytime's own.
+/// Anytime's own crates.
 const OWN: [&str; 4] = ["anytime", "signaling", "sfu", "sfu_engine"];
 
 impl Default for LoggingConfig {
@@ -45,26 +45,29 @@ impl Default for LoggingConfig {
     }
 }
 
-/// Media.
+/// Media transport and workers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RtcConfig {
-    /// First UDP port; worker i uses this + i. 0: any free.
+    /// UDP port of the first worker; worker i uses this port + i. With 0 the system chooses all ports.
     pub udp_port: u16,
-    /// Addresses that clients are told to send media to; empty: found out.
+    /// Addresses that clients are told to send media to. If empty, they are detected.
     #[serde(deserialize_with = "one_or_many")]
     pub node_ip: Vec<IpAddr>,
-    /// Worker threads, 0: one per core.
+    /// Number of worker threads, at most 256; 0 means one per core.
     pub workers: usize,
-    /// Each worker on a core of its own, if there are as many cores.
+    /// Whether each worker is pinned to its own core. Ignored if there are more workers than cores.
     pub pin_threads: bool,
-    /// Members of one room that share its home worker; later ones go to the worker with the fewest participants.
+    /// Number of members of one room that its home worker takes; later members go to the worker with the fewest
+    /// participants.
     pub members_at_home: usize,
-    /// Most datagrams in one send to one participant, 1 to 64.
+    /// Maximum number of datagrams in one GSO send, 1 to 64.
     pub send_train: usize,
-    /// Receive buffer asked of the kernel per socket. It gives at most `net.core.rmem_max` to who is not root.
+    /// Receive buffer requested from the kernel per socket, in bytes. Without root privileges the kernel grants at most
+    /// `net.core.rmem_max`.
     pub receive_buffer_bytes: usize,
-    /// Send buffer asked of the kernel per socket.
+    /// Send buffer requested from the kernel per socket, in bytes. Without root privileges the kernel grants at most
+    /// `net.core.wmem_max`.
     pub send_buffer_bytes: usize,
 }
 
@@ -83,31 +86,31 @@ impl Default for RtcConfig {
     }
 }
 
-/// Rooms.
+/// Defaults for rooms.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RoomConfig {
-    /// Joining a room that does not exist opens it.
+    /// Whether joining a room that does not exist opens it.
     pub auto_create: bool,
-    /// Seconds that a room stays open if nobody comes.
+    /// Seconds that a new room stays open if no participant joins.
     pub empty_timeout: u32,
-    /// Seconds that a room stays open after the last one left.
+    /// Seconds that a room stays open after the last participant left.
     pub departure_timeout: u32,
-    /// Participants in a room, 0: any number.
+    /// Maximum number of participants in a room; 0 means unlimited.
     pub max_participants: u32,
-    /// What receivers of pictures are told of the delay to play at.
+    /// Playout delay that is sent to receivers of video.
     pub playout_delay: PlayoutDelayConfig,
 }
 
-/// Bounds of the delay between capture and display, told to receivers that understand it.
+/// Bounds of the delay between capture and display, sent to receivers that support the extension.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlayoutDelayConfig {
-    /// Whether receivers are told anything.
+    /// Whether the bounds are sent.
     pub enabled: bool,
-    /// The least, in milliseconds.
+    /// Minimum delay, in milliseconds.
     pub min: u32,
-    /// The greatest, in milliseconds.
+    /// Maximum delay, in milliseconds.
     pub max: u32,
 }
 
@@ -123,11 +126,11 @@ impl Default for RoomConfig {
     }
 }
 
-/// Published pictures.
+/// Published video.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VideoConfig {
-    /// How long nobody must want a track before its publisher is told to send nothing.
+    /// Time without demand for a track after which its publisher is told to stop sending it.
     pub dynacast_pause_delay: HumanDuration,
 }
 
@@ -137,33 +140,35 @@ impl Default for VideoConfig {
     }
 }
 
-/// Limits.
+/// Limits for sizes, tracks and connections.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LimitConfig {
-    /// Bytes of metadata.
+    /// Maximum size of metadata, in bytes.
     pub max_metadata_size: usize,
-    /// Bytes of attributes, keys and values together.
+    /// Maximum size of attributes, keys and values together, in bytes.
     pub max_attributes_size: usize,
-    /// Bytes of a room name.
+    /// Maximum length of a room name, in bytes.
     pub max_room_name_length: usize,
-    /// Bytes of an identity.
+    /// Maximum length of an identity, in bytes.
     pub max_participant_identity_length: usize,
-    /// Bytes of a display name.
+    /// Maximum length of a display name, in bytes.
     pub max_participant_name_length: usize,
-    /// Tracks that one participant publishes at a time.
+    /// Maximum number of tracks that one participant publishes at a time, 1 to 64.
     pub published_tracks: usize,
-    /// Tracks that one participant has announced and whose media has not come.
+    /// Maximum number of tracks that one participant has announced and not yet published, 1 to 64.
     pub pending_tracks: usize,
-    /// Tracks of sound of one room that are sent at a time: the loudest; 0: all.
+    /// Number of audio tracks of one room that are forwarded at a time, the loudest ones; 0 means all.
     pub loudest_tracks: usize,
-    /// Media sections of one connection, and so the tracks that one participant receives at a time.
+    /// Maximum number of media sections of one connection, and so of tracks that one participant receives at a time.
     pub media_sections: usize,
-    /// Connections at once, WebSockets included.
+    /// Maximum number of open connections, WebSockets included.
     pub connections: usize,
-    /// Connections of one address (IPv6: one /64) at once that have not become a session; 0: any number.
+    /// Maximum number of open connections from one address (IPv6: one /64), not counting those that have become
+    /// sessions; 0 means unlimited.
     pub connections_per_ip: usize,
-    /// From the opening of a connection, or the last answer on it, to the end of a request's header.
+    /// Maximum time from the opening of a connection, or the last response on it, to the end of the next request's
+    /// header.
     pub header_timeout: HumanDuration,
 }
 
@@ -187,13 +192,13 @@ impl Default for LimitConfig {
     }
 }
 
-/// Metrics.
+/// Metrics listener.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrometheusConfig {
-    /// Where they are served.
+    /// Address to listen on.
     pub bind_address: IpAddr,
-    /// Its port, 0: any free.
+    /// Port to listen on; 0 lets the system choose.
     pub port: u16,
 }
 
@@ -203,28 +208,29 @@ impl Default for PrometheusConfig {
     }
 }
 
-/// The chat app's identity provider: whose word is taken for who a caller is.
+/// The chat app's identity provider, which authenticates callers of the token endpoint.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IdentityProviderConfig {
-    /// `iss` of its tokens, exactly. Empty: there is no provider.
+    /// Required `iss` claim of its tokens, compared exactly. Empty if there is no provider.
     pub issuer: String,
-    /// One of these must be in `aud`.
+    /// Accepted audiences: the `aud` claim must contain one of them.
     #[serde(deserialize_with = "one_or_many")]
     pub audience: Vec<String>,
-    /// Where its keys are.
+    /// URL of the provider's keys (a JWK set). Set either this or `jwks`.
     pub jwks_url: String,
-    /// Or the keys themselves (a JWK set).
+    /// The provider's keys themselves (a JWK set). Set either this or `jwks_url`.
     pub jwks: Option<serde_json::Value>,
-    /// Accepted of RS256, ES256, EdDSA.
+    /// Accepted signature algorithms; supported are RS256, ES256 and EdDSA.
     pub algorithms: Vec<String>,
-    /// The claim that becomes the identity. A name, or a JSON pointer if it begins with `/`.
+    /// Claim that becomes the identity: a claim name, or a JSON pointer if it begins with `/`.
     pub identity_claim: String,
-    /// The claim that becomes the display name.
+    /// Claim that becomes the display name.
     pub name_claim: String,
-    /// The claim that lists the rooms it may enter, each a name or a beginning followed by `*`.
+    /// Claim that lists the rooms that the caller may join, each a name or a prefix followed by `*`. Set either this or
+    /// `authorization.url`.
     pub rooms_claim: String,
-    /// Or whom to ask.
+    /// The chat app's service that decides which rooms a caller may join.
     pub authorization: AuthorizationConfig,
 }
 
@@ -244,15 +250,15 @@ impl Default for IdentityProviderConfig {
     }
 }
 
-/// The chat app's own decision about who may enter which room.
+/// The chat app's authorization service, which decides which rooms a caller may join.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuthorizationConfig {
-    /// Asked by POST; empty: nobody is asked.
+    /// URL that is asked by POST. Empty if there is no such service.
     pub url: String,
-    /// No answer within this time is a refusal.
+    /// Time to wait for a response; without one the caller gets no token.
     pub timeout: HumanDuration,
-    /// Sent as `Authorization: Bearer`, if set.
+    /// Token that is sent to the service as `Authorization: Bearer`; empty for none.
     pub bearer_token: String,
 }
 
@@ -262,13 +268,13 @@ impl Default for AuthorizationConfig {
     }
 }
 
-/// `POST /v1/token`.
+/// Settings of `POST /v1/token`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TokenEndpointConfig {
-    /// How long its tokens live.
+    /// Lifetime of issued tokens.
     pub valid_for: HumanDuration,
-    /// What a caller may choose for itself; the identity is never among it.
+    /// Request fields that a caller may choose itself; others are ignored. The identity cannot be chosen.
     pub accept_from_request: Vec<RequestField>,
 }
 
@@ -278,7 +284,7 @@ impl Default for TokenEndpointConfig {
     }
 }
 
-/// A part of a token request.
+/// Field of a token request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestField {

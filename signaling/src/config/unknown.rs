@@ -1,15 +1,15 @@
-//! Finds keys of a configuration that mean nothing here, and says which known one is nearest; and the one whose value
-//! is of the wrong type.
+//! Finds unknown keys in a configuration, and suggests the most similar known key. Also finds the key whose value has
+//! the wrong type.
 
 use serde_norway::{Mapping, Value};
 
 use super::{Config, ConfigError};
 
-/// Keys below which anything goes.
+/// Keys below which any key is allowed.
 const FREE: [&str; 2] = ["keys", "identity_provider.jwks"];
 
-/// Keys of LiveKit's configuration that this version does nothing with: accepted, so that an existing file works,
-/// and warned about, so that nobody relies on them.
+/// Keys of LiveKit's configuration that have no effect in this version. They are accepted, so that an existing file
+/// works, and reported in a warning, so that nobody relies on them.
 const UNSUPPORTED: [&str; 51] = [
     "log_level",
     "region",
@@ -64,12 +64,12 @@ const UNSUPPORTED: [&str; 51] = [
     "prometheus_port",
 ];
 
-/// Compares what is `given` with what is `known` (a configuration with every key in it).
+/// Checks the keys of `given` against those of `known`, a configuration that has every key.
 ///
-/// Returns the keys that are accepted without effect.
+/// Returns the keys that are accepted but have no effect.
 ///
 /// # Errors
-/// [`ConfigError::UnknownKey`] for the first key that nobody knows.
+/// [`ConfigError::UnknownKey`] for the first unknown key.
 pub(super) fn check(given: &Value, known: &Value) -> Result<Vec<String>, ConfigError> {
     let mut paths = Vec::new();
     collect(known, "", &mut paths);
@@ -78,7 +78,7 @@ pub(super) fn check(given: &Value, known: &Value) -> Result<Vec<String>, ConfigE
     Ok(ignored)
 }
 
-/// The path of the first value that a [`Config`] cannot take, found by trying each alone.
+/// Path of the first value that cannot be deserialized into a [`Config`]. It is found by trying each value alone.
 pub(super) fn find_wrong_type(given: &Value) -> Option<String> {
     let mut values = Vec::new();
     leaves(given, &mut Vec::new(), &mut values);
@@ -138,7 +138,8 @@ fn collect(value: &Value, prefix: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// Letters of the last name count double, so that a right name in a wrong place is found.
+/// Most similar known path. Differences in the last name count double, so that a correct name in the wrong section is
+/// found.
 fn nearest(path: &str, paths: &[String]) -> String {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let (wanted, parent) = (last(path), parent(path));

@@ -1,4 +1,4 @@
-//! The directory of a process that stands alone.
+//! Directory of rooms for a single process.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use sfu_protocol::{ParticipantSid, RoomSid};
 use super::{ClosedRoom, Directory, DirectoryError, Entrant, RoomSettings};
 use crate::session::{RoomDescription, random_word};
 
-/// Rooms by name, in memory.
+/// Directory that holds the rooms of this process in memory, by name.
 #[derive(Debug, Default)]
 pub struct MemoryDirectory {
     rooms: DashMap<String, Room>,
@@ -23,7 +23,8 @@ pub struct MemoryDirectory {
 struct Room {
     description: RoomDescription,
     members: HashMap<ParticipantSid, Entrant>,
-    /// Since when nobody who counts is in it.
+    /// Time at which the last counted participant left, or the room was opened; meaningful only while the room is
+    /// empty.
     empty_since: Instant,
     entered_once: bool,
 }
@@ -62,7 +63,8 @@ impl Room {
         self.is_empty() && empty_for >= Duration::from_secs(u64::from(timeout))
     }
 
-    /// Whether a join finds it open. A room whose time is over keeps those who do not count until the sweep tells them.
+    /// Whether a join enters this room instead of opening a new one. A room that is due to close but still has
+    /// uncounted members, such as agents, stays open until the sweep closes it and returns those members.
     fn is_open(&self, now: Instant) -> bool {
         !self.is_over(now) || !self.members.is_empty()
     }
@@ -126,7 +128,7 @@ impl MemoryDirectory {
     ) -> Result<(), DirectoryError> {
         match self.rooms.get(name).filter(|room| room.is_open(now)) {
             Some(room) => room.admits(entrant),
-            // The first one always fits.
+            // A new room always admits its first participant.
             None if create => Ok(()),
             None => Err(DirectoryError::NoSuchRoom),
         }
@@ -135,19 +137,19 @@ impl MemoryDirectory {
     fn sweep_now(&self, now: Instant) -> Vec<ClosedRoom> {
         let over: Vec<String> =
             self.rooms.iter().filter(|room| room.is_over(now)).map(|room| room.key().clone()).collect();
-        // Looked at again under its lock: somebody may have entered in between.
+        // Each room is checked again under its lock, because a participant may have entered meanwhile.
         let closed = over.iter().filter_map(|name| self.rooms.remove_if(name, |_, room| room.is_over(now)));
         closed
             .map(|(_, room)| ClosedRoom { room: room.description, left: room.members.into_keys().collect() })
             .collect()
     }
 
-    /// How many rooms are open.
+    /// Number of rooms that have not been closed by [`sweep`](Directory::sweep).
     pub fn len(&self) -> usize {
         self.rooms.len()
     }
 
-    /// Whether no room is open.
+    /// Whether there are no such rooms.
     pub fn is_empty(&self) -> bool {
         self.rooms.is_empty()
     }
@@ -266,7 +268,7 @@ mod tests {
         directory.enter_now(start, "hall", entrant("PA_1", "a", true), create()).unwrap();
         let full = directory.enter_now(start, "hall", entrant("PA_2", "b", true), create());
         assert_eq!(full, Err(DirectoryError::RoomFull));
-        // The same person in a new session takes no second place.
+        // A new session of the same identity takes no second place.
         directory.enter_now(start, "hall", entrant("PA_3", "a", true), create()).unwrap();
         for sid in ["PA_1", "PA_3"] {
             directory.leave(start, &room.sid, "hall", &ParticipantSid::new(sid)).now_or_never();

@@ -1,5 +1,6 @@
-//! Which rooms there are: their sids, settings, and when they close. The members of a call are the media plane's
-//! truth; the directory only counts them to know when a room has been empty long enough.
+//! Directory of rooms: their sids, their settings and when they close. The media plane has the authoritative list of a
+//! room's members; the directory only counts members, to enforce the size limit and to know how long a room has been
+//! empty.
 
 pub mod memory;
 
@@ -12,18 +13,18 @@ use crate::session::RoomDescription;
 
 pub use memory::MemoryDirectory;
 
-/// What a room is opened with.
+/// Settings of a room at its opening.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomSettings {
-    /// Seconds that it waits for its first participant.
+    /// Seconds that a new room stays open if no participant joins.
     pub empty_timeout_s: u32,
-    /// Seconds that it stays after its last participant.
+    /// Seconds that the room stays open after its last participant left.
     pub departure_timeout_s: u32,
-    /// Most participants, 0 any.
+    /// Maximum number of participants; 0 means unlimited.
     pub max_participants: u32,
-    /// What receivers of pictures are told of the delay to play at.
+    /// Playout delay that is sent to receivers of video; absent for none.
     pub playout_delay: Option<PlayoutDelay>,
-    /// The app's own text about it.
+    /// Metadata of the room: any text of the app.
     pub metadata: String,
 }
 
@@ -39,43 +40,44 @@ impl Default for RoomSettings {
     }
 }
 
-/// Somebody who enters a room.
+/// Participant that enters a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entrant {
-    /// The session's sid.
+    /// Sid of the participant's session.
     pub participant: ParticipantSid,
-    /// Who; several sessions of one identity count once.
+    /// Identity of the participant. Several sessions of one identity count once.
     pub identity: String,
-    /// Counts towards the room's size and keeps it open; agents and recorders do not.
+    /// Whether the participant counts towards the room's size and keeps the room open. Agents and recorders do not.
     pub counted: bool,
 }
 
-/// Why a room cannot be entered.
+/// Reason why a room cannot be entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
-    /// There is none of that name, and none is to be opened.
+    /// No room of that name exists, and none is to be opened.
     #[error("requested room does not exist")]
     NoSuchRoom,
-    /// It has as many participants as it may have.
+    /// The room has reached its maximum number of participants.
     #[error("the room is full")]
     RoomFull,
-    /// The directory does not answer.
+    /// The directory does not respond.
     #[error("the directory of rooms does not answer")]
     Unavailable,
 }
 
-/// A room that has closed, and who was still in it.
+/// Room that was closed by a sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClosedRoom {
-    /// The room.
+    /// Description of the room.
     pub room: RoomDescription,
-    /// Those who do not keep a room open.
+    /// Members that were still in the room; none of them counts.
     pub left: Vec<ParticipantSid>,
 }
 
-/// The rooms that there are.
+/// Directory of all open rooms.
 pub trait Directory: Send + Sync {
-    /// Enters the room of that name, and opens it first with `create` if there is none.
+    /// Enters the room called `name`. If no such room exists, it is opened with the settings in `create`; without
+    /// `create` that is an error.
     fn enter<'a>(
         &'a self,
         now: Instant,
@@ -84,7 +86,8 @@ pub trait Directory: Send + Sync {
         create: Option<RoomSettings>,
     ) -> BoxFuture<'a, Result<RoomDescription, DirectoryError>>;
 
-    /// Whether [`enter`](Directory::enter) would let somebody in who opens a room that is not there if `create`.
+    /// Checks whether [`enter`](Directory::enter) would succeed, without entering. `create` says whether a missing room
+    /// would be opened.
     fn admits<'a>(
         &'a self,
         now: Instant,
@@ -93,7 +96,7 @@ pub trait Directory: Send + Sync {
         create: bool,
     ) -> BoxFuture<'a, Result<(), DirectoryError>>;
 
-    /// Takes back an [`enter`](Directory::enter). Unknown names and participants are ignored.
+    /// Removes a participant from a room. Unknown rooms and participants are ignored.
     fn leave<'a>(
         &'a self,
         now: Instant,
@@ -102,9 +105,9 @@ pub trait Directory: Send + Sync {
         participant: &'a ParticipantSid,
     ) -> BoxFuture<'a, ()>;
 
-    /// The room of that name, if it is open.
+    /// Finds the open room called `name`.
     fn find<'a>(&'a self, now: Instant, name: &'a str) -> BoxFuture<'a, Option<RoomDescription>>;
 
-    /// Closes what has been empty long enough.
+    /// Closes the rooms whose timeout has passed since they became empty, and returns them.
     fn sweep(&self, now: Instant) -> BoxFuture<'_, Vec<ClosedRoom>>;
 }

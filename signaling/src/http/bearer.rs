@@ -1,13 +1,13 @@
-//! Where a request carries its token.
+//! Reads the token from a request's `Authorization` header.
 
 use axum::http::{HeaderMap, header};
 
 use crate::token::TokenError;
 
-/// The token of `Authorization: Bearer …`. `None` if there is no such header.
+/// Token of `Authorization: Bearer …`. `None` if there is no `Authorization` header.
 ///
 /// # Errors
-/// The header is of another form, or there is more than one.
+/// The header has another form, or there is more than one.
 pub(super) fn from_header(headers: &HeaderMap) -> Result<Option<&str>, TokenError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };

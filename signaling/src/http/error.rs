@@ -1,31 +1,31 @@
-//! Errors of the JSON API, in plain words.
+//! Error responses of the JSON API.
 
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-/// An error answer: `{"error":{"code":…,"message":…,"field":…}}`.
+/// Error response: `{"error":{"code":…,"message":…,"field":…}}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
-    /// HTTP status.
+    /// HTTP status of the response.
     pub status: StatusCode,
-    /// A short fixed word for programs.
+    /// Short fixed word for programs.
     pub code: &'static str,
-    /// A sentence for people.
+    /// Sentence for people.
     pub message: String,
-    /// The field at fault, if one is.
+    /// Request field or header at fault; absent if there is none.
     pub field: Option<String>,
 }
 
 impl ApiError {
-    /// An error of no field in particular. A status that is none becomes 500.
+    /// Makes an error without a field. An invalid status becomes 500.
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, code, message: message.into(), field: None }
     }
 
-    /// The same, of `field`.
+    /// Sets the field at fault.
     #[must_use]
     pub fn of_field(self, field: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..self }

@@ -1,21 +1,21 @@
-//! Counts connections and turns away those beyond the limits.
+//! Counts connections and refuses those beyond the limits.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Why a connection is turned away.
+/// Reason why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The process has as many as it may.
+    /// The limit of all connections is reached.
     Full,
-    /// This address has as many as it may.
+    /// The limit of connections from this address is reached.
     Address,
 }
 
 impl Refusal {
-    /// A short fixed word for counters.
+    /// Short fixed word for the label of a counter.
     pub fn code(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -24,7 +24,7 @@ impl Refusal {
     }
 }
 
-/// The connections of a process.
+/// Counter of open connections, with limits.
 #[derive(Debug)]
 pub struct Gate {
     total: usize,
@@ -38,7 +38,7 @@ struct Inside {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// A connection's place; gives it back when dropped.
+/// Place of one connection in the counts. Dropping it frees the place.
 #[derive(Debug)]
 pub struct Ticket {
     gate: Arc<Gate>,
@@ -47,15 +47,15 @@ pub struct Ticket {
 }
 
 impl Gate {
-    /// At most `total` connections, `per_address` of them of one address (0: any number).
+    /// Makes a gate for at most `total` connections, at most `per_address` of them from one address (0: unlimited).
     pub fn new(total: usize, per_address: usize) -> Arc<Self> {
         Arc::new(Self { total, per_address, inside: Mutex::default() })
     }
 
-    /// Lets a connection of `address` in.
+    /// Admits a connection from `address`.
     ///
     /// # Errors
-    /// Why it may not.
+    /// A limit is reached.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Ticket, Refusal> {
         let address = neighbourhood(address);
         let mut inside = self.inside();
@@ -71,20 +71,20 @@ impl Gate {
         Ok(Ticket { gate: Arc::clone(self), address, is_session: AtomicBool::new(false) })
     }
 
-    /// Connections at the moment.
+    /// Number of open connections.
     pub fn open(&self) -> usize {
         self.inside().total
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
-        // Counting cannot panic half-way, so a poisoned lock guards a whole state.
+        // The counting code cannot panic half-way, so the state is consistent even behind a poisoned lock.
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Ticket {
-    /// The connection has become a session: its client has shown a token, so it does not count against its address
-    /// any more (a whole office may sit behind one).
+    /// Records that the connection has become a session. Its client has presented a token, so it no longer counts
+    /// towards the limit of its address: all clients of an office may share one address.
     pub fn became_session(&self) {
         if !self.is_session.swap(true, Ordering::Relaxed) {
             self.gate.inside().leave_address(self.address);
@@ -113,7 +113,7 @@ impl Inside {
     }
 }
 
-/// What one subscriber is given: an IPv4 address, or 64 bits of IPv6.
+/// Network that providers usually assign to one customer: an IPv4 address, or an IPv6 /64.
 fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),

@@ -1,10 +1,10 @@
-//! Request lines and `Authorization` fields of joins that are longer than the HTTP library is to take. Its buffer is small
-//! and its addresses end at 65,534 bytes; a token with 64 KiB each of metadata and attributes has 175,000 letters, and a
-//! join may carry as much once more. Such a line is taken out before the library sees it and given back to the request
-//! that it belongs to.
+//! Handles request lines and `Authorization` fields of joins that are too long for the HTTP library. The library's
+//! buffer is kept small, and its URIs end at 65,534 bytes. A token with 64 KiB each of metadata and attributes has
+//! 175,000 characters, and a join request may hold as much once more. Such a long line is removed from the byte stream
+//! before the library sees it, and restored in the request that it belongs to.
 //!
-//! Nobody has shown a token by then. Lines are long only where a join is asked for, and what all connections hold of
-//! them is bounded together ([`LineBudget`]).
+//! No token has been checked at that point. So only joins may have long lines, and the memory that all connections
+//! together use for them is limited ([`LineBudget`]).
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -18,22 +18,25 @@ use axum::response::IntoResponse;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Lines up to this length stay where they are, and those that end with the read that exceeds it.
+/// Lines up to this length, in bytes, stay in the stream. So does a longer line that ends in the same read in which it
+/// exceeds this length.
 const SHORT: usize = 16 * 1024;
-/// Bytes of the long lines of one request. 64 KiB each of metadata and attributes, in the token and once more in the join
-/// request, are 342 KiB in base64; an offer comes on top.
+/// Maximum size of the long lines of one request, in bytes. 64 KiB each of metadata and attributes, in the token and
+/// once more in the join request, are 342 KiB in base64; the rest is for an offer.
 pub(super) const MAX_LONG_BYTES: usize = 384 * 1024;
-/// Bytes of the long lines of all requests: 85 of the longest, or 380 tokens with metadata of 64 KiB.
+/// Maximum size of the long lines of all requests together, in bytes. It suffices for 85 requests of maximum size, or
+/// 380 tokens with metadata of 64 KiB.
 const BUDGET_BYTES: usize = 32 * 1024 * 1024;
-/// Clients join their server's address and a path, each with a slash.
+/// Maximum number of slashes at the start of the path of a join. Clients append a path that begins with a slash to a
+/// server address that ends with one.
 const MAX_SLASHES: usize = 8;
 const AUTHORIZATION: &[u8] = b"authorization:";
-/// Stands where a line was taken out. It means nothing in a request from which none was.
+/// Placeholder for the removed part of a line. It has no meaning in a request from which nothing was removed.
 const MARK: &str = "anytime-moved";
-/// When a client may try again that found no room.
+/// Value of `Retry-After` when the budget is used up, in seconds.
 const RETRY_AFTER_S: &str = "2";
 
-/// How much all connections of a process may hold of long lines. Clones share it.
+/// Memory budget for long lines of all connections of a process. Clones share the budget.
 #[derive(Debug, Clone)]
 pub struct LineBudget(Arc<Semaphore>);
 
@@ -58,26 +61,26 @@ impl LineBudget {
     }
 }
 
-/// The query of a request whose line was too long for its URI.
+/// Query of a request whose line was too long, as a request extension.
 #[derive(Debug, Clone)]
 pub(super) struct LongQuery(Arc<String>);
 
-/// The query of a request, wherever it stands.
+/// Query of a request: the long query if there is one, else the query of the URI.
 pub(super) fn query_of<'a>(in_uri: Option<&'a str>, long: Option<&'a LongQuery>) -> &'a str {
     long.map(|long| long.0.as_str()).or(in_uri).unwrap_or_default()
 }
 
-/// Why a request with a long line is refused.
+/// Reason why a request with a long line is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It is longer than any may be.
+    /// The long lines exceed [`MAX_LONG_BYTES`].
     TooLong,
-    /// There is no room for it now.
+    /// The budget is used up at the moment.
     Busy,
 }
 
 impl Refusal {
-    /// A short fixed word for counters.
+    /// Short fixed word for the label of a counter.
     pub(super) fn code(self) -> &'static str {
         match self {
             Self::TooLong => "too_long",
@@ -86,7 +89,7 @@ impl Refusal {
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        // Pages ask `validate` why a join failed.
+        // Web pages must be able to read the response: they ask `validate` why a join failed.
         let any_origin = (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
         match self {
             Self::TooLong => {
@@ -103,36 +106,37 @@ impl Refusal {
     }
 }
 
-/// What was taken out of the request that comes next.
+/// Parts that were removed from the request that is being read.
 #[derive(Debug, Default)]
 struct Taken {
     query: Option<Vec<u8>>,
     authorization: Option<Vec<u8>>,
-    /// Room for both, and for the line under way.
+    /// Part of the budget for both, and for the line that is being read.
     held: Option<OwnedSemaphorePermit>,
+    /// Size of the long lines of this request so far, in bytes.
     length: usize,
     refusal: Option<Refusal>,
 }
 
-/// What was taken out of the requests of one connection.
+/// Removed parts of the current request of one connection; shared by the reader and the handler.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LongLines(Arc<Mutex<Taken>>);
 
-/// Room in the budget, for as long as a request is answered.
+/// Part of the budget that is held until a request has been answered.
 pub(super) struct Held {
     _room: Option<OwnedSemaphorePermit>,
 }
 
 impl LongLines {
-    /// Gives back what was taken out of `request`.
+    /// Restores the removed parts of `request`.
     ///
     /// # Errors
-    /// It is to be refused.
+    /// The request must be refused.
     pub(super) fn restore<B>(&self, request: &mut Request<B>) -> Result<Held, Refusal> {
         let without_query = request.uri().query() == Some(MARK);
         let tokens = || request.headers().get_all(header::AUTHORIZATION).iter();
         let without_token = tokens().any(|token| token == MARK);
-        // More than one token is refused as ever.
+        // If there is more than one token, nothing is restored, and the request is refused as usual.
         let is_only = tokens().count() == 1;
         if !without_query && !without_token {
             return Ok(Held { _room: None });
@@ -142,7 +146,7 @@ impl LongLines {
             return Err(refusal);
         }
         if let Some(query) = taken.query.filter(|_| without_query) {
-            // What is no text holds no token.
+            // A query that is not UTF-8 holds no valid token, so it is treated as empty.
             let query = String::from_utf8(query).unwrap_or_default();
             request.extensions_mut().insert(LongQuery(Arc::new(query)));
         }
@@ -154,16 +158,16 @@ impl LongLines {
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        // One task reads a connection and answers it, so nobody waits here.
+        // The same task reads and answers a connection, so this lock is never contended.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Wraps a connection; its reader gets no long line of a join.
+/// Wrapper of a connection that removes the long lines of joins from the bytes that are read.
 pub(super) struct ShortLines<IO> {
     io: IO,
     lines: Lines,
-    /// What goes on to the reader, from that place.
+    /// Bytes to pass to the reader, and the number of them already passed.
     kept: (Vec<u8>, usize),
 }
 
@@ -174,7 +178,7 @@ impl<IO> ShortLines<IO> {
         (Self { io, lines, kept: (Vec::new(), 0) }, taken)
     }
 
-    /// Gives the reader what is kept for it; whether there was any.
+    /// Passes buffered bytes to the reader. Returns whether there were any.
     fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let (kept, place) = &mut self.kept;
         let rest = kept.get(*place..).unwrap_or_default();
@@ -252,7 +256,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for ShortLines<IO> {
     }
 }
 
-/// Watches the lines of requests.
+/// Scanner for the lines of requests.
 struct Lines {
     state: State,
     budget: LineBudget,
@@ -260,13 +264,13 @@ struct Lines {
 }
 
 enum State {
-    /// Within the line of a request or of a field; what there is of it.
+    /// Within a request line or a header field; `text` is its beginning so far.
     Line { text: Vec<u8>, is_first: bool },
-    /// Within a line that is taken out, whose beginning went on already.
+    /// Within a line that is being removed; the part before `text` was already passed on.
     Long { text: Vec<u8>, part: Part },
-    /// Within a request; none of its lines is taken out any more.
+    /// Within a request of which no further line is removed.
     Inside,
-    /// No HTTP any more.
+    /// The connection was upgraded and carries no more HTTP.
     Upgraded,
 }
 
@@ -287,10 +291,10 @@ impl State {
 }
 
 impl Lines {
-    /// Takes what was read and writes what is to go on.
+    /// Scans bytes that were read. Appends those that are passed on to `out`.
     fn read(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
-            // A line is searched as it comes, and never again.
+            // Each byte is searched for a newline only once.
             let newline = bytes.iter().position(|&byte| byte == b'\n');
             let length = newline.map_or(bytes.len(), |place| place.saturating_add(1));
             let (part, rest) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
@@ -312,16 +316,17 @@ impl Lines {
         }
     }
 
-    /// The connection ends; what was kept of a line goes on.
+    /// Handles the end of the connection: the incomplete line, if any, is passed on.
     fn end(&mut self, out: &mut Vec<u8>) {
         if let State::Line { text, .. } = mem::replace(&mut self.state, State::Inside) {
             *out = text;
         }
     }
 
-    /// The server writes: what is read after that begins a request, unless the connection is for something else now.
+    /// Handles bytes that the server writes. After a response, the next bytes read begin a new request, unless the
+    /// connection was upgraded.
     fn note_written(&mut self, bytes: &[u8]) {
-        // Asks for the body of a request.
+        // A 100 response only asks for the body of the current request.
         let goes_on = bytes.starts_with(b"HTTP/1.1 100 ");
         if matches!(self.state, State::Inside) && !goes_on {
             let upgraded = bytes.starts_with(b"HTTP/1.1 101 ");
@@ -345,13 +350,13 @@ impl Lines {
         if may_matter && ended { State::next_line() } else { State::Inside }
     }
 
-    /// Within a line that is taken out.
+    /// Handles further bytes of a line that is being removed.
     fn long(&mut self, mut text: Vec<u8>, kind: Part, more: &[u8], ended: bool, out: &mut Vec<u8>) -> State {
         let mut taken = self.taken.taken();
         taken.length = taken.length.saturating_add(more.len());
         if taken.length > MAX_LONG_BYTES {
             *taken = Taken { refusal: Some(Refusal::TooLong), ..Taken::default() };
-            // The request ends here for its reader.
+            // The reader sees the request's header end here.
             out.extend_from_slice(&kind.replaced(b"HTTP/1.1\r\n"));
             out.extend_from_slice(b"\r\n");
             return State::Inside;
@@ -382,7 +387,7 @@ impl Lines {
 }
 
 impl Part {
-    /// Keeps the rest of a line that has ended. Answers what follows its query.
+    /// Stores a removed part whose line has ended. Returns the text that follows the query in the request line.
     fn keep(self, mut text: Vec<u8>, taken: &mut Taken) -> Vec<u8> {
         if taken.refusal.is_some() {
             return b"HTTP/1.1\r\n".to_vec();
@@ -391,7 +396,7 @@ impl Part {
             Self::Query => {
                 let space = text.iter().position(|&byte| byte == b' ').unwrap_or(text.len());
                 let mut version = text.split_off(space);
-                // No version is as long; the library says that this is none.
+                // No HTTP version is this long. The library refuses the cut text as an invalid one.
                 version.truncate(32);
                 taken.query = Some(text);
                 version.get(1..).unwrap_or(b"\r\n").to_vec()
@@ -403,7 +408,7 @@ impl Part {
         }
     }
 
-    /// What stands in the place of a part, to the end of its line.
+    /// Replacement for a removed part, up to the end of its line.
     fn replaced(self, version: &[u8]) -> Vec<u8> {
         match self {
             Self::Query => [MARK.as_bytes(), b" ", version].concat(),
@@ -412,7 +417,7 @@ impl Part {
     }
 }
 
-/// Whether a request line begins as that of a join does, as far as there is any.
+/// Whether `line`, the beginning of a request line, may be that of a join.
 fn may_be_join(line: &[u8]) -> bool {
     let begins = |text: &[u8], with: &[u8]| text.iter().zip(with).all(|(is, expected)| is == expected);
     let path = line.get(4..).unwrap_or_default();
@@ -425,7 +430,8 @@ fn is_blank(line: &[u8]) -> bool {
     matches!(line, b"\n" | b"\r\n")
 }
 
-/// What may be taken out of a line that is long already, what stands before it and what there is of it.
+/// Splits the beginning of a long line into the text before the removable part and the part so far. `None` if the line
+/// has no removable part.
 fn long_part(text: &[u8], is_first: bool) -> Option<(Part, &[u8], &[u8])> {
     let (kind, place) = if is_first {
         let question = text.iter().position(|&byte| byte == b'?')?;

@@ -1,4 +1,4 @@
-//! Counters of the HTTP side, and the page that shows them.
+//! Metrics of the HTTP server, and the endpoints of the metrics listener.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, T
 use crate::app::AppState;
 use crate::session::SessionStats;
 
-/// Counters of the HTTP side. Labels are fixed words only.
+/// Metrics of the HTTP server. Label values are fixed words only.
 #[derive(Debug)]
 pub struct HttpMetrics {
     connections: IntGauge,
@@ -25,12 +25,13 @@ pub struct HttpMetrics {
 }
 
 impl HttpMetrics {
-    /// Registers them.
+    /// Registers the metrics.
     ///
     /// # Errors
-    /// A name is taken already.
+    /// A metric of the same name is already registered.
     pub fn new(registry: &Registry) -> Result<Arc<Self>, prometheus::Error> {
-        // The usual values are there from the beginning: what appears only with its first event has no rate then.
+        // Usual label values exist from the start. A series that appears only with its first event would show no rate
+        // for that event.
         let counter = |name: &str, help: &str, label: &str, usual: &[&str]| {
             let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
             for value in usual {
@@ -88,7 +89,7 @@ impl HttpMetrics {
     }
 }
 
-/// The router of the metrics listener.
+/// Router of the metrics listener.
 pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/metrics", get(show))
@@ -96,7 +97,8 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// What was decided about a participant, and why. Not for the main listener: it tells of people.
+/// Shows the recent decisions about a participant, with their reasons. Not on the main listener, because the response
+/// is about individual people.
 async fn inspect(State(app): State<AppState>, Path((room, identity)): Path<(String, String)>) -> Response {
     let found = match app.rooms().find(&room, &identity) {
         Some(participant) => app.inspect(participant).await,
@@ -121,7 +123,7 @@ async fn show(State(app): State<AppState>) -> Response {
     }
 }
 
-/// The counters of the sessions, which keep them as plain numbers.
+/// Metric families of the sessions, made from their plain counters.
 fn sessions(stats: &SessionStats) -> Vec<MetricFamily> {
     let registry = Registry::new();
     let open = IntGauge::new("anytime_sessions", "Signaling sessions open now.");

@@ -1,4 +1,4 @@
-//! The HTTP surface: the call page, the doors to sessions, the token endpoint, health and metrics.
+//! HTTP endpoints: the call page, joining a session, the token endpoint, health and metrics.
 
 mod bearer;
 mod error;
@@ -26,12 +26,13 @@ pub use error::ApiError;
 
 use crate::app::AppState;
 
-/// Bytes of a request's body.
+/// Maximum size of a request's body, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// From the end of a request's header to its answer, its body included: whoever sends it a byte at a time is let go.
+/// Maximum time from the end of a request's header to its response. It includes receiving the body, so that a client
+/// that sends the body slowly cannot hold the connection.
 const MAX_REQUEST_TIME: Duration = Duration::from_secs(15);
 
-/// All routes of the main listener.
+/// Router of the main listeners.
 pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/", get(page::index))
@@ -48,7 +49,7 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// Any origin: who may do what is decided by tokens, never by where a page came from.
+/// Allows any origin, because access is decided by tokens, never by the origin of a page.
 fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
@@ -60,7 +61,7 @@ fn cors() -> CorsLayer {
             Method::PATCH,
             Method::DELETE,
         ])
-        // A wildcard would leave out `Authorization`.
+        // A wildcard would not include `Authorization`.
         .allow_headers(AllowHeaders::mirror_request())
         .max_age(Duration::from_secs(24 * 60 * 60))
 }

@@ -1,4 +1,4 @@
-//! The call page, built by vite and embedded in the binary.
+//! Serves the call page, which is built by Vite and embedded in the binary.
 
 use std::fmt::Write;
 
@@ -11,18 +11,18 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 #[folder = "web/dist"]
 struct Dist;
 
-/// The page itself. Clients of the ecosystem also ask for it by HEAD, to see whether the server is there.
+/// The page itself. LiveKit clients also send HEAD requests for it, to check whether the server is reachable.
 pub(super) async fn index(headers: HeaderMap) -> Response {
     file("index.html", &headers)
 }
 
-/// Any other file of the build; 404 for everything that is none.
+/// Any other file of the build; 404 if there is no such file.
 pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Response {
     file(uri.path().trim_start_matches('/'), &headers)
 }
 
 fn file(path: &str, headers: &HeaderMap) -> Response {
-    // Names that begin with a dot are notes of the build.
+    // Files whose names begin with a dot are internal to the build.
     let embedded = if path.starts_with('.') { None } else { Dist::get(path) };
     let Some(file) = embedded else {
         return (StatusCode::NOT_FOUND, "not found\n").into_response();
@@ -34,7 +34,7 @@ fn file(path: &str, headers: &HeaderMap) -> Response {
         (header::CONTENT_TYPE, content_type(path)),
         (header::CACHE_CONTROL, cache),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // Invitations stand in the address; it is nobody else's business.
+        // The URL contains the invitation to the call, so it must not be sent to other sites.
         (header::REFERRER_POLICY, "no-referrer"),
     ];
     let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| value.as_bytes() == tag.as_bytes());

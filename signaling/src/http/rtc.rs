@@ -1,6 +1,7 @@
-//! The door to a session: `/rtc`, `/rtc/v1` and their `validate`.
+//! Endpoints that open a session: `/rtc`, `/rtc/v1` and their `validate`.
 //!
-//! Everything that can fail is done before the WebSocket is answered, so that failures are HTTP statuses.
+//! Everything that can fail is done before the WebSocket handshake completes, so that failures are reported by HTTP
+//! status.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::app::AppState;
 use crate::session::{self, AdmitError, RefreshClaims, SocketLimits, TokenIssuer};
 use crate::token::{Grants, TokenError, claims_from_permission, issue, object, verify};
 
-/// Why nobody comes in here. Told as text: clients show it.
+/// Refusal of a join. The body is plain text, because clients show it to people.
 struct Refusal {
     status: StatusCode,
     code: &'static str,
@@ -54,7 +55,7 @@ impl From<AdmitError> for Refusal {
     }
 }
 
-/// Upgrades to a WebSocket and runs a session on it.
+/// Handles a join: upgrades to a WebSocket and runs a session on it.
 pub(super) async fn join(
     State(app): State<AppState>,
     Extension(connection): Extension<Connection>,
@@ -87,7 +88,8 @@ pub(super) async fn join(
     }
 }
 
-/// Says whether [`join`] would let the client in. Browsers cannot see why a WebSocket failed, so they ask here.
+/// Tells whether [`join`] would admit the client. Web pages ask here, because a browser does not report why a WebSocket
+/// failed.
 pub(super) async fn validate(
     State(app): State<AppState>,
     Extension(connection): Extension<Connection>,
@@ -105,7 +107,8 @@ pub(super) async fn validate(
     }
 }
 
-/// Checks the token, then reads what the client asks for: nothing large is decoded for who has no token.
+/// Checks the token, then decodes the join parameters. In this order nothing large is decoded for clients without a
+/// token.
 fn request(
     app: &AppState,
     connection: &Connection,
@@ -127,11 +130,12 @@ fn request(
     Ok((session_parameters(parameters), session_grants(app, grants)?))
 }
 
-/// A second connection of the same person that only publishes comes under an identity of its own.
+/// For a connection that only publishes, appends `suffix` to the identity and forbids subscribing. Such a second
+/// connection of the same person needs its own identity.
 fn with_publish_only(mut grants: Grants, suffix: Option<&str>, limit: usize) -> Result<Grants, TokenError> {
     let Some(suffix) = suffix else { return Ok(grants) };
     let suffix = format!("#{suffix}");
-    // A refreshed token has it already.
+    // The identity in a refreshed token already has the suffix.
     if !grants.identity.ends_with(&suffix) {
         grants.identity.push_str(&suffix);
     }
@@ -186,7 +190,7 @@ fn session_grants(app: &AppState, grants: Grants) -> Result<session::Grants, Ref
     })
 }
 
-/// Makes fresh tokens for a session from the one that it came with.
+/// Issues refreshed tokens for a session, based on the grants of its first token.
 struct Refresher {
     app: AppState,
     grants: Grants,

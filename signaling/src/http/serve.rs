@@ -1,5 +1,5 @@
-//! Sockets with limits: who sends no request, sends it a byte at a time, does not read the answer or comes too often is
-//! let go on time, and nobody else notices.
+//! HTTP connections with limits. A client that sends no request, sends it too slowly, does not read the response or
+//! opens too many connections is disconnected in time, without effect on other clients.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,42 +23,45 @@ use super::long_lines::ShortLines;
 use super::metrics::HttpMetrics;
 use super::stall::StallGuard;
 
-/// Request line and header fields together, but for the long lines of joins ([`LineBudget`]).
+/// Maximum size of the request line and header fields together, in bytes, without the long lines of joins
+/// ([`LineBudget`]).
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 const MAX_HEADER_FIELDS: usize = 100;
-/// A peer that takes nothing of its answer for this long is given up.
+/// A connection whose client reads nothing of the response for this time is closed.
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
-/// A connection that is no session ends after this time, idle or not; its client opens another.
+/// Maximum lifetime of a connection that is not a session, whether idle or not. Its client opens another.
 const MAX_LIFE: Duration = Duration::from_secs(300);
-/// For the request under way when a connection is to end.
+/// Time for the pending request to finish when a connection is shut down.
 const LAST_REQUEST: Duration = Duration::from_secs(10);
-/// Connections beyond the limits that are told so at once; more than that are just closed.
+/// Maximum number of excess connections that are sent a 503 response at the same time. Further ones are closed without
+/// a response.
 const MAX_REFUSALS: usize = 64;
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
-/// How a listener treats its connections.
+/// Limits for the connections of a listener.
 #[derive(Clone)]
 pub struct SocketLimits {
-    /// Counts them.
+    /// Counts the connections and limits their number.
     pub gate: Arc<Gate>,
-    /// From the opening of a connection, or the last answer on it, to the end of a request's header.
+    /// Maximum time from the opening of a connection, or the last response on it, to the end of the next request's
+    /// header.
     pub header: Duration,
-    /// Room for the long lines of joins, of all listeners together.
+    /// Memory budget for the long lines of joins, shared by all listeners.
     pub long_lines: LineBudget,
-    /// Where it is counted what was let go, and why.
+    /// Counters of refused and failed connections, by reason.
     pub metrics: Arc<HttpMetrics>,
 }
 
-/// What handlers are told of the connection that a request came on.
+/// Connection of a request, as a request extension for handlers.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// The peer's address.
+    /// Address of the client.
     pub remote: IpAddr,
-    /// Its place. Whoever outlives the connection (a WebSocket) keeps a clone.
+    /// Place of the connection in the [`Gate`]. A WebSocket, which outlives the HTTP connection, holds a clone.
     pub ticket: Arc<Ticket>,
 }
 
-/// Serves `router` on `listener` until `stop` turns true, then lets requests under way finish.
+/// Serves `router` on `listener` until `stop` becomes true, then lets pending requests finish.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -78,7 +81,7 @@ pub async fn serve(
             Err(error) => {
                 limits.metrics.refused("accept");
                 tracing::warn!(%error, "a connection could not be accepted");
-                // Out of descriptors, most likely: they come back as connections end.
+                // Most likely the process is out of file descriptors. Some become free as connections end.
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -92,7 +95,7 @@ pub async fn serve(
                 limits.metrics.refused(refusal.code());
                 if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
                     connections.spawn(async move {
-                        // Whether the peer hears it or not, the socket is let go.
+                        // The socket is closed whether or not the client has read the response.
                         drop(timeout(REFUSAL_TIME, refuse(stream)).await);
                         drop(place);
                     });
@@ -119,7 +122,7 @@ async fn serve_stream(
     serve_connection(stream, connection, router, &limits, stop).await;
 }
 
-/// Serves one connection, whatever carries it.
+/// Serves one connection over any byte stream.
 pub async fn serve_connection<IO>(
     io: IO,
     connection: Connection,
@@ -166,7 +169,7 @@ pub async fn serve_connection<IO>(
         Some(ended) => ended,
         None => {
             http.as_mut().graceful_shutdown();
-            // One that does not come to its end by then is dropped where it stands.
+            // A connection that does not finish in this time is dropped.
             timeout(LAST_REQUEST, http).await.unwrap_or(Ok(()))
         }
     };
@@ -183,7 +186,8 @@ pub async fn serve_connection<IO>(
     }
 }
 
-/// Clients join their server's address and a path, each with a slash.
+/// Replaces several slashes at the start of the path by one. Clients append a path that begins with a slash to a server
+/// address that ends with one.
 fn collapse_leading_slashes(uri: &mut Uri) {
     let Some(path) = uri.path_and_query().map(axum::http::uri::PathAndQuery::as_str) else { return };
     let trimmed = path.trim_start_matches('/');
@@ -204,17 +208,17 @@ async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO) -> std::io::Resu
     let answer = format!("{head}Content-Length: {}\r\n\r\n{TEXT}", TEXT.len());
     io.write_all(answer.as_bytes()).await?;
     io.shutdown().await?;
-    // Closing with unread bytes would reset the connection before the peer has read the answer.
+    // Closing with unread bytes would reset the connection before the client has read the response.
     let mut sink = [0; 1024];
     while io.read(&mut sink).await? > 0 {}
     Ok(())
 }
 
-/// Binds `port` on each of the addresses. A machine without IPv6 is no error unless nothing could be bound; with
-/// port 0 all get the port that the first one was given.
+/// Binds `port` on each address. A missing IPv6 is not an error if another address was bound before. With port 0, all
+/// listeners get the port that the system chose for the first.
 ///
 /// # Errors
-/// The first address that cannot be bound.
+/// An address cannot be bound; the error names the first such address.
 pub async fn bind(addresses: &[IpAddr], port: u16) -> std::io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     let mut port = port;
@@ -227,7 +231,7 @@ pub async fn bind(addresses: &[IpAddr], port: u16) -> std::io::Result<Vec<TcpLis
                 wildcard_v4 |= *address == IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
                 listeners.push(listener);
             }
-            // On a dual-stack system the IPv6 wildcard would take the IPv4 one as well.
+            // On a dual-stack system the IPv6 wildcard includes IPv4, so it may conflict with the IPv4 wildcard.
             Err(error) if address.is_ipv6() && !listeners.is_empty() && is_absent(&error, wildcard_v4) => {
                 tracing::debug!(%target, %error, "not listening on this address");
             }

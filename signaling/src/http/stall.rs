@@ -1,4 +1,4 @@
-//! A stream whose writes must get on: a peer that does not read is given up instead of being waited for.
+//! Stream whose writes time out, so that a peer that does not read cannot hold the connection.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Wraps `io`; a write that makes no progress for the given time fails.
+/// Wrapper of a stream. A write that makes no progress for `patience` fails with `TimedOut`.
 pub(super) struct StallGuard<IO> {
     io: IO,
     patience: Duration,

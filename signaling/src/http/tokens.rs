@@ -1,5 +1,5 @@
-//! `POST /v1/token`: the ecosystem's standard token endpoint. The chat app's clients come here with the JWT of their
-//! identity provider and get an access token for a room.
+//! `POST /v1/token`: LiveKit's standard token endpoint. Clients of the chat app present the JWT of their identity
+//! provider and get an access token for a room.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,17 +23,18 @@ use crate::token::idp::{Caller, CallerError, IdentityProvider};
 use crate::token::policy::{Decision, Policy, PolicyError, Wish};
 use crate::token::{Grants, Kind, TokenError, VideoGrant, issue, object};
 
-/// Who may have tokens.
+/// Rule that decides who gets a token.
 pub enum TokenPolicy {
-    /// Everybody: `--dev`.
+    /// Everybody gets a token (`--dev` without an identity provider).
     Everybody,
-    /// Whom the identity provider vouches for and the policy lets in.
+    /// Callers that the identity provider authenticates and the policy admits.
     Checked(Box<(IdentityProvider, Policy)>),
-    /// Nobody: no identity provider is configured.
+    /// Nobody gets a token, because no identity provider is configured.
     Nobody,
 }
 
-/// The request, in either spelling of its names. What a newer client adds is ignored.
+/// Body of a token request, with field names in snake case or camel case. Unknown fields, which newer clients may send,
+/// are ignored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct TokenRequest {
@@ -58,7 +59,6 @@ struct TokenResponse {
     participant_token: String,
 }
 
-/// Answers a request.
 pub(super) async fn create(
     State(app): State<AppState>,
     headers: HeaderMap,
@@ -125,7 +125,7 @@ fn parse(body: Result<Bytes, BytesRejection>) -> Result<TokenRequest, ApiError> 
     })
 }
 
-/// In development everybody gets what they ask for.
+/// Grants everything that the request asks for. For development.
 fn free(request: TokenRequest) -> Grants {
     let or_random = |value: Option<String>, prefix: &str| {
         value.filter(|text| !text.is_empty()).unwrap_or_else(|| random_name(prefix))
@@ -141,7 +141,8 @@ fn free(request: TokenRequest) -> Grants {
     }
 }
 
-/// What the caller may choose of what it asks for; the rest comes from its token or is left out.
+/// The caller's wish: of the request, only the fields that the caller may choose. A name that it may not choose comes
+/// from its token; other fields are left out.
 fn wish(config: &Config, caller: &Caller, request: TokenRequest) -> Result<Wish, ApiError> {
     let accepted = &config.token_endpoint.accept_from_request;
     let accepts = |field| accepted.contains(&field);
@@ -192,7 +193,8 @@ fn plain_grants(room: String) -> Grants {
     }
 }
 
-/// Before the chat app is asked about it.
+/// Checks the sizes of identity, room, name, metadata and attributes. Called before the chat app is asked, and again
+/// for the final grants.
 fn check_sizes(app: &AppState, identity: &str, wish: &Wish) -> Result<(), ApiError> {
     let limits = app.config().token_limits();
     let too_long = |field, length: usize, limit: usize| {
@@ -228,7 +230,7 @@ fn finish(app: &AppState, server_url: String, mut grants: Grants) -> Result<Toke
     Ok(TokenResponse { server_url, participant_token })
 }
 
-/// What clients connect to: as configured, or the address that this request came to.
+/// URL that clients connect to: as configured, or the address that this request was sent to.
 fn server_url(config: &Config, headers: &HeaderMap) -> Result<String, ApiError> {
     if !config.server_url.is_empty() {
         return Ok(config.server_url.clone());

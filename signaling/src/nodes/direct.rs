@@ -1,4 +1,4 @@
-//! The link within one process: two bounded channels and a table of inboxes.
+//! Link to a media node in the same process: two bounded channels and a table of session inboxes.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 
 use super::{Link, LinkClosed};
 
-/// Events that may wait for one session. A roster change of a large room comes to every session in it, so this is
-/// about the number of changes that a session may be behind.
+/// Maximum number of queued events for one session. Every session of a large room gets each roster change, so this is
+/// roughly the number of changes by which a session may be behind.
 const INBOX: usize = 4096;
 
-/// Where commands go. The binary, which alone links both halves, implements it for its media node.
+/// Receiver of commands. The binary, which alone links both halves, implements it for its media node.
 pub trait CommandSink: Send + Sync {
-    /// Hands over a command; waits while the participant's worker is behind.
+    /// Sends a command; waits while the queue of the participant's worker is full.
     fn send(&self, command: Command) -> BoxFuture<'_, Result<(), LinkClosed>>;
 }
 
@@ -28,7 +28,7 @@ impl CommandSink for mpsc::Sender<Command> {
     }
 }
 
-/// The link to a media node in this process.
+/// Link to a media node in this process.
 pub struct Direct {
     commands: Box<dyn CommandSink>,
     inboxes: DashMap<ParticipantSid, mpsc::Sender<Event>>,
@@ -45,8 +45,8 @@ impl fmt::Debug for Direct {
 }
 
 impl Direct {
-    /// A link that gives its commands to `commands`. Events are to be given to [`Direct::deliver`], or all at once to
-    /// [`Direct::run`].
+    /// Makes a link that sends commands to `commands`. The caller passes events to [`Direct::deliver`] one by one, or a
+    /// channel of them to [`Direct::run`].
     pub fn new(commands: impl CommandSink + 'static) -> Self {
         Self::with_inbox_size(commands, INBOX)
     }
@@ -62,17 +62,17 @@ impl Direct {
         }
     }
 
-    /// Delivers events until the media plane has gone. Never waits for a session.
+    /// Delivers events until the media plane ends. Never waits for a session.
     pub async fn run(&self, mut events: mpsc::Receiver<Event>) {
         while let Some(event) = events.recv().await {
             self.deliver(event);
         }
-        // Nobody will hear anything any more: the sessions end.
+        // No more events will come. Closing the inboxes ends the sessions.
         self.inboxes.clear();
         self.rooms.clear();
     }
 
-    /// Puts an event into the inbox that it belongs to, or into those of a whole room. Never waits.
+    /// Puts an event into the inbox of its participant, or into the inboxes of its whole room. Never waits.
     pub fn deliver(&self, event: Event) {
         let participant = match &event {
             Event::Roster { room, .. }
@@ -122,7 +122,8 @@ impl Direct {
         }
     }
 
-    /// Takes the inbox away: what follows would have a gap, so the session is to end instead.
+    /// Removes a session's inbox, which ends the session. An event was lost, so later events would have a gap before
+    /// them.
     fn cut_off(&self, participant: &ParticipantSid) {
         if self.inboxes.remove(participant).is_some() {
             self.overflows.fetch_add(1, Ordering::Relaxed);
@@ -132,12 +133,12 @@ impl Direct {
         }
     }
 
-    /// Sessions cut off because they did not keep up.
+    /// Number of sessions that were ended because their inbox was full.
     pub fn overflows(&self) -> u64 {
         self.overflows.load(Ordering::Relaxed)
     }
 
-    /// Events for sessions that were not there any more.
+    /// Number of events for sessions that no longer existed.
     pub fn unclaimed(&self) -> u64 {
         self.unclaimed.load(Ordering::Relaxed)
     }
@@ -172,7 +173,7 @@ enum Put {
 
 fn put(inbox: &mpsc::Sender<Event>, event: Event) -> Put {
     match inbox.try_send(event) {
-        // A receiver that is gone belongs to a session that is just ending.
+        // A closed receiver belongs to a session that is ending.
         Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Put::Done,
         Err(mpsc::error::TrySendError::Full(_)) => Put::Overflow,
     }

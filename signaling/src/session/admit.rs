@@ -1,5 +1,5 @@
-//! Giving a participant its place before its WebSocket is answered, so that failures stay HTTP statuses and the
-//! first message is ready.
+//! Admits a participant before its WebSocket upgrade is answered, so that a failure can be reported as an HTTP status
+//! and the first message is ready when the socket opens.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,61 +23,61 @@ use super::{
 use crate::directory::{Directory, DirectoryError, Entrant, RoomSettings};
 use crate::nodes::Link;
 
-/// How many peer connections the client uses. The form of the join request decides, not the path.
+/// How many peer connections the client uses. The form of the join request decides this, not the request path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalMode {
-    /// One for both directions.
+    /// One peer connection for both directions.
     Single,
-    /// One to publish, one to receive.
+    /// One peer connection to publish and one to receive.
     Dual,
 }
 
-/// What a client asks for when it joins.
+/// Parameters of a join request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JoinParameters {
-    /// One peer connection or two.
+    /// Whether the client uses one peer connection or two.
     pub mode: SignalMode,
-    /// What the client says of itself.
+    /// The client's description of itself.
     pub client: proto::ClientInfo,
-    /// Subscribe to everything that is published.
+    /// Subscribe to every published track unless the client says otherwise.
     pub auto_subscribe: bool,
-    /// The client will say how large its tiles are.
+    /// The client will report the size of its video tiles.
     pub adaptive_stream: bool,
-    /// None of its pictures may be paused.
+    /// No video that the client receives may be paused for lack of bandwidth.
     pub never_pause: bool,
-    /// Replaces the token's metadata if the token lets it; empty: does not.
+    /// Replaces the token's metadata if the token permits it; empty if the token's metadata is to be used.
     pub metadata: String,
-    /// Added to the token's attributes if the token lets it.
+    /// Attributes merged into the token's attributes if the token permits it; those with an empty value are ignored.
     pub attributes: BTreeMap<String, String>,
-    /// Tracks that it will publish at once.
+    /// Tracks that the client will publish at once.
     pub add_tracks: Vec<proto::AddTrackRequest>,
-    /// Its first offer.
+    /// First SDP offer of the client, if it came with the request.
     pub offer: Option<proto::SessionDescription>,
-    /// It wants to go on with an earlier session.
+    /// Present if the client wants to resume an earlier session.
     pub resume: Option<Resume>,
-    /// What it has of that.
+    /// The client's state in the session that it wants to resume, if it came with the request.
     pub sync_state: Option<proto::SyncState>,
 }
 
-/// A client's wish to go on with its session.
+/// A client's request to resume an earlier session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
-    /// Which.
+    /// Sid of the session's participant; empty if the client does not say.
     pub participant: ParticipantSid,
-    /// Why it lost it.
+    /// Why the client lost its connection.
     pub reason: proto::ReconnectReason,
 }
 
-/// Who a client is and what it may do, from its token.
+/// Identity and permissions of a client, from its token.
 #[derive(Clone)]
 pub struct Grants {
-    /// The room that the token is for.
+    /// Name of the room that the token is for.
     pub room: String,
-    /// Who comes, and what it may do.
+    /// The participant and its permissions.
     pub participant: ParticipantDescription,
-    /// How the room is to be if it is opened by this join.
+    /// Settings of the room if this join opens it.
     pub room_config: Option<proto::RoomConfiguration>,
-    /// Makes fresh tokens with the same grants.
+    /// Issues fresh tokens with the same grants.
     pub issuer: Arc<dyn TokenIssuer>,
 }
 
@@ -90,19 +90,21 @@ impl fmt::Debug for Grants {
     }
 }
 
-/// Makes fresh tokens for one session: the grants of the token it joined with, and claims that may have changed.
+/// Issues fresh tokens for one session. A token has the grants of the one that the session joined with, and claims
+/// that may have changed.
 pub trait TokenIssuer: Send + Sync {
-    /// A token, or `None` if none can be made (the client then keeps the one it has).
+    /// A fresh token, issued at `unix_s` seconds since 1970; `None` if it cannot be made, in which case the client
+    /// keeps its current token.
     fn issue(&self, claims: &RefreshClaims, unix_s: u64) -> Option<String>;
 }
 
-/// Why a participant may not come in.
+/// Why a participant was not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct AdmitError {
-    /// The HTTP status that tells it.
+    /// HTTP status of the response.
     pub status: StatusCode,
-    /// In plain words.
+    /// Explanation for the client, in plain words.
     pub text: String,
 }
 
@@ -123,22 +125,22 @@ impl From<DirectoryError> for AdmitError {
     }
 }
 
-/// What all sessions of a process have in common.
+/// Configuration shared by all sessions of a process.
 #[derive(Debug, Clone)]
 pub struct RoomsConfig {
-    /// The server as clients see it.
+    /// Description of the server for clients.
     pub server: ServerDescription,
-    /// Bounds of a session.
+    /// Limits of a session.
     pub limits: SessionLimits,
-    /// Bounds of a socket.
+    /// Limits of a WebSocket.
     pub socket: SocketLimits,
-    /// A join opens the room if there is none of that name.
+    /// Whether a join opens the room if no room of that name exists.
     pub auto_create: bool,
-    /// What a room is opened with, unless a token says otherwise.
+    /// Settings of a new room, unless a token says otherwise.
     pub room: RoomSettings,
-    /// How long the media plane may take to give a participant its place. Clients wait 5 s for the first message.
+    /// How long the media plane may take to answer a join. Clients wait 5 s for the first message.
     pub join_timeout: Duration,
-    /// Between two looks for rooms that are to close.
+    /// Interval between checks for rooms that are to be closed.
     pub sweep: Duration,
 }
 
@@ -156,7 +158,7 @@ impl Default for RoomsConfig {
     }
 }
 
-/// The rooms, as far as this process has sessions in them. Cheap to clone.
+/// The sessions of this process and what they share. Cheap to clone.
 #[derive(Clone)]
 pub struct Rooms(pub(super) Arc<Shared>);
 
@@ -167,9 +169,9 @@ pub(super) struct Shared {
     pub(super) directory: Arc<dyn Directory>,
     pub(super) link: Arc<dyn Link>,
     pub(super) stats: SessionStats,
-    /// The ways into the sessions that run.
+    /// Channels into the running sessions.
     pub(super) doors: DashMap<ParticipantSid, Doors>,
-    /// Nobody comes in any more.
+    /// Set when the process shuts down; nobody is admitted any more.
     pub(super) closing: AtomicBool,
     no_place: NoPlace,
     pub(super) open: watch::Sender<usize>,
@@ -181,22 +183,23 @@ impl fmt::Debug for Rooms {
     }
 }
 
-/// A participant that has its place, or a client that is to be told to start anew. Dropping it gives the place back.
+/// An admitted participant, or a client that is to be told to start a new session. Dropping it releases the
+/// participant's place.
 #[derive(Debug)]
 pub struct Admitted(pub(super) Admission);
 
 #[derive(Debug)]
 pub(super) enum Admission {
-    /// Ready for its socket.
+    /// A new session, ready for its socket.
     Session(Box<Driver>),
-    /// It goes on with a session that runs.
+    /// A client that resumes a running session.
     Resume(Box<Resumption>),
-    /// It asked for a session that cannot be resumed.
+    /// A client that asked for a session that cannot be resumed.
     StartAnew(Rooms),
 }
 
 impl Rooms {
-    /// Rooms of `directory`, whose media goes over `link`.
+    /// Sessions in rooms of `directory`, whose media is controlled over `link`.
     pub fn new(config: RoomsConfig, directory: Arc<dyn Directory>, link: Arc<dyn Link>) -> Self {
         Self(Arc::new(Shared {
             server: Arc::new(config.server.clone()),
@@ -212,15 +215,16 @@ impl Rooms {
         }))
     }
 
-    /// What has happened to the sessions so far.
+    /// Counters of the sessions of this process.
     pub fn stats(&self) -> &SessionStats {
         &self.0.stats
     }
 
-    /// Gives the participant its place in the media plane and prepares its first messages.
+    /// Admits the participant to the media plane and prepares its first messages. A request to resume only looks up
+    /// the session.
     ///
     /// # Errors
-    /// When it may not come in or cannot be taken: an HTTP status and its text.
+    /// If the participant may not join, or the server cannot take it. The error has an HTTP status and a text.
     pub async fn admit(&self, parameters: JoinParameters, grants: Grants) -> Result<Admitted, AdmitError> {
         let admitted = self.try_admit(parameters, grants).await;
         if admitted.is_err() {
@@ -268,10 +272,10 @@ impl Rooms {
         self.open_session(now, config, grants.issuer).await
     }
 
-    /// Finds the session that a client wants to go on with. Whether the session is still there when its socket is,
-    /// the socket finds out.
+    /// Finds the session that a client wants to resume. Whether the session still exists when the socket opens is
+    /// checked then.
     fn resume(&self, resume: &Resume, parameters: JoinParameters, grants: &Grants) -> Admission {
-        // Older clients do not say which session was theirs.
+        // Older clients do not name their session.
         let by_identity = || self.find(&grants.room, &grants.participant.identity);
         let said = Some(resume.participant.clone()).filter(|sid| !sid.as_str().is_empty());
         let doors = said.or_else(by_identity).and_then(|sid| self.0.doors.get(&sid));
@@ -316,14 +320,14 @@ impl Rooms {
         }
     }
 
-    /// The media plane has no place for a participant.
+    /// Records that the media plane could not take a participant, and returns the error for the client.
     fn no_place(&self, text: &str) -> AdmitError {
         let refusal = unavailable(text);
         self.0.no_place.note(Instant::now(), refusal.clone());
         refusal
     }
 
-    /// Whether [`Rooms::admit`] would let the client in, as far as that can be told without taking a place.
+    /// Whether [`Rooms::admit`] would admit the client, as far as that can be told without joining.
     ///
     /// # Errors
     /// As [`Rooms::admit`].
@@ -338,21 +342,21 @@ impl Rooms {
         self.0.no_place.lately(Instant::now()).map_or(Ok(()), Err)
     }
 
-    /// The session of that identity in that room, if it is in this process.
+    /// Sid of the session with that identity in that room, if it is in this process.
     pub fn find(&self, room: &str, identity: &str) -> Option<ParticipantSid> {
         let mut doors = self.0.doors.iter();
         doors.find(|doors| doors.room == room && doors.identity == identity).map(|doors| doors.key().clone())
     }
 
-    /// Ends a session; its client is told why. False if there is none of that sid in this process.
+    /// Ends a session and tells its client why. Returns false if this process has no session of that sid.
     pub fn end(&self, participant: &ParticipantSid, reason: LeaveReason) -> bool {
-        // One reason is enough: if another waits already, the session ends by that.
+        // One reason is enough: if another is pending already, the session ends with that one.
         let doors = self.0.doors.get(participant);
         doors.is_some_and(|doors| doors.end.try_send(reason).is_ok() || !doors.end.is_closed())
     }
 
-    /// Changes what a participant may do. False if there is none of that sid in this process, or if it has not
-    /// carried out several earlier changes yet.
+    /// Changes a participant's permissions. Returns false if this process has no session of that sid, or if too many
+    /// earlier orders to the session are pending.
     pub fn set_permission(
         &self,
         participant: &ParticipantSid,
@@ -362,8 +366,8 @@ impl Rooms {
         self.0.doors.get(participant).is_some_and(|doors| doors.orders.try_send(order).is_ok())
     }
 
-    /// Tells every session that the server goes, lets nobody else in, and returns when all have ended, or after
-    /// `wait`; false if some had not by then.
+    /// Tells every session that the server is shutting down, and admits nobody else. Returns true when all sessions
+    /// have ended, or false if some have not after `wait`.
     pub async fn shutdown(&self, wait: Duration) -> bool {
         self.0.closing.store(true, Ordering::SeqCst);
         for doors in &self.0.doors {
@@ -372,11 +376,11 @@ impl Rooms {
         }
         let mut open = self.0.open.subscribe();
         let all_gone = open.wait_for(|open| *open == 0);
-        // Whoever is left after that has a socket that does not move.
+        // A session that remains after that has a socket that makes no progress.
         tokio::time::timeout(wait, all_gone).await.is_ok_and(|waited| waited.is_ok())
     }
 
-    /// Closes rooms that have been empty long enough. To be run for as long as the process lives.
+    /// Closes rooms that have been empty for long enough. Never returns; run it for as long as the process lives.
     pub async fn keep_house(&self) {
         let mut ticks = tokio::time::interval(self.0.config.sweep);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -408,7 +412,8 @@ impl Rooms {
         }
     }
 
-    /// Checks sizes and merges what the client says of itself with what its token says.
+    /// Checks the sizes in a join request, and merges the client's own metadata and attributes with those of its
+    /// token.
     fn check_join(
         &self,
         parameters: &JoinParameters,
@@ -456,7 +461,7 @@ fn entrant(participant: ParticipantSid, who: &ParticipantDescription) -> Entrant
     Entrant { participant, identity: who.identity.clone(), counted }
 }
 
-/// From this protocol number on the receiving connection of the two may be the primary one.
+/// From this protocol number on, the receiving connection of a client with two may be the primary one.
 const PROTOCOL_SUBSCRIBER_PRIMARY: i32 = 3;
 
 fn connection_mode(parameters: &JoinParameters, permission: &proto::ParticipantPermission) -> ConnectionMode {
@@ -469,8 +474,9 @@ fn connection_mode(parameters: &JoinParameters, permission: &proto::ParticipantP
     }
 }
 
-/// Whether a client can go on as it asks. The receiving connection of the two is ours to restart, which the media
-/// plane cannot do: if that failed, or the network changed, only a new session helps.
+/// Whether a client can resume as it asks. A client with two peer connections needs a new session if its receiving
+/// connection failed or its network changed: the server would have to restart that connection, which the media plane
+/// cannot do.
 pub(super) fn can_resume(resume: &Resume, parameters: &JoinParameters, mode: ConnectionMode) -> bool {
     use proto::ReconnectReason::{RrSubscriberFailed, RrSwitchCandidate};
     match mode {
@@ -487,7 +493,7 @@ fn unix_ms() -> i64 {
     i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A room's own bounds of the delay to play at; 0 stands for none in both.
+/// A room's own playout delay limits. 0 in both means none.
 fn playout_delay(min_ms: u32, max_ms: u32) -> Option<PlayoutDelay> {
     (min_ms > 0 || max_ms > 0).then_some(PlayoutDelay { min_ms, max_ms })
 }

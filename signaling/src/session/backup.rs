@@ -1,7 +1,7 @@
-//! Codecs of a track beside its first. The client announces one by a request that names the track, once it hears that
-//! somebody needs it, and publishes it in a section of its own; or it names that section with the first. To everybody it
-//! is one track, whose information lists its codecs; the media plane tells of each section by a sid that stays between it
-//! and us.
+//! Backup codecs: further codecs of a track, beside its first. The client learns that somebody needs one, announces
+//! it with a request that names the track, and publishes it in a media section of its own. Alternatively it names
+//! that section in the track's first request. To all clients it is one track, whose information lists its codecs. The
+//! media plane identifies each section by a sid that only it and the session use.
 
 use std::time::Instant;
 
@@ -12,28 +12,28 @@ use sfu_protocol::{AddTrack, Command, PlayoutDelay, PublishedTrack, TrackSid};
 use super::publish::{OwnTrack, published_response};
 use super::{Discard, Session, track};
 
-/// A codec of a track of ours, beside the first.
+/// A backup codec of one of this participant's tracks.
 #[derive(Debug)]
 pub(super) struct Backup {
-    /// As the media plane calls its section.
+    /// Sid of the codec's media section, as used with the media plane.
     pub(super) section: TrackSid,
-    /// The client's id of what it sends there.
+    /// Cid under which the client sends the codec.
     pub(super) cid: String,
     mime_type: String,
-    /// Its media has come.
+    /// Whether the codec's media has arrived.
     pub(super) published: bool,
 }
 
 impl OwnTrack {
-    /// Whether the track was announced with this codec beside its first, and its client has not come with it.
+    /// Whether `mime_type` is a backup codec of the track for which the client has sent no request yet.
     pub(super) fn lacks(&self, mime_type: &str) -> bool {
         let announced = self.info.codecs.iter().any(|codec| codec.mime_type == mime_type);
         let is_backup = announced && self.info.mime_type != mime_type;
         is_backup && self.backups.iter().all(|backup| backup.mime_type != mime_type)
     }
 
-    /// Takes note that the client is about to publish the track in another codec, too; that is to be announced to the
-    /// media plane.
+    /// Records that the client will publish the track in another codec, too. Returns the announcement for the media
+    /// plane.
     fn expect_backup(&mut self, mime_type: &str, delay: Option<PlayoutDelay>) -> Option<AddTrack> {
         let codec = self.info.codecs.iter().find(|codec| codec.mime_type == mime_type)?;
         let section = TrackSid::new(format!("{}/{}", self.sid, track::subtype(mime_type)));
@@ -45,7 +45,7 @@ impl OwnTrack {
 }
 
 impl Session {
-    /// The client is about to publish a track in another codec.
+    /// The client announces a backup codec of a track.
     pub(super) fn on_add_backup(&mut self, request: proto::AddTrackRequest) {
         let checked =
             self.known_backup(&request).map_or_else(|| self.check_backup(&request).map(Some), |_| Ok(None));
@@ -73,8 +73,9 @@ impl Session {
         }
     }
 
-    /// A track was announced. If its request named the sections of its other codecs, too, their client publishes them
-    /// without being asked, and sends no further request. The media plane knows then what to answer the offer of all.
+    /// Announces the backup codecs whose media sections the track's request named already. Its client publishes them
+    /// without being asked and sends no further request, so the media plane must know them when it answers the offer
+    /// of all sections.
     pub(super) fn expect_named_backups(&mut self, sid: &TrackSid) {
         let track = self.tracks.pending.iter().find(|track| track.sid == *sid);
         let named = track.map(|track| track::named_backups(&track.cid, &track.info)).unwrap_or_default();
@@ -95,7 +96,7 @@ impl Session {
         }
     }
 
-    /// Request and media have met.
+    /// The media of an announced backup codec has arrived.
     pub(super) fn on_backup_published(&mut self, now: Instant, published: &PublishedTrack) {
         let now_ms = self.config.clock.unix_ms(now);
         let Some((track, place)) = self.backup_of(&published.track) else {
@@ -108,7 +109,7 @@ impl Session {
         self.announce();
     }
 
-    /// A codec of a track of ours has ended, or could not be taken. The track goes on, and may have it again.
+    /// A backup codec ended or was refused. The track continues, and the client may announce the codec again.
     pub(super) fn on_backup_unpublished(&mut self, now: Instant, section: &TrackSid) {
         let Some((track, place)) = self.backup_of(section) else {
             return self.discard(Discard::StaleTrackEvent);
@@ -138,13 +139,13 @@ impl Session {
         })
     }
 
-    /// The very codec that a request announces, if it did so before.
+    /// The backup codec that a request announces, if the same request was accepted before.
     fn known_backup(&self, request: &proto::AddTrackRequest) -> Option<&Backup> {
         let track = self.tracks.published.iter().find(|track| track.sid.as_str() == request.sid)?;
         track.backups.iter().find(|backup| backup.cid == request.cid)
     }
 
-    /// The codec that a request announces, if it can be carried out.
+    /// MIME type of the backup codec that a request announces, or why the request is refused.
     fn check_backup(&self, request: &proto::AddTrackRequest) -> Result<String, (Reason, String)> {
         self.check_add_track(request)?;
         let track = self.tracks.published.iter().find(|track| track.sid.as_str() == request.sid);
@@ -184,7 +185,7 @@ impl Session {
     }
 }
 
-/// What the request says of the codec.
+/// Copies the request's cid and layers into the codec's information.
 fn describe(codec: &mut proto::SimulcastCodecInfo, request: &proto::AddTrackRequest) {
     let named = request.simulcast_codecs.iter().find(|named| !named.codec.is_empty());
     let layers = named.map(|named| &named.layers).filter(|layers| !layers.is_empty());

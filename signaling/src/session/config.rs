@@ -1,4 +1,4 @@
-//! What a session is told when it begins, and the bounds it keeps.
+//! Configuration of a session: what it knows when it begins, and its limits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,58 +8,60 @@ use bytes::Bytes;
 use livekit_protocol as proto;
 use sfu_protocol::{ClientTraits, ConnectionMode, ParticipantSid, PlayoutDelay, RoomSid};
 
-/// Everything a [`Session`](super::Session) knows at its beginning.
+/// Everything that a [`Session`](super::Session) knows when it begins.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// The server as clients see it.
+    /// Description of the server for clients.
     pub server: Arc<ServerDescription>,
-    /// Bounds on what this client may make us keep.
+    /// Limits on what this client may make the server store.
     pub limits: Arc<SessionLimits>,
-    /// The room it joins.
+    /// The room that the participant joins.
     pub room: RoomDescription,
-    /// This session's sid.
+    /// Sid of this session's participant; every session has its own.
     pub sid: ParticipantSid,
-    /// Who joins, and what it may do.
+    /// The joining participant and its permissions.
     pub participant: ParticipantDescription,
-    /// What the client says of itself.
+    /// The client's description of itself.
     pub client: proto::ClientInfo,
-    /// One peer connection or two.
+    /// Whether the client uses one peer connection or two.
     pub mode: ConnectionMode,
-    /// Subscribe to everything that is published.
+    /// Subscribe to every published track unless the client says otherwise.
     pub auto_subscribe: bool,
-    /// The client will say how large its tiles are: start with the lowest layer.
+    /// The client will report the size of its video tiles. Subscriptions to video start with the lowest layer until
+    /// it does.
     pub adaptive_stream: bool,
-    /// The client asked that none of its pictures is paused.
+    /// The client asked that none of the video it receives is ever paused for lack of bandwidth.
     pub never_pause: bool,
-    /// Tracks that came with the join request.
+    /// Tracks announced in the join request.
     pub add_tracks: Vec<proto::AddTrackRequest>,
-    /// The offer that came with the join request.
+    /// SDP offer from the join request, if it had one.
     pub offer: Option<proto::SessionDescription>,
-    /// How long what is written may go nowhere until the loss of the signal connection is noticed.
+    /// Longest time after which a lost signal connection is noticed. Messages sent within that time before the loss
+    /// may not have arrived.
     pub unnoticed: Duration,
-    /// Ties instants to the calendar.
+    /// Converts `Instant`s to wall-clock time.
     pub clock: WallClock,
-    /// Seeds the random part of track sids.
+    /// Seed for the random part of track sids.
     pub seed: u64,
 }
 
-/// The server as clients see it. Shared by all sessions of the process.
+/// Description of the server for clients, shared by all sessions of the process.
 #[derive(Debug, Clone)]
 pub struct ServerDescription {
-    /// What clients compare their feature switches with; not the product's own version.
+    /// Server version that clients check to enable features. This is not the product's own version.
     pub version: String,
-    /// The highest protocol number whose rules we keep.
+    /// Highest signaling protocol number that the server implements.
     pub protocol: i32,
-    /// The region, may be empty.
+    /// Region of the server; may be empty.
     pub region: String,
-    /// This process.
+    /// Identifier of this process.
     pub node_id: String,
-    /// STUN and TURN servers for clients, may be empty.
+    /// STUN and TURN servers for clients; may be empty.
     pub ice_servers: Vec<proto::IceServer>,
-    /// What may be published, most wanted first.
+    /// Codecs that clients may publish, most preferred first.
     pub publish_codecs: Vec<PublishCodec>,
-    /// Clients may go on with a session after losing the signal connection. False: they are told to start anew
-    /// at once instead of trying, and whoever tries nevertheless is told so, too.
+    /// Whether clients may resume a session after losing the signal connection. If false, clients are told to start a
+    /// new session at once, and resume attempts are answered with that, too.
     pub resume: bool,
 }
 
@@ -103,15 +105,15 @@ impl ServerDescription {
 /// A codec that clients may publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublishCodec {
-    /// As clients are told (`video/VP8`).
+    /// Name in the join response's list of enabled codecs, for example `video/VP8`.
     pub name: &'static str,
-    /// As it stands in track information (`video/vp8`).
+    /// Lower-case MIME type used in track information, for example `video/vp8`.
     pub mime_type: &'static str,
 }
 
 impl PublishCodec {
-    /// All that the media plane forwards, in the order of preference. Video comes first: a client that finds no
-    /// video codec waits for its first track before it offers.
+    /// Every codec that the media plane forwards, most preferred first. Video comes first: a client that finds no
+    /// video codec waits for its first track before it sends an offer.
     pub const ALL: [Self; 6] = [
         Self { name: "video/VP8", mime_type: "video/vp8" },
         Self { name: "video/H264", mime_type: "video/h264" },
@@ -122,56 +124,61 @@ impl PublishCodec {
     ];
 }
 
-/// Bounds on what one client may make us keep, and how long we wait for it.
+/// Limits on what one client may make the server store, and on how long the server waits for it.
 #[derive(Debug, Clone)]
 pub struct SessionLimits {
-    /// Bytes of a participant's name, of a track's name.
+    /// Longest name of a participant, track or room, and longest identity, in bytes.
     pub name: usize,
-    /// Bytes of metadata.
+    /// Longest metadata of a participant or room, in bytes.
     pub metadata: usize,
-    /// Bytes of all attribute keys and values together.
+    /// Total size of all attribute keys and values, in bytes.
     pub attributes: usize,
-    /// Bytes of a client's own id of a track, of a stream's name.
+    /// Longest client-chosen track id (cid), stream name or codec name, in bytes.
     pub track_id: usize,
-    /// Encoded bytes of the list of those who may subscribe.
+    /// Encoded size of a subscription permission (the list of who may subscribe), in bytes.
     pub subscription_permission: usize,
-    /// Codecs of one track.
+    /// Most codecs of one track.
     pub codecs: usize,
-    /// Layers of one codec.
+    /// Most layers of one codec.
     pub layers: usize,
-    /// Tracks published at a time.
+    /// Most media sections that one participant's tracks may use, including tracks that wait for media. Each backup
+    /// codec counts as one.
     pub published_tracks: usize,
-    /// Tracks announced whose media has not come, and repeated requests for a cid that is in use.
+    /// Most tracks and backup codecs that are announced but have no media yet, including queued requests for a cid
+    /// that is in use.
     pub pending_tracks: usize,
-    /// Tracks that a client waits for without the server knowing them yet.
+    /// Most tracks that a client may subscribe to before anybody publishes them.
     pub track_wishes: usize,
-    /// Tracks named in one request.
+    /// Most track sids in one request.
     pub sids: usize,
-    /// Bytes of a sid.
+    /// Longest sid in a request, in bytes.
     pub sid: usize,
-    /// How long a track that nobody publishes is waited for.
+    /// How long a subscription waits for a track that nobody publishes.
     pub track_wait: Duration,
-    /// From the join response to the primary transport.
+    /// Time from the join response until the primary transport must be connected.
     pub connect: Duration,
-    /// From an offer of ours to its answer: without one, nothing more can be offered.
+    /// Time that the client has to answer an offer of the server. Until it does, no further offer can be sent.
     pub answer: Duration,
-    /// How long a participant stays whose signal connection is lost, while its media is up, so that its client can
-    /// come back and go on.
+    /// How long the participant stays in the room after its signal connection was lost, while its media is connected,
+    /// so that its client can resume.
     pub resume: Duration,
-    /// The same if it hardly comes back: the page was left, or media is lost, too. It spans the client's way to a
+    /// How long the participant stays in the room after its signal connection was lost, if its client is unlikely to
+    /// resume: the page was left, its media connection is lost as well, or resuming is disabled. Long enough for a
     /// full reconnect.
     pub linger: Duration,
-    /// Between two fresh access tokens.
+    /// Interval between fresh access tokens.
     pub token_refresh: Duration,
-    /// How long a change that nobody is waiting for may wait for others to share its announcement.
+    /// How long the participant's first announcement after the join response may be delayed, so that it can be merged
+    /// with later changes.
     pub announce_delay: Duration,
-    /// How long fewer layers must be wanted of a track before its publisher is told.
+    /// How long the demand for a track must stay lower before its publisher is told.
     pub less_wanted: Duration,
-    /// How long nothing must be wanted of a track before its publisher is told to send nothing.
+    /// How long nobody must demand a track before its publisher is told to stop sending it.
     pub dynacast_pause_delay: Duration,
-    /// Between two reports of the room's counts.
+    /// Shortest interval between reports of the room's participant counts.
     pub room_counts: Duration,
-    /// How long a participant replaced by its own new session is kept from being shown as gone.
+    /// How long the departure of a participant that was replaced by its own new session is held back, until the new
+    /// session appears.
     pub replacement: Duration,
 }
 
@@ -206,7 +213,6 @@ impl Default for SessionLimits {
 }
 
 impl SessionLimits {
-    /// Bytes of all keys and values of `attributes`.
     pub(crate) fn attribute_bytes<'a>(
         attributes: impl IntoIterator<Item = (&'a String, &'a String)>,
     ) -> usize {
@@ -216,54 +222,55 @@ impl SessionLimits {
     }
 }
 
-/// The room, as far as clients are told.
+/// Description of the room for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomDescription {
-    /// Its sid; a room opened anew under its name has another.
+    /// Sid of the room. A room that is reopened under the same name has another sid.
     pub sid: RoomSid,
-    /// Its name.
+    /// Name of the room.
     pub name: String,
-    /// When it was opened, in milliseconds since 1970.
+    /// When the room was opened, in milliseconds since 1970.
     pub created_ms: i64,
-    /// The app's own text about it.
+    /// Application-defined metadata of the room.
     pub metadata: String,
-    /// Ends every frame that the server makes itself, so that end-to-end encrypting clients tell them apart.
+    /// Trailer of every frame that the server itself inserts, so that clients with end-to-end encryption can
+    /// recognize those frames.
     pub sif_trailer: Bytes,
-    /// Seconds that it waits for its first participant.
+    /// How long the room waits for its first participant, in seconds.
     pub empty_timeout_s: u32,
-    /// Seconds that it stays after its last participant.
+    /// How long the room stays open after its last participant left, in seconds.
     pub departure_timeout_s: u32,
-    /// Most participants, 0 any.
+    /// Most participants; 0 means unlimited.
     pub max_participants: u32,
-    /// What receivers of pictures are told of the delay to play at.
+    /// Playout delay that receivers of video are told to use; `None` if they choose themselves.
     pub playout_delay: Option<PlayoutDelay>,
 }
 
-/// Who joins, and what it may do.
+/// A joining participant and its permissions.
 #[derive(Debug, Clone)]
 pub struct ParticipantDescription {
-    /// Who, unique in the room.
+    /// Identity, unique in the room.
     pub identity: String,
-    /// Shown to others.
+    /// Display name.
     pub name: String,
-    /// The app's own text about it.
+    /// Application-defined metadata.
     pub metadata: String,
-    /// The app's own keys and values about it.
+    /// Application-defined attributes.
     pub attributes: BTreeMap<String, String>,
-    /// Person, agent, …
+    /// Kind of participant: a person (standard), an agent, a recorder and so on.
     pub kind: proto::participant_info::Kind,
-    /// More about the kind.
+    /// Further details about the kind.
     pub kind_details: Vec<proto::participant_info::KindDetail>,
-    /// Its rights.
+    /// What the participant may do.
     pub permission: proto::ParticipantPermission,
 }
 
-/// Ties the instants that a session is told to the calendar.
+/// Converts `Instant`s to wall-clock time. The two fields describe the same moment.
 #[derive(Debug, Clone, Copy)]
 pub struct WallClock {
-    /// A moment …
+    /// Reference moment.
     pub origin: Instant,
-    /// … and its place in the calendar, in milliseconds since 1970.
+    /// Milliseconds between 1970 and the reference moment.
     pub unix_ms: i64,
 }
 
@@ -275,12 +282,13 @@ impl WallClock {
     }
 }
 
-/// What the media plane must know of a client, as far as what it says of itself can be relied on. A wrong `true`
-/// for AEAD would keep a client out, so only stacks that are known to take it are listed.
+/// Traits of a client that the media plane must know, derived from the client's description of itself only where that
+/// is reliable. A wrong `true` for `aead_srtp` would keep a client out, so only stacks that are known to support AEAD
+/// are listed.
 pub fn client_traits(client: &proto::ClientInfo) -> ClientTraits {
     use proto::client_info::Sdk;
     let browser = client.browser.to_ascii_lowercase();
-    // Every browser on iOS is WebKit whatever it calls itself.
+    // Every browser on iOS is WebKit, whatever it calls itself.
     let webkit_only = client.os.eq_ignore_ascii_case("ios") || client.os.eq_ignore_ascii_case("ipados");
     let firefox = browser.contains("firefox") && !webkit_only;
     let chromium = ["chrom", "edge", "opera", "brave", "samsung"].iter().any(|name| browser.contains(name));

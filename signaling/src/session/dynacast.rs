@@ -1,4 +1,4 @@
-//! What others want of our tracks, told to our client so that it encodes nothing else.
+//! Dynacast: tells the client which layers and codecs of its tracks others want, so that it encodes nothing else.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,35 +10,38 @@ use sfu_protocol::{CodecDemand, LayerQuality, TrackSid};
 use super::timers::Timer;
 use super::{Discard, Session, SessionLimits, track};
 
-/// What is wanted of our tracks.
+/// Demand for this participant's tracks.
 #[derive(Debug, Default)]
 pub(super) struct Dynacast {
-    /// As the client was told.
+    /// Demand as last told to the client.
     told: BTreeMap<TrackSid, Vec<CodecDemand>>,
-    /// Less than that, or than everything where the client was told nothing yet.
+    /// Reductions of demand not yet told to the client. They are relative to `told`, or to everything if the client
+    /// was told nothing yet.
     less: BTreeMap<TrackSid, Less>,
-    /// Tracks of which a backup codec was asked for and not announced: when to ask again, and how often still.
+    /// Tracks with a backup codec that was requested but not announced: when to ask the client again, and how many
+    /// times to ask.
     unheeded: BTreeMap<TrackSid, (Instant, u8)>,
 }
 
-/// Less is wanted of a track than its client sends.
+/// A demand for a track that is lower than what its client sends.
 #[derive(Debug)]
 struct Less {
-    /// Since when.
+    /// When the demand became lower.
     since: Instant,
     codecs: Vec<CodecDemand>,
 }
 
 impl Less {
-    /// When it is to be told.
+    /// When to tell the client.
     fn due(&self, limits: &SessionLimits) -> Instant {
         self.since + if is_nothing(&self.codecs) { limits.dynacast_pause_delay } else { limits.less_wanted }
     }
 }
 
-/// A client that is told of its track before it has finished publishing it does not listen. It has by then.
+/// Interval between requests for a backup codec. A client ignores a request that arrives before it has finished
+/// publishing the track; after this time it has finished.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// Some clients never publish a backup codec.
+/// Most repeated requests. Some clients never publish a backup codec.
 const MOST_TIMES: u8 = 4;
 
 impl Dynacast {
@@ -50,7 +53,8 @@ impl Dynacast {
 }
 
 impl Session {
-    /// A track has begun. Its client sends all layers; if nobody wants any, it is told in its time.
+    /// A track was published. Its client sends all layers. If nobody wants any of them, the client is told after the
+    /// usual delay.
     pub(super) fn await_subscriber(&mut self, now: Instant, track: &TrackSid) {
         let own = self.tracks.published.iter().find(|own| own.sid == *track);
         let Some(own) = own.filter(|own| own.info.r#type() == proto::TrackType::Video) else { return };
@@ -61,7 +65,7 @@ impl Session {
         self.dynacast.less.insert(track.clone(), less);
     }
 
-    /// More is told at once, less only after a while.
+    /// Handles the demand for a track. An increase is told at once, a decrease only after a delay.
     pub(super) fn on_subscribed_quality(&mut self, now: Instant, track: TrackSid, codecs: Vec<CodecDemand>) {
         if !self.tracks.knows(&track) {
             return self.discard(Discard::StaleTrackEvent);
@@ -77,7 +81,7 @@ impl Session {
             self.tell_wanted(track.clone(), at_once.clone());
         }
         if at_once.as_ref() != Some(&codecs) {
-            // The wait does not begin anew when it becomes less still.
+            // A further decrease does not restart the delay.
             let less = Less { since: earlier.map_or(now, |earlier| earlier.since), codecs };
             self.timers.set_earliest(Timer::LessWanted, less.due(&self.config.limits));
             self.dynacast.less.insert(track.clone(), less);
@@ -88,24 +92,24 @@ impl Session {
         }
     }
 
-    /// Whether the client was told that a backup codec of a track is wanted, and has not announced it.
+    /// Whether the client was told that a backup codec of a track is wanted, and has not announced that codec.
     fn lacks_backup(&self, track: &TrackSid) -> bool {
         let told = self.dynacast.told.get(track).map(Vec::as_slice).unwrap_or_default();
         let Some(own) = self.tracks.published.iter().find(|own| own.sid == *track) else { return false };
         told.iter().any(|codec| codec.highest.is_some() && own.lacks(&codec.mime_type))
     }
 
-    /// A codec of a track has ended, or was not taken. If it is wanted all the same, that is no news to anybody but the
-    /// client, who needs it to publish the codec again.
+    /// A backup codec of a track ended or was refused. If it is still wanted, the media plane reports no change, so
+    /// the session must repeat the request: the client needs it to publish the codec again.
     pub(super) fn on_backup_ended(&mut self, now: Instant, track: &TrackSid, had_media: bool) {
-        // What was not taken would hardly be taken a moment later.
+        // A codec that was refused would hardly be accepted a moment later.
         if had_media && self.lacks_backup(track) {
             self.tell_wanted_once_more(track);
         }
         self.await_backup(now, track);
     }
 
-    /// Begins to ask for a backup codec again, unless nothing is to be waited for.
+    /// Starts repeating the request for a backup codec if the client lacks one.
     fn await_backup(&mut self, now: Instant, track: &TrackSid) {
         if self.lacks_backup(track) {
             let due = now + ASK_AGAIN;
@@ -145,7 +149,8 @@ impl Session {
         }
     }
 
-    /// The client may not know any more what it was told, and has not heard what it was asked while it was away.
+    /// The client has resumed. Repeats the demand, which it may not know any more, and requests for backup codecs
+    /// that it may have missed.
     pub(super) fn tell_wanted_again(&mut self, now: Instant) {
         for (track, codecs) in std::mem::take(&mut self.dynacast.told) {
             let codecs = self.dynacast.less.remove(&track).map_or(codecs, |less| less.codecs);
@@ -184,7 +189,7 @@ fn is_nothing(codecs: &[CodecDemand]) -> bool {
     codecs.iter().all(|codec| codec.highest.is_none())
 }
 
-/// What is wanted now, but of each codec no less than before.
+/// Current demand, but for each codec at least the demand before.
 fn no_less_than(before: &[CodecDemand], now: &[CodecDemand]) -> Vec<CodecDemand> {
     let wanted_before = |mime_type: &str| before.iter().find(|codec| codec.mime_type == mime_type)?.highest;
     let codecs = now.iter().map(|codec| CodecDemand {

@@ -1,42 +1,42 @@
-//! The information about a participant that the roster of record carries.
+//! Encoding of a participant's information in the roster of record.
 //!
-//! It is an encoded `livekit.ParticipantInfo`, with what only sessions need of each other in fields that the
-//! ecosystem does not use: whoever decodes it as a `ParticipantInfo` skips them.
+//! It is an encoded `livekit.ParticipantInfo`. Data that only sessions need is added in fields with numbers that
+//! LiveKit does not use, so a decoder of `ParticipantInfo` skips them.
 
 use bytes::{Bytes, BytesMut};
 use livekit_protocol::{ParticipantInfo, SubscriptionPermission};
 use prost::Message;
 
-/// A participant as its own session describes it to the others.
+/// A participant as its own session describes it to other sessions.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Described {
-    /// What people see.
+    /// Information that clients see.
     pub(crate) info: ParticipantInfo,
-    /// Who may subscribe to its tracks; `None`: everybody.
+    /// Who may subscribe to the participant's tracks; `None` allows everybody.
     pub(crate) permission: Option<SubscriptionPermission>,
 }
 
-/// The added fields. Their numbers lie far above those of `ParticipantInfo`.
+/// The added fields. Their numbers are far above those of `ParticipantInfo`.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Added {
     #[prost(message, optional, tag = "15001")]
     subscription_permission: Option<SubscriptionPermission>,
 }
 
-/// Encodes for `Join::info` and `Command::Announce`.
+/// Encodes the information for `Join::info` and `Command::Announce`.
 pub(crate) fn encode(info: &ParticipantInfo, permission: Option<&SubscriptionPermission>) -> Bytes {
     let added = Added { subscription_permission: permission.cloned() };
     let mut bytes = BytesMut::with_capacity(info.encoded_len().saturating_add(added.encoded_len()));
-    // A `BytesMut` grows: encoding into it cannot fail. Concatenated messages are one message.
+    // Encoding into a `BytesMut` cannot fail, because it grows. Two concatenated protobuf messages form one message.
     bytes.extend_from_slice(&info.encode_to_vec());
     bytes.extend_from_slice(&added.encode_to_vec());
     bytes.freeze()
 }
 
-/// Decodes what [`encode`] made, or a bare `ParticipantInfo`.
+/// Decodes the output of [`encode`], or a plain `ParticipantInfo`.
 ///
 /// # Errors
-/// When it is not a protobuf message of that shape.
+/// If `bytes` is not a valid protobuf message of that type.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Described, prost::DecodeError> {
     let info = ParticipantInfo::decode(bytes)?;
     let added = Added::decode(bytes)?;

@@ -1,4 +1,4 @@
-//! The way in: the command that takes a place, and the first message.
+//! Joining: the command to the media plane, and the join response to the client.
 
 use std::time::Instant;
 
@@ -10,13 +10,13 @@ use super::roster::Counts;
 use super::timers::Timer;
 use super::{Phase, Session, client_traits, info};
 
-/// Seconds between a client's pings, and how many without an answer make it give up. Clients of the native family
-/// fail on zero.
+/// Interval between a client's pings, and how long the client waits for a pong before it gives up, in seconds. Native
+/// clients fail if these are zero.
 const PING_INTERVAL_S: i32 = 5;
 const PING_TIMEOUT_S: i32 = 15;
 
 impl Session {
-    /// The command that takes the participant's place.
+    /// The command that adds the participant to the media plane.
     pub(super) fn join_command(&self) -> Command {
         let permission = &self.own.info().permission.clone().unwrap_or_default();
         Command::Join(Box::new(Join {
@@ -32,7 +32,8 @@ impl Session {
         }))
     }
 
-    /// The place is taken: write the join response, then what came with the join request.
+    /// The media plane has added the participant: sends the join response, then handles what came with the join
+    /// request.
     pub(super) fn on_joined(&mut self, now: Instant, roster: Vec<RosterEntry>) {
         if self.phase != Phase::Joining {
             return;
@@ -82,7 +83,7 @@ impl Session {
         codecs.map(|codec| proto::Codec { mime: codec.name.to_owned(), fmtp_line: String::new() }).collect()
     }
 
-    /// The room as it stands, counted from the roster.
+    /// Current description of the room, with counts from the roster. The counts are recorded as told to the client.
     pub(super) fn room_now(&mut self) -> proto::Room {
         let counts = self.count_room();
         self.roster.told_counts = counts;
@@ -103,7 +104,7 @@ impl Session {
         }
     }
 
-    /// Tells the client the room's counts if they differ from what it was told last.
+    /// Reports the room's counts to the client if they differ from the last report.
     pub(super) fn report_room_counts(&mut self) {
         if self.count_room() != self.roster.told_counts {
             let room = self.room_now();
@@ -111,7 +112,8 @@ impl Session {
         }
     }
 
-    /// Participants and publishers, without agents and recorders, which only follow the others.
+    /// Current counts of the room, without hidden participants, agents and recorders; the latter two only follow
+    /// others.
     pub(super) fn count_room(&self) -> Counts {
         let own = self.own.info();
         let shown = !own.permission.as_ref().is_some_and(|permission| permission.hidden);
@@ -121,13 +123,13 @@ impl Session {
     }
 }
 
-/// Whether participants of a kind count towards the room's size and keep it open.
+/// Whether participants of this kind count towards the room's size and keep it open.
 pub(super) fn is_counted_kind(kind: proto::participant_info::Kind) -> bool {
     use proto::participant_info::Kind;
     !matches!(kind, Kind::Agent | Kind::Egress)
 }
 
-/// The rights, as the media plane is told them.
+/// Permissions in the media plane's terms.
 pub(super) fn media_permissions(permission: &proto::ParticipantPermission) -> Permissions {
     Permissions {
         publish: permission.can_publish,

@@ -1,4 +1,4 @@
-//! The ways out, each with a reason that the client and the others are told.
+//! The ways in which a session ends, with the reason that the client and the other participants are told.
 
 use std::time::Instant;
 
@@ -11,26 +11,26 @@ use sfu_protocol::{Command, EndReason, LeaveReason, ParticipantSid};
 use super::timers::Timer;
 use super::{Output, Phase, Session};
 
-/// The close code after a leave. A bare close, or another code, means "resume" to every client.
+/// WebSocket close code after a leave message. Clients resume after any other code, or a close without one.
 pub(super) const CLOSE_NORMAL: u16 = 1000;
-/// The close code of who leaves a page, and ours when a failure is played.
+/// WebSocket close code of a client that leaves the page. The server uses it to simulate a failure.
 pub(super) const CLOSE_GOING_AWAY: u16 = 1001;
 
-/// How a session ended.
+/// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndCause {
-    /// We left, for this reason.
+    /// The session left the room, for this reason.
     Left(LeaveReason),
-    /// The media plane ended it.
+    /// The media plane ended the participant.
     Media(EndReason),
-    /// The primary transport did not come up in time.
+    /// The primary transport did not connect in time.
     ConnectTimeout,
-    /// The session could not go on (a panic contained, an inbox that overflowed).
+    /// The session could not continue, for example because of a contained panic or an inbox overflow.
     Broken,
 }
 
 impl Session {
-    /// The client says that it leaves. It expects no reply.
+    /// The client leaves. It expects no reply.
     pub(super) fn on_client_leave(&mut self, leave: &proto::LeaveRequest) {
         let reason = leave.reason();
         let told = matches!(
@@ -38,7 +38,7 @@ impl Session {
             DisconnectReason::UserUnavailable | DisconnectReason::UserRejected | DisconnectReason::AgentError
         );
         if told {
-            // The media plane knows no such reason: the last information carries it to the others.
+            // The media plane has no such reason, so a last announcement carries it to the other participants.
             self.own.change().disconnect_reason = reason as i32;
             self.announce();
             self.updates.clear();
@@ -47,7 +47,7 @@ impl Session {
         self.finish(EndCause::Left(LeaveReason::ClientInitiated));
     }
 
-    /// Somebody else decides that it ends.
+    /// The server ends the session.
     pub(super) fn on_end(&mut self, reason: LeaveReason) {
         let (why, action) = match reason {
             LeaveReason::ClientInitiated => (DisconnectReason::ClientInitiated, Action::Disconnect),
@@ -55,7 +55,7 @@ impl Session {
             LeaveReason::DuplicateIdentity => (DisconnectReason::DuplicateIdentity, Action::Disconnect),
             LeaveReason::Removed => (DisconnectReason::ParticipantRemoved, Action::Disconnect),
             LeaveReason::RoomClosed => (DisconnectReason::RoomDeleted, Action::Disconnect),
-            // Another process, or this one started anew, takes the call up again.
+            // Another process takes over the call, or this one after its restart.
             LeaveReason::ServerShutdown => (DisconnectReason::ServerShutdown, Action::Reconnect),
             LeaveReason::MediaFailure => (DisconnectReason::MediaFailure, Action::Reconnect),
         };
@@ -64,7 +64,7 @@ impl Session {
         self.finish(EndCause::Left(reason));
     }
 
-    /// The media plane has ended the participant: it is gone there already.
+    /// The media plane has ended the participant and has removed it already.
     pub(super) fn on_media_ended(&mut self, reason: EndReason) {
         let (why, action) = match reason {
             EndReason::DuplicateIdentity => (DisconnectReason::DuplicateIdentity, Action::Disconnect),
@@ -84,7 +84,7 @@ impl Session {
         self.finish(EndCause::Media(reason));
     }
 
-    /// The session is inconsistent. Its client loses nothing but time by starting anew.
+    /// The session is inconsistent. The client reconnects with a new session and loses nothing but time.
     pub(super) fn on_broken(&mut self) {
         self.send_leave(DisconnectReason::StateMismatch, Action::Reconnect);
         self.leave_room(LeaveReason::MediaFailure);
@@ -100,8 +100,8 @@ impl Session {
         self.finish(EndCause::ConnectTimeout);
     }
 
-    /// The socket is gone. While media is up the participant stays for the time that its client needs to come back,
-    /// be it to this session or with a new one that takes its place; without media it goes at once.
+    /// The socket is lost. If media was connected, the participant stays until its client has had time to come back,
+    /// in this session or in a new one that replaces it. Otherwise it leaves at once.
     pub(super) fn on_signal_lost(&mut self, now: Instant, leaving: bool) {
         match self.phase {
             Phase::Joined if self.own.is_active() => {
@@ -144,7 +144,7 @@ impl Session {
     }
 }
 
-/// What a session whose code has panicked gives in its stead.
+/// Outputs used instead of those of a session whose code has panicked.
 pub(super) fn emergency(participant: &ParticipantSid) -> [Output; 4] {
     let leave = leave_request(DisconnectReason::StateMismatch, Action::Reconnect);
     let response = proto::SignalResponse { message: Some(Message::Leave(leave)) };
@@ -156,7 +156,7 @@ pub(super) fn emergency(participant: &ParticipantSid) -> [Output; 4] {
     ]
 }
 
-/// A leave that clients of every protocol number understand: the older ones know only `can_reconnect`.
+/// A leave message for clients of every protocol number. Older clients know only `can_reconnect`.
 pub(super) fn leave_request(reason: DisconnectReason, action: Action) -> proto::LeaveRequest {
     proto::LeaveRequest {
         can_reconnect: action != Action::Disconnect,
@@ -166,7 +166,7 @@ pub(super) fn leave_request(reason: DisconnectReason, action: Action) -> proto::
     }
 }
 
-/// What the others are told of somebody who went.
+/// The reason that the other participants are told when somebody left.
 pub(super) fn disconnect_reason(reason: LeaveReason) -> DisconnectReason {
     match reason {
         LeaveReason::ClientInitiated => DisconnectReason::ClientInitiated,

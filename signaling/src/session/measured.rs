@@ -1,5 +1,5 @@
-//! What the media plane measures of participants: who speaks, and how well each is connected. The client is told of
-//! itself and of those that it receives, and only what has changed for it.
+//! Measurements of the media plane: who speaks, and how good each participant's connection is. The client is told
+//! only about itself and the participants that it receives, and only about changes.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,18 @@ use sfu_protocol::{ConnectionQuality, ParticipantQuality, ParticipantSid, Speake
 
 use super::{Phase, Session};
 
-/// From this protocol number on a client knows that a connection may be lost.
+/// From this protocol number on, clients understand the quality "lost".
 const PROTOCOL_QUALITY_LOST: i32 = 11;
 
-/// What is known, and what the client was told.
+/// Latest measurements, and those that the client was told.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
-    /// Everyone who speaks.
+    /// Level of every participant who speaks.
     speakers: BTreeMap<ParticipantSid, f32>,
     told_speakers: BTreeMap<ParticipantSid, f32>,
     qualities: BTreeMap<ParticipantSid, Quality>,
     told_qualities: BTreeMap<ParticipantSid, Quality>,
-    /// Something may be new to the client.
+    /// Whether there may be something that the client has not been told.
     changed: bool,
 }
 
@@ -43,17 +43,17 @@ impl Measured {
         self.changed |= is_shown;
     }
 
-    /// Somebody has gone.
+    /// Drops the quality of a participant that has left.
     pub(super) fn forget(&mut self, participant: &ParticipantSid) {
         self.qualities.remove(participant);
     }
 
-    /// The client receives from others than before.
+    /// The set of participants that the client receives has changed.
     pub(super) fn note_change(&mut self) {
         self.changed = true;
     }
 
-    /// The client knows nothing any more.
+    /// Forgets what the client was told, so that everything is told again.
     pub(super) fn tell_all_again(&mut self) {
         self.told_speakers.clear();
         self.told_qualities.clear();
@@ -62,8 +62,8 @@ impl Measured {
 }
 
 impl Session {
-    /// How well participants are connected now. In a large room almost all of it is about people whom the client does
-    /// not receive: that is only remembered.
+    /// Stores changed connection qualities. In a large room most of them are about participants that the client does
+    /// not receive; those are stored without telling the client.
     pub(super) fn measure_qualities(&mut self, changes: Vec<ParticipantQuality>) {
         for change in changes {
             let is_me = change.participant == self.config.sid;
@@ -74,7 +74,7 @@ impl Session {
         }
     }
 
-    /// Tells the client what is new to it.
+    /// Tells the client what has changed.
     pub(super) fn tell_measured(&mut self) {
         if self.phase != Phase::Joined || !std::mem::take(&mut self.measured.changed) {
             return;
@@ -133,7 +133,7 @@ fn only<T: Copy>(
     all.iter().filter(|(sid, _)| shown(sid)).map(|(sid, value)| (sid.clone(), *value)).collect()
 }
 
-/// Rounded up, so that small changes are no news and whoever speaks is above 0. What is no level is 0.
+/// Level rounded up to eighths, so that small changes are not reported and every speaker is above 0. NaN becomes 0.
 fn in_eighths(level: f32) -> f32 {
     (level.clamp(0.0, 1.0) * 8.0).ceil().max(0.0) / 8.0
 }

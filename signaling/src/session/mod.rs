@@ -1,14 +1,15 @@
 //! One participant's signaling session.
 //!
-//! [`Session`] is a state machine without I/O: messages of the client and events of the media plane go in
-//! ([`Session::handle`]), messages to the client and commands to the media plane come out ([`Session::poll`]), the
-//! time is passed in. It knows its own participant and what the roster of record says of the others; there is no
-//! room state shared between sessions.
+//! [`Session`] is a state machine without I/O. [`Session::handle`] takes messages of the client, events of the media
+//! plane and the current time. [`Session::poll`] returns messages to the client and commands to the media plane. A
+//! session knows its own participant and what the roster of record reports about the others; sessions share no room
+//! state.
 //!
-//! The way through it: [`join`] writes the first message, [`publish`] keeps the participant's own tracks,
-//! [`roster`] and [`subscribe`] everybody else's, [`negotiate`] carries descriptions, [`own`] describes the
-//! participant to others, [`resume`] goes on after a lost connection, [`leaving`] ends. [`admit`] opens a session
-//! before the WebSocket is answered, [`socket`] runs it on one.
+//! Where to look: [`join`] sends the first message. [`publish`] manages the participant's own tracks, [`roster`] the
+//! other participants, [`subscribe`] the tracks of others that the client receives. [`negotiate`] relays SDP. [`own`]
+//! describes the participant to others. [`resume`] continues a session after its connection was lost. [`leaving`]
+//! ends a session. [`admit`] opens a session before the WebSocket upgrade is answered, and [`socket`] runs the
+//! session on that WebSocket.
 
 pub mod admit;
 mod backup;
@@ -69,108 +70,109 @@ use simulate::SignalDrop;
 use subscribe::Subscriptions;
 use timers::{Timer, Timers};
 
-/// What a session takes.
+/// Inputs of a [`Session`].
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// A message of the client.
+    /// A request from the client.
     Signal(Box<proto::SignalRequest>),
-    /// A frame of the client that is no message; says what is wrong with it.
+    /// A frame from the client that is not a valid message, with a description of the error.
     Malformed(String),
-    /// An event of the media plane, of this participant or of its room.
+    /// An event of the media plane about this participant or its room.
     Sfu(Event),
-    /// The moment of [`Session::poll_timeout`] has come.
+    /// The time returned by [`Session::poll_timeout`] has come.
     Timeout,
-    /// The signal connection is gone.
+    /// The signal connection is lost.
     SignalLost {
-        /// The client said with its close that it is going away (a page left), so it hardly comes back.
+        /// The client's close said that it is going away (the page was left), so it is unlikely to come back.
         leaving: bool,
     },
-    /// The client has a new signal connection and goes on.
+    /// The client has a new signal connection and continues the session.
     Resumed(Box<Resumed>),
-    /// The participant may do something else from now on.
+    /// New permissions of the participant; they replace the previous ones at once.
     SetPermission(Box<proto::ParticipantPermission>),
-    /// The session is to end: moderation, the room closing, the process ending.
+    /// A request to end the session: moderation, the room was closed, or the process is ending.
     End(LeaveReason),
-    /// The session cannot go on, although its client could: start anew.
+    /// The session can no longer continue. It ends, and the client is told to start a new one.
     Broken,
 }
 
-/// What a session gives. In this order, each must be carried out before the next.
+/// Outputs of a [`Session`]. The caller carries them out in order, each before the next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// A message to the client.
     Signal(Box<proto::SignalResponse>),
     /// A command to the media plane.
     Sfu(Command),
-    /// Make a fresh access token with these claims and send it to the client.
+    /// Issue a fresh access token with these claims and send it to the client.
     RefreshToken(Box<RefreshClaims>),
-    /// Something that was put in had no effect, and why.
+    /// An input had no effect, for this reason.
     Discarded(Discard),
-    /// Write what is queued, then close the socket with this code.
+    /// Write everything that is queued, then close the socket with this code.
     CloseSocket {
-        /// The WebSocket close code.
+        /// WebSocket close code (RFC 6455, section 7.4).
         code: u16,
     },
-    /// Nothing comes after this.
+    /// The session has ended. This is the last output.
     Ended(EndCause),
 }
 
-/// What has changed of an access token's claims since it was issued.
+/// Claims that may have changed since the client's access token was issued.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RefreshClaims {
-    /// The participant's name.
+    /// Display name of the participant.
     pub name: String,
-    /// Its metadata.
+    /// Application-defined metadata of the participant.
     pub metadata: String,
-    /// Its attributes.
+    /// Application-defined attributes of the participant.
     pub attributes: std::collections::BTreeMap<String, String>,
-    /// Its rights.
+    /// Permissions of the participant.
     pub permission: proto::ParticipantPermission,
 }
 
-/// Why something that was put in had no effect.
+/// Why an input had no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Discard {
-    /// After the end.
+    /// The input came after the end of the session, or a request came while the signal connection was lost.
     AfterEnd,
-    /// A request before the join response.
+    /// The request came before the join response.
     EarlyRequest,
-    /// A request without a member that we know.
+    /// The request has no member that this server knows.
     UnknownRequest,
-    /// A request whose time has not come (tier 2) and that has no answer.
+    /// The request belongs to a feature that is not supported yet (tier 2). Only some of these requests get a
+    /// response.
     UnsupportedRequest,
-    /// A frame that is no message, or a message with a field that makes no sense; the client was told.
+    /// The frame was not a message, or a field of the message was invalid. The client was told.
     Malformed,
-    /// A request that the participant may not make, or beyond a limit; the client was told.
+    /// The participant may not make this request, or it exceeds a limit. The client was told, except about a backup
+    /// codec that was named in an accepted request.
     Refused,
-    /// An answer in single mode, where we never offer.
+    /// The client sent an answer in single mode, where the server never offers.
     UnexpectedAnswer,
-    /// A setting or wish for a track that is not known, beyond what is remembered of those.
+    /// A subscription or track setting for an unknown track that the session does not wait for, or cannot wait for
+    /// because of [`SessionLimits::track_wishes`].
     UnknownTrack,
-    /// A change of the roster before `Joined`; the roster in that covers it.
+    /// A roster change came before `Joined`, whose roster already includes it.
     EarlyEvent,
-    /// An event about a track that is not ours, or no more.
+    /// An event about a track that is not, or no longer, one of this session's published or subscribed tracks.
     StaleTrackEvent,
-    /// Information about somebody that is older than what is known.
+    /// Information about another participant that is older than what the session already has.
     StaleRoster,
-    /// Information about somebody that cannot be decoded.
+    /// Information about another participant that cannot be decoded, or that carries the wrong sid.
     BadRosterInfo,
 }
 
-/// Events that may wait for `Joined`. Until it has come nothing was asked for, so there is an offer at most, and what was
-/// measured of others.
+/// Most events that are buffered until `Joined`. Nothing was requested before that, so they are at most one offer and
+/// measurements of other participants.
 const EARLY_EVENTS: usize = 256;
 
-/// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Waits for its place in the media plane; nothing is written.
+    /// Waiting for `Joined` from the media plane; nothing is sent to the client.
     Joining,
-    /// The join response is written.
+    /// The join response is sent.
     Joined,
-    /// The signal connection is lost; nothing is written any more.
+    /// The signal connection is lost; nothing is sent to the client.
     Lingering,
-    /// Over.
     Ended,
 }
 
@@ -188,19 +190,20 @@ pub struct Session {
     timers: Timers,
     rng: SmallRng,
     missed: Missed,
-    /// The client asked for its next resume to be cut short.
+    /// Set when the client asked, for a test, that its next resume be cut short.
     signal_drop: Option<SignalDrop>,
-    /// When the client last said anything.
+    /// When the last request of the client arrived.
     heard: Instant,
-    /// Events that have overtaken `Joined`, in order. Other shards than the room's home send some, too.
+    /// Events that arrived before `Joined`, in order of arrival. Some of them come from other shards than the room's
+    /// home shard.
     early: Vec<Event>,
-    /// Changes of participants not yet written; they go before whatever is written next.
+    /// Participant updates not yet sent; they are flushed before any other message.
     updates: Vec<proto::ParticipantInfo>,
     out: VecDeque<Output>,
 }
 
 impl Session {
-    /// Begins a session: its first output is the `Join` command.
+    /// Starts a session. Its first output is the `Join` command.
     pub fn new(now: Instant, config: SessionConfig) -> Self {
         let own = Own::new(&config, config.clock.unix_ms(now));
         let mut session = Self {
@@ -226,7 +229,7 @@ impl Session {
         session
     }
 
-    /// Takes one input. Afterwards [`Session::poll`] is to be called until it gives nothing more.
+    /// Handles one input. Afterwards call [`Session::poll`] until it returns `None`.
     pub fn handle(&mut self, now: Instant, input: Input) {
         if self.phase == Phase::Ended {
             return self.discard(Discard::AfterEnd);
@@ -251,7 +254,7 @@ impl Session {
         self.tell_measured();
     }
 
-    /// Gives the next output.
+    /// Next output, or `None` when there is nothing to do until the next input.
     pub fn poll(&mut self) -> Option<Output> {
         if self.out.is_empty() {
             self.flush_updates();
@@ -259,17 +262,17 @@ impl Session {
         self.out.pop_front()
     }
 
-    /// When [`Input::Timeout`] is due.
+    /// When [`Input::Timeout`] is due; `None` while no timer is set.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    /// Whether the join response has been given.
+    /// Whether the join response has been sent and the signal connection is up.
     pub fn is_joined(&self) -> bool {
         self.phase == Phase::Joined
     }
 
-    /// Whether it is over.
+    /// Whether the session has ended.
     pub fn is_ended(&self) -> bool {
         self.phase == Phase::Ended
     }
@@ -310,10 +313,11 @@ impl Session {
         }
     }
 
-    /// The shard of the participant may be another than the one that answers its entry, and be quicker.
+    /// Buffers an event that came before `Joined`. The participant's own shard may differ from the home shard that
+    /// answers the join, and may be faster.
     fn on_early_event(&mut self, event: Event) {
         match event {
-            // All of these come from where `Joined` comes from: they were before it.
+            // Roster changes and `Joined` come from the same shard, so this change precedes `Joined`.
             Event::Roster { .. } => self.discard(Discard::EarlyEvent),
             _ if self.early.len() >= EARLY_EVENTS => self.on_broken(),
             event => self.early.push(event),
@@ -348,7 +352,7 @@ impl Session {
         }
     }
 
-    /// The transport by whose state clients judge whether they are connected.
+    /// The transport whose state tells clients whether they are connected.
     fn primary(&self) -> Target {
         match self.config.mode {
             ConnectionMode::Dual { subscriber_primary: true } => Target::Subscriber,
@@ -357,14 +361,14 @@ impl Session {
     }
 
     fn refresh_token(&mut self, now: Instant) {
-        // Not at once again, whatever the configuration says.
+        // At least one second apart, whatever the configuration says.
         let pause = self.config.limits.token_refresh.max(std::time::Duration::from_secs(1));
         self.timers.set(Timer::RefreshToken, now + pause);
         let claims = self.own.refresh_claims();
         self.out.push_back(Output::RefreshToken(Box::new(claims)));
     }
 
-    /// Queues a message to the client, behind the participant updates that wait.
+    /// Queues a message to the client, behind the pending participant updates.
     fn signal(&mut self, message: Message) {
         if self.phase != Phase::Joined {
             return;
@@ -374,7 +378,7 @@ impl Session {
         self.out.push_back(Output::Signal(Box::new(response)));
     }
 
-    /// Queues a participant update; several between two other messages become one.
+    /// Queues a participant update. Updates that no other message separates are sent as one message.
     fn update(&mut self, info: proto::ParticipantInfo) {
         if self.phase != Phase::Joined {
             return;

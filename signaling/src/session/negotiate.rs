@@ -1,4 +1,4 @@
-//! Descriptions and candidates, between the client and the media plane.
+//! Relays session descriptions and ICE candidates between the client and the media plane.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ use sfu_protocol::{Command, ConnectionMode, NegotiationError, Target, TrackSid};
 use super::timers::Timer;
 use super::{Discard, Phase, Session};
 
-/// Twice the time between a client's pings.
+/// Twice the interval between a client's pings.
 const TWO_PINGS: Duration = Duration::from_secs(10);
 
 impl Session {
-    /// The client's offer, for its single or its publishing connection.
+    /// The client's offer, for its only connection or for its publishing connection.
     pub(super) fn on_offer(&mut self, offer: proto::SessionDescription) {
         if let Err(error) = check_description(&offer, "offer") {
             return self.refuse(Discard::Malformed, Reason::InvalidRequest, error, None);
@@ -41,8 +41,8 @@ impl Session {
         self.command(Command::Answer { participant, id: answer.id, sdp: answer.sdp });
     }
 
-    /// A candidate of the client. The server is ICE-lite: it answers checks and sends none, so a candidate is only
-    /// looked at for the client's sake, who is told when it is not one.
+    /// An ICE candidate of the client. The server is ICE-lite: it answers connectivity checks and sends none, so it
+    /// does not use the candidate. It only checks the syntax, and tells the client about an error.
     pub(super) fn on_trickle(&mut self, trickle: proto::TrickleRequest) {
         if trickle.r#final && trickle.candidate_init.is_empty() {
             return;
@@ -59,7 +59,7 @@ impl Session {
         self.signal(Message::Answer(description("answer", id, sdp, mids)));
     }
 
-    /// The media plane offers, for the client's receiving connection.
+    /// The media plane sends an offer for the client's receiving connection.
     pub(super) fn on_offer_made(
         &mut self,
         now: Instant,
@@ -74,7 +74,7 @@ impl Session {
         }
     }
 
-    /// Offers; a client that is there must answer.
+    /// Sends an offer to a connected client, which must answer it in time.
     pub(super) fn tell_offer(&mut self, now: Instant, offer: proto::SessionDescription) {
         if self.phase == Phase::Joined {
             self.timers.set(Timer::Answer, now + self.config.limits.answer);
@@ -82,8 +82,9 @@ impl Session {
         }
     }
 
-    /// Our offer was not answered in time. A client of which nothing at all is heard may have lost its connection, and the
-    /// offer with it: when that is noticed it has time to come back, and is offered again.
+    /// The server's offer was not answered in time. A client that has sent nothing at all lately may have lost its
+    /// connection, and the offer with it. In that case the session waits until the loss is noticed; the client then
+    /// has time to resume, and receives the offer again.
     pub(super) fn on_answer_due(&mut self, now: Instant) {
         if now.saturating_duration_since(self.heard) < TWO_PINGS {
             self.on_broken();
@@ -92,8 +93,8 @@ impl Session {
         }
     }
 
-    /// A description could not be used. The protocol has no answer of its own for this, so the general one says
-    /// which description and which line of it.
+    /// A description could not be used. The protocol has no message for this, so the general response names the
+    /// description and the faulty line of it.
     pub(super) fn on_negotiation_failed(
         &mut self,
         now: Instant,
@@ -105,7 +106,7 @@ impl Session {
             Target::Publisher => "offer",
             Target::Subscriber => {
                 self.missed.note_refused_answer();
-                // While the client is away it has no time to keep; it is offered again when it is back.
+                // No timer while the client is away: it receives the offer again when it resumes.
                 if self.phase == Phase::Joined && self.missed.waiting_offer().is_some() {
                     self.timers.set(Timer::Answer, now + self.config.limits.answer);
                 }
@@ -128,7 +129,7 @@ fn description(
 }
 
 fn check_description(description: &proto::SessionDescription, kind: &'static str) -> Result<(), String> {
-    // The message says already which it is.
+    // The type may be empty, since the message itself says whether this is an offer or an answer.
     if !description.r#type.is_empty() && description.r#type != kind {
         return Err(format!("{kind}.type: must be `{kind}`"));
     }
@@ -138,8 +139,8 @@ fn check_description(description: &proto::SessionDescription, kind: &'static str
     Ok(())
 }
 
-/// An `RTCIceCandidateInit`; read to see whether it is one. Any of it may be missing: without a candidate it is the end of
-/// them, and native stacks that know no index say -1.
+/// An `RTCIceCandidateInit`, parsed only to check its syntax. Every field may be missing. One without a candidate
+/// marks the end of candidates, and native clients that know no index send -1.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "its shape is what is checked")]
 struct CandidateInit {

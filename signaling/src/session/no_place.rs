@@ -1,15 +1,15 @@
-//! Remembers for a moment that the media plane had no place for a participant. Whether it has one is known only by taking
-//! it, and browsers ask in another request why their join failed.
+//! Remembers for a few seconds that the media plane refused a participant for lack of capacity. Only an attempt to
+//! join shows whether there is capacity, and browsers ask in a separate request why their join failed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::AdmitError;
 
-/// Clients ask within a second or so.
+/// How long a refusal is remembered. Clients ask within about a second.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
 
-/// When somebody last found no place, and what that one was told.
+/// Time of the last refusal, and the error that the refused client received.
 #[derive(Debug, Default)]
 pub(super) struct NoPlace(Mutex<Option<(Instant, AdmitError)>>);
 
@@ -18,12 +18,12 @@ impl NoPlace {
         self.set(Some((now, refusal)));
     }
 
-    /// Somebody has found one.
+    /// A participant has joined, so there is capacity again.
     pub(super) fn clear(&self) {
         self.set(None);
     }
 
-    /// What whoever asks now would most likely hear.
+    /// The error that a client joining now would most likely receive.
     pub(super) fn lately(&self, now: Instant) -> Option<AdmitError> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lately = known.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < KNOWN_FOR);
@@ -31,7 +31,7 @@ impl NoPlace {
     }
 
     fn set(&self, refusal: Option<(Instant, AdmitError)>) {
-        // It is one value, which is whole whoever panicked.
+        // The lock may be poisoned. The single value in it is consistent even after a panic.
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
     }
 }

@@ -1,4 +1,4 @@
-//! What others see of this participant.
+//! This participant's information as other participants see it.
 
 use livekit_protocol as proto;
 use livekit_protocol::participant_info::State;
@@ -7,11 +7,11 @@ use sfu_protocol::Command;
 use super::timers::Timer;
 use super::{RefreshClaims, Session, SessionConfig, info};
 
-/// This participant's information. Its version grows with every announcement.
+/// Information about this participant. Its version increases with every announcement.
 #[derive(Debug)]
 pub(super) struct Own {
     info: proto::ParticipantInfo,
-    /// Who may subscribe to its tracks; `None`: everybody.
+    /// Who may subscribe to the participant's tracks; `None` allows everybody.
     pub(super) permission: Option<proto::SubscriptionPermission>,
 }
 
@@ -43,7 +43,7 @@ impl Own {
         &self.info
     }
 
-    /// For changes that are announced right afterwards.
+    /// Mutable access, for changes that are announced right afterwards.
     pub(super) fn change(&mut self) -> &mut proto::ParticipantInfo {
         &mut self.info
     }
@@ -71,7 +71,8 @@ impl Own {
 }
 
 impl Session {
-    /// Publishes our information as it is now, to the others and to our own client, which compares and learns.
+    /// Sends the current information to the other participants and to our own client, which learns the changes from
+    /// it.
     pub(super) fn announce(&mut self) {
         self.timers.stop(Timer::Announce);
         let tracks = self.tracks.published_infos();
@@ -85,5 +86,5 @@ impl Session {
     }
 }
 
-/// More than there are.
+/// Most client capabilities stored; more than the protocol defines.
 const MAX_CAPABILITIES: usize = 16;

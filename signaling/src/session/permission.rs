@@ -1,4 +1,4 @@
-//! A change of what the participant may do, while it is there.
+//! Changes of a participant's permissions during the session.
 
 use std::time::Instant;
 
@@ -10,8 +10,8 @@ use super::join::media_permissions;
 use super::{Discard, Session};
 
 impl Session {
-    /// Takes new rights at once: what they no longer allow ends, what they allow now begins. Whether the participant
-    /// is hidden was decided when it joined.
+    /// Applies new permissions at once: tracks and subscriptions that they no longer allow end, those that they now
+    /// allow start. `hidden` keeps the value that it had at the join.
     pub(super) fn on_permission(&mut self, now: Instant, mut permission: proto::ParticipantPermission) {
         let before = self.own.rights();
         permission.hidden = before.hidden;
@@ -21,7 +21,7 @@ impl Session {
         let participant = self.config.sid.clone();
         let permissions = media_permissions(&permission);
         self.own.change().permission = Some(permission);
-        // Before what follows from it, so that the media plane agrees.
+        // Sent before the commands that depend on it, so that the media plane accepts them.
         self.command(Command::SetPermissions { participant, permissions });
         self.end_forbidden_tracks();
         self.reconcile_all();
@@ -37,7 +37,7 @@ impl Session {
             self.refuse(Discard::Refused, Reason::NotAllowed, text, Some(Request::AddTrack(request)));
         }
         for track in &forbidden.pending {
-            // The media plane says nothing of tracks without media.
+            // The media plane does not report the end of tracks without media.
             self.tell_unpublished(track);
         }
         for track in forbidden.pending.into_iter().chain(forbidden.published) {
@@ -47,10 +47,10 @@ impl Session {
     }
 }
 
-/// Whether `rights` allow to publish from a source, given as its number on the wire.
+/// Whether the permissions allow publishing from a source, given as its protobuf number.
 pub(super) fn may_publish(rights: &proto::ParticipantPermission, source: i32) -> bool {
     let sources = &rights.can_publish_sources;
-    // In the list, unknown stands for a name of which we do not know what it allows.
+    // In the list, "unknown" stands for a source that this server does not know, so it allows nothing.
     let named = source != proto::TrackSource::Unknown as i32 && sources.contains(&source);
     rights.can_publish && (sources.is_empty() || named)
 }

@@ -1,4 +1,4 @@
-//! The participant's own tracks: announced, published, muted, ended.
+//! The participant's own tracks, from announcement to end.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -12,28 +12,28 @@ use super::backup::Backup;
 use super::permission::may_publish;
 use super::{Discard, Session, track};
 
-/// A track of ours.
+/// A track that this participant publishes.
 #[derive(Debug)]
 pub(super) struct OwnTrack {
     pub(super) sid: TrackSid,
     pub(super) cid: String,
     pub(super) info: proto::TrackInfo,
-    /// Its codecs beside the first, as far as they were announced.
+    /// Backup codecs of the track that the client has announced.
     pub(super) backups: Vec<Backup>,
 }
 
-/// Our tracks. A cid stands in at most one of `pending` and `published`.
+/// Tracks of this participant. A cid appears at most once in `pending` and `published` together.
 #[derive(Debug, Default)]
 pub(super) struct OwnTracks {
-    /// Announced; the media has not come.
+    /// Announced tracks whose media has not arrived.
     pub(super) pending: Vec<OwnTrack>,
-    /// With media: everybody knows of them.
+    /// Tracks with media; the other participants know of them.
     pub(super) published: Vec<OwnTrack>,
-    /// Requests for a cid that is published: their turn comes when that track ends.
+    /// `AddTrack` requests whose cid is published at the moment. Each is handled when that track ends.
     queued: VecDeque<proto::AddTrackRequest>,
 }
 
-/// What a participant may not publish any more.
+/// Tracks and queued requests that the participant's permissions no longer allow.
 #[derive(Debug)]
 pub(super) struct Forbidden {
     pub(super) requests: Vec<proto::AddTrackRequest>,
@@ -46,7 +46,9 @@ impl OwnTracks {
         self.published.iter().map(|track| track.info.clone()).collect()
     }
 
-    /// Takes out what may not be published any more, but for tracks with media: the media plane says when those end.
+    /// Removes queued requests and pending tracks that are no longer allowed, and returns them together with the
+    /// published tracks that are no longer allowed. Published tracks stay until the media plane reports that they
+    /// have ended.
     pub(super) fn take_forbidden(&mut self, allowed: impl Fn(i32) -> bool) -> Forbidden {
         let sids = |tracks: &[OwnTrack]| -> Vec<TrackSid> {
             tracks.iter().filter(|track| !allowed(track.info.source)).map(|track| track.sid.clone()).collect()
@@ -64,14 +66,14 @@ impl OwnTracks {
         self.published.iter().chain(&self.pending).any(|track| track.sid == *sid)
     }
 
-    /// Requests without media.
+    /// Number of pending tracks, queued requests and backup codecs without media.
     pub(super) fn waiting(&self) -> usize {
         let backups = self.published.iter().chain(&self.pending).flat_map(|track| &track.backups);
         let backups = backups.filter(|backup| !backup.published).count();
         self.pending.len().saturating_add(self.queued.len()).saturating_add(backups)
     }
 
-    /// Media sections that are in use, or will be.
+    /// Number of media sections that are in use or will be.
     pub(super) fn sections(&self) -> usize {
         let published = self.published.iter().map(|track| {
             1_usize.saturating_add(track.backups.iter().filter(|backup| backup.published).count())
@@ -88,7 +90,7 @@ impl OwnTracks {
 }
 
 impl Session {
-    /// The client is about to publish a track. Its media section may have been offered already.
+    /// The client announces a track. Its media section may have been offered before.
     pub(super) fn on_add_track(&mut self, request: proto::AddTrackRequest) {
         if !request.sid.is_empty() {
             return self.on_add_backup(request);
@@ -125,7 +127,7 @@ impl Session {
         self.expect_named_backups(&sid);
     }
 
-    /// What makes a request one that cannot be carried out, whatever it is for.
+    /// Checks that apply to every `AddTrack` request, for a track or for a backup codec.
     pub(super) fn check_add_track(
         &self,
         request: &proto::AddTrackRequest,
@@ -138,7 +140,7 @@ impl Session {
             proto::TrackType::try_from(request.r#type).ok().and_then(track::media_kind).ok_or_else(|| {
                 (Reason::UnsupportedType, "add_track.type is neither audio nor video".to_owned())
             })?;
-        // A source of a newer client is as good as none.
+        // An unknown source, for example of a newer client, is treated like an unset one.
         if !may_publish(&self.own.rights(), request.source) {
             return Err((Reason::NotAllowed, "not allowed to publish from this source".to_owned()));
         }
@@ -153,7 +155,7 @@ impl Session {
         Ok(kind)
     }
 
-    /// Request and media have met.
+    /// The media of an announced track has arrived.
     pub(super) fn on_track_published(&mut self, now: Instant, published: &PublishedTrack) {
         let place = self.tracks.pending.iter().position(|track| track.sid == published.track);
         let Some(place) = place else {
@@ -167,7 +169,7 @@ impl Session {
         self.note_counts(now);
     }
 
-    /// A track of ours has ended, by the client's description or by our command.
+    /// A track of this participant has ended, because of the client's description or of our command.
     pub(super) fn on_track_unpublished(&mut self, now: Instant, sid: &TrackSid) {
         let tracks = &mut self.tracks;
         let ended = if let Some(place) = tracks.published.iter().position(|track| track.sid == *sid) {
@@ -188,7 +190,7 @@ impl Session {
         self.add_queued(&ended.cid);
     }
 
-    /// A track that was announced cannot be published, though its client was told that it would be.
+    /// An announced track cannot be published, although its client was told that it would be.
     pub(super) fn on_publication_failed(&mut self, now: Instant, sid: &TrackSid, reason: PublicationFailure) {
         let place = self.tracks.pending.iter().position(|track| track.sid == *sid);
         let Some(place) = place else {
@@ -213,7 +215,7 @@ impl Session {
         self.add_queued(&failed.cid);
     }
 
-    /// A cid is free: who waited for it comes.
+    /// A cid is free again: handles the next queued request for it.
     fn add_queued(&mut self, cid: &str) {
         let next = self.tracks.queued.iter().position(|request| request.cid == cid);
         if let Some(request) = next.and_then(|place| self.tracks.queued.remove(place)) {
@@ -221,7 +223,7 @@ impl Session {
         }
     }
 
-    /// The client may have missed what it was told of tracks whose media has not come.
+    /// Repeats the responses for tracks and backup codecs without media; the client may have missed them.
     pub(super) fn tell_pending_again(&mut self) {
         let pending = self.tracks.pending.iter();
         let pending = pending.map(|track| published_response(&track.cid, &track.info));

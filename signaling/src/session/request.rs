@@ -1,4 +1,4 @@
-//! The client's requests, one by one.
+//! Handles the client's requests.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -11,9 +11,9 @@ use prost::Message as _;
 
 use super::{Discard, Phase, Session, SessionLimits};
 
-/// A refused request is sent back with the refusal only up to this size.
+/// Largest request, in bytes, that is echoed in the response to it.
 const ECHO_LIMIT: usize = 4096;
-/// From this protocol number on clients expect to hear that a request succeeded.
+/// From this protocol number on, clients expect a response to a successful request.
 const PROTOCOL_REQUEST_OK: i32 = 15;
 
 impl Session {
@@ -53,7 +53,7 @@ impl Session {
         }
     }
 
-    /// A frame that is no message: the client is told, nothing changes.
+    /// Handles a frame that is not a valid message: the client is told, nothing else changes.
     pub(super) fn on_malformed(&mut self, error: String) {
         match self.phase {
             Phase::Joined => self.refuse(Discard::Malformed, Reason::InvalidRequest, error, None),
@@ -61,7 +61,7 @@ impl Session {
         }
     }
 
-    /// Requests whose feature is not there: those that wait for an answer get one.
+    /// Handles requests for features that are not supported. Requests that need a response get one.
     fn on_unsupported(&mut self, ask: Ask) {
         let (reason, text, request, id) = match ask {
             Ask::PublishDataTrackRequest(request) => (
@@ -94,7 +94,7 @@ impl Session {
         }
         let id = update.request_id;
         let own = self.own.change();
-        // An empty text means "as it was"; an attribute with an empty value goes.
+        // An empty name or metadata means "unchanged". An attribute with an empty value is removed.
         if !update.name.is_empty() {
             own.name.clone_from(&update.name);
         }
@@ -130,7 +130,7 @@ impl Session {
         Ok(())
     }
 
-    /// Says who may subscribe to our tracks. The other sessions act on it.
+    /// Sets who may subscribe to this participant's tracks. The other sessions enforce it.
     fn on_subscription_permission(&mut self, permission: proto::SubscriptionPermission) {
         if permission.encoded_len() > self.config.limits.subscription_permission {
             let text = "subscription_permission is too long".to_owned();
@@ -146,7 +146,7 @@ impl Session {
         }
     }
 
-    /// Answers a request that cannot be carried out, and notes it.
+    /// Responds to a request that cannot be carried out, and counts it as discarded.
     pub(super) fn refuse(
         &mut self,
         discard: Discard,

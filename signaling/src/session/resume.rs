@@ -1,4 +1,4 @@
-//! Going on with a session after its signal connection was lost: a new socket takes its place.
+//! Resumes a session on a new socket after its signal connection was lost.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,37 +12,38 @@ use super::simulate::SignalDrop;
 use super::timers::Timer;
 use super::{Discard, Output, Phase, Session, leaving};
 
-/// Participants that may go while the client is away, or may be. After more than that it starts anew.
+/// Most departures that are stored for a client that is away, or may be. If a client missed more than these, it must
+/// start a new session.
 const MISSED: usize = 1024;
 
-/// What a client says when it goes on with its session.
+/// Request of a client that resumes its session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resumed {
-    /// What it says of itself now.
+    /// The client's current description of itself. Protocol number 0 means that the client sent none.
     pub client: proto::ClientInfo,
-    /// Its offer, with fresh ICE credentials, if it came with the request.
+    /// SDP offer with fresh ICE credentials, if it came with the request.
     pub offer: Option<proto::SessionDescription>,
-    /// What it has, if that came with the request.
+    /// State of the client (its tracks and subscriptions), if it came with the request.
     pub sync_state: Option<proto::SyncState>,
 }
 
-/// What a client must hear of when it comes back.
+/// What a client must be told again when it resumes.
 #[derive(Debug, Default)]
 pub(super) struct Missed {
-    /// Those who went while it was away, and when. Also those who went while it seemed to be there: a connection is
-    /// dead for a while before anybody notices.
+    /// Departures that the client may have missed, with the time of each. They include departures that were sent
+    /// while the connection still seemed alive: a lost connection goes unnoticed for a while.
     gone: VecDeque<(Instant, Departure)>,
-    /// When the last of those went that were too many to be kept.
+    /// Time of the newest departure that was evicted because there were too many.
     dropped: Option<Instant>,
-    /// Our last offer for its receiving connection. The media plane tells only of answers that it cannot use, so an offer
-    /// that was answered is kept until the next one.
+    /// The last offer for the client's receiving connection. The media plane reports only answers that it cannot use,
+    /// so an answered offer is stored until the next one.
     offer: Option<Offered>,
 }
 
 #[derive(Debug)]
 struct Offered {
     description: proto::SessionDescription,
-    /// Answers that the media plane was given and has not refused. The offer waits while there is none.
+    /// Answers passed to the media plane and not refused by it. At 0 the offer is still unanswered.
     answers: u32,
 }
 
@@ -60,14 +61,15 @@ impl Missed {
         self.gone.push_back((now, departure));
     }
 
-    /// What the client was told longer ago than that has reached it.
+    /// Removes departures that the client was told of longer ago than `unnoticed`; those messages have arrived.
     fn forget_before(&mut self, now: Instant, unnoticed: Duration) {
         let old = |at: Instant| now.saturating_duration_since(at) > unnoticed;
         while self.gone.pop_front_if(|(at, _)| old(*at)).is_some() {}
         self.dropped.take_if(|at| old(*at));
     }
 
-    /// All who went. They are told now, which may be lost again.
+    /// All stored departures, about to be sent. Their times are set to `now`, since these messages may be lost as
+    /// well.
     fn tell_gone(&mut self, now: Instant) -> impl Iterator<Item = &Departure> {
         self.gone.iter_mut().map(move |(at, departure)| {
             *at = now;
@@ -75,13 +77,13 @@ impl Missed {
         })
     }
 
-    /// We have offered. There is one offer at a time.
+    /// Stores an offer that replaces the previous one. There is one offer at a time.
     pub(super) fn note_offer(&mut self, offer: &proto::SessionDescription) {
         self.offer = Some(Offered { description: offer.clone(), answers: 0 });
     }
 
-    /// The client has answered an offer. Unless it says that it answers an earlier one, it is the last: many clients
-    /// do not number their answers, or in their own way.
+    /// Counts an answer. An answer without a number counts for the last offer: many clients do not number their
+    /// answers, or number them in their own way. An earlier number does not count.
     pub(super) fn note_answer(&mut self, id: u32) {
         let answered = self.offer.as_mut().filter(|offer| id == 0 || id >= offer.description.id);
         if let Some(offer) = answered {
@@ -89,35 +91,35 @@ impl Missed {
         }
     }
 
-    /// The media plane cannot use an answer.
+    /// The media plane refused an answer.
     pub(super) fn note_refused_answer(&mut self) {
         if let Some(offer) = &mut self.offer {
             offer.answers = offer.answers.saturating_sub(1);
         }
     }
 
-    /// The offer that has no usable answer yet.
+    /// The last offer, unless it has a usable answer.
     pub(super) fn waiting_offer(&self) -> Option<&proto::SessionDescription> {
         self.offer.as_ref().filter(|offer| offer.is_waiting()).map(|offer| &offer.description)
     }
 }
 
 impl Session {
-    /// The client is back on a new socket: it is told what it needs to go on, then what it missed. Media was there
-    /// all the time, or comes back with the client's next offer.
+    /// The client is back on a new socket. It is first told what it needs to continue, then what it missed. Its media
+    /// was connected all the time, or is reconnected by the client's next offer.
     pub(super) fn on_resumed(&mut self, now: Instant, resumed: Resumed) {
         if self.phase == Phase::Joining {
             return self.on_broken();
         }
         self.forget_arrived(now);
-        // Somebody is there to be told again.
+        // From here on messages are sent to the client again.
         self.phase = Phase::Joined;
         if self.missed.dropped.is_some() {
             return self.on_broken();
         }
         self.updates.clear();
         self.timers.stop(Timer::Linger);
-        // Who says nothing of itself is who it was.
+        // A client that sends no description is the same as before.
         if resumed.client.protocol != 0 {
             self.config.client = resumed.client;
         }
@@ -136,7 +138,7 @@ impl Session {
         }
     }
 
-    /// Somebody went. The client is told, now or when it is back.
+    /// A participant left. The client is told now, or when it resumes.
     pub(super) fn depart(&mut self, now: Instant, departure: Departure) {
         if self.phase == Phase::Joined {
             self.update(departure.info());
@@ -144,7 +146,8 @@ impl Session {
         self.missed.note_gone(now, departure);
     }
 
-    /// Forgets departures of which the client has heard by now. While it is away it hears nothing.
+    /// Removes departures that the client knows of by now. While the client is away it receives nothing, so nothing
+    /// is removed.
     pub(super) fn forget_arrived(&mut self, now: Instant) {
         if self.phase == Phase::Joined {
             self.missed.forget_before(now, self.config.unnoticed);
@@ -156,9 +159,10 @@ impl Session {
             ice_servers: self.config.server.ice_servers.clone(),
             client_configuration: Some(self.config.server.client_configuration()),
             server_info: Some(self.config.server.to_proto()),
-            // Reliable data is seen by the media plane alone, which tells nothing of it. Data channels outlive the loss
-            // of a signal connection, so nothing is missing: at 0 livekit-client sends nothing again, others all that
-            // they keep, and receivers know what they have.
+            // The number of the last reliable data message is known only to the media plane, which does not report
+            // it. Data channels outlive the loss of a signal connection, so nothing is missing. With 0,
+            // livekit-client resends nothing; other clients resend everything that they have buffered, and receivers
+            // drop duplicates.
             last_message_seq: 0,
         };
         self.signal(Message::Reconnect(reconnect));
@@ -172,7 +176,7 @@ impl Session {
         let room = self.room_now();
         self.signal(Message::RoomUpdate(proto::RoomUpdate { room: Some(room) }));
         self.refresh_token(now);
-        // What was said last may have been lost with the socket.
+        // The last messages may have been lost with the socket.
         self.tell_pending_again();
         self.tell_permissions_again();
         self.measured.tell_all_again();
@@ -182,7 +186,8 @@ impl Session {
         }
     }
 
-    /// What the client believes to have. If it publishes what is not known here, it must start anew.
+    /// The state that the client believes it has. A client that publishes a track unknown to this session must start
+    /// a new session.
     pub(super) fn on_sync_state(&mut self, now: Instant, state: proto::SyncState) {
         let published = state.publish_tracks.iter().filter_map(|published| published.track.as_ref());
         let mut published = published.map(|track| TrackSid::new(track.sid.as_str()));
@@ -199,8 +204,8 @@ impl Session {
         }
     }
 
-    /// How well participants are connected. If that is not at all, and our own client has no signal connection
-    /// either, it is not awaited for long.
+    /// Connection qualities of participants have changed. If the media of this participant is lost while its signal
+    /// connection is lost, too, the session waits for its client only for a short time.
     pub(super) fn on_qualities(&mut self, now: Instant, changes: Vec<ParticipantQuality>) {
         let me = &self.config.sid;
         let lost = |change: &ParticipantQuality| {
@@ -212,14 +217,14 @@ impl Session {
         self.measure_qualities(changes);
     }
 
-    /// Lets the signal connection go as if the network had.
+    /// Closes the signal connection as if the network had failed.
     pub(super) fn drop_signal(&mut self, now: Instant) {
         self.flush_updates();
         self.out.push_back(Output::CloseSocket { code: leaving::CLOSE_GOING_AWAY });
         self.on_signal_lost(now, false);
     }
 
-    /// Nothing of a track is wanted, whatever else was.
+    /// Disables the track and leaves the rest of its demand unchanged.
     fn switch_off(&mut self, track: &TrackSid) {
         let Some(demand) = self.subscriptions.demand_of(track) else {
             return self.discard(Discard::UnknownTrack);

@@ -1,4 +1,4 @@
-//! The others, as the roster of record describes them.
+//! The other participants, as the roster of record describes them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -13,20 +13,20 @@ use super::join::is_counted_kind;
 use super::timers::Timer;
 use super::{Discard, Session, leaving, track};
 
-/// From this protocol number on a client understands that a participant's new sid replaces its old one.
+/// From this protocol number on, clients understand that a participant's new sid replaces its old one.
 const PROTOCOL_REPLACE_BY_IDENTITY: i32 = 12;
 
-/// Somebody else. Kept as it came: the bytes are shared by all sessions of the process that hear of it, so that a
-/// large room costs each of them little.
+/// Another participant. Its information is stored as the received bytes, which all sessions of the process share, so
+/// that a large room costs each session little memory.
 #[derive(Debug)]
 pub(super) struct Other {
     info: Bytes,
     version: u32,
     counted: bool,
     is_publisher: bool,
-    /// What it publishes.
+    /// Tracks that the participant publishes.
     pub(super) tracks: Box<[(TrackSid, MediaKind)]>,
-    /// Who may subscribe to that; `None`: everybody.
+    /// Who may subscribe to those tracks; `None` allows everybody.
     pub(super) permission: Option<Box<proto::SubscriptionPermission>>,
 }
 
@@ -52,13 +52,14 @@ impl Other {
         self.tracks.iter().any(|(sid, _)| sid == track)
     }
 
-    /// What people see of it. It was decoded before it was kept, so it can be again.
+    /// Decoded information as shown to clients. The bytes were decoded before they were stored, so decoding them
+    /// again succeeds.
     fn info(&self) -> proto::ParticipantInfo {
         info::decode(&self.info).map(|described| described.info).unwrap_or_default()
     }
 }
 
-/// Somebody who has gone. Kept as it came, too.
+/// A participant that has left. Its information is stored as the received bytes.
 #[derive(Debug)]
 pub(super) struct Departure {
     sid: ParticipantSid,
@@ -69,7 +70,7 @@ pub(super) struct Departure {
 }
 
 impl Departure {
-    /// `last` is what was known at the end.
+    /// `last` is the last known information about the participant.
     fn new(sid: &ParticipantSid, old: &Other, last: &proto::ParticipantInfo, reason: LeaveReason) -> Self {
         let reason = match last.disconnect_reason() {
             proto::DisconnectReason::UnknownReason => leaving::disconnect_reason(reason) as i32,
@@ -84,7 +85,7 @@ impl Departure {
         }
     }
 
-    /// What the client is told.
+    /// Information for the client: the participant is disconnected and has no tracks.
     pub(super) fn info(&self) -> proto::ParticipantInfo {
         let described = info::decode(&self.info).unwrap_or_default();
         proto::ParticipantInfo {
@@ -97,22 +98,23 @@ impl Departure {
     }
 }
 
-/// Everybody else in the room.
+/// All other participants in the room.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     others: BTreeMap<ParticipantSid, Other>,
-    /// Which session is whose.
+    /// Sid of the current session of each identity.
     identities: HashMap<Box<str>, ParticipantSid>,
-    /// Which participant publishes a track.
+    /// Publisher of each track.
     publishers: HashMap<TrackSid, ParticipantSid>,
-    /// Replaced by their own new session, which has not shown up yet.
+    /// Departures held back until the given time, of participants that were replaced by their own new session, which
+    /// has not appeared yet.
     departures: Vec<(Instant, Departure)>,
     counts: Counts,
-    /// As the client knows them.
+    /// Counts including this participant, as last told to the client.
     pub(super) told_counts: Counts,
 }
 
-/// How many there are of those who count.
+/// Participant counts of the room, without agents and recorders.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) participants: u32,
@@ -132,7 +134,7 @@ impl Counts {
 }
 
 impl Roster {
-    /// What the client is shown, decoded one by one.
+    /// Information about the other participants, decoded one at a time.
     pub(super) fn infos(&self) -> impl Iterator<Item = proto::ParticipantInfo> {
         self.others.values().map(Other::info)
     }
@@ -145,19 +147,18 @@ impl Roster {
         self.others.get(sid)
     }
 
-    /// Who publishes `track`.
     pub(super) fn publisher(&self, track: &TrackSid) -> Option<&ParticipantSid> {
         self.publishers.get(track)
     }
 
-    /// Whether somebody who went is there again. A client that knows people by their identity would take what it is
-    /// told of the earlier session for the end of the new one.
+    /// Whether a participant that left is present again. A client that knows participants by identity would take the
+    /// departure of the earlier session for the end of the new one.
     pub(super) fn is_back(&self, departure: &Departure, by_identity: bool) -> bool {
         let same_identity = by_identity && self.identities.contains_key(&departure.identity);
         same_identity || self.others.contains_key(&departure.sid)
     }
 
-    /// The others, without ourselves.
+    /// Counts of the other participants, without this one.
     pub(super) fn counts(&self) -> Counts {
         self.counts
     }
@@ -194,7 +195,7 @@ impl Roster {
 }
 
 impl Session {
-    /// The others at the moment of joining.
+    /// Fills in the other participants at the time of joining.
     pub(super) fn fill_roster(&mut self, roster: Vec<RosterEntry>) {
         for entry in roster {
             if let Some(described) = self.decode_other(&entry) {
@@ -227,14 +228,15 @@ impl Session {
             None => self.replace_earlier_session(now, &sid, &described.info.identity),
         }
         let old = self.roster.insert(&sid, info, &described);
-        // Sent before anything that follows from it: a client drops media of somebody it does not know.
+        // Sent before anything that follows from it: clients drop media of participants that they do not know.
         if old.as_ref().is_none_or(|old| differs(old.info(), &described.info)) {
             self.update(described.info);
         }
         self.reconcile_publisher(&sid, old.as_ref());
     }
 
-    /// Somebody new has the identity of somebody known: its earlier session is over, whether we heard so or not.
+    /// Removes the earlier session of an identity, because a new session with it has appeared. The departure of the
+    /// earlier session may not have been reported.
     fn replace_earlier_session(&mut self, now: Instant, sid: &ParticipantSid, identity: &str) {
         self.roster.departures.retain(|(_, departure)| *departure.identity != *identity);
         let earlier = self.roster.identities.get(identity).filter(|earlier| *earlier != sid).cloned();
@@ -245,7 +247,7 @@ impl Session {
             if !self.replaces_by_identity() {
                 let reason = LeaveReason::DuplicateIdentity;
                 self.depart(now, Departure::new(&earlier, &old, &info, reason));
-                // The two must not be merged into one message where the order is lost.
+                // Two messages, because the order within one message is not preserved.
                 self.flush_updates();
             }
         }
@@ -274,7 +276,7 @@ impl Session {
         self.depart(now, departure);
     }
 
-    /// A new session that we cannot see (hidden) does not make the old one stay.
+    /// Announces held-back departures that are due. The new session may never appear, for example if it is hidden.
     pub(super) fn on_departures_due(&mut self, now: Instant) {
         let departures = std::mem::take(&mut self.roster.departures);
         let (due, waiting): (Vec<_>, Vec<_>) = departures.into_iter().partition(|(due, _)| *due <= now);
@@ -287,14 +289,15 @@ impl Session {
         }
     }
 
-    /// Looks at the room's counts again before long.
+    /// Schedules a report of the room's counts if they have changed.
     pub(super) fn note_counts(&mut self, now: Instant) {
         if self.count_room() != self.roster.told_counts {
             self.timers.set_earliest(Timer::RoomCounts, now + self.config.limits.room_counts);
         }
     }
 
-    /// Decodes somebody's information; `None` for ourselves and for other sessions of our identity.
+    /// Decodes information about another participant. Returns `None` for this session, for other sessions of the same
+    /// identity, and for invalid information.
     fn decode_other(&mut self, entry: &RosterEntry) -> Option<Described> {
         if entry.participant == self.config.sid {
             return None;
@@ -314,7 +317,7 @@ impl Session {
     }
 }
 
-/// Whether the client has something to learn.
+/// Whether information differs in more than its version.
 fn differs(mut old: proto::ParticipantInfo, new: &proto::ParticipantInfo) -> bool {
     old.version = new.version;
     old != *new

@@ -1,4 +1,4 @@
-//! What test suites ask to be played to them.
+//! Scenarios that a client may ask the server to simulate, for test suites.
 
 use std::time::{Duration, Instant};
 
@@ -13,15 +13,15 @@ use sfu_protocol::LeaveReason;
 use super::timers::Timer;
 use super::{Discard, EndCause, Output, Session, leaving};
 
-/// The longest speech that is played.
+/// Longest simulated speaker update.
 const LONGEST_SPEECH: Duration = Duration::from_secs(60);
 
-/// How the next resume is cut short.
+/// At which point the next resume is cut short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignalDrop {
-    /// Before anything is said.
+    /// Before any message is sent.
     AtOnce,
-    /// When everything is said.
+    /// After all messages are sent.
     AfterMessages,
 }
 
@@ -58,14 +58,14 @@ impl Session {
         }
     }
 
-    /// The speech is over, or begins.
+    /// Reports this participant as speaking (`active`) or silent.
     pub(super) fn play_speaker(&mut self, active: bool) {
         let sid = self.config.sid.to_string();
         let speakers = vec![proto::SpeakerInfo { sid, level: if active { 0.75 } else { 0.0 }, active }];
         self.signal(Message::SpeakersChanged(proto::SpeakersChanged { speakers }));
     }
 
-    /// As if the process had died: nothing is said, and whoever comes back finds nothing.
+    /// Simulates the death of the process: sends no leave message, and leaves no session to resume.
     fn vanish(&mut self) {
         self.leave_room(LeaveReason::MediaFailure);
         self.out.push_back(Output::CloseSocket { code: leaving::CLOSE_GOING_AWAY });

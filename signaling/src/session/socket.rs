@@ -1,4 +1,5 @@
-//! Runs a [`Session`] on its WebSocket: frames in and out, events of the media plane, timers, and the bounds of all.
+//! Runs a [`Session`] on its WebSocket: reads and writes frames, feeds in events of the media plane, drives timers,
+//! and enforces the socket's limits.
 
 mod seat;
 mod watch;
@@ -30,41 +31,41 @@ pub(super) use seat::{Doors, Order, Seat, Takeover};
 use watch::Watch;
 use writer::{Driven, Writer};
 
-/// Bounds of one WebSocket.
+/// Limits of one WebSocket.
 #[derive(Debug, Clone)]
 pub struct SocketLimits {
-    /// Bytes of one message of the client.
+    /// Largest message accepted from the client, in bytes.
     pub frame: usize,
-    /// Messages that may wait to be written.
+    /// Most messages in the write queue. A client whose queue would exceed it loses the socket.
     pub queued_messages: usize,
-    /// Bytes that may wait to be written, unless they are one message.
+    /// Most bytes in the write queue. A message that is alone in the queue may exceed this limit.
     pub queued_bytes: usize,
-    /// How long a batch of messages may take to be written: a client that does not read is given up.
+    /// How long a batch of messages may take to be written. A client that does not read for so long loses the socket.
     pub write: Duration,
-    /// How long nothing may be heard of the client until it is asked with a WebSocket ping, and between two of those.
+    /// How long the client may be silent before it is sent a WebSocket ping, and the interval between pings.
     pub ping: Duration,
-    /// How long nothing at all may be heard of the client. It pings every 5 s itself, and a page in the background
-    /// still answers our pings.
+    /// How long the client may be silent before its connection counts as lost. Clients ping every 5 s themselves, and
+    /// a page in the background still answers our pings.
     pub idle: Duration,
-    /// How long the client may take to answer our close.
+    /// How long to wait for the client's answer to our close.
     pub close: Duration,
-    /// Messages a second that are taken from a client in the long run; more wait in the socket.
+    /// Sustained rate of messages read from the client, per second. Further messages wait in the socket.
     pub rate: u32,
-    /// Messages beyond that rate that are taken at once.
+    /// Messages that may be read at once, beyond the sustained rate.
     pub burst: u32,
 }
 
-/// Read at a time. It is allocated for as long as the socket lives, and cleared whenever its session wakes; most
-/// requests are some hundred bytes.
+/// Size of the read buffer in bytes. The buffer lives as long as the socket and is cleared whenever its session
+/// wakes; most requests are a few hundred bytes long.
 const READ_BUFFER: usize = 4096;
 
-/// By how much a frame may be over the limit for its sender to be told, in bytes.
+/// How far a frame may exceed the frame limit, in bytes, so that its sender is told instead of losing the socket.
 const OVER_LIMIT: usize = 256 * 1024;
 
 impl Default for SocketLimits {
     fn default() -> Self {
         Self {
-            // A description of 640 receive-only sections, as browsers write it, has 3.4 MB.
+            // An SDP with 640 receive-only sections, as browsers write it, is 3.4 MB long.
             frame: 4 * 1024 * 1024 + 64 * 1024,
             queued_messages: 1024,
             queued_bytes: 4 * 1024 * 1024,
@@ -79,21 +80,20 @@ impl Default for SocketLimits {
 }
 
 impl SocketLimits {
-    /// Sets the frame limit on an upgrade, before it is answered. The socket takes somewhat more than the limit, so that
-    /// who is just over it can be told; who is far over it loses the socket.
+    /// Sets the frame limit on an upgrade before it is answered. The socket accepts somewhat more than `frame`: a
+    /// client slightly above that limit is told so, a client far above it loses the socket.
     pub fn apply<F>(&self, upgrade: WebSocketUpgrade<F>) -> WebSocketUpgrade<F> {
         let most = self.frame.saturating_add(OVER_LIMIT.min(self.frame));
         upgrade.max_message_size(most).max_frame_size(most).read_buffer_size(READ_BUFFER)
     }
 
-    /// How long what is written may go nowhere until the loss of the socket is noticed: by the silence, and by a
-    /// write under way then.
+    /// Longest time after which a lost socket is noticed: the idle limit, plus a write in progress at that moment.
     pub(super) fn unnoticed(&self) -> Duration {
         self.idle.saturating_add(self.write)
     }
 }
 
-/// Runs an admitted session on its socket. Returns when the participant has gone.
+/// Runs an admitted session on its socket. Returns when the session has ended or no longer uses this socket.
 pub async fn serve(socket: WebSocket, admitted: Admitted) {
     match admitted.0 {
         Admission::Session(driver) => driver.run(socket).await,
@@ -102,7 +102,7 @@ pub async fn serve(socket: WebSocket, admitted: Admitted) {
     }
 }
 
-/// Tells a client that there is nothing to go on with.
+/// Tells a client that there is no session to resume.
 async fn start_anew(rooms: &Rooms, socket: WebSocket) {
     let limits = &rooms.0.config.socket;
     let mut socket = Socket::new(socket, limits, None);
@@ -110,14 +110,14 @@ async fn start_anew(rooms: &Rooms, socket: WebSocket) {
         proto::DisconnectReason::StateMismatch,
         proto::leave_request::Action::Reconnect,
     );
-    // Anything else as first message would make the client wait for its time-out.
+    // With any other first message the client would wait for its timeout.
     let message = Some(signal_response::Message::Leave(leave));
     socket.writer.send(Wire::default().encode(&proto::SignalResponse { message }));
     socket.writer.close(leaving::CLOSE_NORMAL);
     socket.close(limits).await;
 }
 
-/// A session that waits for a client's new socket.
+/// The client's request to resume a session on a new socket.
 pub(super) struct Resumption {
     pub(super) rooms: Rooms,
     pub(super) orders: mpsc::Sender<Order>,
@@ -131,8 +131,8 @@ impl std::fmt::Debug for Resumption {
 }
 
 impl Resumption {
-    /// Hands the socket to the session, and returns when that lets it go. A session that has ended meanwhile has
-    /// nothing to go on with.
+    /// Passes the socket to the session, and returns when the session no longer uses it. If the session has ended
+    /// meanwhile, the client is told to start a new one.
     async fn take_over(self, socket: WebSocket) {
         let (kept, let_go) = oneshot::channel();
         let order = Order::Resume(Box::new(Takeover { socket, resumed: self.resumed, kept }));
@@ -149,13 +149,13 @@ impl Resumption {
     }
 }
 
-/// A session and all that it is connected to.
+/// A session with everything that it is connected to.
 pub(super) struct Driver {
     session: Session,
     seat: Seat,
     issuer: Arc<dyn TokenIssuer>,
     wire: Wire,
-    /// What came out before there was a socket.
+    /// Outputs that are not yet written because there is no socket.
     held: VecDeque<Output>,
     ended: Option<EndCause>,
 }
@@ -166,16 +166,14 @@ impl std::fmt::Debug for Driver {
     }
 }
 
-/// How a session and its socket part.
+/// Why a session stops using its socket.
 enum Parting {
-    /// The session is over.
     Ended,
-    /// The socket is gone.
     Lost {
-        /// Its client said that it is going away.
+        /// The client said that it is going away.
         leaving: bool,
     },
-    /// The client has another socket.
+    /// The client has a new socket.
     Resumed(Box<Takeover>),
 }
 
@@ -185,9 +183,9 @@ enum Wake {
     Frame(Option<Result<Message, axum::Error>>),
     End(LeaveReason),
     Order(Order),
-    /// Something is due.
+    /// A timer is due.
     Alarm,
-    /// What is to be waited for has changed.
+    /// The set of things to wait for has changed.
     Again,
 }
 
@@ -196,7 +194,7 @@ impl Driver {
         Self { session, seat, issuer, wire: Wire::default(), held: VecDeque::new(), ended: None }
     }
 
-    /// Runs the session until its join response is ready; says how it ended if it did.
+    /// Runs the session until its join response is ready. Returns the cause if the session ended instead.
     pub(super) async fn until_joined(&mut self) -> Option<EndCause> {
         loop {
             self.carry_out(None).await;
@@ -223,7 +221,7 @@ impl Driver {
                     self.feed(Input::SignalLost { leaving });
                     self.linger().await
                 }
-                // The old socket is gone, though nobody has noticed.
+                // The old socket is dead, although its loss was not noticed.
                 Parting::Resumed(takeover) => Some(takeover),
             };
             next = takeover.map(|takeover| self.take_over(*takeover, &limits));
@@ -238,7 +236,7 @@ impl Driver {
         Socket::new(socket, limits, Some(kept))
     }
 
-    /// Until the session ends or goes on with another socket, or the socket is lost.
+    /// Runs the session on a socket until the session ends, continues on another socket, or the socket is lost.
     async fn converse(&mut self, socket: &mut Socket, limits: &SocketLimits) -> Parting {
         let mut watch = Watch::new(Instant::now(), limits);
         let mut alarm = std::pin::pin!(sleep_until(tokio::time::Instant::now()));
@@ -251,7 +249,7 @@ impl Driver {
                 return self.give_up(&socket.writer);
             }
             let due = watch.next_due(self.session.poll_timeout(), socket.writer.deadline());
-            // To a later moment this costs next to nothing: the timer is moved when its old one comes.
+            // Moving the alarm to a later time costs next to nothing: the timer is moved when its old time comes.
             if alarm.deadline() != due.into() {
                 alarm.as_mut().reset(due.into());
             }
@@ -287,11 +285,11 @@ impl Driver {
         }
     }
 
-    /// Writes what is queued and waits for the next thing to do.
+    /// Writes what is queued and waits for the next event.
     async fn wait(&mut self, socket: &mut Socket, alarm: Pin<&mut Sleep>, may_read: bool) -> Wake {
         tokio::select! {
-            // What one input caused leaves before the next is taken. Then the client, whose rate is limited; so
-            // whatever it says counts before its silence does.
+            // Everything that the last input caused is written first. Frames of the client come before events and the
+            // alarm: their rate is limited, and a frame that has arrived counts before the client's silence does.
             biased;
             Driven::Blocked | Driven::Gone = socket.writer.drive() => Wake::Again,
             Some(reason) = self.seat.end.recv() => Wake::End(reason),
@@ -302,8 +300,8 @@ impl Driver {
         }
     }
 
-    /// The participant without its socket, until its client is back, its time is over or its next session has taken
-    /// its place.
+    /// Runs the session without a socket until the client resumes, its time is over, or its next session replaces
+    /// this one. Returns the new socket if the client resumes.
     async fn linger(&mut self) -> Option<Box<Takeover>> {
         loop {
             self.carry_out(None).await;
@@ -340,7 +338,7 @@ impl Driver {
         match wake {
             Wake::Event(Some(event)) => {
                 self.feed(Input::Sfu(event));
-                // What has come meanwhile is taken along, so that changes of many become one message.
+                // Further pending events are taken as well, so that changes of many participants become one message.
                 for _ in 1..EVENTS_AT_ONCE {
                     let Ok(event) = self.seat.inbox.try_recv() else { break };
                     self.feed(Input::Sfu(event));
@@ -358,12 +356,12 @@ impl Driver {
                     self.feed(Input::Timeout);
                 }
             }
-            // Nobody resumes before its join response.
+            // No client can resume before its join response.
             Wake::Order(Order::Resume(_)) | Wake::Frame(_) | Wake::Again => {}
         }
     }
 
-    /// Hands an input to the session. If its code panics, only this participant ends.
+    /// Passes an input to the session. If its code panics, only this participant's session ends.
     fn feed(&mut self, input: Input) {
         if self.ended.is_some() || self.is_poisoned() {
             return;
@@ -373,17 +371,18 @@ impl Driver {
         if catch_unwind(AssertUnwindSafe(|| session.handle(now, input))).is_err() {
             SessionStats::add(&self.seat.stats().panics);
             tracing::error!(participant = %self.seat.participant, "a session panicked and was ended");
-            // Its state is not to be trusted: what comes out of it is made up here.
+            // Its state cannot be trusted, so its last outputs are created here.
             self.held.extend(leaving::emergency(&self.seat.participant));
         }
     }
 
-    /// Whether the last outputs are those of [`leaving::emergency`].
+    /// Whether the last pending outputs are those of [`leaving::emergency`].
     fn is_poisoned(&self) -> bool {
         matches!(self.held.back(), Some(Output::Ended(_)))
     }
 
-    /// Carries out what the session gave. Without a socket, what is for the client is held.
+    /// Carries out the session's outputs. Without a socket, outputs for the client are held back if the session is
+    /// joined, and dropped otherwise.
     async fn carry_out(&mut self, mut writer: Option<&mut Writer>) {
         let mut held = std::mem::take(&mut self.held);
         let poisoned = matches!(held.back(), Some(Output::Ended(_)));
@@ -431,7 +430,7 @@ impl Driver {
         if matches!(command, Command::Leave { .. }) {
             self.seat.left = true;
         }
-        // A media plane that is gone takes the inboxes with it, which ends the session.
+        // If the media plane is gone, so are the inboxes, which ends the session.
         if self.seat.rooms().0.link.send(command).await.is_err() {
             self.seat.left = true;
         }
@@ -445,11 +444,11 @@ impl Driver {
     }
 }
 
-/// A WebSocket, as a session uses it.
+/// A WebSocket as a session uses it.
 struct Socket {
     writer: Writer,
     stream: SplitStream<WebSocket>,
-    /// Tells whoever brought the socket when it is let go.
+    /// Dropped with the socket, which tells the task that brought it that the session no longer uses it.
     _kept: Option<oneshot::Sender<Infallible>>,
 }
 
@@ -459,11 +458,11 @@ impl Socket {
         Self { writer: Writer::new(sink, limits), stream, _kept: kept }
     }
 
-    /// Writes what is queued, waits for the client's close, and lets the socket go.
+    /// Writes what is queued, waits for the client's close, and drops the socket.
     async fn close(mut self, limits: &SocketLimits) {
         self.writer.finish().await;
         let closed = timeout(limits.close, async { while let Some(Ok(_)) = self.stream.next().await {} });
-        // Whether it answers or not, the socket is let go.
+        // The socket is dropped whether the client answered or not.
         drop(closed.await);
     }
 }
@@ -475,5 +474,5 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// Events taken between two looks at the socket.
+/// Most events handled before the socket is checked again.
 const EVENTS_AT_ONCE: usize = 64;

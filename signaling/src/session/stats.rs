@@ -1,38 +1,38 @@
-//! What has happened to the sessions of this process, for `/metrics`.
+//! Counters of this process's sessions, for `/metrics`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Discard, EndCause};
 
-/// Counters of all sessions. They only grow, except `open`.
+/// Counters of all sessions. All of them only increase, except `open`.
 #[derive(Debug, Default)]
 pub struct SessionStats {
-    /// Sessions that got their place.
+    /// Sessions whose join succeeded.
     pub joined: AtomicU64,
-    /// Sessions that run now.
+    /// Sessions that are open now.
     pub open: AtomicU64,
-    /// Joins refused, for whatever reason.
+    /// Joins refused, for any reason.
     pub refused: AtomicU64,
-    /// Sessions that went on with a new socket.
+    /// Sessions that were resumed on a new socket.
     pub resumed: AtomicU64,
-    /// Resumes refused; their clients start anew.
+    /// Resume attempts refused; their clients start a new session.
     pub resumes_refused: AtomicU64,
-    /// Sessions ended by a panic that was contained.
+    /// Sessions ended by a contained panic.
     pub panics: AtomicU64,
-    /// Sessions ended because they could not take events as fast as these came.
+    /// Sessions ended because events arrived faster than they could be handled.
     pub inbox_overflows: AtomicU64,
-    /// Sockets given up because their client did not read.
+    /// Sockets closed because the client did not read fast enough.
     pub slow_clients: AtomicU64,
-    /// Sockets given up because nothing was heard of their client.
+    /// Sockets closed because the client was silent for too long.
     pub silent_clients: AtomicU64,
-    /// Moments at which a client was made to wait because it sent too much.
+    /// Number of times that reading from a client was paused because it sent too much.
     pub throttled: AtomicU64,
     ended: [AtomicU64; END_LABELS.len()],
     discarded: [AtomicU64; DISCARD_LABELS.len()],
 }
 
 impl SessionStats {
-    /// One more.
+    /// Increments a counter.
     pub(crate) fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -55,21 +55,21 @@ impl SessionStats {
         }
     }
 
-    /// Sessions ended, by cause.
+    /// Number of ended sessions for each cause, as metric label and count.
     pub fn ended(&self) -> impl Iterator<Item = (&'static str, u64)> {
         END_LABELS.into_iter().zip(self.ended.iter().map(|counter| counter.load(Ordering::Relaxed)))
     }
 
-    /// Inputs without effect, by reason.
+    /// Number of inputs without effect for each reason, as metric label and count.
     pub fn discarded(&self) -> impl Iterator<Item = (&'static str, u64)> {
         DISCARD_LABELS.into_iter().zip(self.discarded.iter().map(|counter| counter.load(Ordering::Relaxed)))
     }
 }
 
-/// In the order of [`SessionStats::note_end`].
+/// Labels in the order of the indexes in [`SessionStats::note_end`].
 const END_LABELS: [&str; 4] = ["left", "media", "connect_timeout", "broken"];
 
-/// In the order of [`Discard`].
+/// Labels in the order of the variants of [`Discard`].
 const DISCARD_LABELS: [&str; 12] = [
     "after_end",
     "early_request",

@@ -1,4 +1,4 @@
-//! Which of the others' tracks the participant receives, and how much of each.
+//! Decides which tracks of other participants the client receives, and at which quality.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -14,33 +14,33 @@ use super::roster::Other;
 use super::timers::Timer;
 use super::{Discard, Session, track};
 
-/// From this protocol number on clients take media in the first offer. Earlier ones want to be connected first.
+/// From this protocol number on, clients accept media in the first offer. Older clients must be connected first.
 const PROTOCOL_FAST_START: i32 = 8;
 
-/// A subscription that the media plane knows of.
+/// A subscription that was requested from the media plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Subscription {
     kind: MediaKind,
     demand: TrackDemand,
-    /// It could not be carried out; only the client's wish starts it again.
+    /// The client cannot decode the track. Only a new request of the client retries it.
     failed: bool,
 }
 
-/// What is wanted and what is going on.
+/// What the client wants to receive, and what it receives.
 #[derive(Debug)]
 pub(super) struct Subscriptions {
-    /// Everything that is published.
+    /// Subscribe to every published track.
     auto: bool,
-    /// Start with the lowest layer: sizes follow.
+    /// Start video with the lowest layer until the client reports the size of its tiles.
     adaptive: bool,
-    /// The client's choices against or beyond `auto`.
+    /// Explicit choices of the client, which override `auto`.
     choices: BTreeMap<TrackSid, bool>,
-    /// Until when a chosen track that nobody publishes is waited for.
+    /// Tracks that the client chose but nobody publishes, each with the time when the session gives up on it.
     unknown: BTreeMap<TrackSid, Instant>,
-    /// What the client said of a track's size.
+    /// Size, quality and priority that the client set for a track.
     settings: BTreeMap<TrackSid, TrackDemand>,
     active: BTreeMap<TrackSid, Subscription>,
-    /// Tracks whose publisher does not let us, as the client was told.
+    /// Tracks that the publisher does not allow us to receive, as last told to the client.
     denied: BTreeSet<TrackSid>,
 }
 
@@ -63,7 +63,7 @@ impl Subscriptions {
         self.settings.get(track).copied().unwrap_or(TrackDemand { quality, ..TrackDemand::default() })
     }
 
-    /// What is wanted of a track that is received or asked for.
+    /// Demand for a track that has settings or is subscribed to.
     pub(super) fn demand_of(&self, track: &TrackSid) -> Option<TrackDemand> {
         let setting = self.settings.get(track).copied();
         setting.or_else(|| self.active.get(track).map(|subscription| subscription.demand))
@@ -83,7 +83,7 @@ impl Subscriptions {
 }
 
 impl Session {
-    /// The client's wish for tracks, or against them.
+    /// The client subscribes to tracks, or unsubscribes from them.
     pub(super) fn on_subscription(&mut self, now: Instant, wish: proto::UpdateSubscription) {
         let of_participants = wish.participant_tracks.into_iter().flat_map(|tracks| tracks.track_sids);
         let sids: Vec<String> = wish.track_sids.into_iter().chain(of_participants).collect();
@@ -94,7 +94,8 @@ impl Session {
         }
     }
 
-    /// Whether a list of tracks is within bounds; the client is told if not, and nothing of it is carried out.
+    /// Whether a list of track sids is within its limits. If not, the client is told, and the caller must ignore the
+    /// entire request.
     pub(super) fn check_sids(&mut self, field: &str, sids: &[String]) -> bool {
         let limits = &self.config.limits;
         let fits = sids.len() <= limits.sids && sids.iter().all(|sid| sid.len() <= limits.sid);
@@ -133,7 +134,7 @@ impl Session {
         }
     }
 
-    /// Tracks that nobody has published in all that time.
+    /// Gives up on tracks that nobody has published in time.
     pub(super) fn on_unknown_tracks_due(&mut self, now: Instant) {
         let unknown = &self.subscriptions.unknown;
         let due: Vec<_> =
@@ -147,7 +148,7 @@ impl Session {
         }
     }
 
-    /// The size or quality that the client shows tracks in.
+    /// The client reports the size or quality at which it shows tracks.
     pub(super) fn on_track_setting(&mut self, setting: &proto::UpdateTrackSettings) {
         let quality = track::layer_quality(setting.quality());
         let demand = TrackDemand {
@@ -180,15 +181,14 @@ impl Session {
         }
     }
 
-    /// Looks at every publisher again.
     pub(super) fn reconcile_all(&mut self) {
         for sid in self.roster.sids() {
             self.reconcile_publisher(&sid, None);
         }
     }
 
-    /// Brings the subscriptions to one publisher's tracks in line with what is wanted. `before` is what was known
-    /// of the publisher before a change.
+    /// Brings the subscriptions to one publisher's tracks in line with what is wanted. `before` is the publisher as
+    /// it was known before a change; subscriptions to tracks that have disappeared since then are ended.
     pub(super) fn reconcile_publisher(&mut self, publisher: &ParticipantSid, before: Option<&Other>) {
         let Some(other) = self.roster.get(publisher) else { return };
         let tracks: Vec<_> = other
@@ -244,7 +244,7 @@ impl Session {
         self.command(Command::Subscribe { participant, track, publisher, kind, demand });
     }
 
-    /// Whether media may stand in the very first offer to this client.
+    /// Whether the client accepts media in the first offer.
     pub(super) fn takes_media_at_once(&self) -> bool {
         self.config.client.protocol >= PROTOCOL_FAST_START
     }
@@ -253,7 +253,8 @@ impl Session {
         self.takes_media_at_once() || self.own.is_active()
     }
 
-    /// Says again of everyone who chooses its subscribers whether we are among them.
+    /// Repeats, for every publisher that restricts its subscribers, whether this participant may receive each of its
+    /// tracks.
     pub(super) fn tell_permissions_again(&mut self) {
         let mut updates = Vec::new();
         for publisher in self.roster.sids() {
@@ -279,7 +280,7 @@ impl Session {
         }
     }
 
-    /// A publisher has gone: its tracks are forgotten, and the media plane need not hear of them twice.
+    /// A publisher has gone. Ends the subscriptions to its tracks and drops their settings.
     pub(super) fn forget_publisher(&mut self, old: &Other) {
         for (sid, _) in &old.tracks {
             self.end_subscription(sid);
@@ -287,7 +288,7 @@ impl Session {
         }
     }
 
-    /// A subscription cannot be carried out.
+    /// The media plane cannot carry out a subscription.
     pub(super) fn on_subscription_failed(&mut self, track: &TrackSid, reason: SubscriptionFailure) {
         let Some(subscription) = self.subscriptions.active.get_mut(track) else {
             return self.discard(Discard::StaleTrackEvent);
@@ -297,14 +298,14 @@ impl Session {
                 subscription.failed = true;
                 proto::SubscriptionError::SeCodecUnsupported
             }
-            // The media plane carries it out when there is room.
+            // The media plane subscribes as soon as there is room.
             SubscriptionFailure::TooManyTracks => proto::SubscriptionError::SeUnknown,
         };
         self.measured.note_change();
         self.subscription_error(track, error);
     }
 
-    /// A subscription was paused for want of bandwidth, or goes on.
+    /// A subscription was paused for lack of bandwidth, or resumed.
     pub(super) fn on_stream_state(&mut self, track: &TrackSid, paused: bool) {
         let publisher = self.roster.publisher(track);
         let Some(publisher) = publisher.filter(|_| self.subscriptions.receives(track)) else {
@@ -319,7 +320,7 @@ impl Session {
         self.signal(Message::StreamStateUpdate(proto::StreamStateUpdate { stream_states: vec![info] }));
     }
 
-    /// Whether the client receives something of a participant.
+    /// Whether the client receives any track of a participant.
     pub(super) fn receives_from(&self, publisher: &ParticipantSid) -> bool {
         let other = self.roster.get(publisher);
         other.is_some_and(|other| other.tracks.iter().any(|(track, _)| self.subscriptions.receives(track)))
@@ -330,7 +331,7 @@ impl Session {
         self.signal(Message::SubscriptionResponse(response));
     }
 
-    /// Whether the publisher lets us have this track. Recorders may have everything.
+    /// Whether the publisher allows us to receive this track. Recorders may receive everything.
     fn may_receive(&self, publisher: &Other, track: &TrackSid) -> bool {
         let Some(permission) = &publisher.permission else { return true };
         #[expect(deprecated, reason = "tokens still mark recorders so")]
@@ -348,7 +349,7 @@ impl Session {
     }
 }
 
-/// Sound has no size and no quality: only whether it is wanted counts.
+/// Demand reduced to what applies to the kind: audio has no size and no quality.
 fn for_kind(demand: TrackDemand, kind: MediaKind) -> TrackDemand {
     match kind {
         MediaKind::Video => demand,

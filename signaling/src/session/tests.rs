@@ -1,4 +1,4 @@
-//! Tables: messages and events in, messages and commands out. Time is virtual.
+//! Session tests: messages and events in, messages and commands out. Time is virtual.
 
 mod backup;
 mod ending;
@@ -34,7 +34,7 @@ use super::*;
 const DUAL: ConnectionMode = ConnectionMode::Dual { subscriber_primary: true };
 const DUAL_PUBLISHER: ConnectionMode = ConnectionMode::Dual { subscriber_primary: false };
 
-/// Lets the tests of the socket see what becomes of a panic.
+/// Panics on a certain request, so that the socket tests can check how a panic is contained.
 pub(super) fn panic_if_asked(ask: &Ask) {
     use proto::simulate_scenario::Scenario::SpeakerUpdate;
     if let Ask::Simulate(proto::SimulateScenario { scenario: Some(SpeakerUpdate(666)) }) = ask {
@@ -93,7 +93,7 @@ fn config(mode: ConnectionMode) -> SessionConfig {
     }
 }
 
-/// A session, its virtual time, and what it gave.
+/// A session and its virtual time.
 struct Rig {
     session: Session,
     now: Instant,
@@ -105,7 +105,7 @@ impl Rig {
         Self { session: Session::new(now, config), now }
     }
 
-    /// Joined and drained.
+    /// A session that has joined; its outputs so far are drained.
     fn joined(config: SessionConfig) -> Self {
         Self::joined_among(config, vec![])
     }
@@ -116,7 +116,7 @@ impl Rig {
         rig
     }
 
-    /// Joined, connected and drained.
+    /// A session that has joined and is connected; its outputs so far are drained.
     fn active(config: SessionConfig) -> Self {
         let mut rig = Self::joined(config);
         let target = rig.session.primary();
@@ -146,7 +146,7 @@ impl Rig {
         self.sfu(Event::Roster { room: room(), change: RosterChange::Gone { participant, info, reason } })
     }
 
-    /// Lets time pass, stopping at every timer on the way.
+    /// Advances the virtual time and fires every timer on the way.
     fn pass(&mut self, time: Duration) -> Got {
         let end = self.now + time;
         let mut got = Got::default();
@@ -167,7 +167,7 @@ impl Rig {
         got
     }
 
-    /// Adds a track and gives it its media; returns its sid.
+    /// Adds a track and lets its media arrive; returns its sid.
     fn publish(&mut self, cid: &str, kind: proto::TrackType, source: proto::TrackSource) -> TrackSid {
         let got = self.ask(Ask::AddTrack(add_track(cid, kind, source)));
         let sid = TrackSid::new(got.published()[0].1.sid.as_str());
@@ -189,7 +189,7 @@ impl Rig {
     }
 }
 
-/// What a session gave in return for one input.
+/// Outputs of a session for one input.
 #[derive(Debug, Default, PartialEq)]
 struct Got {
     all: Vec<Output>,
@@ -254,7 +254,7 @@ impl Got {
             .collect()
     }
 
-    /// Everybody in participant updates.
+    /// All participants in participant updates.
     fn updates(&self) -> Vec<&proto::ParticipantInfo> {
         self.says()
             .into_iter()
@@ -272,7 +272,7 @@ impl Got {
             .collect()
     }
 
-    /// What was announced of ourselves.
+    /// This participant's information as announced to others.
     fn announced(&self) -> Vec<info::Described> {
         let commands = self.commands().into_iter();
         commands
@@ -292,7 +292,7 @@ fn entry(info: &proto::ParticipantInfo) -> RosterEntry {
     RosterEntry { participant: ParticipantSid::new(info.sid.as_str()), info: info::encode(info, None) }
 }
 
-/// Somebody else, with camera and microphone if `tracks`.
+/// Another participant, with camera and microphone if `tracks`.
 fn somebody(name: &str, version: u32, tracks: bool) -> proto::ParticipantInfo {
     let track = |sid: String, kind: proto::TrackType| proto::TrackInfo {
         sid,

@@ -1,37 +1,37 @@
-//! The session's timers, by name.
+//! The session's named timers.
 
 use std::time::Instant;
 
-/// What a session may be waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// A change of our own information waits for company.
+    /// A delayed announcement of the participant's own information is due.
     Announce,
-    /// The client's access token is to be replaced.
+    /// The client's access token must be refreshed.
     RefreshToken,
-    /// The room's counts have changed since the client was told.
+    /// Changed participant counts of the room must be reported.
     RoomCounts,
-    /// The primary transport should be up by then.
+    /// The primary transport must be connected by now.
     Connect,
-    /// The signal connection is lost; the participant goes then.
+    /// A participant whose signal connection is lost leaves now.
     Linger,
-    /// Somebody replaced by its own new session has still not been seen again.
+    /// The departure of a participant that was replaced by its own new session is announced now, as the new session
+    /// has not appeared.
     Departures,
-    /// A track that was asked for and that nobody publishes is given up.
+    /// A requested track that nobody publishes is given up.
     UnknownTracks,
-    /// Less of our tracks is wanted, and has been for a while.
+    /// A lower demand for one of the participant's tracks has lasted long enough to be reported.
     LessWanted,
-    /// A backup codec that was asked for has not come.
+    /// A requested backup codec has not been announced by the client.
     Unheeded,
-    /// Our offer has not been answered.
+    /// The server's offer has not been answered.
     Answer,
-    /// A speech that the client asked to be played ends.
+    /// A simulated speaker update ends.
     PlayedSpeaker,
 }
 
 const COUNT: usize = 11;
 
-/// When each is due.
+/// Due time of each timer; `None` while it is not set.
 #[derive(Debug, Default)]
 pub(crate) struct Timers([Option<Instant>; COUNT]);
 
@@ -50,38 +50,36 @@ impl Timers {
         Timer::PlayedSpeaker,
     ];
 
-    /// Sets `timer`, replacing what it was set to.
+    /// Sets `timer`, replacing its previous due time.
     pub(crate) fn set(&mut self, timer: Timer, due: Instant) {
         if let Some(slot) = self.0.get_mut(timer as usize) {
             *slot = Some(due);
         }
     }
 
-    /// Sets `timer` unless it is due earlier already.
+    /// Sets `timer` unless it is already due earlier.
     pub(crate) fn set_earliest(&mut self, timer: Timer, due: Instant) {
         if self.due(timer).is_none_or(|earlier| earlier > due) {
             self.set(timer, due);
         }
     }
 
-    /// Stops `timer`.
     pub(crate) fn stop(&mut self, timer: Timer) {
         if let Some(slot) = self.0.get_mut(timer as usize) {
             *slot = None;
         }
     }
 
-    /// Stops all.
     pub(crate) fn clear(&mut self) {
         self.0 = Default::default();
     }
 
-    /// When the first is due.
+    /// Earliest due time of all timers.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.0.iter().flatten().min().copied()
     }
 
-    /// Takes one that is due.
+    /// Stops and returns a timer that is due, in the order of [`Timers::ALL`].
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Timer> {
         let timer = Self::ALL.into_iter().find(|&timer| self.due(timer).is_some_and(|due| due <= now))?;
         self.stop(timer);

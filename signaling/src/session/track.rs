@@ -1,4 +1,4 @@
-//! From a client's request to what is kept and told of a track.
+//! Converts a client's track request into the track information and into commands for the media plane.
 
 use livekit_protocol as proto;
 use proto::{AudioTrackFeature, TrackSource, TrackType, VideoQuality};
@@ -11,7 +11,7 @@ use sfu_protocol::{
 
 use super::{PublishCodec, SessionLimits};
 
-/// Audio or video; `None` for what is no media track.
+/// Media kind of a track type; `None` for data tracks.
 pub(super) fn media_kind(track_type: TrackType) -> Option<MediaKind> {
     match track_type {
         TrackType::Audio => Some(MediaKind::Audio),
@@ -20,7 +20,7 @@ pub(super) fn media_kind(track_type: TrackType) -> Option<MediaKind> {
     }
 }
 
-/// A sid that tells kind and source at a glance (`TR_VC…`).
+/// A new track sid whose letters show kind and source (`TR_VC…` for a camera).
 pub(super) fn new_sid(kind: MediaKind, source: TrackSource, rng: &mut SmallRng) -> TrackSid {
     let kind = match kind {
         MediaKind::Audio => "A",
@@ -36,7 +36,7 @@ pub(super) fn new_sid(kind: MediaKind, source: TrackSource, rng: &mut SmallRng) 
     TrackSid::new(format!("{}{kind}{source}{}", TrackSid::PREFIX, random_word(rng)))
 }
 
-/// Twelve letters and digits without those that look alike: 70 bits.
+/// Twelve random letters and digits, 70 bits. Characters that look alike are left out.
 pub(crate) fn random_word(rng: &mut impl Rng) -> String {
     const LETTERS: &[u8; 56] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz";
     (0..12)
@@ -44,7 +44,7 @@ pub(crate) fn random_word(rng: &mut impl Rng) -> String {
         .collect()
 }
 
-/// Names the first field of a request that is larger than it may be.
+/// Checks the sizes in a request. The error names the first field that exceeds its limit.
 pub(super) fn check_sizes(
     request: &proto::AddTrackRequest,
     limits: &SessionLimits,
@@ -81,7 +81,7 @@ pub(super) fn check_sizes(
     }
 }
 
-/// What is kept of a request, and told to its sender at once.
+/// Track information for an accepted request. It is sent to the requesting client at once, and stored.
 pub(super) fn track_info(
     sid: &TrackSid,
     request: &proto::AddTrackRequest,
@@ -131,7 +131,7 @@ pub(super) fn track_info(
     }
 }
 
-/// The command that announces the track to the media plane.
+/// Command argument that announces a track to the media plane.
 pub(super) fn add_track(
     sid: TrackSid,
     kind: MediaKind,
@@ -168,13 +168,13 @@ pub(super) fn add_track(
     }
 }
 
-/// Every codec of the request but the first. Sound is published once.
+/// Subtypes of all codecs but the first. Audio has no backup codecs.
 fn backups(kind: MediaKind, info: &proto::TrackInfo) -> Vec<String> {
     let others = info.codecs.iter().skip(1).filter(|_| kind == MediaKind::Video);
     others.map(|codec| subtype(&codec.mime_type).to_owned()).collect()
 }
 
-/// The codecs beside the first whose sections were named with it: mime type and cid of each.
+/// MIME type and cid of each backup codec whose media section the request names already.
 pub(super) fn named_backups(cid: &str, info: &proto::TrackInfo) -> Vec<(String, String)> {
     let Some((first, others)) = info.codecs.split_first() else { return Vec::new() };
     let others = others.iter().filter(|codec| {
@@ -184,8 +184,9 @@ pub(super) fn named_backups(cid: &str, info: &proto::TrackInfo) -> Vec<(String, 
     others.map(|codec| (codec.mime_type.clone(), codec.cid.clone())).collect()
 }
 
-/// "Prefer regression" leaves the choice to us: whoever can decode the first codec keeps it. One old device in a large
-/// call would otherwise cost everybody the better picture, to save its publisher a second encoding.
+/// Backup policy for the media plane. "Prefer regression" leaves the choice to the server, which sends both codecs:
+/// subscribers that can decode the first codec keep it. Otherwise one old device in a large call would cost everybody
+/// the better video, only to save its publisher a second encoding.
 fn policy(asked: proto::BackupCodecPolicy) -> BackupPolicy {
     match asked {
         proto::BackupCodecPolicy::PreferRegression | proto::BackupCodecPolicy::Simulcast => {
@@ -195,7 +196,8 @@ fn policy(asked: proto::BackupCodecPolicy) -> BackupPolicy {
     }
 }
 
-/// The command that announces a backup codec of a published track: like that, but for its layers.
+/// Command argument that announces a backup codec of a published track. Mute, encryption and source are those of the
+/// track.
 pub(super) fn add_backup(
     section: TrackSid,
     info: &proto::TrackInfo,
@@ -219,12 +221,12 @@ pub(super) fn add_backup(
     }
 }
 
-/// `vp8` of `video/vp8`.
+/// Subtype of a MIME type: `vp8` of `video/vp8`.
 pub(super) fn subtype(mime_type: &str) -> &str {
     mime_type.split_once('/').map_or(mime_type, |(_, subtype)| subtype)
 }
 
-/// Fills in what negotiation has decided.
+/// Fills in what negotiation decided about a track: codec, mid, layers and RIDs.
 pub(super) fn negotiated(info: &mut proto::TrackInfo, cid: &str, track: &PublishedTrack, now_ms: i64) {
     info.mime_type.clone_from(&track.mime_type);
     info.mid.clone_from(&track.mid);
@@ -245,7 +247,7 @@ pub(super) fn negotiated(info: &mut proto::TrackInfo, cid: &str, track: &Publish
     fill_in(codec, track);
 }
 
-/// The same of a backup codec.
+/// Fills in what negotiation decided about a backup codec.
 pub(super) fn backup_negotiated(info: &mut proto::TrackInfo, track: &PublishedTrack, now_ms: i64) {
     info.version = Some(proto::TimedVersion { unix_micro: now_ms.saturating_mul(1000), ticks: 0 });
     if let Some(codec) = info.codecs.iter_mut().find(|codec| codec.mime_type == track.mime_type) {
@@ -263,7 +265,8 @@ fn fill_in(codec: &mut proto::SimulcastCodecInfo, track: &PublishedTrack) {
     }
 }
 
-/// Says how the layers travel, and which RID is which: lowest first on both sides.
+/// Sets how layers are transported and which RID belongs to which layer. Both layers and `rids` are sorted from
+/// lowest to highest.
 fn describe_layers(codec: &mut proto::SimulcastCodecInfo, rids: &[String]) {
     use proto::video_layer::Mode;
     let scalable = matches!(codec.mime_type.as_str(), "video/vp9" | "video/av1");
@@ -284,7 +287,8 @@ fn describe_layers(codec: &mut proto::SimulcastCodecInfo, rids: &[String]) {
     }
 }
 
-/// The codecs of a request. One that is not enabled is replaced by the first that is, which the client then takes.
+/// Codecs of a request. A codec that is not enabled is replaced by the first one that is enabled; clients accept the
+/// replacement.
 fn codec_infos(request: &proto::AddTrackRequest, enabled: &[PublishCodec]) -> Vec<proto::SimulcastCodecInfo> {
     let prefix = if request.r#type() == TrackType::Audio { "audio/" } else { "video/" };
     let of_kind = || enabled.iter().map(|codec| codec.mime_type).filter(|mime| mime.starts_with(prefix));
@@ -307,7 +311,7 @@ fn codec_infos(request: &proto::AddTrackRequest, enabled: &[PublishCodec]) -> Ve
     infos
 }
 
-/// `video/vp8` of `VP8` or `video/VP8`.
+/// Lower-case MIME type of a codec name: `video/vp8` for `VP8` or `video/VP8`.
 pub(super) fn mime_type(name: &str, prefix: &str) -> String {
     let name = name.to_ascii_lowercase();
     if name.contains('/') { name } else { format!("{prefix}{name}") }
@@ -325,7 +329,7 @@ fn simulcast_layer(layer: &proto::VideoLayer) -> Option<SimulcastLayer> {
     })
 }
 
-/// The quality in the media plane's terms; `None`: off.
+/// Quality in the media plane's terms; `None` for `Off`.
 pub(super) fn layer_quality(quality: VideoQuality) -> Option<LayerQuality> {
     match quality {
         VideoQuality::Low => Some(LayerQuality::Low),
@@ -335,7 +339,6 @@ pub(super) fn layer_quality(quality: VideoQuality) -> Option<LayerQuality> {
     }
 }
 
-/// The same the other way.
 pub(super) fn video_quality(quality: LayerQuality) -> VideoQuality {
     match quality {
         LayerQuality::Low => VideoQuality::Low,
@@ -351,5 +354,5 @@ fn sorted(mut layers: Vec<SimulcastLayer>) -> Vec<SimulcastLayer> {
 
 const MAX_FEATURES: usize = 16;
 const MAX_RID: usize = 16;
-/// Pixels of a picture's side. VP8 ends just below, and no screen is as large.
+/// Longest side of a video frame in pixels. VP8 allows one pixel less, and no screen is that large.
 const MAX_SIDE: usize = 16_384;

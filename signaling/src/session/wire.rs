@@ -1,17 +1,17 @@
-//! Messages as they stand in WebSocket frames.
+//! Encodes and decodes messages in WebSocket frames.
 
 use axum::extract::ws::Message;
 use livekit_protocol::{SignalRequest, SignalResponse};
 use prost::Message as _;
 
-/// Answers in the form that the client used last: binary protobuf, or JSON.
+/// Responses use the format of the client's last message: binary protobuf or JSON. Binary before the first message.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     json: bool,
 }
 
 impl Wire {
-    /// Reads one data frame. Says what is wrong, and with which field, if it is no request.
+    /// Decodes one data frame. The error says what is wrong, and in which field.
     pub(super) fn decode(&mut self, frame: &Message, limit: usize) -> Result<SignalRequest, String> {
         match frame {
             Message::Binary(bytes) if bytes.len() <= limit => {
@@ -26,7 +26,6 @@ impl Wire {
         }
     }
 
-    /// Writes one response.
     pub(super) fn encode(&self, response: &SignalResponse) -> Message {
         if self.json
             && let Ok(text) = serde_json::to_string(response)

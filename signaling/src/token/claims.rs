@@ -1,5 +1,5 @@
-//! The claims of an access token, as they stand in its JSON. Names are matched with regard to case, unknown
-//! ones are ignored, a repeated one is an error.
+//! The claims of an access token as they appear in its JSON. Names are case-sensitive. Unknown names are ignored; a
+//! repeated name is an error.
 
 use std::collections::BTreeMap;
 
@@ -8,67 +8,67 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Kind, KindDetail, object};
 
-/// The `video` grant. Absent rights stay distinct from denied ones.
+/// The `video` grant. An absent permission stays distinct from a denied one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VideoGrant {
-    /// Create and delete rooms.
+    /// May create and delete rooms.
     #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
     pub room_create: bool,
-    /// List rooms.
+    /// May list rooms.
     #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
     pub room_list: bool,
-    /// Record.
+    /// May record.
     #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
     pub room_record: bool,
-    /// Moderate `room`.
+    /// May moderate `room`.
     #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
     pub room_admin: bool,
-    /// Join `room`.
+    /// May join `room`.
     #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
     pub room_join: bool,
-    /// The room that `room_join` and `room_admin` speak of.
+    /// Name of the room to which `room_join` and `room_admin` apply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<String>,
-    /// Publish tracks; absent: yes.
+    /// May publish tracks; true if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub can_publish: Option<bool>,
-    /// Receive tracks; absent: yes.
+    /// May receive tracks; true if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub can_subscribe: Option<bool>,
-    /// Send data; absent: as `can_publish`.
+    /// May send data; equals `can_publish` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub can_publish_data: Option<bool>,
-    /// Sources that may be published; empty: all. Nothing is published by a name that is not known.
+    /// Sources that may be published; empty allows all. An unknown name allows nothing.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub can_publish_sources: Vec<String>,
-    /// Change own name, metadata and attributes; absent: no.
+    /// May change its own name, metadata and attributes; false if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub can_update_own_metadata: Option<bool>,
-    /// Manage ingress.
+    /// May manage ingress.
     #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
     pub ingress_admin: bool,
-    /// Not shown to others.
+    /// Invisible to others.
     #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
     pub hidden: bool,
-    /// Marked as recording.
+    /// Marked as a recorder.
     #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
     pub recorder: bool,
     /// May register as an agent worker.
     #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
     pub agent: bool,
-    /// Receive metrics of others; absent: no.
+    /// May receive metrics of others; false if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub can_subscribe_metrics: Option<bool>,
-    /// Control an agent's session; absent: no.
+    /// May control an agent's session; false if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub can_manage_agent_session: Option<bool>,
-    /// Room that participants may be moved or forwarded to.
+    /// Room to which participants may be moved or forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_room: Option<String>,
 }
 
-/// The whole payload.
+/// The token's entire payload.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Claims {
@@ -102,31 +102,31 @@ pub(super) struct Claims {
     pub video: Option<VideoGrant>,
 }
 
-/// A token's date (RFC 7519 section 2): seconds since 1970, possibly with a fraction.
+/// Date in a token (RFC 7519 section 2): seconds since 1970, possibly with a fraction.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub(super) struct NumericDate(f64);
 
-/// The last second of the year 9999: a larger date is a mistake (milliseconds, most often).
+/// Last second of the year 9999. A larger value is a mistake, most often milliseconds.
 const LATEST_DATE: f64 = 253_402_300_799.0;
 
 impl NumericDate {
-    /// The date of `seconds` since 1970; later ones than the year 9999 become that.
+    /// Date of `seconds` since 1970, at most the last second of the year 9999.
     pub(super) fn from_seconds(seconds: u64) -> Self {
         Self((seconds as f64).min(LATEST_DATE))
     }
 
-    /// Whole seconds, rounded down: an end comes no later than written.
+    /// Whole seconds, rounded down, so that a token never expires later than written.
     pub(super) fn floor(self) -> u64 {
         self.0.floor() as u64
     }
 
-    /// Whole seconds, rounded up: a beginning comes no earlier than written.
+    /// Whole seconds, rounded up, so that a token never becomes valid earlier than written.
     pub(super) fn ceil(self) -> u64 {
         self.0.ceil() as u64
     }
 }
 
-/// Whole: readers in typed languages choke on a fraction.
+/// Serialized in whole seconds: readers in typed languages fail on a fraction.
 impl Serialize for NumericDate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.floor())
@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for NumericDate {
     }
 }
 
-/// The source that a token's `canPublishSources` calls `name`, in any case of letters.
+/// Source that `canPublishSources` in a token calls `name`, in any case.
 pub(super) fn source_by_name(name: &str) -> Option<TrackSource> {
     match name.to_ascii_lowercase().as_str() {
         "camera" => Some(TrackSource::Camera),
@@ -155,10 +155,10 @@ pub(super) fn source_by_name(name: &str) -> Option<TrackSource> {
     }
 }
 
-/// A source's name in a token.
+/// Name of a source in a token.
 pub(super) fn source_name(source: TrackSource) -> &'static str {
     match source {
-        // Left out, it could leave an empty list behind, and that means all.
+        // Not left out: an empty list would allow all sources.
         TrackSource::Unknown => "unknown",
         TrackSource::Camera => "camera",
         TrackSource::Microphone => "microphone",
@@ -167,8 +167,8 @@ pub(super) fn source_name(source: TrackSource) -> &'static str {
     }
 }
 
-/// The kind that a token calls `name`, in any case of letters. One that is not known here is an ordinary participant, so
-/// that tokens of newer makers keep working; no right hangs on the kind.
+/// Kind that a token calls `name`, in any case. An unknown kind becomes a standard participant, so that tokens of
+/// newer issuers work; no permission depends on the kind.
 pub(super) fn kind_by_name(name: &str) -> Kind {
     match name.to_ascii_lowercase().as_str() {
         "ingress" => Kind::Ingress,
@@ -181,7 +181,7 @@ pub(super) fn kind_by_name(name: &str) -> Kind {
     }
 }
 
-/// A kind's name in a token; `None` for the ordinary one, which is left out.
+/// Name of a kind in a token; `None` for the standard kind, which is left out.
 pub(super) fn kind_name(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Standard => None,
@@ -194,12 +194,12 @@ pub(super) fn kind_name(kind: Kind) -> Option<&'static str> {
     }
 }
 
-/// The detail that a token calls `name`, in any case of letters (makers write both).
+/// Kind detail that a token calls `name`, in any case: issuers use both.
 pub(super) fn kind_detail_by_name(name: &str) -> Option<KindDetail> {
     KindDetail::from_str_name(&name.to_ascii_uppercase())
 }
 
-/// A detail's name in a token.
+/// Name of a kind detail in a token.
 pub(super) fn kind_detail_name(detail: KindDetail) -> String {
     detail.as_str_name().to_ascii_lowercase()
 }

@@ -1,4 +1,4 @@
-//! The one place where the token code reads a clock; tests hand in their own.
+//! The only place where the token code reads a clock; tests supply their own.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -6,18 +6,18 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// A point in time, on both clocks that tokens need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// Seconds since 1970, as token dates count.
+    /// Seconds since 1970, as dates in tokens.
     pub unix: u64,
-    /// For intervals; never jumps.
+    /// Monotonic time, for intervals.
     pub instant: Instant,
 }
 
-/// Where [`Moment`]s come from.
+/// Source of [`Moment`]s.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Moment + Send + Sync>);
 
 impl Clock {
-    /// The machine's clock.
+    /// The system's clocks.
     pub fn system() -> Self {
         Self::from_fn(|| Moment {
             unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -25,12 +25,12 @@ impl Clock {
         })
     }
 
-    /// A clock that answers whatever `read` says.
+    /// A clock that returns what `read` returns.
     pub fn from_fn(read: impl Fn() -> Moment + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
 
-    /// Reads it.
+    /// Current time.
     pub fn now(&self) -> Moment {
         (self.0)()
     }

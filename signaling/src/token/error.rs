@@ -1,83 +1,85 @@
-//! Why a token is refused, in plain words.
+//! Errors about access tokens, in plain words.
 
 use thiserror::Error;
 
-/// Why an access token is refused. The text is meant for the person who makes the tokens; nothing in it is secret.
+/// Why an access token is refused. The text is meant for the person who issues the tokens, and contains nothing
+/// secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TokenError {
-    /// The request carries none.
+    /// The request has no token.
     #[error("no access token: send `Authorization: Bearer <token>` or the query parameter `access_token`")]
     Missing,
     /// The `Authorization` header is not a bearer token.
     #[error("the Authorization header is not of the form `Bearer <token>`")]
     NotBearer,
-    /// Longer than any token that could be valid.
+    /// The token is longer than any valid token could be.
     #[error("the token is {length} bytes long, at most {limit} are accepted")]
     Oversized {
-        /// Its length.
+        /// Length of the token in bytes.
         length: usize,
-        /// The limit.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// Not three base64url parts.
+    /// The token does not consist of three base64url parts.
     #[error("the token is not a JWT: {0}")]
     Malformed(&'static str),
-    /// The header is not what a JWT header is.
+    /// The token's header is not a valid JWT header.
     #[error("the token's header is not usable: {0}")]
     BadHeader(String),
-    /// Signed with an algorithm that is not accepted here.
+    /// The token is signed with an algorithm that is not accepted.
     #[error("the token is signed with {found}, accepted is {accepted}")]
     Algorithm {
-        /// What its header says.
+        /// Algorithm named in the header.
         found: String,
-        /// What is accepted.
+        /// Accepted algorithms, separated by commas.
         accepted: String,
     },
-    /// The header demands extensions (`crit`), none of which is understood.
+    /// The header demands critical extensions (`crit`), and none is supported. Also used for a `b64` header
+    /// parameter.
     #[error("the token's header has `crit`: no critical extension is supported")]
     Critical,
-    /// No `iss`.
+    /// The token has no `iss`.
     #[error("the token has no `iss`: it must name the API key that signed it")]
     NoIssuer,
-    /// `iss` names no configured key.
+    /// `iss` names no configured API key.
     #[error("the token's API key (`iss`) is not known to this server")]
     UnknownKey,
-    /// Signed with another secret, or changed since.
+    /// The token was signed with another secret, or was changed afterwards.
     #[error("the token's signature is wrong: it was signed with another secret, or changed")]
     BadSignature,
-    /// The payload is not what an access token's payload is.
+    /// The token's payload is not that of an access token.
     #[error("the token's claims are not usable: {0}")]
     BadClaims(String),
-    /// No `exp`.
+    /// The token has no `exp`.
     #[error("the token has no `exp`: it must say when it ends")]
     NoExpiry,
-    /// Its time is over.
+    /// The token has expired.
     #[error("the token expired {ago} seconds ago")]
     Expired {
-        /// How long ago, in seconds, leeway not counted.
+        /// Seconds since it expired, without leeway.
         ago: u64,
     },
-    /// Its time has not come.
+    /// The token is not valid yet.
     #[error("the token becomes valid in {seconds} seconds (`nbf`)")]
     NotYetValid {
-        /// How long until then.
+        /// Seconds until it becomes valid, without leeway.
         seconds: u64,
     },
-    /// No `video.roomJoin`.
+    /// The token lacks `video.roomJoin`.
     #[error("the token does not grant joining a room (`video.roomJoin`)")]
     JoinNotGranted,
-    /// No identity.
+    /// The token has no identity.
     #[error("the token names no participant: `sub` is the identity")]
     NoIdentity,
-    /// No room.
+    /// The token names no room.
     #[error("the token names no room (`video.room`)")]
     NoRoom,
-    /// A part is too long.
+    /// A part of the token is too long.
     #[error("`{field}` is {length} bytes long, at most {limit} are accepted")]
     TooLong {
-        /// Which part.
+        /// Name of the part.
         field: &'static str,
-        /// Its length in bytes.
+        /// Length of the part in bytes.
         length: usize,
         /// The limit in bytes.
         limit: usize,
@@ -85,7 +87,8 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// The HTTP status: 400 for a good token that lacks identity or room or has too much of something, else 401.
+    /// HTTP status: 400 for a valid token that lacks an identity or a room, or has a part that is too long; otherwise
+    /// 401.
     pub fn status(&self) -> u16 {
         match self {
             Self::NoIdentity | Self::NoRoom | Self::TooLong { .. } => 400,
@@ -93,7 +96,7 @@ impl TokenError {
         }
     }
 
-    /// A short fixed word for counters and JSON answers.
+    /// Short fixed error code for metrics and JSON responses.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing => "token_missing",

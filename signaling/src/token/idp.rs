@@ -1,4 +1,4 @@
-//! Tells who a caller is from the JWT that the chat app's identity provider gave it.
+//! Authenticates a caller by the JWT that it received from the chat app's identity provider.
 
 use std::sync::Arc;
 
@@ -14,53 +14,53 @@ use super::verify::check_times;
 use super::{Clock, TokenError, object};
 use crate::config::IdentityProviderConfig;
 
-/// The algorithms that may be configured: asymmetric ones only, so that a public key is never taken for a secret.
+/// Algorithms that may be configured. All are asymmetric, so that a public key is never used as an HMAC secret.
 const SUPPORTED: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
 
-/// Longest identity taken from a token, in bytes.
+/// Longest identity accepted from a token, in bytes.
 const MAX_IDENTITY_BYTES: usize = 256;
 
-/// Somebody whom the identity provider vouches for.
+/// A caller authenticated by the identity provider.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Caller {
-    /// The identity, from the configured claim.
+    /// Identity, from the configured claim.
     pub identity: String,
-    /// The name shown to others, from the configured claim; empty if there is none.
+    /// Display name, from the configured claim; empty if absent.
     pub name: String,
-    /// Everything that the token says.
+    /// All claims of the token.
     pub claims: Map<String, Value>,
 }
 
-/// Why a caller is not believed.
+/// Why a caller is not authenticated.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CallerError {
-    /// The token itself is bad.
+    /// The token itself is invalid.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// Made by somebody else.
+    /// The token was issued by somebody else.
     #[error("the token comes from another issuer (`iss`) than the configured identity provider")]
     Issuer,
-    /// Made for somebody else.
+    /// The token was issued for another service.
     #[error("the token is not meant for this service (`aud`)")]
     Audience,
-    /// Signed with a key that the provider does not publish.
+    /// The token was signed with a key that the provider does not publish.
     #[error("the token is signed with a key that the identity provider does not publish (`kid`)")]
     UnknownKey,
-    /// Does not say who the caller is.
+    /// The token does not say who the caller is. Contains the name of the configured claim.
     #[error("the token's claim `{0}`, which names the caller, is missing, empty or too long")]
     NoIdentity(String),
-    /// The provider's keys are not to be had: nobody can be let in.
+    /// The provider's keys are not available, so nobody can be authenticated.
     #[error("callers cannot be checked at the moment: {0}")]
     Unavailable(JwksError),
 }
 
 impl CallerError {
-    /// The HTTP status: 503 if the provider is at fault, else 401.
+    /// HTTP status: 503 if the provider's keys are not available, otherwise 401.
     pub fn status(&self) -> u16 {
         if matches!(self, Self::Unavailable(_)) { 503 } else { 401 }
     }
 
-    /// A short fixed word for counters and JSON answers.
+    /// Short fixed error code for metrics and JSON responses.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Token(error) => error.code(),
@@ -73,22 +73,22 @@ impl CallerError {
     }
 }
 
-/// What is wrong with the configuration of the provider.
+/// An error in the configuration of the identity provider.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ProviderConfigError {
-    /// A key that must be set is not.
+    /// A required setting is missing.
     #[error("identity_provider.{0} must be set")]
     Missing(&'static str),
-    /// Both sources of keys, or none.
+    /// Both sources of keys are configured, or none.
     #[error("set exactly one of identity_provider.jwks_url and identity_provider.jwks")]
     KeySource,
-    /// An algorithm that is not supported.
+    /// The algorithm is not supported.
     #[error("identity_provider.algorithms: {0:?} is not supported; RS256, ES256 and EdDSA are")]
     Algorithm(String),
-    /// The keys written in the configuration.
+    /// The keys in the configuration are invalid.
     #[error("identity_provider.jwks: {0}")]
     Keys(#[from] JwksError),
-    /// The HTTP client.
+    /// The URL is invalid, or no HTTP client can be created for it.
     #[error("identity_provider.jwks_url: {0}")]
     Url(String),
 }
@@ -120,10 +120,10 @@ enum OneOrMany {
 }
 
 impl IdentityProvider {
-    /// Sets it up; nothing is fetched yet.
+    /// Checks the configuration; fetches nothing yet.
     ///
     /// # Errors
-    /// What is wrong with the configuration.
+    /// If the configuration is invalid.
     pub fn new(config: &IdentityProviderConfig, clock: Clock) -> Result<Self, ProviderConfigError> {
         if config.issuer.is_empty() {
             return Err(ProviderConfigError::Missing("issuer"));
@@ -150,7 +150,8 @@ impl IdentityProvider {
         })
     }
 
-    /// Fetches the keys ahead of the first caller. Failure is logged and harms nobody: callers try again.
+    /// Fetches the keys before the first caller needs them. A failure is only logged: the next caller causes another
+    /// attempt.
     pub async fn warm_up(&self) {
         if let Some(algorithm) = self.algorithms.first() {
             let now = self.clock.now().instant;
@@ -160,10 +161,10 @@ impl IdentityProvider {
         }
     }
 
-    /// Tells who holds `token`.
+    /// Authenticates the holder of `token`.
     ///
     /// # Errors
-    /// Why it is not believed.
+    /// If the token is not accepted, or cannot be checked.
     pub async fn authenticate(&self, token: &str) -> Result<Caller, CallerError> {
         let now = self.clock.now();
         let unverified = Unverified::parse(token, &self.algorithms)?;
@@ -214,7 +215,7 @@ impl IdentityProvider {
     }
 }
 
-/// A claim by its name, or by a JSON pointer (`/realm/user`) if `path` begins with a slash.
+/// Claim with the name `path`, or at that JSON pointer (`/realm/user`) if `path` begins with a slash.
 pub(super) fn claim<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     let Some(pointer) = path.strip_prefix('/') else {
         return claims.get(path);

@@ -1,4 +1,4 @@
-//! Makes access tokens.
+//! Issues access tokens.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use super::Grants;
 use super::claims::{Claims, NumericDate, kind_detail_name, kind_name};
 use super::keys::{Key, KeyStore};
 
-/// What the ecosystem's makers of tokens give by default.
+/// Default lifetime of a token, the same as in LiveKit's server SDKs.
 pub const DEFAULT_LIFE: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// A refreshed token lives at least this long, so that a call outlives a short first token.
+/// Shortest lifetime of a refreshed token, so that a call can outlast a short-lived first token.
 pub const MIN_REFRESHED_LIFE: Duration = Duration::from_secs(10 * 60);
 
-/// Why no token could be made.
+/// Why no token could be issued.
 #[derive(Debug, Error)]
 pub enum IssueError {
-    /// There is no key.
+    /// No key is configured.
     #[error("no API key is configured")]
     NoKey,
-    /// The signature could not be made.
+    /// Signing failed.
     #[error("the token could not be signed: {0}")]
     Sign(#[from] jsonwebtoken::errors::Error),
 }
 
-/// Signs `grants` with `key`, valid from `now` (unix seconds) until `grants.expires_at`.
+/// Signs `grants` with `key`. The token is valid from `now` (seconds since 1970) until `grants.expires_at`.
 ///
 /// # Errors
-/// [`IssueError::Sign`].
+/// [`IssueError::Sign`] if signing fails.
 pub fn issue(key: &Key, grants: &Grants, now: u64) -> Result<String, IssueError> {
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let details: Vec<_> = grants.kind_details.iter().map(|detail| kind_detail_name(*detail)).collect();
@@ -52,11 +52,11 @@ pub fn issue(key: &Key, grants: &Grants, now: u64) -> Result<String, IssueError>
     Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key.encoding)?)
 }
 
-/// A new token for somebody in a call: the same grants, signed with the first key, valid as long as the original
-/// or [`MIN_REFRESHED_LIFE`], whichever is longer.
+/// A new token for a participant in a call, with the same grants, signed with the first key. It expires with the
+/// original token, or [`MIN_REFRESHED_LIFE`] after `now`, whichever is later.
 ///
 /// # Errors
-/// No key, or [`IssueError::Sign`].
+/// [`IssueError::NoKey`], or [`IssueError::Sign`].
 pub fn refresh(keys: &KeyStore, grants: &Grants, now: u64) -> Result<String, IssueError> {
     let key = keys.signing().ok_or(IssueError::NoKey)?;
     let expires_at = grants.expires_at.max(now.saturating_add(MIN_REFRESHED_LIFE.as_secs()));

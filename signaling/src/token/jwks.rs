@@ -1,4 +1,4 @@
-//! The public keys of the identity provider (RFC 7517), fetched, kept and refreshed.
+//! The identity provider's public keys (RFC 7517): fetching, caching and refreshing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,39 +9,39 @@ use thiserror::Error;
 
 use super::jws::algorithm_name;
 
-/// After this time keys are asked for anew, so that a withdrawn one stops working.
+/// Keys older than this are fetched again, so that a revoked key stops working.
 const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
-/// The provider is asked at most this often, whatever callers send.
+/// Shortest interval between fetches, whatever callers send.
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
-/// For the whole of one fetch.
+/// Timeout of an entire fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_BODY_BYTES: usize = 256 * 1024;
 const MAX_KEYS: usize = 64;
-/// A token without `kid` is tried with at most so many keys.
+/// Most keys tried for one token, which may have no `kid`.
 const MAX_CANDIDATES: usize = 8;
 const MIN_RSA_BITS: usize = 2048;
 
-/// Why no keys could be had.
+/// Why no keys are available.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum JwksError {
     /// The document is not a key set.
     #[error("the key set is not usable: {0}")]
     Malformed(String),
-    /// Larger than any real one.
+    /// The document is larger than any real key set.
     #[error("the key set is larger than {MAX_BODY_BYTES} bytes")]
     TooLarge,
-    /// No key in it that could verify a token with an accepted algorithm.
+    /// The set contains no usable RS256, ES256 or EdDSA key.
     #[error("the key set holds no usable RS256, ES256 or EdDSA key")]
     NoUsableKey,
-    /// The provider did not answer as it should.
+    /// The provider did not answer, or answered with an error.
     #[error("the key set could not be fetched: {0}")]
     Fetch(String),
-    /// A fetch failed a moment ago, and none before it succeeded.
+    /// No fetch has succeeded yet, and the last one has failed.
     #[error("the identity provider's keys are not available")]
     Unavailable,
 }
 
-/// The usable keys of a set.
+/// The usable keys of a key set.
 #[derive(Default)]
 pub(super) struct KeySet(Vec<ProviderKey>);
 
@@ -72,8 +72,8 @@ struct RawKey {
 }
 
 impl KeySet {
-    /// Reads a key set. Keys for other purposes or algorithms, and damaged ones, are left out; a symmetric key is
-    /// never taken.
+    /// Parses a key set. Keys for other purposes or algorithms, and invalid ones, are left out; symmetric keys are
+    /// never accepted.
     pub(super) fn parse(document: &[u8]) -> Result<Self, JwksError> {
         let raw: RawSet =
             super::object::from_slice(document).map_err(|error| JwksError::Malformed(error.to_string()))?;
@@ -86,7 +86,7 @@ impl KeySet {
         if keys.is_empty() { Err(JwksError::NoUsableKey) } else { Ok(Self(keys)) }
     }
 
-    /// The keys that may have signed a token with that header.
+    /// Keys that may have signed a token with this `kid` and algorithm; without a `kid`, all keys of the algorithm.
     pub(super) fn candidates(&self, id: Option<&str>, algorithm: Algorithm) -> Vec<&DecodingKey> {
         self.0
             .iter()
@@ -131,16 +131,16 @@ fn bits(base64url: &str) -> Option<usize> {
     Some(bytes.len().saturating_sub(zeros).saturating_mul(8).saturating_sub(top.leading_zeros() as usize))
 }
 
-/// Where the keys come from.
+/// Source of the provider's keys.
 pub(super) enum KeySource {
-    /// Written in the configuration.
+    /// Keys from the configuration.
     Inline(Arc<KeySet>),
-    /// Fetched from the provider.
+    /// Keys fetched from the provider.
     Remote(Box<Remote>),
 }
 
 impl KeySource {
-    /// Keys, one of which is of that id and algorithm if the provider has such a one.
+    /// The key set; it contains a key with that id and algorithm if the provider has one.
     pub(super) async fn keys_for(
         &self,
         id: Option<&str>,
@@ -154,12 +154,12 @@ impl KeySource {
     }
 }
 
-/// A provider's key set behind a URL.
+/// A provider's key set at a URL, with its cache.
 pub(super) struct Remote {
     url: String,
     client: reqwest::Client,
     state: Mutex<State>,
-    /// Held during a fetch: one at a time.
+    /// Held during a fetch, so that there is one at a time.
     fetching: tokio::sync::Mutex<()>,
 }
 
@@ -226,14 +226,14 @@ impl Remote {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every write leaves the state whole, so a panic elsewhere while it was locked harms nothing.
+        // Every write leaves the state consistent, so a panic while it was locked does no harm.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// The keys at hand, if they are fresh and have one that fits. While the provider may not be asked again,
-    /// stale ones with a fitting key do as well: an outage of the provider must not end calls.
+    /// The cached keys, if one of them fits and they are fresh. While no new fetch is allowed, stale keys are used if
+    /// one fits: an outage of the provider must not end calls.
     fn sufficient(&self, id: Option<&str>, algorithm: Algorithm, now: Instant) -> Option<Arc<KeySet>> {
         let fresh = self.fetched.is_some_and(|at| now.saturating_duration_since(at) < FRESH_FOR);
         let keys = self.keys.as_ref()?;

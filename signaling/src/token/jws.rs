@@ -1,5 +1,5 @@
-//! The outer form of a signed token (RFC 7515, compact): three base64url parts, a header that says how it is
-//! signed. Shared by our own tokens and those of the identity provider.
+//! Compact form of a signed token (RFC 7515): three base64url parts, of which the first is a header that names the
+//! algorithm. Used for our own tokens and those of the identity provider.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Deserializer};
 
 use super::{TokenError, object};
 
-/// No token is longer. Metadata and attributes may have 64 KiB each, which base64 makes a third longer; some makers write
-/// letters outside ASCII as escapes besides.
+/// Longest accepted token in bytes. Metadata and attributes may have 64 KiB each, base64 adds a third, and some
+/// issuers also write non-ASCII characters as escapes.
 pub(super) const MAX_TOKEN_BYTES: usize = 256 * 1024;
 
-/// A token taken apart, not yet believed.
+/// A parsed token whose signature is not verified yet.
 pub(super) struct Unverified<'a> {
     pub algorithm: Algorithm,
     pub key_id: Option<String>,
@@ -21,7 +21,7 @@ pub(super) struct Unverified<'a> {
     payload: Vec<u8>,
 }
 
-/// The header parameters that matter. Unknown ones are ignored (RFC 7515 section 4), a repeated one is an error.
+/// The header parameters that matter. Unknown ones are ignored (RFC 7515 section 4); a repeated one is an error.
 #[derive(Deserialize)]
 struct RawHeader {
     alg: String,
@@ -36,7 +36,7 @@ struct RawHeader {
 }
 
 impl<'a> Unverified<'a> {
-    /// Takes `token` apart. Its algorithm must be one of `accepted`.
+    /// Parses `token`. Its algorithm must be one of `accepted`.
     pub(super) fn parse(token: &'a str, accepted: &[Algorithm]) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Oversized { length: token.len(), limit: MAX_TOKEN_BYTES });
@@ -56,12 +56,12 @@ impl<'a> Unverified<'a> {
         Ok(Self { algorithm, key_id: header.kid, message, signature, payload })
     }
 
-    /// The payload before any check: only good for choosing the key.
+    /// Payload before verification; use it only to select the key.
     pub(super) fn payload_unverified(&self) -> &[u8] {
         &self.payload
     }
 
-    /// The payload, if `key` made the signature.
+    /// Payload of the token, provided that `key` made its signature.
     pub(super) fn verified_by(&self, key: &DecodingKey) -> Result<&[u8], TokenError> {
         match jsonwebtoken::crypto::verify(self.signature, self.message.as_bytes(), key, self.algorithm) {
             Ok(true) => Ok(&self.payload),
@@ -90,7 +90,7 @@ impl RawHeader {
     }
 }
 
-/// Names as in RFC 7518 section 3.1 and RFC 8037, matched exactly.
+/// Name of an algorithm (RFC 7518 section 3.1, RFC 8037); case-sensitive.
 pub(super) fn algorithm_name(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::HS256 => "HS256",
@@ -112,7 +112,7 @@ fn part(text: &str, error: &'static str) -> Result<Vec<u8>, TokenError> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed(error))
 }
 
-/// True for any value, null included.
+/// True for any value, including null.
 fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     serde::de::IgnoredAny::deserialize(deserializer)?;
     Ok(true)

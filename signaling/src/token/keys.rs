@@ -5,59 +5,60 @@ use std::fmt;
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use thiserror::Error;
 
-/// A secret shorter than this can be guessed from one token (RFC 7518 section 3.2: as long as the hash).
+/// Shortest accepted secret, in bytes. A shorter one could be guessed from one token (RFC 7518 section 3.2 demands
+/// the length of the hash).
 pub const MIN_SECRET_BYTES: usize = 32;
 
-/// The key of `--dev`, as the ecosystem's tools expect it.
+/// Name of the key of `--dev`, as expected by LiveKit tools.
 pub const DEV_KEY: &str = "devkey";
-/// Its secret.
+/// Secret of the key of `--dev`.
 pub const DEV_SECRET: &str = "secret";
 
 /// Why a set of keys is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeyError {
-    /// A secret that can be guessed.
+    /// A secret is so short that it could be guessed.
     #[error(
         "the secret of API key `{key}` is {length} bytes long; at least {MIN_SECRET_BYTES} are needed \
              (make one with `openssl rand -base64 32`)"
     )]
     ShortSecret {
-        /// Whose.
+        /// Name of the key.
         key: String,
-        /// Its length.
+        /// Length of the secret in bytes.
         length: usize,
     },
-    /// A key without a name.
+    /// A key has no name.
     #[error("an API key has an empty name")]
     EmptyName,
-    /// The same name twice.
+    /// Two keys have the same name.
     #[error("API key `{0}` is given twice")]
     Repeated(String),
-    /// Nothing to sign with.
+    /// There is no key.
     #[error(
         "no API key is configured: set `keys` in the configuration, ANYTIME_KEYS or --keys (`name: secret`), \
              or try things out with --dev"
     )]
     None,
-    /// Text that is not `name: secret`.
+    /// A line is not of the form `name: secret`.
     #[error("line {line} of the keys is not of the form `name: secret`")]
     Line {
-        /// Its number, from 1.
+        /// Line number, from 1.
         line: usize,
     },
 }
 
-/// One key.
+/// One API key.
 #[derive(Clone)]
 pub struct Key {
-    /// What tokens carry as `iss`.
+    /// Name of the key, which tokens contain as `iss`.
     pub name: String,
     pub(super) encoding: EncodingKey,
     pub(super) decoding: DecodingKey,
 }
 
 impl Key {
-    /// A key of any strength; [`KeyStore::new`] is the one that judges.
+    /// A key of any strength; [`KeyStore::new`] checks the length of the secret.
     pub fn new(name: &str, secret: &str) -> Self {
         let secret = secret.as_bytes();
         Self {
@@ -74,15 +75,15 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The keys, in the order of the configuration. The first signs.
+/// The keys, in the order of the configuration. The first one signs tokens.
 #[derive(Debug, Clone)]
 pub struct KeyStore(Vec<Key>);
 
 impl KeyStore {
-    /// Takes `(name, secret)` pairs.
+    /// A key store of `(name, secret)` pairs.
     ///
     /// # Errors
-    /// No key, a nameless or repeated one, or a secret under [`MIN_SECRET_BYTES`].
+    /// If there is no key, a nameless key, a repeated name, or a secret shorter than [`MIN_SECRET_BYTES`].
     pub fn new(pairs: &[(String, String)]) -> Result<Self, KeyError> {
         for (name, secret) in pairs {
             if secret.len() < MIN_SECRET_BYTES {
@@ -92,10 +93,10 @@ impl KeyStore {
         Self::with_any_secret(pairs)
     }
 
-    /// The same without judging the secrets: for `--dev`, which serves on loopback only.
+    /// Like [`KeyStore::new`], but accepts secrets of any length. For `--dev`, which serves on loopback only.
     ///
     /// # Errors
-    /// No key, a nameless or a repeated one.
+    /// If there is no key, a nameless key, or a repeated name.
     pub fn with_any_secret(pairs: &[(String, String)]) -> Result<Self, KeyError> {
         let mut keys = Vec::<Key>::with_capacity(pairs.len());
         for (name, secret) in pairs {
@@ -110,22 +111,22 @@ impl KeyStore {
         if keys.is_empty() { Err(KeyError::None) } else { Ok(Self(keys)) }
     }
 
-    /// The key that tokens of this server are signed with.
+    /// The key that signs tokens of this server.
     pub fn signing(&self) -> Option<&Key> {
         self.0.first()
     }
 
-    /// The key of that name, exactly.
+    /// The key with exactly that name.
     pub fn by_name(&self, name: &str) -> Option<&Key> {
         self.0.iter().find(|key| key.name == name)
     }
 }
 
-/// Reads `name: secret` lines, as `--keys`, the environment and key files have them. Empty lines and those
-/// beginning with `#` are skipped.
+/// Parses `name: secret` lines as in `--keys`, the environment variable and key files. Empty lines and lines that
+/// begin with `#` are skipped.
 ///
 /// # Errors
-/// [`KeyError::Line`] for a line of another form.
+/// [`KeyError::Line`] for a line of any other form.
 pub fn parse_keys(text: &str) -> Result<Vec<(String, String)>, KeyError> {
     let mut pairs = Vec::new();
     for (number, line) in text.lines().enumerate() {

@@ -1,4 +1,4 @@
-//! Access tokens of this service ([`verify`], [`issue`], [`keys`]) and those of the chat app's identity provider
+//! Access tokens of this service ([`verify`], [`issue`], [`keys`]), and tokens of the chat app's identity provider
 //! ([`idp`], [`policy`]).
 
 mod claims;
@@ -22,69 +22,69 @@ pub use clock::{Clock, Moment};
 pub use error::TokenError;
 pub use livekit_protocol::participant_info::{Kind, KindDetail};
 
-/// What a verified token says: who its bearer is and what it may do.
+/// Contents of a verified token: identity and permissions of its bearer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grants {
-    /// Who: unique in its room. Never empty after [`verify::verify_join`].
+    /// Identity of the participant, unique in its room. Never empty after [`verify::verify_join`].
     pub identity: String,
-    /// The name shown to others, may be empty.
+    /// Name shown to others; may be empty.
     pub name: String,
-    /// The app's own text about the participant.
+    /// Application-defined metadata of the participant; may be empty.
     pub metadata: String,
-    /// The app's own key-value pairs about the participant.
+    /// Application-defined key-value pairs of the participant.
     pub attributes: BTreeMap<String, String>,
-    /// Person, agent, …
+    /// Kind of participant: a person (standard), an agent, a recorder and so on.
     pub kind: Kind,
-    /// More about the kind.
+    /// Further details about the kind.
     pub kind_details: Vec<KindDetail>,
-    /// The rights, as written in the token: absent stays distinct from false.
+    /// Permissions as written in the token: an absent permission stays distinct from a denied one.
     pub video: VideoGrant,
-    /// Name of a configured room preset, may be empty.
+    /// Name of a configured room preset; may be empty.
     pub room_preset: String,
-    /// The token's `roomConfig`, raw protojson of `RoomConfiguration`.
+    /// The token's `roomConfig`: protobuf JSON of a `RoomConfiguration`.
     pub room_config: Option<serde_json::Value>,
-    /// End of the token's life in unix seconds.
+    /// When the token expires, in seconds since 1970.
     pub expires_at: u64,
 }
 
 impl Grants {
-    /// The room that the token is for; empty if it names none.
+    /// Name of the room that the token is for; empty if it names none.
     pub fn room(&self) -> &str {
         self.video.room.as_deref().unwrap_or_default()
     }
 
-    /// May publish tracks; true unless denied.
+    /// Whether the bearer may publish tracks; true unless denied.
     pub fn can_publish(&self) -> bool {
         self.video.can_publish.unwrap_or(true)
     }
 
-    /// May receive tracks; true unless denied.
+    /// Whether the bearer may receive tracks; true unless denied.
     pub fn can_subscribe(&self) -> bool {
         self.video.can_subscribe.unwrap_or(true)
     }
 
-    /// May send user data; as [`Grants::can_publish`] unless stated.
+    /// Whether the bearer may send user data; equals [`Grants::can_publish`] unless the token says otherwise.
     pub fn can_publish_data(&self) -> bool {
         self.video.can_publish_data.unwrap_or(self.can_publish())
     }
 
-    /// May publish from `source`; an empty list in the token allows all.
+    /// Whether the bearer may publish from `source`; an empty list in the token allows all sources.
     pub fn can_publish_source(&self, source: TrackSource) -> bool {
         let named = || source != TrackSource::Unknown && self.sources().contains(&source);
         self.can_publish() && (self.video.can_publish_sources.is_empty() || named())
     }
 
-    /// May change its own name, metadata and attributes; false unless granted.
+    /// Whether the bearer may change its own name, metadata and attributes; false unless granted.
     pub fn can_update_own_metadata(&self) -> bool {
         self.video.can_update_own_metadata.unwrap_or(false)
     }
 
-    /// Not shown to others.
+    /// Whether the participant is invisible to others.
     pub fn hidden(&self) -> bool {
         self.video.hidden
     }
 
-    /// The rights in the form that clients are told.
+    /// Permissions as sent to clients.
     pub fn permission(&self) -> ParticipantPermission {
         #[expect(deprecated, reason = "older clients still read these two fields")]
         ParticipantPermission {
@@ -101,7 +101,7 @@ impl Grants {
         }
     }
 
-    /// The rights in the form that the media plane is told.
+    /// Permissions as sent to the media plane.
     pub fn media_permissions(&self) -> sfu_protocol::Permissions {
         sfu_protocol::Permissions {
             publish: self.can_publish(),
@@ -110,15 +110,15 @@ impl Grants {
         }
     }
 
-    /// A name that is not known stays, as [`TrackSource::Unknown`]: without it the list could be empty, and that means
-    /// all.
+    /// The token's list of sources. An unknown name becomes [`TrackSource::Unknown`] instead of being left out: an
+    /// empty list would allow all sources.
     fn sources(&self) -> Vec<TrackSource> {
         let names = self.video.can_publish_sources.iter();
         names.map(|name| claims::source_by_name(name).unwrap_or(TrackSource::Unknown)).collect()
     }
 }
 
-/// Writes rights that may have changed during a call back into the form that tokens have.
+/// Writes permissions that may have changed during a call into the grant of a token.
 pub fn claims_from_permission(video: &mut VideoGrant, permission: &ParticipantPermission) {
     video.can_publish = Some(permission.can_publish);
     video.can_subscribe = Some(permission.can_subscribe);
@@ -132,18 +132,18 @@ pub fn claims_from_permission(video: &mut VideoGrant, permission: &ParticipantPe
     video.can_publish_sources = sources.map(|source| claims::source_name(source).to_owned()).collect();
 }
 
-/// How long the parts of a token may be, in bytes.
+/// Longest accepted parts of a token, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenLimits {
-    /// Identity.
+    /// Longest identity.
     pub identity: usize,
-    /// Display name.
+    /// Longest display name.
     pub name: usize,
-    /// Room name.
+    /// Longest room name.
     pub room: usize,
-    /// Metadata.
+    /// Longest metadata.
     pub metadata: usize,
-    /// All attribute keys and values together.
+    /// Longest sum of all attribute keys and values.
     pub attributes: usize,
 }
 
@@ -154,10 +154,10 @@ impl Default for TokenLimits {
 }
 
 impl TokenLimits {
-    /// Checks what people can choose about a participant.
+    /// Checks the parts that users may choose themselves.
     ///
     /// # Errors
-    /// [`TokenError::TooLong`] naming the first part that is too long.
+    /// [`TokenError::TooLong`] with the first part that is too long.
     pub fn check(
         &self,
         name: &str,

@@ -1,5 +1,5 @@
-//! JSON objects, and nothing else. What serde derives for a struct would also take an array of its values in order,
-//! so that `[true]` could pass for a decision and `["HS256"]` for a header.
+//! Deserializes structs from JSON objects only. Code derived by serde would also accept an array of the values in
+//! field order, so that `[true]` could pass for a decision and `["HS256"]` for a header.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A `T` written as an object.
+/// Wrapper that deserializes a `T` from an object only.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -30,17 +30,17 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Reads a `T` from the text of an object.
+/// Deserializes a `T` from the JSON text of an object.
 pub(crate) fn from_slice<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice::<Object<T>>(text).map(|object| object.0)
 }
 
-/// For a field that is an object, or null.
+/// For `deserialize_with`: a field that is an object or null.
 pub(crate) fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(de)?.map(|object| object.0))
 }
 
-/// For a field that is an object of texts, or null. A text that is null is taken as absent.
+/// For `deserialize_with`: a field that is an object of strings, or null. A null string counts as absent.
 pub(crate) fn texts<'de, D: Deserializer<'de>>(de: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {
     let texts = Option::<BTreeMap<String, Option<String>>>::deserialize(de)?;
     let present = |texts: BTreeMap<String, Option<String>>| {
@@ -49,8 +49,7 @@ pub(crate) fn texts<'de, D: Deserializer<'de>>(de: D) -> Result<Option<BTreeMap<
     Ok(texts.map(present))
 }
 
-/// The same JSON without the fields that are null: in protobuf's JSON these count as absent, which its readers here do
-/// not know.
+/// Removes all fields that are null. Protobuf JSON treats them as absent, but its deserializers here do not.
 pub(crate) fn without_nulls(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
@@ -63,7 +62,7 @@ pub(crate) fn without_nulls(value: serde_json::Value) -> serde_json::Value {
     }
 }
 
-/// For a field that is an object.
+/// For `deserialize_with`: a field that is an object.
 pub(crate) fn field<'de, D: Deserializer<'de>, T: Deserialize<'de>>(de: D) -> Result<T, D::Error> {
     Ok(Object::<T>::deserialize(de)?.0)
 }

@@ -1,5 +1,5 @@
-//! Decides which rooms a caller may enter, and with which rights: by the claims of its token, or by asking the chat
-//! app. Every doubt is a refusal.
+//! Decides which rooms a caller may enter and with which permissions, either by a claim of its token or by asking the
+//! chat app. The caller is refused whenever the answer is unclear.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,29 +14,29 @@ use super::{VideoGrant, object};
 use crate::config::{AuthorizationConfig, IdentityProviderConfig};
 
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
-/// Questions to the chat app under way at once; more callers than that are told to come back.
+/// Most concurrent requests to the chat app. Callers beyond that are refused with status 503.
 const MAX_QUESTIONS: usize = 64;
 
-/// What a caller asks for.
+/// What a caller requests.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Wish {
-    /// The room.
+    /// Name of the room.
     pub room: String,
-    /// The name to be shown to others.
+    /// Display name; may be empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Metadata.
+    /// Application-defined metadata; may be empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub metadata: String,
-    /// Attributes.
+    /// Application-defined attributes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
-    /// Settings of the room, protojson.
+    /// Settings of the room, in protobuf JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room_config: Option<Value>,
 }
 
-/// What the caller gets.
+/// The decision on a request. Present fields replace what the caller requested.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Decision {
@@ -44,17 +44,17 @@ pub struct Decision {
     reason: Option<String>,
     #[serde(deserialize_with = "object::field")]
     grants: Rights,
-    /// Replaces the name.
+    /// Display name that replaces the requested one.
     pub name: Option<String>,
-    /// Replaces the metadata.
+    /// Metadata that replaces the requested one.
     pub metadata: Option<String>,
-    /// Replaces the attributes.
+    /// Attributes that replace the requested ones.
     pub attributes: Option<BTreeMap<String, String>>,
-    /// Replaces the room's settings.
+    /// Room settings that replace the requested ones.
     pub room_config: Option<Map<String, Value>>,
 }
 
-/// Rights that the chat app may set. A misspelt one is an error, since ignoring it could grant too much.
+/// Permissions that the chat app may set. A misspelt name is an error: ignoring it could grant too much.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct Rights {
@@ -71,55 +71,55 @@ struct Rights {
 /// Why a caller gets no token.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PolicyError {
-    /// It may not enter this room.
+    /// The caller may not enter this room.
     #[error("you may not enter room `{room}`{}", .reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
     Denied {
-        /// Which.
+        /// Name of the room.
         room: String,
-        /// Why, in the chat app's words.
+        /// Reason given by the chat app.
         reason: Option<String>,
     },
-    /// The chat app did not answer, or not as it should.
+    /// The chat app did not answer, or its answer was invalid.
     #[error("the chat app's authorization service could not be asked: {0}")]
     Unavailable(String),
 }
 
 impl PolicyError {
-    /// The HTTP status: 403, or 503 if it could not be decided.
+    /// HTTP status: 403 for a refusal, 503 if no decision was possible.
     pub fn status(&self) -> u16 {
         if matches!(self, Self::Denied { .. }) { 403 } else { 503 }
     }
 
-    /// A short fixed word for counters and JSON answers.
+    /// Short fixed error code for metrics and JSON responses.
     pub fn code(&self) -> &'static str {
         if matches!(self, Self::Denied { .. }) { "room_denied" } else { "authorization_unavailable" }
     }
 }
 
-/// What is wrong with the configuration of the policy.
+/// An error in the configuration of the policy.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PolicyConfigError {
-    /// Both ways of deciding, or none.
+    /// Both sources of decisions are configured, or none.
     #[error("set exactly one of identity_provider.rooms_claim and identity_provider.authorization.url")]
     Choice,
-    /// The URL.
+    /// The URL is invalid.
     #[error("identity_provider.authorization.url: {0}")]
     Url(String),
 }
 
-/// How it is decided.
+/// How requests are decided.
 pub enum Policy {
-    /// A claim lists the rooms, each a name or a beginning followed by `*`.
+    /// A claim with this name lists the allowed rooms. Each entry is a room name, or a prefix followed by `*`.
     Claim(String),
-    /// The chat app is asked.
+    /// The chat app decides.
     Ask(Box<Authorizer>),
 }
 
 impl Policy {
-    /// The configured way.
+    /// The configured policy.
     ///
     /// # Errors
-    /// What is wrong with the configuration.
+    /// If not exactly one policy is configured, or its URL is invalid.
     pub fn new(config: &IdentityProviderConfig) -> Result<Self, PolicyConfigError> {
         match (config.rooms_claim.as_str(), config.authorization.url.as_str()) {
             ("", "") => Err(PolicyConfigError::Choice),
@@ -129,10 +129,10 @@ impl Policy {
         }
     }
 
-    /// Whether `caller` may have what it wishes.
+    /// Decides whether `caller` may have what it requests.
     ///
     /// # Errors
-    /// It may not, or it could not be decided.
+    /// If the caller is refused, or if no decision was possible.
     pub async fn decide(&self, caller: &Caller, wish: &Wish) -> Result<Decision, PolicyError> {
         match self {
             Self::Claim(rooms) if allows(claim(&caller.claims, rooms), &wish.room) => Ok(Decision::default()),
@@ -143,7 +143,7 @@ impl Policy {
 }
 
 impl Decision {
-    /// Sets the rights that were decided on.
+    /// Overwrites permissions in `video` with those that the decision contains.
     pub fn apply(&self, video: &mut VideoGrant) {
         let rights = &self.grants;
         let set = |target: &mut Option<bool>, value: Option<bool>| *target = value.or(*target);
@@ -172,7 +172,7 @@ fn allows(rooms: Option<&Value>, room: &str) -> bool {
     }
 }
 
-/// Asks the chat app.
+/// HTTP client for the chat app's authorization service.
 pub struct Authorizer {
     url: String,
     secret: String,

@@ -1,4 +1,5 @@
-//! Checks an access token: HS256 with the secret of the key that `iss` names, then its time, then its claims.
+//! Verifies an access token: first its signature, HS256 with the secret of the key that `iss` names, then its dates,
+//! then its claims.
 
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
@@ -8,13 +9,13 @@ use super::jws::Unverified;
 use super::keys::KeyStore;
 use super::{Grants, TokenError, TokenLimits, object, within};
 
-/// Clocks of two machines may differ by this much, in seconds.
+/// Tolerated clock difference between two machines, in seconds.
 pub const LEEWAY_SECONDS: u64 = 60;
 
-/// Checks that `token` is ours, unchanged and of this time. `now` is in unix seconds.
+/// Verifies that `token` was signed with one of our keys and is valid at `now` (seconds since 1970).
 ///
 /// # Errors
-/// The first thing that is wrong with it. Claims are not looked at before the signature is found right.
+/// The first error found. Before the signature is verified, no claim is used but `iss`, which selects the key.
 pub fn verify(keys: &KeyStore, limits: &TokenLimits, token: &str, now: u64) -> Result<Grants, TokenError> {
     let unverified = Unverified::parse(token, &[Algorithm::HS256])?;
     let issuer = issuer(unverified.payload_unverified())?;
@@ -26,10 +27,10 @@ pub fn verify(keys: &KeyStore, limits: &TokenLimits, token: &str, now: u64) -> R
     grants(claims, expires_at, limits)
 }
 
-/// The same, and that it lets its bearer join a room.
+/// Like [`verify`], and also checks that the token permits joining a room.
 ///
 /// # Errors
-/// As [`verify`]; or it grants no join, or names no participant or room.
+/// Those of [`verify`], and if the token does not grant joining, or names no participant or no room.
 pub fn verify_join(
     keys: &KeyStore,
     limits: &TokenLimits,
@@ -65,7 +66,7 @@ fn check_time(claims: &Claims, now: u64) -> Result<u64, TokenError> {
     Ok(expires_at)
 }
 
-/// Whether `now` lies between the two dates, give or take the leeway.
+/// Checks that `now` is between the two dates, with a tolerance of [`LEEWAY_SECONDS`].
 pub(super) fn check_times(expires_at: u64, not_before: Option<u64>, now: u64) -> Result<(), TokenError> {
     if now >= expires_at.saturating_add(LEEWAY_SECONDS) {
         return Err(TokenError::Expired { ago: now.saturating_sub(expires_at) });

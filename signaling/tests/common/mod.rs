@@ -1,4 +1,4 @@
-//! A whole HTTP side without sockets: requests go over pipes.
+//! Complete HTTP server without sockets: requests go over pipes.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -19,10 +19,10 @@ use signaling::token::{Clock, Moment};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{mpsc, watch};
 
-/// When every test begins, in unix seconds.
+/// Start time of every test, in Unix seconds.
 pub const BEGIN: u64 = 1_750_000_000;
 
-/// A clock that a test moves.
+/// Clock that stands still until a test advances it.
 #[derive(Clone)]
 pub struct TestClock {
     origin: Instant,
@@ -51,7 +51,7 @@ impl TestClock {
     }
 }
 
-/// The configuration of a server, from YAML.
+/// Parses a configuration from YAML.
 pub fn config(yaml: &str) -> Config {
     let flags = ServeFlags { config_body: Some(yaml.to_owned()), ..ServeFlags::default() };
     Config::load(&flags, |_| None).unwrap_or_else(|error| panic!("{error}")).config
@@ -78,10 +78,10 @@ pub fn server_with_clock(yaml: &str, clock: TestClock) -> Server {
     Server { state, clock }
 }
 
-/// Whom the media plane of the tests has no place for.
+/// Identity whose join the media plane of the tests refuses.
 pub const UNPLACED: &str = "unplaced";
 
-/// Rooms over a media plane that gives everybody a place, but for [`UNPLACED`], and does nothing else.
+/// Rooms with a media plane that accepts every join, except that of [`UNPLACED`], and does nothing else.
 pub fn rooms() -> Rooms {
     let (commands, mut asked) = mpsc::channel(16);
     let link = Arc::new(Direct::new(commands));
@@ -100,7 +100,6 @@ pub fn rooms() -> Rooms {
     Rooms::new(RoomsConfig::default(), Arc::new(MemoryDirectory::default()), link)
 }
 
-/// An answer.
 pub struct Answer {
     pub status: u16,
     pub head: String,
@@ -121,12 +120,12 @@ impl Answer {
 }
 
 impl Server {
-    /// A new connection from an address of its own.
+    /// Opens a connection to the main router. All connections have the same client address.
     pub fn connect(&self) -> DuplexStream {
         self.connect_to(signaling::http::router(self.state.clone()))
     }
 
-    /// The same to another router.
+    /// Opens a connection to `router`.
     pub fn connect_to(&self, router: axum::Router) -> DuplexStream {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let limits = self.state.socket_limits();
@@ -140,7 +139,7 @@ impl Server {
         near
     }
 
-    /// Sends `head` (request line and fields, without the last empty line) and `body` on a new connection.
+    /// Sends `head` (request line and header fields, without the final empty line) and `body` on a new connection.
     pub async fn ask(&self, head: &str, body: &[u8]) -> Answer {
         exchange(self.connect(), head, body).await
     }
@@ -157,7 +156,7 @@ impl Server {
     }
 }
 
-/// One request on a connection, and its answer.
+/// Sends one request on a connection and reads the response.
 pub async fn exchange(mut io: DuplexStream, head: &str, body: &[u8]) -> Answer {
     let mut request = format!("{head}\r\nConnection: close\r\n").replace("\r\n\r\n", "\r\n");
     if !body.is_empty() {
@@ -166,7 +165,7 @@ pub async fn exchange(mut io: DuplexStream, head: &str, body: &[u8]) -> Answer {
     request.push_str("\r\n");
     let (mut read, mut write) = tokio::io::split(&mut io);
     let send = async {
-        // A server that has seen enough may close before it has read all.
+        // The server may close the connection before it has read the whole request.
         let _may_fail = write.write_all(request.as_bytes()).await;
         let _may_fail = write.write_all(body).await;
     };

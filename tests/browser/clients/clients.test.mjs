@@ -1,5 +1,5 @@
-// Every published client with everything that people do every day, each with a Chromium of the newest client as partner.
-// What is found is the table of docs/compatibility.md; `COMPATIBILITY=write` writes it there.
+// Every published client with all everyday actions, each with the newest client in Chromium as its partner. The results
+// form the table of docs/compatibility.md; `COMPATIBILITY=write` writes it there.
 //
 //   CLIENTS=go,1.15    only rows whose name contains one of these words; the table is not compared then
 //   HABITS=data,resume  only these, after connect and publish
@@ -19,7 +19,7 @@ import { end, startPages } from '../harness/participants.mjs';
 import { decisions, startServer } from '../harness/server.mjs';
 import { startWire } from '../harness/wire.mjs';
 
-/** Most of a meeting is waiting for somebody: two share the machine well. */
+/** Number of parallel meetings: most of a meeting is waiting, so two share the machine well. */
 const SIDE_BY_SIDE = 2;
 const options = { timeout: 4 * TEST_MS };
 const words = (process.env.CLIENTS ?? '').toLowerCase().split(',').filter(Boolean);
@@ -60,7 +60,7 @@ async function meet(row, i) {
   const unexpected = [];
   for (const [habit, keep] of habits) {
     const began = Date.now();
-    // Nothing can be said of a client that never came.
+    // Without a connection, nothing else can be tested.
     const failure = cells.connect === undefined || cells.connect === 'ok' ? await tried(keep, meeting) : 'not tried';
     cells[habit] = failure ?? 'ok';
     if (failure) {
@@ -89,7 +89,7 @@ async function countedInASecond() {
   return Object.fromEntries(changed.map(([name, value]) => [name, value - (before[name] ?? 0)]));
 }
 
-/** Why it did not work; undefined when it did. */
+/** Reason of the failure; undefined on success. */
 async function tried(keep, meeting) {
   try {
     await keep(meeting);
@@ -110,7 +110,7 @@ function browsers(name) {
   return once(name, name === 'Firefox' ? startFirefox : startBrowser);
 }
 
-/** What is started once for all who need it, and only if somebody does. */
+/** Starts something on first use and shares it among all users. */
 function once(name, start) {
   if (!started.has(name)) started.set(name, start());
   return started.get(name);

@@ -1,5 +1,5 @@
-// Twenty people of the Go SDK, each with a camera and an open microphone, in one room on one machine: nothing is lost
-// there, so nothing may be missing, asked for again, or left out.
+// Twenty participants of the Go SDK, each with a camera and an open microphone, in one room on one machine. Nothing is
+// lost there, so nothing may be missing, requested again, or left out.
 //
 //   MEETING_PEOPLE, MEETING_SECONDS   another size, e.g. 17 for 60 s
 
@@ -14,9 +14,9 @@ import { printTable } from '../harness/table.mjs';
 
 const PEOPLE = Number(process.env.MEETING_PEOPLE ?? 20);
 const SECONDS = Number(process.env.MEETING_SECONDS ?? 20);
-/** Of so many microphones the loudest are passed on. */
+/** Number of microphones whose audio is forwarded: only the loudest are. */
 const LOUDEST = 16;
-/** A debug build has to carry all of this, with the clients beside it. */
+/** A low frame rate, since a debug build must forward everything next to the clients. */
 const FPS = 10;
 const LAYERS = [
   { width: 160, height: 90, kbps: 40, fps: FPS, grain: 40 },
@@ -24,7 +24,7 @@ const LAYERS = [
   { width: 640, height: 360, kbps: 250, fps: FPS, grain: 40 },
 ];
 const [LOW, HIGH] = [0, 2];
-/** Of what was asked. */
+/** Tolerated relative deviation of a received bitrate from the requested one. */
 const BITS = 0.05;
 const RETRANSMITTED = 0.01;
 const options = { timeout: TEST_MS };
@@ -54,7 +54,7 @@ for (const layers of [[LAYERS[1]], LAYERS]) {
       await program.ask(who, 'publish', { video: files, audio });
     });
     const wanted = (who) => people.filter((other) => other !== who);
-    // Everybody looks at the next one in large.
+    // Everybody requests the large layer of the next participant.
     const large = (who) => people[(people.indexOf(who) + 1) % people.length];
     await until('everybody to get a picture of everybody', async () => {
       const all = await counts(people);
@@ -127,7 +127,7 @@ function isAsked(row) {
   return Math.abs(row['of what was asked, %'] / 100 - 1) <= BITS;
 }
 
-/** Numbers that never came, of pictures and of sounds, while people came and afterwards. */
+/** Sequence numbers that never arrived, for video and audio, during the joins ("early") and afterwards. */
 function missing(before, after) {
   const found = { 'early pictures': 0, 'early sounds': 0, pictures: 0, sounds: 0 };
   for (const [track, now] of Object.entries(after.tracks)) {

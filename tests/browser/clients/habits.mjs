@@ -1,16 +1,16 @@
-// What every client must be able to do with a partner: the columns of docs/compatibility.md. Each function rejects with
-// a sentence that says what was missing.
+// Actions that every client must be able to do with a partner: the columns of docs/compatibility.md. Each function
+// rejects with an error that says what was missing.
 
 import assert from 'node:assert/strict';
 import { until } from '../harness/limits.mjs';
 
-/** Forty for the table; otherwise a few more than a session once had sections and sources for. */
+/** Forty for the table; otherwise a few more than sessions once had sections and sources for. */
 const SHARES = process.env.COMPATIBILITY ? 40 : 20;
-/** 1 MB in pieces that fit one message, in each direction. */
+/** About 1 MB in each direction, in pieces that fit into one message. */
 const PIECES = 70;
 const PIECE_BYTES = 15_000;
 
-/** Column -> what is done. `partner` is in the room and publishes; `wire` is the cable of the client's signal connection. */
+/** Column -> action. `partner` is in the room and publishes; `wire` is the TCP connection of the client's signaling. */
 export const HABITS = {
   async connect({ client, partner, wire, room }) {
     const from = await partner.mark();
@@ -41,8 +41,8 @@ export const HABITS = {
   },
 
   /**
-   * The signal connection breaks: the session goes on, and nobody sees anybody go. New connections are let through at
-   * once, for the Go SDK begins a new session when its first try fails.
+   * The signal connection breaks. The session continues, and nobody sees anybody leave. New connections are accepted at
+   * once, since the Go SDK starts a new session if its first attempt fails.
    */
   async resume({ client, partner, wire }) {
     const sid = await client.sid();
@@ -60,7 +60,7 @@ export const HABITS = {
     assert.deepEqual(gone, [], `${partner.identity} saw somebody go or come`);
   },
 
-  /** The very same tracks are taken away and published again, on both sides. */
+  /** Unpublishes the same tracks on both sides and publishes them again. */
   async republish({ client, partner }) {
     for (const [one, other] of [[client, partner], [partner, client]]) {
       const from = await other.mark();
@@ -70,7 +70,7 @@ export const HABITS = {
     }
   },
 
-  /** A screen is shared over and over, each time another track, and each time the partner sees it. */
+  /** Shares a screen repeatedly, with a new track each time, which the partner must see each time. */
   async shares(meeting) {
     const { client, partner } = meeting;
     for (let i = 1; i <= SHARES; i += 1) {

@@ -1,5 +1,5 @@
-// Media for clients that have no encoder, and the judging of what they received: ffmpeg makes and reads the files, and
-// the picture is the time code of the pages.
+// Media for clients without an encoder, and checks of what they received. ffmpeg encodes and decodes the files; the
+// video is the time code of the pages.
 
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
@@ -10,16 +10,16 @@ import { COLUMNS, decode, encode, ROWS } from '../pages/timecode.js';
 const FRAMES_PER_SECOND = 15;
 const SECONDS = 4;
 export const SOUND_RATE = 48_000;
-/** Pixels of a block in the small picture in which codes are looked for. */
+/** Pixels per block in the scaled-down frame from which codes are read. */
 const BLOCK = 6;
 
-/** A folder for files, which `stop` removes. */
+/** Creates a folder for files; `stop` removes it. */
 export async function mediaFolder() {
   const folder = await mkdtemp(join(tmpdir(), 'anytime-media-'));
   return { folder, stop: () => rm(folder, { recursive: true, force: true }) };
 }
 
-/** Files that are made or being made: several people of one program may ask for the same one at once. */
+/** Path -> promise of the file, since several participants of one program may request the same file at once. */
 const made = new Map();
 
 function once(path, make) {
@@ -27,7 +27,10 @@ function once(path, make) {
   return made.get(path);
 }
 
-/** VP8 in IVF: a loop of time codes, a key frame every second; with grain it needs the rate. Resolves to the path. */
+/**
+ * VP8 in IVF: a loop of time codes with a key frame every second. Grain makes the encoder use the full rate. Resolves
+ * to the path.
+ */
 export function videoFile(folder, sender, { width = 320, height = 180, kbps = 120, fps = FRAMES_PER_SECOND, grain = 0 } = {}) {
   const path = join(folder, `${sender}-${width}-${kbps}-${fps}.ivf`);
   return once(path, () => encodeVideo(path, sender, { width, height, kbps, fps, grain }));
@@ -41,20 +44,20 @@ function encodeVideo(path, sender, { width, height, kbps, fps, grain }) {
   return ffmpeg([...input, ...coder, ...rate, path], Buffer.concat(frames));
 }
 
-/** What the frames of such a file need, in kbit/s. */
+/** Bitrate of the frames in such a file, in kbit/s. */
 export async function rateOf(path, fps = FRAMES_PER_SECOND) {
   const { size } = await stat(path);
   return ((size - 32 - 12 * fps * SECONDS) * 8) / (SECONDS * 1_000);
 }
 
-/** Opus in Ogg, one packet a page: a tone. Resolves to the path. */
+/** Opus in Ogg, one packet per page: a tone. Resolves to the path. */
 export function soundFile(folder, tone) {
   const path = join(folder, `${tone}.ogg`);
   const input = ['-f', 'lavfi', '-i', `sine=frequency=${tone}:sample_rate=${SOUND_RATE}:duration=${SECONDS}`];
   return once(path, () => ffmpeg([...input, '-ac', '2', '-c:a', 'libopus', '-b:a', '32k', '-vbr', 'off', '-page_duration', '20000', path]));
 }
 
-/** The time codes in a video file, one a frame; undefined for a frame that shows none. */
+/** Time codes in a video file, one per frame; undefined for a frame without one. */
 export async function codesIn(path) {
   const [width, height] = [COLUMNS * BLOCK, ROWS * BLOCK];
   const scaled = ['-vf', `scale=${width}:${height}:flags=area`, '-pix_fmt', 'gray', '-f', 'rawvideo', '-fps_mode', 'passthrough', '-'];
@@ -63,7 +66,7 @@ export async function codesIn(path) {
   return Array.from({ length: Math.floor(pixels.length / size) }, (_, i) => codeIn(pixels.subarray(i * size, (i + 1) * size), width, height));
 }
 
-/** The time code in grey pixels; undefined when they show none. */
+/** Time code in grey pixels; undefined if there is none. */
 export function codeIn(grey, width, height) {
   const bits = [];
   for (let row = 0; row < ROWS; row += 1) {
@@ -76,16 +79,16 @@ export function codeIn(grey, width, height) {
   return decode(bits);
 }
 
-/** How much of the sound in a file lies at one frequency. */
+/** Share of the energy of a file's audio that lies at one frequency. */
 export async function toneIn(path, frequency) {
   const bytes = await ffmpeg(['-i', path, '-ac', '1', '-ar', String(SOUND_RATE), '-f', 's16le', '-']);
   const samples = new Float64Array(Math.floor(bytes.length / 2));
   for (let i = 0; i < samples.length; i += 1) samples[i] = bytes.readInt16LE(i * 2) / 32_768;
-  // The last tenths of a second: what came first may be the silence before the tone.
+  // The last tenths of a second, since the beginning may be the silence before the tone.
   return share(samples.subarray(-SOUND_RATE * 0.3), frequency);
 }
 
-/** How much of a signal's energy lies at one frequency (Goertzel). */
+/** Share of a signal's energy at one frequency (Goertzel). */
 export function share(samples, frequency) {
   const coefficient = 2 * Math.cos((2 * Math.PI * frequency) / SOUND_RATE);
   let [s1, s2, energy] = [0, 0, 0];
@@ -97,7 +100,7 @@ export function share(samples, frequency) {
   return (2 * (s1 * s1 + s2 * s2 - coefficient * s1 * s2)) / (samples.length * energy);
 }
 
-/** The picture of a code in grey, with noise of so many levels. */
+/** A grey frame that shows a code, with noise of `grain` levels. */
 export function grey(width, height, bits, grain = 0) {
   const pixels = Buffer.alloc(width * height);
   for (let y = 0; y < height; y += 1) {

@@ -1,5 +1,5 @@
-// Participants of the published Node SDK, moved by lines of JSON: see clients/program.mjs. A program of its own, so that
-// nothing of a test's waits for its native library.
+// Participants of the published Node SDK, controlled by lines of JSON: see clients/program.mjs. A separate program, so
+// that the test process does not wait for the native library.
 
 import { createHash, randomBytes } from 'node:crypto';
 import { createInterface } from 'node:readline';
@@ -9,7 +9,7 @@ import { listen, picture, sound, watch } from './node-media.mjs';
 
 const CAMERA = { width: 320, height: 180 };
 const SCREEN = { width: 480, height: 270 };
-/** Codes that are kept to be asked for. */
+/** Number of time codes that are stored per track. */
 const KEPT = 24;
 const SOURCES = {
   [TrackSource.SOURCE_CAMERA]: 'camera',
@@ -24,7 +24,7 @@ createInterface({ input: process.stdin })
     const { id, as, do: what, ...more } = JSON.parse(line);
     if (!people.has(as)) people.set(as, participant(as));
     const one = people.get(as);
-    // In turn for one, side by side for several.
+    // Commands to one participant run one after the other, those to different participants in parallel.
     one.turn = one.turn
       .then(() => one[what](more))
       .then((ok) => say({ id, ok: ok ?? null }), (error) => say({ id, error: error.message }));

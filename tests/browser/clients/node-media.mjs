@@ -1,14 +1,14 @@
-// Pictures and sound of the Node SDK, sent and received: time codes and tones, as those of the pages.
+// Video and audio of the Node SDK, sent and received: time codes and tones like those of the pages.
 
 import { AudioFrame, AudioSource, AudioStream, VideoBufferType, VideoFrame, VideoSource, VideoStream } from '@livekit/rtc-node';
 import { encode, now } from '../pages/timecode.js';
 import { codeIn, grey, SOUND_RATE } from './media.mjs';
 
 const FRAMES_PER_SECOND = 15;
-/** Samples in which a tone is looked for. */
+/** Number of samples in which the tone is detected. */
 const WINDOW = SOUND_RATE * 0.3;
 
-/** A source of time codes of a sender. */
+/** Video source that shows the time codes of a sender. */
 export function picture(sender, { width, height }) {
   const source = new VideoSource(width, height);
   const size = width * height;
@@ -28,7 +28,7 @@ export function picture(sender, { width, height }) {
   };
 }
 
-/** A source of a tone, until it is closed. */
+/** Audio source of a tone, until it is closed. */
 export function sound(tone) {
   const source = new AudioSource(SOUND_RATE, 1);
   const samples = SOUND_RATE / 50;
@@ -40,14 +40,14 @@ export function sound(tone) {
         data[i] = 12_000 * Math.sin(phase);
         phase += (2 * Math.PI * tone) / SOUND_RATE;
       }
-      // The source takes its time: this is what paces the loop.
+      // The source takes as long as the audio lasts, which paces the loop.
       await source.captureFrame(new AudioFrame(data, SOUND_RATE, 1, samples)).catch(() => {});
     }
   })();
   return source;
 }
 
-/** Tells of each frame of a track the time code that it shows, undefined if none. */
+/** Passes the time code of each frame of a track to `tell`; undefined if there is none. */
 export async function watch(track, tell) {
   for await (const { frame } of new VideoStream(track)) {
     const { data, width, height } = frame.type === VideoBufferType.I420 ? frame : frame.convert(VideoBufferType.I420);
@@ -55,7 +55,7 @@ export async function watch(track, tell) {
   }
 }
 
-/** Tells the last samples at each frame of a track of sound. */
+/** Passes the last samples to `tell` at each frame of an audio track. */
 export async function listen(track, tell) {
   const heard = new Float64Array(WINDOW);
   for await (const frame of new AudioStream(track, SOUND_RATE, 1)) {

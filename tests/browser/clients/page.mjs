@@ -1,10 +1,10 @@
-// A page of `pages/call.html` with the methods of a person of `clients/program.mjs`.
+// A page of `pages/call.html` with the methods of a participant of `clients/program.mjs`.
 
 import { openPerson } from '../harness/participants.mjs';
 import { until } from '../harness/limits.mjs';
 
 const FRESH = 12;
-/** The spectrum of the page is this fine. */
+/** Resolution of the page's spectrum in Hz. */
 const HERTZ = 25;
 
 /** Options are those of the page: `client`, `singlePeerConnection`, and so on. */
@@ -14,7 +14,7 @@ export async function pagePerson(browser, pages, who, options = {}) {
   const view = async (other) => (await call('view'))[other.identity];
   return {
     ...page,
-    /** livekit-client 2.0 tells nobody that it resumes. */
+    /** Whether the client reports no resume event, as livekit-client 2.0. */
     quiet: options.quiet,
     mark: async () => (await page.events()).length,
     async join(url, room) {
@@ -43,7 +43,7 @@ export async function pagePerson(browser, pages, who, options = {}) {
         const tone = (await view(other))?.tone;
         return tone && Math.abs(tone.frequency - other.tone) < HERTZ && tone.level > -50;
       }),
-    /** What the page received of each source, and the sections that it has. */
+    /** What the page received of each source, and its sections. */
     received: () => page.page.evaluate(() => window.receivedSources()),
     screen: async (other) => Boolean(await call('screen', other.identity)),
   };

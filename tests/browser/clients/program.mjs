@@ -1,5 +1,5 @@
-// Participants in a program of another language, which is moved by lines of JSON: tests/go/main.go, tests/python/client.py
-// and clients/node-client.mjs all speak the same few commands.
+// Participants in a program in another language, which is controlled by lines of JSON. tests/go/main.go,
+// tests/python/client.py and clients/node-client.mjs all accept the same commands.
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -11,14 +11,14 @@ import { codesIn, mediaFolder, soundFile, toneIn, videoFile } from './media.mjs'
 
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
 
-/** How each program is started; environment variables name others. */
+/** Command of each program; environment variables override it. */
 const COMMANDS = {
   go: () => [process.env.GO_CLIENT ?? at('../../../target/go-client')],
   python: () => [process.env.PYTHON ?? at('../../python/.venv/bin/python'), at('../../python/client.py')],
   node: () => [process.execPath, at('node-client.mjs')],
 };
 
-/** A frame more or less is no picture, and a packet more no tone. */
+/** Number of new frames or packets that show that media flows; one or two may be left over from before. */
 const FRESH = 12;
 
 export async function startProgram(kind) {
@@ -73,7 +73,7 @@ export async function startProgram(kind) {
   };
 }
 
-/** Somebody in a call, with the same methods as a page's person of `clients/page.mjs`. */
+/** A participant of a call, with the same methods as a page's participant in `clients/page.mjs`. */
 function person({ ask, folder, people, kind }, who, { single }) {
   const { identity } = who;
   const events = [];
@@ -104,7 +104,7 @@ function person({ ask, folder, people, kind }, who, { single }) {
     leave: () => tell('leave'),
     saw: (what, whom, from = 0) =>
       until(`${identity} to note "${what} ${whom}"`, () => events.slice(from).find((event) => event.what === what && event.who === whom)),
-    /** Resolves when new pictures of the other have come and show the other's code. */
+    /** Resolves when new frames from `other` have arrived and show its code. */
     async sees(other, source = 'camera') {
       const before = (await track(other, source))?.frames ?? 0;
       const come = await until(`${identity} to see ${other.identity}'s ${source}`, async () => {
@@ -113,7 +113,7 @@ function person({ ask, folder, people, kind }, who, { single }) {
       });
       return come && until(`${identity} to see ${other.identity} in the ${source}`, async () => showsOnly(await codes(other, source), other.sender));
     },
-    /** Resolves when the tone of the other is heard. */
+    /** Resolves when the tone from `other` is heard. */
     async hears(other) {
       const before = (await track(other, 'microphone'))?.frames ?? 0;
       await until(`${identity} to get sound of ${other.identity}`, async () => {
@@ -122,11 +122,11 @@ function person({ ask, folder, people, kind }, who, { single }) {
       });
       await until(`${identity} to hear ${other.tone} Hz of ${other.identity}`, async () => (await tone(other)) > 0.7);
     },
-    /** Whether a picture of the screen is there. */
+    /** Whether a frame of the shared screen has arrived. */
     screen: async (other) => (await track(other, 'screen_share'))?.frames > 0,
   };
 
-  /** Go has no decoder: it writes down what came. The others decode, and answer with what they saw. */
+  /** Go has no decoder: it writes the received packets to a file. The others decode, and answer with the codes. */
   async function codes(other, source) {
     if (kind !== 'go') return tell('codes', { from: other.identity, source });
     const path = join(folder, `${identity}-${other.identity}.ivf`);
@@ -143,7 +143,7 @@ function person({ ask, folder, people, kind }, who, { single }) {
   return me;
 }
 
-/** Whether codes advance and name one sender only. The first frames may be there before the encoder has settled. */
+/** Whether codes advance and name only one sender. The first frames may arrive before the encoder has settled. */
 function showsOnly(codes, sender) {
   const readable = codes.filter(Boolean);
   if (readable.some((code) => code.sender !== sender)) throw new Error(`a picture of sender ${readable.find((code) => code.sender !== sender).sender}, not ${sender}`);

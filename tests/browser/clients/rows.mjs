@@ -1,4 +1,4 @@
-// Who is tested: the rows of docs/compatibility.md. Versions are read from what is installed.
+// Tested clients: the rows of docs/compatibility.md. Versions are read from the installed packages.
 
 import { readFileSync } from 'node:fs';
 import { pagePerson } from './page.mjs';

@@ -1,11 +1,11 @@
-// The table of docs/compatibility.md: what a run found, between two marks.
+// Writes the results of a run into the table of docs/compatibility.md, between two marks.
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 
 const DOC = new URL('../../../docs/compatibility.md', import.meta.url);
 const FOUND = new URL('../../../test-output/compatibility.json', import.meta.url);
 const [BEGIN, END] = ['<!-- table: begin -->', '<!-- table: end -->'];
-/** Habit -> what its column is called. */
+/** Habit -> heading of its column. */
 const HEADS = {
   connect: 'connect',
   publish: 'publish',
@@ -28,7 +28,7 @@ function say(cell) {
   return cell === undefined ? 'not tried' : `no: ${cell}`;
 }
 
-/** Leaves what was found as JSON beside the screenshots of a run. */
+/** Writes the results as JSON next to the screenshots of a run. */
 export function record(results) {
   mkdirSync(new URL('.', FOUND), { recursive: true });
   writeFileSync(FOUND, `${JSON.stringify(results, null, 2)}\n`);

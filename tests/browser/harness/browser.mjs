@@ -1,4 +1,4 @@
-// One Chromium for a test file, one window for a page.
+// One Chromium per test file, with one window per page.
 
 import { chromium } from 'playwright-core';
 import { BROWSER_START_MS, progress } from './limits.mjs';
@@ -15,11 +15,11 @@ const FLAGS = [
   '--use-fake-ui-for-media-stream',
   '--use-fake-device-for-media-stream=fps=15',
   '--autoplay-policy=no-user-gesture-required',
-  // Three windows on one screen cover each other, and a covered page is slowed down.
+  // Windows on one screen cover each other, and Chromium slows covered pages down.
   '--disable-background-timer-throttling',
   '--disable-renderer-backgrounding',
   '--disable-backgrounding-occluded-windows',
-  // The server of a test listens on the loopback address only.
+  // A test's server listens on the loopback address only.
   '--allow-loopback-in-peer-connection',
 ];
 
@@ -32,7 +32,7 @@ export async function startBrowser(flags = []) {
     timeout: BROWSER_START_MS,
   });
   return {
-    /** A page in a window of its own. Errors that nobody caught in it are collected in `page.failures`. */
+    /** Opens a page in its own window. Uncaught errors of the page are collected in `page.failures`. */
     async page(url, options = {}) {
       const context = await browser.newContext({ viewport: { width: 1280, height: 760 }, permissions: ['camera', 'microphone'], ...options });
       const page = await context.newPage();

@@ -1,4 +1,4 @@
-// The call page as a person uses it: by roles and labels. Screenshots land in `test-output/`.
+// Operates the call page as a user does, by roles and labels. Screenshots are written to `test-output/`.
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ const SCENES = {
   cleo: { wall: ['#d9c7e6', '#a98bc4'], window: '#c6e4d2', shirt: '#3b4a8c', skin: '#f2c9ab', hair: '#b5622c' },
 };
 
-/** A moment for colours and places that change over some frames. */
+/** Takes a screenshot, after a pause for colours and positions that change over some frames. */
 export async function shot(page, name) {
   mkdirSync(OUTPUT, { recursive: true });
   await page.waitForTimeout(400);
@@ -23,7 +23,7 @@ export async function shot(page, name) {
 export const button = (page, name) => page.getByRole('button', { name });
 export const tile = (page, name) => page.getByRole('article', { name });
 
-/** A page whose camera shows somebody. */
+/** Opens a page whose camera shows a drawing of the person `who`. */
 export async function personPage(browser, who, url, more) {
   const page = await browser.page(undefined, more);
   await page.addInitScript({ path: join(PAGES, 'scene.js') });
@@ -37,7 +37,7 @@ export async function enter(page, name) {
   await button(page, /Join/).click();
 }
 
-/** A picture is shown when its element has decoded something and time goes on in it. For pages of either browser. */
+/** Waits until video is shown: a visible element has decoded a frame and its time advances. Works in both browsers. */
 export async function shows(page, name) {
   const isShown = (label) =>
     [...document.querySelectorAll('article')]

@@ -1,5 +1,5 @@
-// People who fill a room: `loadtest fill` as a child. Each has a camera, which shows one VP8 key frame again and again,
-// and a microphone, and receives nothing.
+// Fills a room with participants, by running `loadtest fill` as a child process. Each participant has a microphone and
+// a camera, which sends one VP8 key frame repeatedly, and receives nothing.
 //
 //   LOADTEST_BIN  the program (default: the debug build of this workspace)
 
@@ -46,6 +46,6 @@ function keyFrame(file) {
   const made = spawnSync('ffmpeg', ['-loglevel', 'error', ...source], { encoding: 'utf8' });
   if (made.status !== 0) throw new Error(`ffmpeg: ${made.stderr ?? made.error}`);
   const ivf = readFileSync(file);
-  // IVF: a header of 32 bytes, then for each frame its length and time in 12.
+  // IVF format: a file header of 32 bytes, then for each frame a header of 12 bytes with its length and time.
   return ivf.subarray(44, 44 + ivf.readUInt32LE(32));
 }

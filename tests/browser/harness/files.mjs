@@ -1,4 +1,4 @@
-// A static file server for the test's own pages, the published client and the built call page.
+// Static file server for the test pages, the published client and the built call page.
 
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -15,11 +15,11 @@ const TYPES = {
 };
 
 export const PAGES = fileURLToPath(new URL('../pages', import.meta.url));
-/** Every version of the published client, each in the folder of its name in package.json. */
+/** Contains every version of the published client, each in a folder with its name in package.json. */
 export const CLIENTS = fileURLToPath(new URL('../node_modules', import.meta.url));
 export const CALL_PAGE = fileURLToPath(new URL('../../../signaling/web/dist', import.meta.url));
 
-/** Answers from the first folder that has the file. */
+/** Serves each file from the first folder that contains it. */
 export function fileHandler(folders) {
   return (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, 'http://x').pathname));

@@ -1,4 +1,4 @@
-// One Firefox for a test file, with the same doors as `browser.mjs`. It is driven over WebDriver BiDi.
+// One Firefox per test file, with the same interface as `browser.mjs`. It is controlled over WebDriver BiDi.
 
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
@@ -8,23 +8,23 @@ import puppeteer from 'puppeteer-core';
 import { BROWSER_START_MS, progress, until } from './limits.mjs';
 
 const PREFERENCES = {
-  // A camera and a microphone that are made up, for everybody who asks.
+  // A fake camera and microphone, without permission prompts.
   'media.navigator.streams.fake': true,
   'media.navigator.permission.disabled': true,
-  // Sound may begin without a click.
+  // Audio may play without a user gesture.
   'media.autoplay.default': 0,
   'media.autoplay.blocking_policy': 0,
   'media.peerconnection.ice.obfuscate_host_addresses': false,
-  // Pages that nobody looks at go on drawing.
+  // Pages in the background are not slowed down.
   'dom.min_background_timeout_value': 4,
   'dom.timeout.enable_budget_timer_throttling': false,
-  // It keeps to itself.
+  // No updates and no telemetry.
   'app.update.enabled': false,
   'datareporting.policy.dataSubmissionEnabled': false,
   'toolkit.telemetry.enabled': false,
 };
 
-/** Firefox runs no AudioContext without a sound device: one that plays to nobody. */
+/** Starts a PulseAudio null sink, because Firefox runs no AudioContext without a sound device. */
 async function startSoundDevice() {
   const folder = mkdtempSync(join(tmpdir(), 'anytime-sound-'));
   const socket = join(folder, 'socket');
@@ -60,13 +60,13 @@ export async function startFirefox() {
     env: { ...process.env, PULSE_SERVER: sound.server },
     extraPrefsFirefox: PREFERENCES,
     timeout: BROWSER_START_MS,
-    // A call may be waited for as long as the page waits by itself.
+    // A protocol call may last as long as the longest wait inside a page.
     protocolTimeout: 180_000,
   });
   return {
     /**
-     * A page in a window of its own: of a tab that lies behind another, Firefox shows no pictures. Errors that nobody
-     * caught in it are collected in `page.failures`.
+     * Opens a page in its own window, since Firefox does not render video in a background tab. Uncaught errors of the
+     * page are collected in `page.failures`.
      */
     async page(url) {
       const page = await browser.newPage({ type: 'window' });

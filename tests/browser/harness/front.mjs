@@ -1,4 +1,4 @@
-// What a foreign server lacks, put in front of it: the token endpoint and the call page. Everything else is passed on.
+// Adds to a third-party server what it lacks: the token endpoint and the call page. All other requests are forwarded.
 // Only for checking the tests themselves against another server that speaks the protocol.
 
 import { CALL_PAGE, fileHandler, serve } from './files.mjs';

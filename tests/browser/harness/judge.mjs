@@ -1,11 +1,14 @@
-// What a recording and the link's reports say. Pure functions; times are milliseconds.
+// Evaluates a recording and the reports of the link. Pure functions; all times are in milliseconds.
 
-/** A picture that lasts longer than this stands still: what Chromium calls a freeze at 20 pictures a second. */
+/**
+ * A frame shown for longer than this counts as frozen video; Chromium reports a freeze at this limit at 20 frames per
+ * second.
+ */
 export const STILL_MS = 200;
 
 /**
- * How long the picture stood still between two times, without the time for which the page itself stood still: that is
- * the machine's doing.
+ * Duration of frozen video between two times. Time during which the page itself stalled is excluded, since the machine
+ * causes it.
  */
 export function still({ frames, stalls }, from, to) {
   const times = frames.map((frame) => frame.at).filter((at) => at <= to);
@@ -19,7 +22,10 @@ export function still({ frames, stalls }, from, to) {
   return total;
 }
 
-/** How long after `from` no half second had more sent into the link than it carries, with a tenth to spare. */
+/**
+ * Time after `from` until the rate sent into the link exceeds the link's rate by more than a tenth in no further half
+ * second.
+ */
 export function fits(reports, from, kbps, lookMs = 5_000) {
   const window = 5;
   let last = from;
@@ -33,37 +39,37 @@ export function fits(reports, from, kbps, lookMs = 5_000) {
   return last - from;
 }
 
-/** The highest rate that was sent into the link in any half second, in kbit/s. */
+/** Highest rate sent into the link in any half second, in kbit/s. */
 export function most(reports, from, to) {
   const inside = reports.filter((report) => report.at > from && report.at <= to);
   const rates = inside.slice(4).map((_, i) => (sum(inside.slice(i, i + 5).map((report) => report.down.in_bytes)) * 8) / 500);
   return Math.max(0, ...rates);
 }
 
-/** The share of the link's rate that passed. */
+/** Share of the link's rate that was used. */
 export function used(reports, from, to, kbps) {
   const inside = reports.filter((report) => report.at > from && report.at <= to);
   return (sum(inside.map((report) => report.down.out_bytes)) * 8) / (kbps * inside.length * 100);
 }
 
-/** The share of the packets for which the link's queue had no room. */
+/** Share of packets dropped because the link's queue was full. */
 export function crowded(reports, from, to) {
   const inside = reports.filter((report) => report.at > from && report.at <= to);
   return sum(inside.map((report) => report.down.full)) / Math.max(1, sum(inside.map((report) => report.down.in_packets)));
 }
 
-/** Pictures a second. */
+/** Video frames per second. */
 export function pictures({ frames }, from, to) {
   return (frames.filter((frame) => frame.at > from && frame.at <= to).length * 1_000) / (to - from);
 }
 
-/** How long after `from` the server thought that so much would pass. */
+/** Time after `from` until the server's bandwidth estimate reached `kbps`; undefined if it never did. */
 export function estimated(estimates, kbps, from) {
   const found = estimates.find((estimate) => estimate.at >= from && estimate.kbps >= kbps);
   return found && found.at - from;
 }
 
-/** The share of the sound that was made up because it had not arrived. */
+/** Share of audio samples that were concealed because the audio had not arrived. */
 export function concealed({ stats }, from, to) {
   const known = stats.filter((sample) => sample.totalSamplesReceived !== undefined);
   const first = known.findLast((sample) => sample.at <= from) ?? known[0];
@@ -73,13 +79,13 @@ export function concealed({ stats }, from, to) {
 }
 
 /**
- * How long after `from` sound left the receiver's jitter buffer again, after a while without any. Unlike the tone it is
- * free of what the page itself takes to play it.
+ * Time after `from` until the receiver's jitter buffer emitted audio again. In contrast to `tone`, the result does not
+ * include the time that the page takes to play the audio.
  */
 export function decoded({ stats }, from) {
   const later = stats.findIndex((sample, i) => i > 0 && sample.at > from && emitted(stats[i - 1], sample) > 0);
   if (later < 0) return undefined;
-  // Sound that is behind is played faster than it lasts.
+  // Delayed audio is played faster than real time.
   const began = stats[later].at - emitted(stats[later - 1], stats[later]) / SAMPLES_PER_MS;
   return Math.max(0, Math.max(began, stats[later - 1].at) - from);
 }
@@ -88,7 +94,10 @@ function emitted(before, after) {
   return after.jitterBufferEmittedCount - before.jitterBufferEmittedCount;
 }
 
-/** How long until pictures of this width come and go on coming for a second; undefined: they do not. */
+/**
+ * Time after `from` until frames are at least `width` wide for a second without exception; undefined if that never
+ * happens.
+ */
 export function reaches({ frames }, width, from) {
   const later = frames.filter((frame) => frame.at >= from);
   const at = later.findIndex((frame, i) => {
@@ -98,7 +107,7 @@ export function reaches({ frames }, width, from) {
   return at < 0 ? undefined : later[at].at - from;
 }
 
-/** The share of the time for which pictures of this width were on show. */
+/** Share of the time for which the frame on show was at least `width` wide. */
 export function kept({ frames }, width, from, to) {
   let total = 0;
   for (const [i, frame] of frames.entries()) {
@@ -107,13 +116,16 @@ export function kept({ frames }, width, from, to) {
   return total / (to - from);
 }
 
-/** How long after `from` a new picture came. */
+/** Time after `from` until a new video frame arrived. */
 export function picture({ frames }, from) {
   const next = frames.find((frame) => frame.at >= from);
   return next && next.at - from;
 }
 
-/** How long after `from` the tone was there to stay; undefined: it was not gone, or did not come back. */
+/**
+ * Time after `from` until the tone returned and lasted; undefined if it had not been gone for `wasGoneFor`, or did not
+ * return.
+ */
 export function tone({ levels }, from, wasGoneFor = 1_000) {
   const before = levels.filter((level) => level.at >= from - wasGoneFor && level.at < from);
   if (before.some((level) => level.db > LOUD_DB)) return undefined;
@@ -124,14 +136,14 @@ export function tone({ levels }, from, wasGoneFor = 1_000) {
 
 export function median(values) {
   const known = values.filter((value) => value !== undefined).sort((a, b) => a - b);
-  // What did not happen counts as worst.
+  // A missing value counts as the worst value.
   return known.length * 2 <= values.length ? undefined : known[Math.floor(values.length / 2)];
 }
 
-/** Of Opus. */
+/** Sampling rate of Opus. */
 const SAMPLES_PER_MS = 48;
 
-/** The tone is at -11. */
+/** The tone has -11 dB. */
 const LOUD_DB = -30;
 
 function overlap(a, b, c, d) {

@@ -1,12 +1,12 @@
-// Every wait has an end. A machine shared with other jobs can be ten times slower than an idle one, so ends are far
-// away; what has a budget is measured inside the page, by its own clock.
+// Timeouts. Every wait has one. A machine shared with other jobs can be ten times slower than an idle one, so timeouts
+// are long. Durations that have a budget are measured inside the page, by its own clock.
 
 export const SERVER_START_MS = 30_000;
 export const BROWSER_START_MS = 60_000;
 export const EVENT_MS = Number(process.env.EVENT_MS ?? 45_000);
 export const TEST_MS = 300_000;
 
-/** Rejects with a sentence that names what was waited for. */
+/** Waits for `work`. After `ms` milliseconds it rejects with an error that names `what`. */
 export async function within(ms, what, work) {
   let timer;
   const late = new Promise((_, reject) => {
@@ -19,7 +19,7 @@ export async function within(ms, what, work) {
   }
 }
 
-/** Asks again until the answer is truthy, and returns it. */
+/** Repeats `question` until its answer is truthy, and returns the answer. */
 export async function until(what, question, ms = EVENT_MS) {
   const end = Date.now() + ms;
   let answer;
@@ -33,7 +33,7 @@ export async function until(what, question, ms = EVENT_MS) {
 
 const started = Date.now();
 
-/** A line that shows where a long run stands. */
+/** Prints a line that shows the progress of a long run. */
 export function progress(text) {
   console.log(`[${((Date.now() - started) / 1000).toFixed(1).padStart(6)} s] ${text}`);
 }

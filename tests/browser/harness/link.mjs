@@ -1,4 +1,4 @@
-// A narrow link in front of the server, for the pages that are sent through it: `loadtest link` as a child.
+// Emulates a bad link between pages and the server, by running `loadtest link` as a child process.
 //
 //   LOADTEST_BIN  the program (default: the debug build of this workspace)
 
@@ -10,7 +10,9 @@ import { EVENT_MS, within } from './limits.mjs';
 
 const DEFAULT_BINARY = fileURLToPath(new URL('../../../target/debug/loadtest', import.meta.url));
 
-/** `down` is towards the page. `reports` collects what passed, every 100 ms. */
+/**
+ * Starts a link. `down` is the direction towards the page. `reports` collects the traffic statistics of every 100 ms.
+ */
 export async function startLink({ down = {}, up = {}, seed = 1 } = {}) {
   const binary = process.env.LOADTEST_BIN ?? DEFAULT_BINARY;
   if (!existsSync(binary)) throw new Error(`no link at ${binary}: build the package loadtest, or set LOADTEST_BIN`);
@@ -33,12 +35,12 @@ export async function startLink({ down = {}, up = {}, seed = 1 } = {}) {
   return {
     address,
     reports,
-    /** Changes what is named and returns when that was, on the clock that all share. */
+    /** Changes the given properties. Returns the time of the change, on the clock that all processes share. */
     change(what) {
       order(what);
       return Date.now();
     },
-    /** Sends the media of a page through this link from its next connection on. */
+    /** Sends the media of a page through this link, from the page's next connection on. */
     async carry(page) {
       await page.exposeFunction('linkTo', (to) => order({ to }));
       await page.evaluate((link) => {

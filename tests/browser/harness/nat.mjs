@@ -1,5 +1,4 @@
-// A NAT in front of the server, for the pages that are sent through it: on command it takes another port, as one does
-// whose mapping was forgotten.
+// Emulates a NAT between pages and the server. On command it assigns new ports, as a NAT does after a mapping expired.
 
 import { createSocket } from 'node:dgram';
 
@@ -24,7 +23,7 @@ export async function startNat() {
   }
 
   return {
-    /** Sends the media of a page through this NAT from its next connection on. */
+    /** Sends the media of a page through this NAT, from the page's next connection on. */
     async carry(page) {
       await page.exposeFunction('linkTo', (to) => {
         const [host, port] = to.split(':');
@@ -34,7 +33,7 @@ export async function startNat() {
         window.link = nat;
       }, `127.0.0.1:${inside.address().port}`);
     },
-    /** From now on the server sees other ports. */
+    /** Makes the server see other ports from now on. */
     async rebind() {
       const before = [...outside.values()];
       outside.clear();

@@ -1,4 +1,4 @@
-// Pages of `pages/call.html` as people in a call.
+// Runs pages of `pages/call.html` as participants of a call.
 
 import assert from 'node:assert/strict';
 import { CLIENTS, fileHandler, PAGES, serve } from './files.mjs';
@@ -11,12 +11,12 @@ export const PEOPLE = [
   { identity: 'cleo', sender: 3, hue: 260, tone: 1260 },
 ];
 
-/** Who is in Firefox, where the others are in Chromium. */
+/** The participant in Firefox, in calls where the others are in Chromium. */
 export const FAY = { identity: 'fay', sender: 4, hue: 320, tone: 1760 };
 
 /**
- * Three layers need at least 960 pixels of width in the published client. More would only cost the machine: three
- * pages encode and decode on the cores that also run the server.
+ * The published client sends three simulcast layers only from 960 pixels of width on. A larger size would slow down the
+ * machine: three pages encode and decode on the cores that also run the server.
  */
 export const FULL = { width: 960, height: 540 };
 
@@ -24,7 +24,7 @@ export function startPages() {
   return serve(fileHandler([PAGES, CLIENTS]));
 }
 
-/** Opens a page per person, ready to join. */
+/** Opens a page per participant, ready to join. */
 export async function openPeople(browser, pages, people, options = {}) {
   return Promise.all(people.map((person) => openPerson(browser, pages, person, options)));
 }
@@ -41,15 +41,15 @@ export async function openPerson(browser, pages, person, options = {}) {
     call: (name, ...args) => page.evaluate(([what, list]) => window.call[what](...list), [name, args]),
     events: () => page.evaluate(() => window.call.events),
     join: async (url, room) => page.evaluate(([to, token]) => window.call.join(to, token), [url, await joinToken(room, person.identity)]),
-    /** Resolves when the page has noted the event; `from` skips what was noted before. */
+    /** Resolves when the page has recorded the event; `from` is the number of earlier events to skip. */
     saw: (what, who, from = 0) =>
       until(`${person.identity} to note "${what} ${who}"`, async () =>
         (await page.evaluate(() => window.call.events)).slice(from).find((event) => event.what === what && event.who === who),
       ),
-    /** Resolves when the tone from there is the right one and its time codes go on. */
+    /** Resolves when the audio from `other` has the right tone and the time codes in its video advance. */
     follows: async (other) => {
       await until(`${person.identity} to hear ${other.tone} Hz of ${other.identity}`, async () => {
-        // Who comes back with a new session is gone for a moment.
+        // A participant that reconnects with a new session is absent for a moment.
         const tone = (await page.evaluate(() => window.call.view()))[other.identity]?.tone;
         return tone && Math.abs(tone.frequency - other.tone) < 25;
       });
@@ -60,7 +60,7 @@ export async function openPerson(browser, pages, person, options = {}) {
         return seen.length >= 8 && seen.at(-1) !== earlier && seen.every((code, i) => i === 0 || code > seen[i - 1]);
       });
     },
-    /** Resolves to the view when everyone named is seen and heard. */
+    /** Resolves to the view of the page when everyone in `identities` is seen and heard. */
     meets: (identities) =>
       until(`${person.identity} to see and hear ${identities}`, async () => {
         const view = await page.evaluate(() => window.call.view());
@@ -69,7 +69,7 @@ export async function openPerson(browser, pages, person, options = {}) {
   };
 }
 
-/** The end of a test file: no page may have had an uncaught error, and whatever was started is stopped, in this order. */
+/** Ends a test file: checks that no page had an uncaught error, and stops `parts` in this order. */
 export async function end(people, ...parts) {
   try {
     for (const person of people ?? []) assert.deepEqual(person?.page.failures, [], `${person?.identity}: uncaught errors`);

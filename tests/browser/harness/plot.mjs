@@ -1,4 +1,4 @@
-// A run over a narrow link as a picture: rates, queue, layer and age of the picture against time.
+// Draws a run over a bad link: rates, queue, layer and age of the shown frame against time.
 
 const WIDTH = 1000;
 const LEFT = 90;
@@ -14,8 +14,8 @@ const TOP = 52;
 const COLORS = { link: '#94a3b8', sent: '#dc2626', passed: '#2563eb', estimate: '#059669', width: '#7c3aed', age: '#b45309', queue: '#475569' };
 
 /**
- * An SVG. `marks` are `{ at, text }`; `estimates` are `{ at, kbps }`; everything else as the recorder and the link
- * make it.
+ * Returns an SVG. `marks` are `{ at, text }`, `estimates` are `{ at, kbps }`; the other parameters are as the recorder
+ * and the link produce them.
  */
 export function plot({ title, recording, reports, estimates = [], marks = [] }) {
   const [from, to] = [recording.began, recording.ended];
@@ -66,7 +66,7 @@ export function plot({ title, recording, reports, estimates = [], marks = [] }) 
   ].join('\n');
 }
 
-/** How old what is on show is, over time: it grows until the next picture comes. */
+/** Age of the frame on show over time: it grows until the next frame arrives. */
 function ages(frames, to) {
   const points = [];
   for (const [i, { at, latency }] of frames.entries()) {
@@ -101,7 +101,7 @@ function steps(points, color, width) {
   return line(corners, color, width);
 }
 
-/** A round number that is not less than any of them. */
+/** Round number for the top of an axis, at least as large as all `values` and `least`. */
 function top(values, least) {
   const most = values.reduce((a, b) => Math.max(a, b), least);
   const step = 10 ** Math.floor(Math.log10(most));

@@ -1,10 +1,10 @@
-// A reverse proxy, as operators have one in front of the server: the server is found below a path, and nowhere else.
+// Reverse proxy, as operators run in front of the server. The server is available only below a path.
 
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { serve } from './files.mjs';
 
-/** `path` begins and ends with a slash. `host` is what the server is told it is called: by default what the client said. */
+/** `path` begins and ends with a slash. `host` is the Host header sent to the server; by default the client's. */
 export async function startProxy(server, path, host) {
   const below = (url) => (url.startsWith(path) ? url.slice(path.length - 1) : undefined);
   const strayed = [];
@@ -18,7 +18,7 @@ export async function startProxy(server, path, host) {
     passOn(server.http, request, response, url, host);
   });
   passOnUpgrades(proxy.server, server.http, below);
-  /** `strayed`: requests outside the path. */
+  /** `strayed`: URLs of requests outside the path. */
   return { http: `${proxy.http}${path.slice(0, -1)}`, strayed, stop: proxy.stop };
 }
 

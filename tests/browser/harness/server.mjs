@@ -15,16 +15,16 @@ import { progress, SERVER_START_MS, until } from './limits.mjs';
 export const API_KEY = 'devkey';
 export const API_SECRET = 'secret';
 
-/** Of what a server writes, so many characters are kept. */
+/** Number of characters of the server's output that are stored. */
 const MOST_OUTPUT = 1 << 20;
 const DEFAULT_BINARY = fileURLToPath(new URL('../../../target/debug/anytime', import.meta.url));
 
-/** Whether a server that is not ours is tested, which has neither `/v1/token` nor the page. */
+/** Whether the tested server is a running one, given by URL. It may have neither `/v1/token` nor the call page. */
 export const FOREIGN = Boolean(process.env.ANYTIME_URL);
 
 /**
- * Resolves to `{ http, ws, metrics, stop }`, the addresses without a trailing slash; `metrics` only of a server that was
- * started here.
+ * Starts the server, or waits for the running one. Resolves to `{ http, ws, metrics, stop, … }`, where addresses have
+ * no trailing slash; all but `http`, `ws` and `stop` exist only for a server started here.
  */
 export async function startServer(extra = []) {
   if (process.env.ANYTIME_URL) {
@@ -36,7 +36,7 @@ export async function startServer(extra = []) {
   if (!existsSync(binary)) throw new Error(`no server at ${binary}: build it, or set ANYTIME_BIN or ANYTIME_URL`);
 
   const port = await freePort();
-  // Servers of tests that run side by side must not meet on a default port: 0 is any free one.
+  // Servers of parallel tests must not share a default port; 0 selects any free port.
   const apart = ['--port', String(port), '--udp-port', '0', '--metrics-address', '127.0.0.1:0'];
   const args = ['serve', '--dev', ...apart, ...extra, ...words(process.env.ANYTIME_ARGS)];
   progress(`starting anytime ${args.join(' ')}`);
@@ -53,7 +53,7 @@ export async function startServer(extra = []) {
   let ended;
   child.once('exit', (code, signal) => (ended = `exit ${code ?? signal}`));
   child.once('error', (error) => (ended = error.message));
-  // A test run that is interrupted must not leave a server behind.
+  // Prevents an interrupted test run from leaving a server behind.
   const kill = () => child.kill('SIGKILL');
   process.once('exit', kill);
 
@@ -71,9 +71,9 @@ export async function startServer(extra = []) {
     metrics: written.match(/(http:\/\/\S+)\/metrics/)?.[1],
     pid: child.pid,
     output: () => written,
-    /** What it logged: a line each. */
+    /** Log lines of the server. */
     logged: () => written.split('\n').filter((line) => / (ERROR|WARN|INFO) /.test(line)),
-    /** Lines that it has written so far. */
+    /** Number of lines that the server has written. */
     lines: () => lines,
     async stop() {
       process.off('exit', kill);
@@ -83,20 +83,20 @@ export async function startServer(extra = []) {
   };
 }
 
-/** A join token made by the published server SDK. */
+/** Join token, made with the published server SDK. */
 export async function joinToken(room, identity, { name = identity, grant = {}, ttl = '10m' } = {}) {
   const token = new AccessToken(API_KEY, API_SECRET, { identity, name, ttl });
   token.addGrant({ roomJoin: true, room, ...grant });
   return token.toJwt();
 }
 
-/** What the server decided for a participant, and why; undefined if it does not say. */
+/** What the server decided for a participant, and why; undefined if the server provides no such data. */
 export async function decisions(server, room, identity) {
   const response = await fetch(`${server.metrics}/debug/participants/${room}/${identity}`).catch(() => undefined);
   return response?.ok ? response.json() : undefined;
 }
 
-/** A port nobody listens on right now; the caller has to know it before the server is up. */
+/** A free port. The caller needs the number before the server is up. */
 async function freePort() {
   const server = createServer();
   await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));

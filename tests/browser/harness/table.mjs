@@ -1,4 +1,4 @@
-/** A table in plain text, numbers rounded and to the right. */
+/** Prints a table as plain text; numbers are rounded and right-aligned. */
 export function printTable(title, rows) {
   const heads = Object.keys(rows[0]);
   const cells = rows.map((row) => heads.map((head) => show(row[head])));

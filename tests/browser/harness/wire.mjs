@@ -1,4 +1,4 @@
-// A TCP cable between client and server that can be cut, and that remembers what was asked for.
+// TCP connection between client and server that can be cut, and that records requests.
 
 import { connect, createServer } from 'node:net';
 
@@ -27,9 +27,9 @@ export async function startWire(toUrl) {
   return {
     http: `http://${host}`,
     ws: `ws://${host}`,
-    /** The first line of every connection, e.g. `GET /rtc/v1?access_token=… HTTP/1.1`. */
+    /** First line of every connection, e.g. `GET /rtc/v1?access_token=… HTTP/1.1`. */
     requests,
-    /** Every connection breaks; new ones are let through. */
+    /** Breaks every connection; new connections are accepted. */
     snap() {
       for (const socket of sockets) socket.destroy();
     },

@@ -1,4 +1,5 @@
-// One participant: publishes a time code and a tone, and watches the time codes and tones of the others.
+// One participant: publishes a time code as video and a tone as audio, and records the time codes and tones of the
+// others.
 
 import { Recorder } from './recorder.js';
 import { texture } from './texture.js';
@@ -7,7 +8,7 @@ import { age, draw, now, read, TIME_RANGE } from './timecode.js';
 const { Room, RoomEvent, Track, VideoPreset } = window.LivekitClient;
 
 const FRAMES_PER_SECOND = 15;
-/** What the client is to send: blocks need few bits. */
+/** Simulcast layers below the full size. The rates are low, because the blocks of a time code need few bits. */
 const LAYERS = [
   { width: 320, height: 180, maxBitrate: 80_000 },
   { width: 640, height: 360, maxBitrate: 200_000 },
@@ -15,9 +16,9 @@ const LAYERS = [
 const audio = new AudioContext();
 const scratch = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
 
-/** Everything that happened, in order: `{ what, who, at }`, `at` by this page's clock. */
+/** All events in order: `{ what, who, at }`, where `at` is this page's clock. */
 const events = [];
-/** identity -> what is known about the picture and the sound that come from there. */
+/** identity -> what is known about that participant's video and audio. */
 const remotes = new Map();
 let room;
 let me;
@@ -38,7 +39,7 @@ function remote(identity) {
 }
 
 function generate(options) {
-  // Not part of the page: a canvas on show would be painted once more for nobody.
+  // The canvas is not in the document, where it would be painted a second time for nothing.
   const canvas = document.createElement('canvas');
   canvas.width = options.width;
   canvas.height = options.height;
@@ -62,7 +63,7 @@ function generate(options) {
   oscillator.connect(gain);
   oscillator.start();
   if (options.rightTone) {
-    // Another tone on the right: two channels that nobody can take for one.
+    // A different tone on the right channel makes true stereo.
     const right = audio.createOscillator();
     right.frequency.value = options.rightTone;
     const channels = audio.createChannelMerger(2);
@@ -81,7 +82,7 @@ function generate(options) {
   };
 }
 
-/** Follows every decoded frame of a video element. */
+/** Records every decoded frame of a video element. */
 function watch(video, entry) {
   const frame = (_, metadata) => {
     if (!video.isConnected) return;
@@ -95,7 +96,7 @@ function watch(video, entry) {
   video.requestVideoFrameCallback(frame);
 }
 
-/** Looks for the loudest frequency until something is loud enough to be the tone. */
+/** Records the time at which the loudest frequency is first loud enough to be the tone. */
 function listen(track, entry) {
   const source = audio.createMediaStreamSource(new MediaStream([track.mediaStreamTrack]));
   const analyser = audio.createAnalyser();
@@ -131,7 +132,7 @@ function subscribed(track, publication, participant) {
   const entry = remote(participant.identity);
   const element = track.attach();
   if (track.kind === Track.Kind.Audio) {
-    // The browser only decodes a remote track that something plays.
+    // The browser decodes a remote track only if an element plays it.
     element.muted = true;
     listen(track, entry);
     return;
@@ -159,12 +160,12 @@ window.call = {
     return audio.resume().then(() => audio.state);
   },
 
-  /** Changes options of the next join; the picture and the tone stay. */
+  /** Changes options of the next join; video and tone stay as they are. */
   reconsider(options) {
     Object.assign(me, options);
   },
 
-  /** Joins and publishes. Times are milliseconds since the call to connect. */
+  /** Joins and publishes. Returns times in milliseconds since the call to connect. */
   async join(url, token) {
     remotes.clear();
     document.getElementById('remotes').replaceChildren();
@@ -197,7 +198,7 @@ window.call = {
       .on(RoomEvent.DataReceived, (payload, who, kind, topic) =>
         note('data', `${who?.identity} ${topic} ${new TextDecoder().decode(payload)}`),
       );
-    // Clients before 2.9 know no text streams.
+    // Clients before 2.9 have no text streams.
     room.registerTextStreamHandler?.('lk.chat', async (reader, who) => note('chat', `${who.identity} ${await reader.readAll()}`));
 
     window.connections.length = 0;
@@ -215,11 +216,12 @@ window.call = {
         videoCodec: me.codec ?? 'vp8',
         backupCodec: me.backupCodec ?? false,
         backupCodecPolicy: me.backupCodecPolicy,
-        // Blocks need few bits. With the client's own rates a busy machine, whose delays look like a full network, has
-        // the browser leave out the upper layers for half a minute.
+        // The blocks need few bits. With the client's default rates, the delays of a busy machine look like a congested
+        // network, and the browser then leaves out the upper layers for half a minute.
         videoEncoding: { maxBitrate: me.maxBitrate ?? 450_000, maxFramerate: fps },
         videoSimulcastLayers: (me.layers ?? LAYERS).map((layer) => new VideoPreset(layer.width, layer.height, layer.maxBitrate, fps)),
-        // On a busy machine the encoder would shrink every layer, and a layer could not be told by its width.
+        // On a busy machine the encoder would reduce every layer's size, and layers could not be identified by their
+        // width.
         degradationPreference: 'maintain-resolution',
       }),
       room.localParticipant.publishTrack(me.media.audio.clone(), { source: Track.Source.Microphone, dtx: false, red: me.red, forceStereo: Boolean(me.rightTone) }),
@@ -228,8 +230,8 @@ window.call = {
   },
 
   /**
-   * What a join costs with no server in between: two connections inside this page, until the first picture is decoded.
-   * Taken right before a measured join, it tells how much of the time is the machine's.
+   * Time until the first frame is decoded between two connections inside this page, without a server. Measured right
+   * before a join, it shows how much of the join's time the machine takes.
    */
   async loopback() {
     const [near, far] = [new RTCPeerConnection(), new RTCPeerConnection()];
@@ -257,7 +259,7 @@ window.call = {
     return took;
   },
 
-  /** Notes everything about the picture and the sound from there, until `recorded` is called. */
+  /** Records everything about the video and audio from `identity` until `recorded` is called. */
   record(identity) {
     recorder = new Recorder(() => remote(identity), () => window.connections);
   },
@@ -270,7 +272,7 @@ window.call = {
     await room.disconnect();
   },
 
-  /** Makes syllables of the tone: 180 ms of every 240, and a breath every two seconds. Or silence. */
+  /** Turns the tone into syllables of 180 ms every 240 ms, with a pause every two seconds; or into silence. */
   speak(speaks) {
     const { gain } = me.media;
     gain.cancelScheduledValues(0);
@@ -282,7 +284,7 @@ window.call = {
     }
   },
 
-  /** What has been seen and heard of each of the others. */
+  /** What was seen and heard of each other participant. */
   view() {
     const since = (at) => (at === undefined ? undefined : at - connectStarted);
     return Object.fromEntries(
@@ -309,18 +311,18 @@ window.call = {
     );
   },
 
-  /** Time codes of the frames decoded since `count` frames ago, to see them advance. */
+  /** Time codes of the last `count` decoded frames. */
   codes(identity, count) {
     return remote(identity).frames.slice(-count).flatMap((frame) => (frame.code ? [frame.code.time] : []));
   },
 
-  /** When the last picture from there was decoded and what is heard from there, by this page's clock. */
+  /** Decoding time of the last frame from `identity`, by this page's clock, and the tone heard from there. */
   latest(identity) {
     const entry = remote(identity);
     return { now: performance.now(), picture: entry.frames.at(-1)?.at, tone: entry.spectrum && peak(entry.spectrum) };
   },
 
-  /** Media sections of each of this page's connections, as its own description has them. */
+  /** Number of media sections of each of this page's connections, from its local description. */
   sections() {
     const alive = window.connections.filter((connection) => connection.connectionState !== 'closed');
     return alive.map((connection) => (connection.localDescription?.sdp.match(/^m=/gm) ?? []).length);
@@ -335,8 +337,8 @@ window.call = {
   },
 
   /**
-   * Asks for another frame size and watches what comes, all by this page's clock: when the first frame of the wanted
-   * width was decoded, the longest time without a frame, and how long this page itself stood still meanwhile.
+   * Requests another frame size and watches the effect, all by this page's clock: when the first frame of the wanted
+   * width was decoded, the longest time without a frame, and the longest stall of this page itself in that time.
    */
   async change(identity, size, wanted, watchMs) {
     const entry = remote(identity);
@@ -376,7 +378,7 @@ window.call = {
     return { from, to: wanted, took: first && first.at - began, gap, gapAt, codeGap, stall, window: [began, performance.now()].map(toShared) };
   },
 
-  /** The longest time this page did not draw its own picture in a window of the shared clock. */
+  /** Longest time without a drawing of this page's own video, in a window of the shared clock. */
   drawingGap([from, to]) {
     const times = me.media.drawn.map(toShared).filter((at) => at > from - 200 && at < to);
     return times.reduce((most, at, i) => (i === 0 ? 0 : Math.max(most, at - times[i - 1])), 0);
@@ -387,7 +389,7 @@ window.call = {
     await (muted ? track.mute() : track.unmute());
   },
 
-  /** Takes a track back and publishes the very same again, as the client does for its own ends. */
+  /** Unpublishes a track and publishes the same track again, as the client itself does in some cases. */
   async publishAgain(source) {
     const { track, options } = publicationOf(source);
     await room.localParticipant.unpublishTrack(track, false);
@@ -395,12 +397,12 @@ window.call = {
     return again.trackSid;
   },
 
-  /** What the client does when encryption is switched on in mid-call. */
+  /** Does what the client does when encryption is switched on during a call. */
   republishAll() {
     return room.localParticipant.republishAllTracks();
   },
 
-  /** Another camera instead of the one before: the same picture, from another device. */
+  /** Replaces the camera by another device with the same video. */
   async replaceCamera() {
     const { track, options } = publicationOf(Track.Source.Camera);
     await room.localParticipant.unpublishTrack(track, true);
@@ -408,7 +410,7 @@ window.call = {
     return again.trackSid;
   },
 
-  /** Shares a screen as people do; where the browser has none to share, a picture of one. */
+  /** Shares a screen like a user; where the browser has no screen to share, a drawn one. */
   async shareScreen() {
     try {
       await room.localParticipant.setScreenShareEnabled(true, { audio: false });
@@ -428,7 +430,7 @@ window.call = {
     return video?.isConnected && video.videoWidth > 0 ? { width: video.videoWidth, height: video.videoHeight } : undefined;
   },
 
-  /** What the published client can play to itself, such as `signal-reconnect`. */
+  /** Runs a scenario that the published client can simulate, such as `signal-reconnect`. */
   simulate(scenario) {
     return room.simulateScenario(scenario);
   },
@@ -452,7 +454,7 @@ window.call = {
     return room.localParticipant.publishData(new TextEncoder().encode(text), { topic, reliable });
   },
 
-  /** The simulcast layers that leave this page. */
+  /** The simulcast layers that this page sends. */
   async layers() {
     const layers = [];
     for (const report of await reports()) {
@@ -466,7 +468,7 @@ window.call = {
     return layers.sort((a, b) => (a.frameWidth ?? 0) - (b.frameWidth ?? 0));
   },
 
-  /** What runs in both directions, by the codec that the browser says it uses. */
+  /** The streams in both directions, with the codec that the browser reports for each. */
   async streams() {
     const found = [];
     for (const report of await reports()) {
@@ -485,7 +487,7 @@ window.call = {
     return found;
   },
 
-  /** Publishes the camera a second time, in another codec: what the client does when a receiver lacks the first. */
+  /** Publishes the camera in a second codec, as the client does when a receiver lacks the first codec. */
   async publishSecondCodec(codec) {
     const { track, options } = publicationOf(Track.Source.Camera);
     try {
@@ -496,7 +498,7 @@ window.call = {
     }
   },
 
-  /** Cipher and network path of every connection that is up. */
+  /** Cipher and network path of every connected connection. */
   async transports() {
     const found = [];
     for (const report of await reports()) {
@@ -523,7 +525,7 @@ window.call = {
   now,
 };
 
-/** Names RED as the codec of the microphone. The client has no option for that; others of its kind do it. */
+/** Names RED as the codec of the microphone. The published client has no option for this; other clients do it. */
 function askForRed() {
   const { client } = room.engine;
   const send = client.sendAddTrack.bind(client);
@@ -542,7 +544,7 @@ function toShared(at) {
   return performance.timeOrigin + at;
 }
 
-/** Before 2.0 the client had another name for it. */
+/** Clients before 2.0 have another name for this method. */
 function publicationOf(source) {
   return room.localParticipant.getTrackPublication?.(source) ?? room.localParticipant.getTrack(source);
 }

@@ -1,4 +1,4 @@
-// A participant that sends and receives reliable data, and no media.
+// A participant that sends and receives reliable data, without media.
 
 const { Room, RoomEvent } = window.LivekitClient;
 let room;
@@ -50,7 +50,7 @@ window.data = {
     await room.connect(url, token);
   },
 
-  /** Sends random bytes as a file. Answers their hash and how long the client took. */
+  /** Sends random bytes as a file. Resolves to their hash and the time that the client took. */
   async sendFile(bytes) {
     const content = random(bytes);
     const begun = Date.now();
@@ -74,7 +74,7 @@ window.data = {
     events.length = 0;
   },
 
-  /** Nothing else runs in this page for so long. */
+  /** Blocks this page's main thread for `ms` milliseconds. */
   block(ms) {
     const end = Date.now() + ms;
     while (Date.now() < end);

@@ -1,19 +1,19 @@
-// What people do with a call besides being in it: publish again, share a screen over and over, send much. Every version
-// of the published client that the tests use can do all of it.
+// Everyday actions in a call: publishing again, sharing a screen repeatedly, sending much data. Every version of the
+// published client that the tests use can do all of them.
 
 import { draw } from './timecode.js';
 
 const { RoomEvent, Track, VideoPreset } = window.LivekitClient;
 
-/** Bytes that have come, by sender and topic. */
+/** Data that has arrived, by sender and topic. */
 const arrived = new Map();
 const screen = { canvas: undefined, track: undefined };
 
-/** Marks a screen's picture, so that nobody takes a camera's for it. */
+/** Hue of the shared screen's video, which distinguishes it from a camera. */
 const SCREEN_HUE = 200;
 
 Object.assign(window.call, {
-  /** Counts what comes from now on. */
+  /** Collects the data that arrives from now on. */
   collect() {
     arrived.clear();
     window.call.room().on(RoomEvent.DataReceived, (payload, who, _, topic) => {
@@ -28,7 +28,7 @@ Object.assign(window.call, {
     return { pieces: pieces.length, hash: await hash(pieces) };
   },
 
-  /** Sends random bytes in pieces, as fast as the client takes them; the answer is their hash. */
+  /** Sends random bytes in pieces as fast as the client accepts them. Resolves to their hash. */
   async sendPieces(topic, count, size, lossy) {
     const pieces = Array.from({ length: count }, () => crypto.getRandomValues(new Uint8Array(size)));
     for (const piece of pieces) await send(piece, topic, lossy);
@@ -51,12 +51,12 @@ Object.assign(window.call, {
     await localParticipant.publishTrack(media.audio.clone(), { source: Track.Source.Microphone, dtx: false });
   },
 
-  /** Takes the camera and the microphone away, and publishes the very same tracks again. */
+  /** Unpublishes the camera and the microphone, and publishes the same tracks again. */
   async republish() {
     for (const source of [Track.Source.Camera, Track.Source.Microphone]) await window.call.publishAgain(source);
   },
 
-  /** Shares a screen with a picture that names the sender. Each time it is another track. */
+  /** Shares a screen whose video names the sender. Each call uses a new track. */
   async share(sender, { simulcast = false } = {}) {
     if (!screen.canvas) {
       screen.canvas = document.createElement('canvas');
@@ -76,7 +76,7 @@ Object.assign(window.call, {
 
 function send(bytes, topic, lossy) {
   const { localParticipant } = window.call.room();
-  // Before 2.0 the kind stood by itself: 0 is reliable, 1 lossy.
+  // Before 2.0 the kind was a separate argument: 0 is reliable, 1 lossy.
   const old = !localParticipant.getTrackPublication;
   return old ? localParticipant.publishData(bytes, lossy ? 1 : 0, { topic }) : localParticipant.publishData(bytes, { topic, reliable: !lossy });
 }

@@ -1,5 +1,5 @@
-// The connections of a page, as tests change them; loaded before the client. Statistics are taken from the connections
-// themselves, not from what the client says.
+// Wraps the connections of a page so that tests can modify them; loaded before the client. Statistics are taken from
+// the connections themselves, not from the client.
 
 window.connections = [];
 window.RTCPeerConnection = class extends RTCPeerConnection {
@@ -7,13 +7,13 @@ window.RTCPeerConnection = class extends RTCPeerConnection {
     super(...args);
     window.connections.push(this);
   }
-  // The client puts VP9 and AV1 into one scalable stream; others of its kind send several encodings.
+  // The client sends VP9 and AV1 as one scalable stream; other clients send several encodings.
   addTransceiver(track, init) {
     const encodings = track.kind === 'video' && init?.sendEncodings && window.videoEncodings;
     return super.addTransceiver(track, encodings ? { ...init, sendEncodings: encodings } : init);
   }
 
-  // A test that wants this page to lack a codec sets `lacking` to its MIME type.
+  // A test that needs a page without a codec sets `lacking` to the codec's MIME type.
   createOffer(...args) {
     this.forget();
     return super.createOffer(...args);
@@ -34,10 +34,10 @@ window.RTCPeerConnection = class extends RTCPeerConnection {
     }
   }
 
-  // A test that wants media to be here before the answer that announces it sets `answersHeldBack` to milliseconds.
+  // A test in which media should arrive before the answer that announces it sets `answersHeldBack` to milliseconds.
   //
-  // A test that wants this page behind a narrow link sets `link` to its address, and `linkTo` to what is told where
-  // the link is to lead. No pause: the client counts on the order of its calls.
+  // A test that puts this page behind an emulated link sets `link` to the link's address, and `linkTo` to a function
+  // that takes the link's destination. The result is not awaited, because the client relies on the order of its calls.
   setRemoteDescription(description) {
     if (window.answersHeldBack && description?.type === 'answer') {
       const held = new Promise((resolve) => setTimeout(resolve, window.answersHeldBack));
@@ -45,7 +45,7 @@ window.RTCPeerConnection = class extends RTCPeerConnection {
     }
     if (!window.link || !description?.sdp) return super.setRemoteDescription(description);
     const lines = description.sdp.split('\r\n');
-    // One is enough: the server's addresses lead to the same socket.
+    // One candidate is enough, since all of the server's addresses lead to the same socket.
     const candidates = lines.filter((line) => /^a=candidate:\S+ 1 udp \d+ [\d.]+ /i.test(line)).slice(0, 1).map((line) => line.split(' '));
     for (const candidate of candidates) {
       void window.linkTo(`${candidate[4]}:${candidate[5]}`);
@@ -59,7 +59,7 @@ window.RTCPeerConnection = class extends RTCPeerConnection {
   }
 };
 
-/** For somebody who looks for what is missing: each connection's sections, and what came of each source. */
+/** Diagnostics for missing media: the sections of each connection, and what was received of each source. */
 window.receivedSources = async () => {
   const told = [];
   for (const connection of window.connections) {

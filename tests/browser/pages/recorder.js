@@ -1,11 +1,14 @@
-// What one page sees and hears of one participant, over time. All times are milliseconds since 1970: the clock that
-// pages, test and link share.
+// Records what one page sees and hears of one participant over time. All times are milliseconds since 1970, the clock
+// that pages, test and link share.
 
 const LEVEL_MS = 10;
 const STATS_MS = 200;
 
 export class Recorder {
-  /** `entry` gives what collects `frames` and has a `spectrum` to listen with; another one after another join. */
+  /**
+   * `entry` returns the object that collects `frames` and has a `spectrum` to listen with; it is another object after
+   * each join.
+   */
   constructor(entry, connections) {
     this.entry = entry;
     this.connections = connections;
@@ -31,7 +34,7 @@ export class Recorder {
     };
   }
 
-  /** The loudness of the last 10 ms. */
+  /** Records the audio level of the last 10 ms. */
   listen() {
     const now = performance.now();
     if (now - this.beat > 100) this.stalls.push({ at: toShared(this.beat), ms: now - this.beat });

@@ -1,5 +1,5 @@
-// Gives a page a camera that shows somebody: a drawn person in front of a drawn room, moving a little.
-// For the screenshots; the browser's own fake camera is a green test pattern. Injected before the page's own scripts.
+// Gives a page a camera that shows a drawn person who moves a little in a drawn room. For screenshots, since the
+// browser's own fake camera shows a green test pattern. Injected before the page's own scripts.
 
 window.drawScene = ({ wall, window: sky, shirt, skin, hair }) => {
   const canvas = document.createElement('canvas');

@@ -1,9 +1,9 @@
-// Noise over a picture, so that an encoder needs as many bits as for a camera. It leaves time codes readable: what is
-// read there are means of many pixels.
+// Draws noise over a video, so that an encoder needs as many bits as for a camera. Time codes stay readable, because
+// they are read from the means of many pixels.
 
 const TILE = 256;
 
-/** A function that covers a canvas; `strength` 0 to 1. */
+/** Returns a function that draws noise over a canvas; `strength` is 0 to 1. */
 export function texture(strength) {
   const tile = document.createElement('canvas');
   tile.width = TILE;

@@ -1,8 +1,8 @@
-// A picture that says who sent it and when, readable after any encoder and at any simulcast layer.
+// Video that states its sender and its time, readable after any encoder and in any simulcast layer.
 //
-// 8 x 4 blocks, dark or light, most significant first: 4 bits sender, 20 bits time in milliseconds (the clock all pages
-// of a machine share, modulo 17 minutes), 8 bits checksum. A block is 40 x 45 pixels in a 320 x 180 layer: large enough
-// that its middle survives the worst quantiser.
+// A frame has 8 x 4 blocks, dark or light, most significant bit first: 4 bits for the sender, 20 bits for the time in
+// milliseconds (the clock that all pages on a machine share, modulo 17 minutes), and 8 bits for a checksum. In a 320 x
+// 180 layer a block has 40 x 45 pixels, so its centre survives the coarsest quantiser.
 
 export const COLUMNS = 8;
 export const ROWS = 4;
@@ -12,7 +12,7 @@ export function now() {
   return Math.floor(performance.timeOrigin + performance.now()) % TIME_RANGE;
 }
 
-/** How long ago a time code was drawn. */
+/** Time since a time code was drawn, in milliseconds. */
 export function age(code) {
   return (now() - code + TIME_RANGE) % TIME_RANGE;
 }
@@ -23,7 +23,7 @@ export function encode(sender, time) {
   return [...toBits(value, 24), ...toBits(checksum(value), 8)];
 }
 
-/** What the blocks say; undefined when they are no time code. */
+/** Sender and time of the blocks; undefined if they are no time code. */
 export function decode(bits) {
   const value = fromBits(bits.slice(0, 24));
   if (fromBits(bits.slice(24)) !== checksum(value)) return undefined;
@@ -41,9 +41,9 @@ export function draw(context, sender, hue) {
   }
 }
 
-/** Reads a video element; undefined when the picture is not a time code. `scratch` is a 2d context to draw into. */
+/** Reads the time code of a video element; undefined if there is none. `scratch` is a 2d context to draw into. */
 export function read(video, scratch) {
-  // Scaling the frame down to a few pixels a block averages away what the encoder did to the edges.
+  // Scaling the frame down to a few pixels per block averages out coding artefacts at the edges.
   const size = 6;
   const { canvas } = scratch;
   canvas.width = COLUMNS * size;
@@ -70,7 +70,7 @@ function fromBits(bits) {
   return bits.reduce((value, bit) => ((value << 1) | bit) >>> 0, 0);
 }
 
-// CRC-8, polynomial 0x07, started at 0xff so that an all-black picture is not a valid code.
+// CRC-8 with polynomial 0x07, initialised to 0xff so that an all-black frame is not a valid code.
 function checksum(value) {
   let crc = 0xff;
   for (let shift = 16; shift >= 0; shift -= 8) {

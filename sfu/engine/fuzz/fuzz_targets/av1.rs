@@ -1,4 +1,4 @@
-//! AV1 payloads: with a dependency descriptor only the aggregation header is read, without one the units too.
+//! AV1 payloads. With a dependency descriptor only the aggregation header is read, without one the OBUs too.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A stream of dependency descriptors: each is read with the structure that the last one brought.
+//! A sequence of dependency descriptors, each parsed with the last structure received.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,7 @@
-//! DTLS records and handshake messages from whoever can send from the other end's address: forged ones between the
-//! true ones, true ones changed on the way. Unless true ones are changed, or a client is asked for a cookie, which it
-//! has to believe, the handshake succeeds all the same.
+//! DTLS records and handshake messages from an attacker who can send from the other end's address: forged messages
+//! between genuine ones, and genuine ones modified on the way. The handshake must succeed nevertheless, with two
+//! exceptions: modified genuine messages, and a forged HelloVerifyRequest to the client, which the client has to
+//! believe.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -48,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A record of the first epoch with a handshake message, whose lengths fit.
+/// A record of epoch 0 with a handshake message, with correct lengths.
 fn record(script: &mut Script<'_>) -> Vec<u8> {
     let kind = script.one_of(&[1, 2, 3, 4, 11, 12, 13, 14, 15, 16, 20]);
     let (sequence, offset, more) = (u16::from(script.byte() & 7), script.byte(), script.byte());

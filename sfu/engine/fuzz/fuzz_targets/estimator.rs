@@ -1,5 +1,5 @@
-//! The estimator of one subscriber's link: packets sent and reports about them in any order and of any content, time in
-//! any steps. The estimate stays within its bounds, bursts stay small, and deadlines lie ahead.
+//! The bandwidth estimator of one subscriber's link: packets sent, and reports about them in any order and with any
+//! contents, at any time. The estimate stays within its bounds, and probes stay small.
 #![no_main]
 
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use sfu_engine::rtp::rtcp::{self, Rtcp};
 use sfu_engine::units::{Bitrate, ExtendedSequence, Ssrc};
 use sfu_engine_fuzz::Script;
 
-/// Sent at most: what a probe asks for is far less.
+/// Upper bound on the size of a probe; real probes are far smaller.
 const MOST_BURST_BYTES: u64 = 1_000_000;
 
 fuzz_target!(|data: &[u8]| {
@@ -41,7 +41,7 @@ fn step(
     sequence: &mut ExtendedSequence,
 ) {
     match script.byte() % 10 {
-        // Numbers ascend; the caller's own counter sees to that. Some are given to nothing.
+        // Sequence numbers ascend, as the caller's counter guarantees. Some are skipped.
         0..=2 => {
             for _ in 0..=script.byte() % 32 {
                 let cluster = estimator.active_probe().map(|probe| probe.cluster);
@@ -52,7 +52,7 @@ fn step(
             }
         }
         3 => report(estimator, *now, 15, script.bytes(), None),
-        // About what was sent, at times that are anything.
+        // A report about packets that were sent, with arbitrary arrival times.
         4 => report(
             estimator,
             *now,
@@ -88,7 +88,7 @@ fn step(
     }
 }
 
-/// An RTCP part of type 205 and that format, as it would come out of SRTP.
+/// Inputs an RTCP packet of type 205 with the given format, as after SRTP decryption.
 fn report(estimator: &mut Estimator, now: Instant, format: u8, body: &[u8], base: Option<u16>) {
     let words = body.len() / 4;
     let mut packet = vec![0x80 | format, 205, (words >> 8) as u8, words as u8];

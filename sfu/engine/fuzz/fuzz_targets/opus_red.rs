@@ -1,4 +1,4 @@
-//! Opus lengths, and redundant payloads taken apart and put together.
+//! Opus packet durations, and RED payloads (RFC 2198) parsed and rebuilt.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

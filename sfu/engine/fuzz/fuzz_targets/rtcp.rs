@@ -1,4 +1,4 @@
-//! Compound RTCP of every kind.
+//! Compound RTCP packets with parts of every kind.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! RTP header, header extensions, padding, retransmission format. What is read from one header and written into
-//! another reads the same there.
+//! RTP header, header extensions, padding, and retransmission format. Values read from one header and written into
+//! another read back unchanged.
 #![no_main]
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(body) = payload(packet, &header) {
         assert!(header.header_len + body.len() <= packet.len());
     }
-    // A header is not to be trusted with another packet.
+    // A header parsed from one packet must be safe to use with another packet.
     let _ = read(&packet[..packet.len() / 2], &header, &map);
     let _ = payload(&packet[..packet.len() / 2], &header);
     let found = read(packet, &header, &map);

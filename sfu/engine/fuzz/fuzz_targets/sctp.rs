@@ -1,4 +1,4 @@
-//! SCTP packets of a client that has the keys and means harm: with the right tag and checksum, and chunks of any kind.
+//! SCTP packets of a hostile client that has the keys: valid verification tag and checksum, and arbitrary chunks.
 #![no_main]
 
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     client.start(now, &limits);
     let channel = client.open(now, "_reliable", true, None).expect("a first channel");
     let mut script = Script(data);
-    // The header of the last packet to the server: ports, and the tag that it takes.
+    // Header of the last packet to the server: the ports, and the verification tag that the server accepts.
     let mut header = vec![0x13, 0x88, 0x13, 0x88, 0, 0, 0, 0, 0, 0, 0, 0];
     while !script.is_over() {
         match script.byte() % 6 {
@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn cross(now: Instant, server: &mut Sctp, client: &mut Sctp, header: &mut Vec<u8>) {
-    // Ends: both ends bound how often they answer each other, but a forged chunk may make them disagree for long.
+    // Bounded: both ends limit how often they answer each other, but a forged chunk may make them disagree for long.
     for _ in 0..20 {
         let (to_server, to_client) = (client.poll_transmit(), server.poll_transmit());
         if to_server.is_none() && to_client.is_none() {
@@ -69,7 +69,7 @@ fn cross(now: Instant, server: &mut Sctp, client: &mut Sctp, header: &mut Vec<u8
     }
 }
 
-/// Chunks whose lengths fit, mostly.
+/// Makes chunks, mostly with correct lengths.
 fn chunks(script: &mut Script<'_>) -> Vec<u8> {
     let mut chunks = Vec::new();
     for _ in 0..=script.byte() & 3 {

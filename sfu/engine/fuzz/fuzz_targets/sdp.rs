@@ -1,5 +1,5 @@
-//! Offers: parsed, negotiated, answered, and offered again. The input makes each out of a real client's, by moving,
-//! dropping, doubling and changing lines.
+//! Offers: parsed, negotiated, answered, and offered again. The input makes each from a real client's description, by
+//! moving, removing, duplicating and changing lines.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -79,13 +79,13 @@ fn description(script: &mut Script<'_>) -> String {
                 let other = usize::from(script.short()) % lines.len();
                 lines.swap(at, other);
             }
-            // A line of another client.
+            // Inserts a line of another client.
             6 => {
                 let foreign = lines_of(script.byte());
                 let line = foreign.clone().nth(usize::from(script.short()) % foreign.count().max(1));
                 lines.insert(at, line.unwrap_or_default().to_owned());
             }
-            // The end of a line, so that the attribute stays what it is.
+            // Changes only the value, so that the attribute keeps its name.
             _ => {
                 let keep = lines[at].find([':', ' ']).map_or(0, |place| place + 1);
                 let changed = String::from_utf8_lossy(script.bytes()).into_owned();
@@ -96,9 +96,9 @@ fn description(script: &mut Script<'_>) -> String {
     lines.join("\r\n") + "\r\n"
 }
 
-/// As many sections as offered, with the same mids in the same order (RFC 3264 section 6).
+/// Asserts that an answer has as many sections as the offer, with the same mids in the same order (RFC 3264 section 6).
 fn assert_answers(offer: &str, answer: &str) {
-    // A section that names itself twice is known by its first name.
+    // In a section with two mids the first counts.
     let mids = |sdp: &str| -> Vec<String> {
         let sections = sdp.split("\r\nm=").skip(1);
         let first =
@@ -133,7 +133,7 @@ fn announced(round: usize, kind: MediaKind, chooser: u8) -> AddTrack {
     }
 }
 
-/// Track ids that the clients' offers name.
+/// Track ids in the clients' offers.
 const CIDS: [&str; 2] = ["066b2f98-408a-4868-8452-d09bad3a6157", "e513cf29-2c8a-479f-84e2-95dbb42b0241"];
 
 fn wanted(round: usize, kind: MediaKind, codec: Option<Codec>) -> WantedTrack {

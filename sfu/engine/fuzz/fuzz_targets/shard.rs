@@ -1,5 +1,5 @@
-//! A whole shard in a call: commands in any order, datagrams of strangers, packets of people who have keys and mean
-//! harm, messages of another shard, time. Nothing may panic, not even where it would be contained.
+//! An entire shard in a call. Inputs are commands in any order, datagrams of strangers, packets of hostile participants
+//! who have keys, messages of another shard, and time. Nothing may panic, even where the shard would contain the panic.
 #![no_main]
 
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(call.panics(), 0);
 });
 
-/// Ana's streams.
+/// State of Ana's RTP streams.
 #[derive(Default)]
 struct Sender {
     sequence: [u16; 8],
@@ -59,7 +59,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// A packet that mostly goes on where its stream stood.
+    /// Sends a packet, which usually continues its stream.
     fn send(&mut self, call: &mut Call, script: &mut Script<'_>) {
         const STREAMS: [(u32, u8, &[u8], &[u8]); 8] = [
             (3_641_903_553, 111, b"13", b""),
@@ -113,7 +113,7 @@ impl Sender {
     }
 }
 
-/// NACK, PLI, FIR and receiver reports about what that person receives.
+/// Sends NACK, PLI, FIR and receiver reports about media that the participant receives.
 fn feedback(call: &mut Call, script: &mut Script<'_>, who: usize) {
     let sources = &call.people[who].sources;
     let source =
@@ -173,7 +173,7 @@ fn command(call: &mut Call, script: &mut Script<'_>, who: usize) {
     }
 }
 
-/// The person's own offer with some of its lines taken out, doubled or changed.
+/// Sends the participant's own offer with some lines removed, duplicated or changed.
 fn edited_offer(call: &mut Call, script: &mut Script<'_>, who: usize) {
     let description = call.people[who].description();
     let mut lines: Vec<&str> = description.lines().collect();
@@ -191,7 +191,7 @@ fn edited_offer(call: &mut Call, script: &mut Script<'_>, who: usize) {
     call.offer_text(who, sdp);
 }
 
-/// Another shard has a track in the room, and wants Ana's.
+/// Inputs messages of another shard, which has a track in the room and wants Ana's tracks.
 fn fabric(call: &mut Call, script: &mut Script<'_>) {
     let choice = script.byte();
     let which = usize::from(choice >> 7);

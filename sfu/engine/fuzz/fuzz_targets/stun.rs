@@ -1,4 +1,4 @@
-//! Connectivity checks: of strangers, which have no effect, and of the peer with attributes of any kind.
+//! Connectivity checks: those of strangers have no effect, those of the peer carry arbitrary attributes.
 #![no_main]
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Transport-wide feedback: read, and what was built reads back.
+//! Transport-wide feedback: arbitrary packets are parsed, and built packets read back unchanged.
 #![no_main]
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// The input is the packet behind the first four bytes.
+/// Parses the input as the body of a packet, after the first four bytes.
 fn read(body: &[u8]) {
     let mut packet = vec![0x8f, 205, 0, 0];
     packet.extend_from_slice(&body[..body.len().min(1400) / 4 * 4]);

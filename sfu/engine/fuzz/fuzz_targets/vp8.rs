@@ -1,4 +1,4 @@
-//! VP8 payloads, and their descriptors rewritten: the same but for the numbers.
+//! VP8 payloads, and their descriptors rewritten: only the numbers in them change.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Ends of connections: two transports on a line, and a whole shard with two people in a room.
+//! Connected endpoints for fuzz targets: two transports on a line, and an entire shard with two people in a room.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ fn transport(name: &str, which: usize) -> Transport {
     Transport::new(config, epoch())
 }
 
-/// A server's transport and a client's, which have found each other and not spoken yet.
+/// A server's and a client's transport, with validated ICE, before the DTLS handshake.
 pub struct Line {
     now: Instant,
     server: (Transport, SocketAddr),
@@ -43,7 +43,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Before the first record.
+    /// A line on which no DTLS record has been sent.
     #[expect(clippy::new_without_default, reason = "it is not a value")]
     pub fn new() -> Self {
         let now = epoch();
@@ -65,7 +65,7 @@ impl Line {
         line
     }
 
-    /// A datagram arrives that the other end has not sent.
+    /// Delivers a datagram that the other end has not sent.
     pub fn inject(&mut self, to_server: bool, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
         let (to, from) = match to_server {
@@ -75,7 +75,7 @@ impl Line {
         to.handle_datagram(self.now, from, None, &mut datagram, &AnySource);
     }
 
-    /// The next datagram of the other end arrives, if there is one, as `edit` leaves it.
+    /// Delivers the next datagram of the other end, modified by `edit`. Skips STUN. False if there is none.
     pub fn pass(&mut self, to_server: bool, edit: impl FnOnce(&mut [u8])) -> bool {
         let mut buffer = [0; 1500];
         let from = if to_server { &mut self.client.0 } else { &mut self.server.0 };
@@ -90,7 +90,7 @@ impl Line {
         false
     }
 
-    /// Lets everything pass for up to eight seconds: repetitions come after one, two and four.
+    /// Delivers everything for up to eight seconds, so that retransmissions after one, two and four seconds arrive.
     pub fn settle(&mut self) {
         let end = self.now + Duration::from_secs(8);
         loop {
@@ -104,19 +104,19 @@ impl Line {
         }
     }
 
-    /// Whether both ends have their keys.
+    /// Whether both ends have finished the handshake.
     pub fn is_connected(&self) -> bool {
         self.server.0.is_connected() && self.client.0.is_connected()
     }
 }
 
-/// Someone in the room.
+/// A participant of the room, with its client transport.
 pub struct Person {
-    /// The session.
+    /// Session id of the participant.
     pub sid: ParticipantSid,
-    /// Where the datagrams come from.
+    /// Source address of its datagrams.
     pub address: SocketAddr,
-    /// Media sources of what the answers say is sent to this person.
+    /// SSRCs that the answers announce to this participant.
     pub sources: Vec<u32>,
     name: &'static str,
     offer: String,
@@ -126,23 +126,23 @@ pub struct Person {
     numbers: BTreeMap<u32, ExtendedSequence>,
 }
 
-/// A shard, a room, Ana who publishes and Ben who receives.
+/// A shard with one room, in which Ana publishes and Ben receives.
 pub struct Call {
-    /// The time.
+    /// Current virtual time.
     pub now: Instant,
-    /// Ana and Ben.
+    /// Ana and Ben, in this order.
     pub people: [Person; 2],
     shard: Shard,
     buffer: Vec<u8>,
 }
 
-/// Sound and pictures of Ana.
+/// Sids of Ana's audio and video track.
 pub const TRACKS: [&str; 2] = ["TR_AMana", "TR_VCana"];
-/// Tracks of someone on another shard.
+/// Sids of the audio and video track of a participant on another shard.
 pub const REMOTE_TRACKS: [&str; 2] = ["TR_AMfar", "TR_VCfar"];
 
 impl Call {
-    /// Both are connected, and Ben has subscribed to all of Ana.
+    /// A call in which both are connected, and Ben is subscribed to all tracks of Ana.
     #[expect(clippy::new_without_default, reason = "it is not a value")]
     pub fn new() -> Self {
         let now = epoch();
@@ -175,7 +175,7 @@ impl Call {
         call
     }
 
-    /// That person enters, for the first time or again.
+    /// Joins or rejoins a participant.
     pub fn join(&mut self, who: usize) {
         let person = &mut self.people[who];
         person.transport = transport(person.name, 1);
@@ -194,7 +194,7 @@ impl Call {
         })));
     }
 
-    /// Ana announces one of her tracks.
+    /// Announces one of Ana's tracks.
     pub fn announce(&mut self, which: usize) {
         let names = [("q", LayerQuality::Low), ("h", LayerQuality::Medium), ("f", LayerQuality::High)];
         let layers = names.into_iter().zip([320, 640, 1280]).map(|((rid, quality), width)| SimulcastLayer {
@@ -226,19 +226,19 @@ impl Call {
         self.command(Command::AddTrack { participant, track: Box::new(track) });
     }
 
-    /// That person offers what it always offers.
+    /// Sends the participant's usual offer.
     pub fn offer(&mut self, who: usize) {
         let sdp = self.people[who].offer.clone();
         self.offer_text(who, sdp);
     }
 
-    /// That person offers this.
+    /// Sends an offer with the given SDP.
     pub fn offer_text(&mut self, who: usize, sdp: String) {
         self.command(Command::Offer { participant: self.people[who].sid.clone(), id: 0, sdp });
         self.check(who);
     }
 
-    /// That person subscribes to a track of Ana's.
+    /// Subscribes a participant to a track of Ana.
     pub fn subscribe(&mut self, who: usize, which: usize, demand: TrackDemand) {
         self.command(Command::Subscribe {
             participant: self.people[who].sid.clone(),
@@ -249,26 +249,26 @@ impl Call {
         });
     }
 
-    /// A command arrives.
+    /// Inputs a command to the shard.
     pub fn command(&mut self, command: Command) {
         self.shard.handle_input(self.now, Input::Command(command));
         self.drain();
     }
 
-    /// A message of another shard arrives.
+    /// Inputs a message of another shard.
     pub fn fabric(&mut self, message: FabricMessage) {
         self.shard.handle_input(self.now, Input::Fabric(message));
         self.drain();
     }
 
-    /// A datagram arrives from anywhere.
+    /// Inputs a datagram from any address.
     pub fn datagram(&mut self, source: SocketAddr, datagram: &[u8]) {
         let mut data = datagram.to_vec();
         self.shard.handle_input(self.now, Input::Datagram { source, local: None, data: &mut data });
         self.drain();
     }
 
-    /// That person sends an RTP packet, encrypted with its key.
+    /// Sends an RTP packet, encrypted with the participant's key. Ignored if it is not valid RTP.
     pub fn rtp(&mut self, who: usize, packet: &[u8]) {
         let Ok(header) = RtpHeader::parse(packet) else { return };
         let person = &mut self.people[who];
@@ -285,7 +285,7 @@ impl Call {
         }
     }
 
-    /// That person sends an RTCP packet, encrypted with its key.
+    /// Sends an RTCP packet, encrypted with the participant's key.
     pub fn rtcp(&mut self, who: usize, packet: &[u8]) {
         let mut buffer = packet.to_vec();
         buffer.resize(packet.len() + 32, 0);
@@ -294,7 +294,7 @@ impl Call {
         }
     }
 
-    /// That person sends a user message.
+    /// Sends a user message on a data channel: 0 is reliable, 1 is lossy.
     pub fn message(&mut self, who: usize, channel: usize, payload: &[u8]) {
         let (now, person) = (self.now, &mut self.people[who]);
         if let Some(channel) = person.channels.get(channel) {
@@ -303,7 +303,7 @@ impl Call {
         self.cross();
     }
 
-    /// Time passes; the people check their paths if wanted.
+    /// Advances the time. If `with_checks`, the participants send connectivity checks.
     pub fn wait(&mut self, time: Duration, with_checks: bool) {
         self.now += time;
         self.shard.handle_input(self.now, Input::Timeout);
@@ -317,7 +317,7 @@ impl Call {
         self.cross();
     }
 
-    /// How many paths panicked and were contained.
+    /// Number of contained panics.
     pub fn panics(&mut self) -> u64 {
         self.shard.stats().panics
     }
@@ -356,7 +356,7 @@ impl Call {
                         person.receive(self.now, datagram);
                     }
                 }
-                // At once: media may follow under the names that it gives.
+                // Processed at once, since media may follow on the SSRCs that the answer announces.
                 Output::Event(Event::Answer { participant, sdp, .. }) => {
                     let person = self.people.iter_mut().find(|person| person.sid == participant);
                     if let Some(person) = person {
@@ -371,7 +371,7 @@ impl Call {
         self.buffer = buffer;
     }
 
-    /// Carries what the people's transports want to send, until nothing moves or for long enough.
+    /// Delivers what the clients' transports send, until they send nothing, for at most 50 rounds.
     fn cross(&mut self) {
         for _ in 0..50 {
             let mut moved = false;
@@ -415,7 +415,7 @@ impl Person {
         }
     }
 
-    /// The description that it offers.
+    /// The participant's usual offer, as SDP.
     pub fn description(&self) -> &str {
         &self.offer
     }
@@ -452,7 +452,7 @@ fn server() -> SocketAddr {
     ([10, 1, 0, 1], 7000).into()
 }
 
-/// A room whose home is the shard.
+/// A room whose home is the shard of the call.
 pub fn room() -> RoomSid {
     let names = (0..).map(|number| RoomSid::new(format!("RM_{number}")));
     names.into_iter().find(|name| home_of(name, 2) == ShardId(0)).expect("half of all names")

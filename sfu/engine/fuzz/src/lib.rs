@@ -1,5 +1,5 @@
-//! What the fuzz targets share: reading an input as decisions, virtual time, and packets that get past the checks
-//! which no random bytes pass.
+//! Helpers that the fuzz targets share: reading an input as decisions, virtual time, and packets that pass checks which
+//! random bytes cannot pass.
 
 mod call;
 mod offers;
@@ -17,13 +17,13 @@ use std::time::Instant;
 use sfu_engine::transport::dtls::Certificate;
 use sfu_engine::transport::ice::IceCredentials;
 
-/// Some moment; the same in every run of one process.
+/// A fixed moment, the same for the entire process.
 pub fn epoch() -> Instant {
     static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
     *EPOCH
 }
 
-/// One of two certificates, made once: they cost more than everything else.
+/// One of two certificates. They are generated once, since generation costs more than everything else.
 pub fn certificate(which: usize) -> Arc<Certificate> {
     static CERTIFICATES: LazyLock<[Arc<Certificate>; 2]> = LazyLock::new(|| {
         [(); 2].map(|()| Arc::new(Certificate::generate().expect("the system has random bytes")))
@@ -31,7 +31,7 @@ pub fn certificate(which: usize) -> Arc<Certificate> {
     Arc::clone(&CERTIFICATES[which % 2])
 }
 
-/// Credentials that are the same in every run.
+/// ICE credentials that are the same in every run.
 pub fn credentials(name: &str) -> IceCredentials {
     IceCredentials { ufrag: format!("{name}fragment"), pwd: format!("{name}0123456789abcdefghijklmn") }
 }

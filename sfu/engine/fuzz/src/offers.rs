@@ -1,5 +1,5 @@
-//! What real clients say, with fewer payload types: most of a browser's description repeats itself, and reading it is
-//! most of the time.
+//! Session descriptions of real clients with fewer payload types. Most of a browser's description is repetition, and
+//! parsing it would take most of the time.
 
 use std::sync::LazyLock;
 

@@ -1,10 +1,10 @@
-//! Packets whose checksums and signatures are right, whatever else they say.
+//! Packets with valid checksums and signatures, and arbitrary contents otherwise.
 
 use aws_lc_rs::hmac;
 use sfu_engine::transport::ice::IceCredentials;
 
-/// A Binding request that the holder of `remote` sends to the holder of `local`, with these attributes before
-/// MESSAGE-INTEGRITY and those behind it.
+/// A STUN Binding request from the holder of `remote` to the holder of `local`. `before` and `behind` are attributes
+/// before and after MESSAGE-INTEGRITY.
 pub fn check(local: &IceCredentials, remote: &IceCredentials, before: &[u8], behind: &[u8]) -> Vec<u8> {
     let mut message = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7];
     attribute(&mut message, 0x0006, format!("{}:{}", local.ufrag, remote.ufrag).as_bytes());
@@ -35,12 +35,12 @@ fn set_len(message: &mut [u8], end: usize) {
     message[2..4].copy_from_slice(&((end - 20) as u16).to_be_bytes());
 }
 
-/// The checksum of SCTP (RFC 9260 appendix A).
+/// CRC32c as SCTP uses it (RFC 9260 appendix A).
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc32(bytes, 0x82f6_3b78)
 }
 
-/// An SCTP packet with its checksum, little-endian on the wire.
+/// Writes the checksum into an SCTP packet, in little-endian order.
 pub fn with_checksum(mut packet: Vec<u8>) -> Vec<u8> {
     if packet.len() >= 12 {
         packet[8..12].fill(0);

@@ -1,18 +1,20 @@
-//! One burst: what was sent of it, what arrived, and how fast.
+//! One probe: which of its packets were sent, which arrived, and how fast.
 
 use super::probe::{CAUTION, FEWEST_PACKETS, LOSSY, Outcome, Probe, Situation};
 use super::sent_history::PacketResult;
 
-/// Times in microseconds, but for `asked`, rates in bits per second.
+/// State of one probe. Times in microseconds except `asked`, rates in bits per second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cluster {
     pub probe: Probe,
-    /// It is meant to show that what it claims is no token bucket.
+    /// Whether this is a long probe: meant to be larger than any token bucket, so that its result needs no
+    /// confirmation.
     pub long: bool,
-    /// The estimate when it was asked for, and when that was, in seconds.
+    /// The estimate when the probe was requested.
     pub estimate: f64,
+    /// When the probe was requested, in seconds.
     pub asked: f64,
-    /// It ended because something of it was dropped where a policer is known.
+    /// The probe was ended early on a path where a policer's rate is known. It has no result then.
     pub relented: bool,
     first_sent: Option<i64>,
     last_sent: i64,
@@ -22,19 +24,19 @@ pub(super) struct Cluster {
     lost: usize,
 }
 
-/// What of a burst arrived.
+/// Packets of a probe that arrived.
 #[derive(Debug, Clone, Copy, Default)]
 struct Received {
     packets: usize,
     bytes: f64,
     sent: Regression,
     arrived: Regression,
-    /// The lowest one-way delays of its two halves.
+    /// Lowest one-way delays of the probe's two halves, in microseconds.
     least: [Option<i64>; 2],
 }
 
-/// Bytes against time, as sums for a least-squares line: jitter spoils the first and the last packet of a burst, but
-/// hardly the slope through all of them.
+/// Bytes against time, as sums for a least-squares line. Jitter distorts the times of the first and the last packet of
+/// a probe, but hardly the slope through all packets.
 #[derive(Debug, Clone, Copy, Default)]
 struct Regression {
     origin: i64,
@@ -70,7 +72,7 @@ impl Cluster {
         self.sent_packets += 1;
     }
 
-    /// Whether all of it was sent.
+    /// Whether the whole probe was sent.
     pub fn is_complete(&self) -> bool {
         self.sent_bytes >= self.probe.size.bytes() && self.sent_packets >= self.probe.packets
     }
@@ -80,18 +82,18 @@ impl Cluster {
             self.lost += 1;
             return;
         };
-        // It was told of as lost before.
+        // A late packet was reported as lost before.
         self.lost = self.lost.saturating_sub(usize::from(result.late));
         let half = self.is_second_half(result.sent);
         self.received.on_packet(result.sent, arrival, f64::from(result.bytes), half);
     }
 
-    /// Whether it is known of every packet what became of it.
+    /// Whether every packet sent was reported as received or lost.
     pub fn is_told(&self) -> bool {
         self.received.packets + self.lost >= self.sent_packets
     }
 
-    /// In seconds.
+    /// Send time of the last packet, in seconds.
     pub fn last_sent(&self) -> f64 {
         self.last_sent as f64 / 1e6
     }
@@ -102,32 +104,32 @@ impl Cluster {
         sent.saturating_sub(first) as f64 > length / 2.0
     }
 
-    /// How long it takes.
+    /// Planned duration, in seconds.
     pub fn seconds(&self) -> f64 {
         self.probe.size.bytes() as f64 * 8.0 / self.probe.rate.bps().max(1) as f64
     }
 
-    /// What it showed, were it believed. `inherent`: the share of packets that the path loses whatever is sent. None: too little of
-    /// it arrived to tell.
+    /// The measured result, before it is decided how far it is believed. `inherent`: the share of packets that the path
+    /// loses whatever the rate. `None` if too little arrived to measure.
     pub fn outcome(&self, inherent: f64) -> Option<Outcome> {
         let received = &self.received;
-        // Of a long one many reports tell: some of them may be lost.
+        // A long probe is reported in many messages, some of which may be lost.
         let least = if self.long { self.sent_packets / 4 } else { self.sent_packets.div_ceil(2) };
         if received.packets < least.max(FEWEST_PACKETS - 1) || received.packets < self.lost {
             return None;
         }
-        // A bucket lets the first half of any burst through.
+        // A token bucket may let the whole first half through.
         if self.long && received.least[1].is_none() {
             return None;
         }
-        // What nobody told of is missing on both sides.
+        // Packets without feedback are missing from both rates.
         let told = received.packets.saturating_add(self.lost);
         let share = (told as f64 / self.sent_packets.max(1) as f64).min(1.0);
         let sent = received.sent.rate()? / share;
-        // All in one tick: faster than can be told.
+        // No slope if all packets arrived in one tick: faster than can be measured.
         let arrived = received.arrived.rate().map_or(f64::MAX, |rate| rate / share);
         let filled = arrived < sent * FILLED && received.waited(sent / arrived - 1.0);
-        // What was lost for other reasons than lack of room has passed the narrowest link, or would have.
+        // Packets lost for other reasons than lack of capacity passed the bottleneck, or would have passed it.
         let loss = self.lost as f64 / told.max(1) as f64;
         let chance = if inherent > LOSSY { UNRELATED } else { 0.0 };
         let passed = if loss <= inherent + chance { 1.0 - loss } else { 1.0 };
@@ -140,7 +142,7 @@ impl Cluster {
         Some(Outcome { rate, shown: rate, filled, long: self.long, proven: false, hindrance: None })
     }
 
-    /// What was sent, in bits per second.
+    /// Actual sending rate, in bits per second.
     fn pace(&self) -> Option<f64> {
         let micros = self.last_sent.checked_sub(self.first_sent?).filter(|micros| *micros > 0)?;
         Some(self.sent_bytes as f64 * 8e6 / micros as f64)
@@ -159,8 +161,9 @@ impl Received {
         self.packets += 1;
     }
 
-    /// Whether packets came to wait for each other as they must have if they arrived slower than they were sent
-    /// by that share. Jitter alone makes a rate look lower, but hardly lifts the lowest delays.
+    /// Whether delay grew during the probe as it must if the packets arrived more slowly than they were sent. `slower`:
+    /// the excess of the sent rate over the arrival rate, relative to the latter. Jitter alone makes a rate look lower,
+    /// but hardly raises the lowest delays.
     fn waited(&self, slower: f64) -> bool {
         let [Some(first), Some(second)] = self.least else { return true };
         let (grown, length) = (second.saturating_sub(first) as f64, self.sent.length() as f64);
@@ -169,7 +172,7 @@ impl Received {
 }
 
 impl Regression {
-    /// From the first to the last, in microseconds.
+    /// Time from the first to the last packet, in microseconds.
     fn length(&self) -> i64 {
         self.last.saturating_sub(self.origin)
     }
@@ -187,7 +190,7 @@ impl Regression {
         self.time_bytes += time * bytes;
     }
 
-    /// In bits per second. None: no time passed, or it ran backwards.
+    /// Slope in bits per second. `None` if no time passed, or time ran backwards.
     fn rate(&self) -> Option<f64> {
         let spread = self.time_squared * self.count - self.time * self.time;
         let common = self.time_bytes * self.count - self.time * self.bytes;
@@ -195,10 +198,11 @@ impl Regression {
     }
 }
 
-/// A burst that arrives at less of its rate than this has filled the link.
+/// Share of its sent rate below which a probe must arrive to count as having filled the link.
 const FILLED: f64 = 0.9;
-/// Share of the wait that a rate tells of that must be seen, and how many microseconds at least.
+/// Share of the delay growth implied by the measured rates that must be observed.
 const EVIDENT: f64 = 0.25;
+/// Minimum observed delay growth, in microseconds.
 const LEAST_EVIDENT: f64 = 4_000.0;
-/// A burst may lose this much more than what the path loses by itself, by chance.
+/// Share of a probe's packets that a lossy path may lose by chance, beyond what it loses on average.
 const UNRELATED: f64 = 0.15;

@@ -1,5 +1,5 @@
-//! What one message from the subscriber means: each packet goes to the boxes that measure, and what they say together
-//! to the rate.
+//! Processing of one feedback message: each packet's result goes to the detectors, and their combined findings go to
+//! the rate control.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use super::rate_control::{Input, Step};
 use super::{Cause, Estimator, MOST, Policer, Shown};
 
 impl Estimator {
-    /// Everything that one message said.
+    /// Processes the results of one feedback message.
     pub(super) fn digest(&mut self, now: Instant) {
         let seconds = self.seconds(now);
         let (mut newest, mut finding) = (None, None);
@@ -20,7 +20,7 @@ impl Estimator {
         if self.anew
             && let Some(first) = self.results.iter().find(|result| result.arrival.is_some())
         {
-            // What went before was padding that nobody reports, and is not lost for want of room.
+            // Earlier packets were padding, which this receiver does not report. They were not lost to congestion.
             (self.anew, self.cut) = (false, first.sent);
         }
         for result in &self.results {
@@ -66,7 +66,8 @@ impl Estimator {
         let mut cause = None;
         let silent_steps = self.silence.on_heard();
         if silent_steps > 0 {
-            // The first report after a long silence may be about the newest packets only.
+            // The first report after a long silence may cover the newest packets only, so a long silence counts as an
+            // outage whatever was reported lost.
             self.outage = silent_steps >= OUTAGE_STEPS;
             cause = Some(self.after_silence(seconds, received, lost));
         }
@@ -79,17 +80,17 @@ impl Estimator {
             Some(Finding::Chance) if self.policer.is_some() => Some(self.on_chance(seconds)),
             _ => self.decide(seconds, rtt, disturbed, proving),
         };
-        // What a burst showed is the reason for most of a rise, growth for the rest.
+        // If a probe's result and growth both raised the estimate, the probe is the main reason.
         let decided = decided.filter(|decided| *decided != Cause::Growth || cause.is_none());
         self.conclude(now, decided.or(cause).unwrap_or(Cause::Drained));
     }
 
     fn after_silence(&mut self, now: f64, received: usize, lost: usize) -> Cause {
-        // What arrives at once after an outage is no measure of anything.
+        // Packets that arrive together after an outage measure nothing.
         self.disturbed_until = now + SETTLING;
         self.confirmed = None;
         self.loss.discard(now, self.rtt_or_default());
-        // What is lost of what was sent meanwhile was lost to the outage, whenever that is told.
+        // Packets sent during the silence were lost to the outage, whenever their loss is reported.
         self.cut = (now * 1e6) as i64;
         self.probe.forget_bursts();
         if lost * 2 > received {
@@ -104,7 +105,7 @@ impl Estimator {
 
     fn on_outcome(&mut self, now: f64, outcome: Outcome) -> Option<Cause> {
         if let Some(seen) = outcome.hindrance.filter(|seen| seen.dropped) {
-            // Measured over a moment it may be anything.
+            // A rate measured over a short moment is unreliable.
             let most = if seen.lasted { f64::MAX } else { self.rate.rate() * UNMEASURED };
             return Some(self.on_policer(now, seen.rate.min(most), seen.lasted));
         }
@@ -121,12 +122,12 @@ impl Estimator {
         if !outcome.proven && found > rate * gain {
             return None;
         }
-        // A queue from the beginning is others', and what a long burst gets then it takes from them.
+        // A queue that stood from the start is that of other flows, and a long probe takes bandwidth from them.
         if outcome.hindrance.is_some_and(|seen| seen.depth < LEAST_BUCKET) && now > YOUNG {
             return None;
         }
         self.confirmed = Some(Shown { rate: found, at: now });
-        // The queue of a long one speaks for itself.
+        // If a long probe met a queue, that is evidence enough against its claim.
         let short = outcome.hindrance.is_none();
         let fits = found > rate * if outcome.filled { gain } else { 1.0 }
             || outcome.filled && found < rate && (start || short && self.queue.millis() > CONFIRM);
@@ -135,7 +136,7 @@ impl Estimator {
         }
         if outcome.proven && !outcome.filled {
             self.rate.lift_ceiling();
-            // So much passed that there would have been losses.
+            // A long probe of that rate would have met a policer.
             self.policer = self.policer.filter(|policer| policer.measured || !outcome.long);
         }
         self.rate.set(found);
@@ -145,7 +146,8 @@ impl Estimator {
         Some(Cause::Probe)
     }
 
-    /// A policer drops what exceeds that rate. What it dropped is no chance, and more is not tried soon.
+    /// Lowers the rate for a policer that let `passed` bits per second through. Its drops do not count as random loss,
+    /// and probing pauses.
     fn on_policer(&mut self, now: f64, passed: f64, measured: bool) -> Cause {
         let rate = passed + self.unreported.at(now);
         let before = self.rate.rate();
@@ -157,11 +159,11 @@ impl Estimator {
         Cause::Loss
     }
 
-    /// What is lost has nothing to do with the rate: it was no policer.
+    /// Raises the rate again if it was lowered for a policer, because the losses are random and there is no policer.
     fn on_chance(&mut self, now: f64) -> Cause {
         if let Some(policer) = self.policer.take() {
             self.rate.lift_ceiling();
-            // Long ago, or much more, it may have been too much all the same.
+            // A rate from long ago, or a much higher one, may exceed the capacity all the same.
             let rate = self.rate.rate();
             if now - policer.at < GIVEN_BACK {
                 self.rate.set(policer.before.clamp(rate, rate * MOST_GIVEN_BACK));
@@ -175,7 +177,7 @@ impl Estimator {
         now < self.disturbed_until || self.probe.disturbs(now)
     }
 
-    /// What delay and loss say together.
+    /// Updates the rate from delay and loss together.
     fn decide(&mut self, now: f64, rtt: f64, disturbed: bool, proving: bool) -> Option<Cause> {
         let queue = self.queue.millis();
         let contended = self.contention.is_active();
@@ -231,7 +233,7 @@ impl Estimator {
         if fell {
             let measured = self.queue.delivered();
             let delivered = measured.or(self.acked.over(200)).unwrap_or(before);
-            // Of a short queue, while little is sent, that is hardly what the link carries.
+            // With a short queue, while little is sent, the delivered rate is hardly the capacity.
             self.probe.on_filled(now, delivered, measured.is_some() || !limited);
         }
         if step == Step::Decreased {
@@ -258,13 +260,14 @@ impl Estimator {
         Some(cause)
     }
 
-    /// What is lost of what was sent before has been answered: less is sent now, or a burst that was too much has ended.
+    /// Ignores losses of packets sent before now, because they were acted on: the rate was lowered, or the probe that
+    /// exceeded the capacity has ended.
     fn disregard_losses_until_now(&mut self, now: f64) {
         self.cut = (now * 1e6) as i64;
         self.loss.discard(now, 0.0);
     }
 
-    /// Remembers where the estimate stood, to look there again first.
+    /// Records the rate from which it fell: probing takes smaller steps near it, and pauses now.
     fn fell(&mut self, now: f64, from: f64) {
         self.confirmed = None;
         let fresh = self.before_drop.is_some_and(|shown| now - shown.at < 10.0 && shown.rate > from);
@@ -275,31 +278,33 @@ impl Estimator {
     }
 }
 
-/// Share that the shortest round trip grows by in a second: a path may become longer.
+/// Share by which the recorded shortest round trip may grow in a second, because a path may become longer.
 const FORGETTING: f64 = 0.05;
-/// Seconds that a round trip is taken for at most.
+/// Maximum round-trip time sample, in seconds.
 const MOST_RTT: f64 = 5.0;
-/// Share of the rate that is left after an outage that lost packets.
+/// Share of the rate that remains after an outage that lost packets.
 const AFTER_OUTAGE: f64 = 0.7;
-/// Steps of a silence, a second and a half, after which nothing of a picture is left to go on with, whatever was lost.
+/// Steps of a silence, about a second and a half, after which a receiver has no usable reference frame left, whatever
+/// was lost.
 const OUTAGE_STEPS: u32 = 3;
-/// Seconds after a silence in which arrivals are no measure of anything.
+/// Seconds after a silence in which arrivals measure nothing.
 const SETTLING: f64 = 0.3;
-/// Seconds without a burst after the rate fell.
+/// Pause in probing after the rate fell, in seconds.
 const PROBE_AFTER_DROP: f64 = 3.0;
-/// Rate at most, as a multiple of the estimate, that a burst may show which has only begun to be dropped.
+/// Maximum rate, as a multiple of the current rate, that is taken from a probe whose drops did not last long enough to
+/// measure.
 const UNMEASURED: f64 = 2.0;
-/// Seconds after a policer was supposed in which the rate from before is given back if there was none.
+/// Seconds after a policer was detected in which the earlier rate is given back if the losses turn out to be random.
 const GIVEN_BACK: f64 = 10.0;
-/// Multiple of the present rate that is given back at most.
+/// Maximum rate that is given back, as a multiple of the current rate.
 const MOST_GIVEN_BACK: f64 = 1.5;
-/// Milliseconds of queue that confirm a burst that showed less than the estimate.
+/// Milliseconds of queue that confirm a probe that showed less than the estimate.
 const CONFIRM: f64 = 8.0;
 /// Milliseconds of queue below which a rising trend is jitter.
 const RISING: f64 = 20.0;
 /// Milliseconds of queue that are too much even if it does not grow.
 const QUEUE_LIMIT: f64 = 40.0;
-/// Milliseconds of queue that are too much while a burst of ours may be the cause.
+/// Milliseconds of queue that are too much while our own probe may be the cause.
 const DISTURBED_LIMIT: f64 = 70.0;
 /// Milliseconds of queue that are too much in the first two seconds.
 const START_LIMIT: f64 = 200.0;

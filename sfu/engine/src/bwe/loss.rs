@@ -1,41 +1,43 @@
-//! What loss says. Loss that comes with a queue, or that falls when less is sent, is congestion; loss that does
-//! neither is the path's own, and sending less would only make the picture worse. Nor need less be sent to see that
-//! where packets are lost here and there: what exceeds a rate is lost in rows, for media leave in bursts.
+//! Loss-based congestion detection. Loss that comes with a queue, or that falls when less is sent, is congestion. Other
+//! loss is inherent to the path, and sending less would only make the video worse. Scattered losses are inherent
+//! without any trial: packets that exceed a rate are lost consecutively, because media leave in bursts.
 
-/// What the last window of packets means for the rate.
+/// What the last window of packets means for the rate. Rates in bits per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Verdict {
-    /// Nothing.
+    /// The rate need not change.
     Fine,
-    /// It may not grow.
+    /// The rate may not grow.
     Hold,
-    /// It must fall to this.
+    /// The rate must fall to this value.
     Reduce(f64),
-    /// Too much is lost for chance: no more passes than what arrives.
+    /// Too much is lost to be chance: a policer is assumed, which lets through no more than the rate that arrives.
     Police,
-    /// It fell in vain: the loss has nothing to do with it. Back to this.
+    /// A trial lowered the rate in vain, because the loss does not depend on the rate. The rate returns to this value.
     Restore(f64),
 }
 
-/// Judges loss window by window.
+/// Judges loss per window of packets.
 #[derive(Debug)]
 pub(super) struct LossControl {
     window: Window,
-    /// The share of packets that is lost whatever the rate.
+    /// Share of packets lost whatever the rate, 0 to 1.
     inherent: f64,
     trial: Option<Trial>,
+    /// Smoothed share of packets lost.
     smoothed: f64,
-    /// Share of packets lost while no queue stood, smoothed.
+    /// Smoothed share of packets lost while no queue stood.
     by_chance: f64,
-    /// What stood before the last judgement, for what it judged may turn out to be a link that has become narrow.
+    /// Values before the last window was judged. They are restored if its losses turn out to come from a link that has
+    /// become narrower.
     before: Option<Before>,
-    /// The last packet was lost.
+    /// Whether the last packet was lost.
     losing: bool,
-    /// Packets sent before the last change say nothing about it, in seconds.
+    /// Time in seconds until which packets are ignored: they were sent before the last change of the rate.
     quiet_until: f64,
 }
 
-/// What a judgement may have spoilt. Times in seconds.
+/// Values before a judgement that may turn out to be wrong. Time in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Before {
     at: f64,
@@ -43,7 +45,7 @@ struct Before {
     by_chance: f64,
 }
 
-/// A reduction made to see whether loss falls with it.
+/// A reduction of the rate that tests whether loss falls with it: the rate and the loss before it.
 #[derive(Debug, Clone, Copy)]
 struct Trial {
     rate: f64,
@@ -54,10 +56,11 @@ struct Trial {
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
     began: Option<f64>,
-    /// Of the message being read: whether there was a queue is only known behind it.
+    /// Packets of the message being processed. Whether a queue stood is known only after it.
     pending: Count,
-    /// While a queue stood, and while none did.
+    /// Packets while a queue stood.
     queued: Count,
+    /// Packets while no queue stood.
     free: Count,
 }
 
@@ -65,8 +68,9 @@ struct Window {
 struct Count {
     received: u32,
     lost: u32,
-    /// Packets behind a lost one, and how many of those were lost too.
+    /// Packets that directly follow a lost one.
     behind: u32,
+    /// Lost packets that directly follow a lost one.
     in_rows: u32,
 }
 
@@ -84,7 +88,8 @@ impl Count {
         }
     }
 
-    /// Whether a packet is lost as likely behind a lost one as elsewhere, give or take two standard deviations.
+    /// Whether losses are independent: a packet after a lost one is as likely to be lost as any other, within two
+    /// standard deviations.
     fn is_scattered(self) -> bool {
         let (ratio, behind) = (self.ratio(), f64::from(self.behind.max(1)));
         let found = f64::from(self.in_rows) / behind;
@@ -95,7 +100,8 @@ impl Count {
         f64::from(self.lost) / f64::from(self.total().max(1))
     }
 
-    /// The standard deviation of the ratio, given how often one loss follows another: losses in rows vary more.
+    /// Standard deviation of the ratio, given how often one loss follows another: consecutive losses make the ratio
+    /// vary more.
     fn noise_in_rows(self) -> f64 {
         let (ratio, behind) = (self.ratio(), f64::from(self.behind.max(1)));
         let follows = f64::from(self.in_rows) / behind;
@@ -103,29 +109,29 @@ impl Count {
         self.noise() * ((1.0 + tied) / (1.0 - tied)).sqrt()
     }
 
-    /// The standard deviation of the ratio, were each packet lost by itself.
+    /// Standard deviation of the ratio if losses are independent.
     fn noise(self) -> f64 {
         let ratio = self.ratio();
         (ratio * (1.0 - ratio) / f64::from(self.total().max(1))).sqrt()
     }
 }
 
-/// What goes into a judgement. Times in seconds, rates in bits per second.
+/// Inputs of a judgement. Times in seconds, rates in bits per second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Evidence {
     pub now: f64,
     pub rtt: f64,
     /// A queue stands.
     pub queued: bool,
-    /// Other flows keep the queue filled and go by loss alone.
+    /// Other flows that react to loss alone keep the queue filled.
     pub contended: bool,
-    /// A long burst is on its way: what is lost by it, is its own matter.
+    /// A long probe is in progress. Its losses are judged with the probe.
     pub proving: bool,
     pub rate: f64,
 }
 
 impl LossControl {
-    /// Nothing known.
+    /// No loss known.
     pub fn new() -> Self {
         Self {
             window: Window::default(),
@@ -139,23 +145,23 @@ impl LossControl {
         }
     }
 
-    /// The share of packets lost, 0 to 1, over about a second.
+    /// Share of packets lost, 0 to 1, over about a second.
     pub fn ratio(&self) -> f64 {
         self.smoothed
     }
 
-    /// The share of packets lost while no queue stood, 0 to 1, over about a second of that. Unlike
-    /// [`inherent`](Self::inherent), which is sure, it is known at once.
+    /// Share of packets lost while no queue stood, 0 to 1, over about a second of such time. It is known sooner than
+    /// [`inherent`](Self::inherent), but is less certain.
     pub fn by_chance(&self) -> f64 {
         self.by_chance
     }
 
-    /// The share that is lost whatever the rate, 0 to 1.
+    /// Share of packets that the path loses whatever the rate, 0 to 1.
     pub fn inherent(&self) -> f64 {
         self.inherent
     }
 
-    /// One packet arrived, or did not. In the order in which they were sent.
+    /// Records whether a packet was received. Packets must come in the order in which they were sent.
     pub fn on_packet(&mut self, received: bool) {
         let count = &mut self.window.pending;
         if std::mem::replace(&mut self.losing, !received) {
@@ -178,8 +184,8 @@ impl LossControl {
         }
     }
 
-    /// Forgets the current window, and what was made of the one before: nothing got through, or a queue grew, and then
-    /// packets are lost ahead of the first report of it.
+    /// Discards the current window and what was concluded from a recent one. Call after an outage, or when a queue
+    /// grew: packets are lost before the first report of the queue. Packets are ignored for `rtt` seconds.
     pub fn discard(&mut self, now: f64, rtt: f64) {
         self.window = Window::default();
         self.trial = None;
@@ -189,13 +195,13 @@ impl LossControl {
         self.quiet_until = now + rtt;
     }
 
-    /// What was lost was neither chance nor a queue: nothing of it counts any more.
+    /// Discards everything known about losses, because they were caused by a policer: neither chance nor a queue.
     pub fn forget(&mut self, now: f64, rtt: f64) {
         self.discard(now, rtt + REACTION);
         (self.inherent, self.by_chance) = (0.0, 0.0);
     }
 
-    /// Judges, if there is enough to judge.
+    /// Ends a feedback message. Judges the window if it is complete.
     pub fn update(&mut self, evidence: &Evidence) -> Verdict {
         let now = evidence.now;
         if now < self.quiet_until {
@@ -252,7 +258,7 @@ impl LossControl {
         if window.queued.total() < FEWEST / 4 {
             return Verdict::Fine;
         }
-        // What the path loses by itself it also loses while a queue stands, more or less.
+        // The path's inherent loss also occurs while a queue stands, more or less.
         let noise = if self.inherent > QUEUED_LIMIT / 2.0 { 1.5 * window.queued.noise() } else { 0.0 };
         let excess = (window.queued.ratio() - self.inherent - noise).max(0.0);
         let limit = if evidence.contended { CONTENDED_LIMIT } else { QUEUED_LIMIT };
@@ -266,7 +272,7 @@ impl LossControl {
         }
     }
 
-    /// Were the link too narrow, it would now lose what exceeds the same capacity as before.
+    /// Ends a trial. If the link were too narrow, the loss would now be what exceeds the same capacity as before.
     fn conclude(&mut self, trial: Trial, window: &Window, evidence: &Evidence) -> Verdict {
         let all = window.queued.plus(window.free);
         let loss = all.ratio();
@@ -284,19 +290,25 @@ impl LossControl {
     }
 }
 
-/// In seconds.
+/// Minimum duration of a window, in seconds.
 const WINDOW: f64 = 0.5;
+/// Seconds after which a window ends even with few packets.
 const LONGEST: f64 = 2.0;
+/// Seconds, beyond the round trip, until a change of the rate shows in the reports.
 const REACTION: f64 = 0.1;
-/// Fewer packets than this are no statistic.
+/// Minimum number of packets for a meaningful loss ratio.
 const FEWEST: u32 = 40;
+/// Share of packets lost while a queue stands, beyond the inherent loss, above which the rate falls.
 const QUEUED_LIMIT: f64 = 0.05;
+/// [`QUEUED_LIMIT`] while loss-based flows keep the queue filled.
 const CONTENDED_LIMIT: f64 = 0.01;
-/// What a loss leaves among flows that go by loss.
+/// Share of the rate that remains after loss among loss-based flows.
 const CONTENDED_SHARE: f64 = 0.7;
+/// Share of packets lost without a queue, beyond the inherent loss and the noise, above which the loss is examined.
 const UNQUEUED_LIMIT: f64 = 0.08;
-/// Share of the rate that a trial keeps.
+/// Share of the rate that remains during a trial.
 const TRIAL: f64 = 0.85;
+/// Maximum inherent loss. More loss without a queue is a policer's.
 const MOST_INHERENT: f64 = 0.5;
 
 #[cfg(test)]
@@ -306,12 +318,12 @@ mod tests {
 
     use super::*;
 
-    /// Half a second of packets of which one in `every` is lost, then the verdict.
+    /// Feeds 50 ms of packets at a time, losing one in `every`, until there is a verdict or 0.6 s are over.
     fn half_second(loss: &mut LossControl, now: &mut f64, every: u32, queued: bool, rate: f64) -> Verdict {
         let mut last = Verdict::Fine;
         for _ in 0..12 {
             *now += 0.05;
-            // Two in a row.
+            // Two consecutive packets each.
             (0..20).for_each(|n| loss.on_packet((n / 2 + 1) % every != 0));
             let evidence = Evidence { now: *now, rtt: 0.05, queued, contended: false, proving: false, rate };
             last = loss.update(&evidence);
@@ -352,7 +364,7 @@ mod tests {
         assert_eq!(half_second(&mut loss, &mut now, 3, false, 1e6), Verdict::Reduce(0.85e6));
         loss.discard(now, 0.0);
         assert_eq!((loss.inherent(), loss.by_chance()), (0.0, 0.0));
-        // The rate has fallen for the queue, and some of what was sent before is lost yet: no reason to go back.
+        // The rate has fallen because of the queue. Later losses of packets sent before are no reason to restore it.
         let verdict = half_second(&mut loss, &mut now, 4, true, 2e5);
         assert!(!matches!(verdict, Verdict::Restore(_)), "{verdict:?}");
     }

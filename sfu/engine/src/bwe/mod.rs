@@ -1,18 +1,19 @@
-//! How much the way to one subscriber carries: estimated at the sender, from what the subscriber says arrived and when.
+//! Bandwidth estimation for the link to one subscriber: done at the sender, from the subscriber's reports of which
+//! packets arrived and when.
 //!
 //! ```text
 //!  on_sent ──► sent_history ◄── on_feedback, on_congestion_feedback
 //!                   │ PacketResult
 //!      ┌────────┬───┴────┬────────┬────────┐
 //!      ▼        ▼        ▼        ▼        ▼
-//!    acked    delay    queue    loss     probe ──► poll: a burst to send
+//!    acked    delay    queue    loss     probe ──► poll: a probe to send
 //!      │     (trend)     ├► contention     │
 //!      │        └───┬────┘        │        │
 //!      │            ▼             ▼        ▼
 //!      └──────► rate_control ◄── verdict, outcome ──► min(.., REMB, limits) ──► estimate
 //! ```
 //!
-//! `docs/bandwidth.md` says where each box comes from and what was measured.
+//! `docs/bandwidth.md` gives the origin of each box and the measured results.
 
 mod acked;
 mod app_limited;
@@ -53,14 +54,14 @@ use sent_rate::SentRate;
 use silence::Silence;
 use stream_index::StreamIndex;
 
-/// What an estimator begins with and stays within.
+/// Start value and bounds of an estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EstimatorConfig {
-    /// What is sent before anything is known.
+    /// Estimate until something is known about the link.
     pub start_rate: Bitrate,
-    /// Never less: sound needs it.
+    /// Lower bound of the estimate: audio needs this much.
     pub min_rate: Bitrate,
-    /// Never more.
+    /// Upper bound of the estimate.
     pub max_rate: Bitrate,
 }
 
@@ -74,70 +75,70 @@ impl Default for EstimatorConfig {
     }
 }
 
-/// Why the estimate is what it is.
+/// Reason for the last change of an estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// Nothing is known yet.
+    /// The estimate is still the start rate.
     Start,
-    /// A burst showed that there is more, or less.
+    /// A probe showed that the link has more capacity, or less.
     Probe,
-    /// Nothing spoke against a little more.
+    /// No signal of congestion: the estimate grows gradually.
     Growth,
-    /// A queue grew, or stood too long.
+    /// The queue grew, stood above its limit, or is still draining.
     Queue,
-    /// The queue has drained.
+    /// The queue has drained, so the estimate is no longer lowered for it.
     Drained,
-    /// Packets were lost for lack of room.
+    /// Packets were lost to congestion or to a policer.
     Loss,
-    /// Loss did not fall with the rate, so the rate is not its cause.
+    /// Loss is not caused by the rate: it did not fall with it, or fits no policer. The lowered rate is given back.
     LossUnrelated,
-    /// Nothing was heard from the subscriber for too long.
+    /// No feedback arrived for too long.
     Silence,
-    /// The subscriber was heard again.
+    /// Feedback arrived again after a silence, or the estimator was restarted.
     Heard,
-    /// The subscriber asked for this much at most.
+    /// The subscriber's REMB limits the estimate, or is the estimate while there is no other feedback.
     Remb,
 }
 
 /// A change of the estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// When.
+    /// Time of the change.
     pub at: Instant,
-    /// Why.
+    /// Reason for the change.
     pub cause: Cause,
-    /// To what.
+    /// Estimate after the change.
     pub estimate: Bitrate,
 }
 
-/// Something that drops what exceeds a rate.
+/// A policer on the path: it drops packets that exceed its rate instead of queueing them.
 #[derive(Debug, Clone, Copy)]
 struct Policer {
-    /// When it was last seen, in seconds.
+    /// When the policer was last detected, in seconds.
     at: f64,
-    /// Its rate is known, not only that there is one.
+    /// Whether the policer's rate was measured, not only its presence inferred from heavy loss.
     measured: bool,
-    /// What the rate was before, in bits per second.
+    /// The sender's rate before it was lowered for the policer, in bits per second.
     before: f64,
 }
 
-/// A rate that passed, in bits per second, and when, in seconds.
+/// A rate that the link carried, in bits per second, and the time at which that was seen, in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Shown {
     rate: f64,
     at: f64,
 }
 
-/// The bandwidth towards one subscriber. Inside, rates are bits per second and times seconds since `epoch`, both as
-/// floating point numbers: it is all arithmetic. At its doors they have their types.
+/// Bandwidth estimator for the link to one subscriber. Internally, rates are bits per second and times are seconds
+/// since `epoch`, both as `f64`, because the code is all arithmetic. The public API uses unit types.
 #[derive(Debug)]
 pub struct Estimator {
     config: EstimatorConfig,
     epoch: Instant,
     history: SentHistory,
-    /// For subscribers that report by source and RTP sequence number.
+    /// Maps SSRC and RTP sequence number to the transport-wide number, for subscribers that send RFC 8888 feedback.
     streams: StreamIndex,
-    /// Of the message being read; kept for its memory.
+    /// Results of the feedback message being processed. Kept between messages to reuse the allocation.
     results: Vec<PacketResult>,
     clock: RemoteClock,
     order: ReportOrder,
@@ -150,41 +151,42 @@ pub struct Estimator {
     policer: Option<Policer>,
     rate: RateControl,
     probe: ProbeControl,
-    /// What is sent that the subscriber reports about,
+    /// Rate of the packets that the subscriber reports about.
     sent: SentRate,
-    /// and what it does not. That is taken to arrive: there is little of it.
+    /// Rate of the packets that the subscriber does not report about. They are assumed to arrive: there are few.
     unreported: SentRate,
     app: AppLimited,
     silence: Silence,
-    /// Packets reported as lost since one was last reported as received.
+    /// Number of packets reported as lost since a packet was last reported as received.
     lost_unheard: usize,
     remb: Option<(Bitrate, Instant)>,
     rtt: Option<f64>,
-    /// The shortest of late: a queue that grows makes the other longer.
+    /// Shortest recent round-trip time, in seconds. Unlike `rtt` it does not include a growing queue.
     shortest_rtt: Option<f64>,
-    /// When the newest packet left that the subscriber told of, in seconds.
+    /// Send time of the newest packet that was reported as received, in seconds.
     told: Option<f64>,
-    /// When the last report came, in seconds.
+    /// Arrival time of the last report that listed a received packet, in seconds.
     heard: f64,
     wanted: Bitrate,
-    /// Where the estimate stood before it fell.
+    /// The rate before it last fell. Probing takes smaller steps near it.
     before_drop: Option<Shown>,
-    /// What a burst, or a trial of loss, showed to pass.
+    /// Rate that a probe, or a failed loss trial, has shown to pass; cleared when the rate falls.
     confirmed: Option<Shown>,
     disturbed_until: f64,
-    /// What was sent before that time, in microseconds, is not judged by its loss: the rate was cut since, or nothing got through.
+    /// Packets sent before this time, in microseconds, are not counted for the loss: the rate was cut since then, or
+    /// nothing got through.
     cut: i64,
-    /// Nothing got through for a while, and then something did.
+    /// An outage has ended and [`take_outage`](Self::take_outage) has not reported that yet.
     outage: bool,
-    /// The estimate has begun anew, and no report has come since.
+    /// The estimator was restarted ([`begin_anew`](Self::begin_anew)), and no packet was reported as received since.
     anew: bool,
-    /// When it was last polled, in seconds.
+    /// Time of the last poll, in seconds.
     polled: Option<f64>,
     last: Change,
 }
 
 impl Estimator {
-    /// Begins at the rate to start with.
+    /// An estimator at `config.start_rate`.
     pub fn new(now: Instant, config: EstimatorConfig) -> Self {
         let bps = |rate: Bitrate| rate.bps().min(MOST) as f64;
         let (min, max) = (bps(config.min_rate).max(1000.0), bps(config.max_rate).max(1000.0));
@@ -229,7 +231,7 @@ impl Estimator {
         }
     }
 
-    /// What may be sent now, all of it: sound, pictures, repair and padding.
+    /// Rate that may be sent now: audio, video, retransmissions and padding together.
     pub fn estimate(&self) -> Bitrate {
         self.last.estimate
     }
@@ -239,73 +241,74 @@ impl Estimator {
         self.last
     }
 
-    /// What may be sent once the queue that stands is empty: less leaves meanwhile, so that it becomes so.
+    /// Rate that may be sent once the standing queue is empty. [`estimate`](Self::estimate) is lower until then, so
+    /// that the queue drains.
     pub fn settled(&self) -> Bitrate {
         self.bounded(self.rate.rate() * self.silence.share())
     }
 
-    /// What arrived while the queue that drains was made; not below [`settled`](Self::settled).
+    /// Rate that arrived while the draining queue was built up; not below [`settled`](Self::settled).
     pub fn delivered(&self, now: Instant) -> Bitrate {
         self.bounded(self.rate.delivered(self.seconds(now)) * self.silence.share())
     }
 
-    /// What a burst of the last ten seconds has shown to pass, or passed before less was sent in vain, if nothing has
-    /// spoken against it since; else zero.
+    /// Rate that a probe of the last ten seconds has shown to pass, or that passed before a loss trial lowered the rate
+    /// in vain. Zero if there is none, or if the rate has fallen since.
     pub fn confirmed(&self, now: Instant) -> Bitrate {
         let now = self.seconds(now);
         let recent = self.confirmed.filter(|shown| now - shown.at < CONFIRMED);
         recent.map_or(Bitrate::ZERO, |shown| self.bounded(shown.rate))
     }
 
-    /// Until when bursts may show more than they just did, if they do.
+    /// Time until which probes may show more capacity than they just did; `None` if no more is expected.
     pub fn climbs_until(&self, now: Instant) -> Option<Instant> {
         let until = self.probe.climbs_until();
         (until > self.seconds(now)).then(|| self.epoch + Duration::from_secs_f64(until.clamp(0.0, 1e9)))
     }
 
-    /// No burst before that time, whatever happens; `None`: as soon as one is due.
+    /// Allows no probe before `until`, however urgent. `None` removes the restriction.
     pub fn rest(&mut self, until: Option<Instant>) {
         let until = until.map_or(0.0, |until| self.seconds(until));
         self.probe.rest(until);
     }
 
-    /// From sending a packet to hearing of it, smoothed.
+    /// Smoothed time from sending a packet to receiving the feedback about it; `None` before the first feedback.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt.map(Duration::from_secs_f64)
     }
 
-    /// The share of packets lost, 0 to 1, over about a second.
+    /// Share of packets lost, 0 to 1, over about a second.
     pub fn loss(&self) -> f64 {
         self.loss.ratio()
     }
 
-    /// The share of packets lost while no queue stood, 0 to 1, over about a second of that.
+    /// Share of packets lost while no queue stood, 0 to 1, over about a second of such time.
     pub fn lost_by_chance(&self) -> f64 {
         self.loss.by_chance()
     }
 
-    /// How long packets wait in the network.
+    /// Queueing delay in the network.
     pub fn queue_delay(&self) -> Duration {
         Duration::from_secs_f64(self.queue.millis().clamp(0.0, 1e6) / 1000.0)
     }
 
-    /// What is sent, over half a second: sound, pictures, repair and padding.
+    /// Sent rate over about half a second: audio, video, retransmissions and padding.
     pub fn sent_rate(&self, now: Instant) -> Bitrate {
         let now = self.seconds(now);
         Bitrate::from_bps((self.sent.at(now) + self.unreported.at(now)).max(0.0) as u64)
     }
 
-    /// Whether what exceeds a rate is dropped at once, and nothing may wait in the network.
+    /// Whether the link is policed: it drops at once what exceeds a rate, and queues nothing.
     pub fn is_policed(&self) -> bool {
         self.policer.is_some()
     }
 
-    /// Bytes sent that nothing was heard of.
+    /// Bytes sent for which feedback is pending.
     pub fn in_flight(&self) -> u64 {
         self.history.in_flight()
     }
 
-    /// What would be sent if there was room. Bursts look for it, and no further.
+    /// Sets the rate that would be sent with enough capacity. Probing stops once the estimate reaches it.
     pub fn set_wanted(&mut self, now: Instant, wanted: Bitrate) {
         let more = wanted.bps() > self.wanted.bps().saturating_add(self.wanted.bps() / 10);
         self.wanted = wanted;
@@ -315,21 +318,22 @@ impl Estimator {
         }
     }
 
-    /// Whether no picture is sent for want of room.
+    /// Records whether no video is sent for lack of bandwidth.
     pub fn set_starved(&mut self, now: Instant, starved: bool) {
         let now = self.seconds(now);
         self.probe.set_starved(now, starved);
     }
 
-    /// A receiver report says that packets of some stream arrived.
+    /// Handles a receiver report that says that packets of some stream arrived.
     pub fn on_arrived(&mut self, now: Instant) {
         let seconds = self.seconds(now);
         self.silence.on_arrived(seconds);
     }
 
-    /// Begins anew, as for a receiver that has just come, if packets arrive and for long nothing has been heard of those that
-    /// this estimates by, and no picture is sent. Those were padding then: some receivers throw it away unreported, and only a
-    /// picture will be reported. Returns whether it did.
+    /// Restarts at the start rate, as for a new receiver, if no video is sent and receiver reports show arrivals
+    /// although transport-wide feedback has been missing for long. The unreported packets were padding then: some
+    /// receivers discard padding without reporting it, and only video will be reported. Returns whether the estimator
+    /// was restarted.
     pub fn begin_anew(&mut self, now: Instant) -> bool {
         let seconds = self.seconds(now);
         if !self.probe.is_starved() || !self.silence.is_contradicted(seconds) {
@@ -342,18 +346,19 @@ impl Estimator {
         true
     }
 
-    /// A picture is not sent any more, by choice: that less arrives from now on says nothing of the link.
+    /// Call when a video track stops being sent by choice: that less arrives then says nothing about the link.
     pub fn on_sending_less(&mut self) {
         self.sent.clear();
         self.app.on_choice();
     }
 
-    /// Reads a little of everything that [`on_sent`](Self::on_sent) looks at, so that it is in the cache by then.
+    /// Prefetch: reads some of the state that [`on_sent`](Self::on_sent) uses, so that it is in the cache by then.
     pub fn touch(&self) -> usize {
         self.history.touch() ^ self.sent.touch() ^ self.silence.touch()
     }
 
-    /// A packet leaves, `bytes` long with its headers. Numbers ascend.
+    /// Records a sent packet of `bytes` including its headers. `sequence`, the transport-wide number, must ascend;
+    /// `cluster` is the probe that the packet belongs to.
     pub fn on_sent(
         &mut self,
         now: Instant,
@@ -370,20 +375,20 @@ impl Estimator {
         }
     }
 
-    /// A packet leaves that has no number: sound.
+    /// Records a sent packet that has no transport-wide number: audio.
     pub fn on_sent_unreported(&mut self, now: Instant, bytes: usize) {
         let seconds = self.seconds(now);
         self.unreported.on_sent(seconds, bytes);
     }
 
-    /// Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+    /// Handles transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
     pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback) {
         let Some(base) = self.history.extend(feedback.base_sequence) else { return };
         let end = base.plus(u64::from(feedback.status_count));
         self.results.clear();
         if self.order.follows(feedback.feedback_count) {
-            // No message is missing: what neither of the two tells of was lost. Some receivers begin each message
-            // with the next packet that they have.
+            // No message is missing between the last one and this one, so packets that neither reports were lost.
+            // Some receivers begin each message with the next packet that they received.
             self.history.lose_before(base, &mut self.results);
         }
         let clock = &mut self.clock;
@@ -401,13 +406,13 @@ impl Estimator {
         self.digest(now);
     }
 
-    /// Besides [`on_sent`](Self::on_sent), for subscribers that send congestion control feedback: which source and
-    /// RTP sequence number the packet has.
+    /// Records the SSRC and RTP sequence number of a sent packet, in addition to [`on_sent`](Self::on_sent). Needed
+    /// only for subscribers that send congestion control feedback (RFC 8888).
     pub fn on_sent_stream(&mut self, ssrc: Ssrc, rtp_sequence: u16, sequence: ExtendedSequence) {
         self.streams.insert(ssrc, rtp_sequence, sequence);
     }
 
-    /// Congestion control feedback (RFC 8888).
+    /// Handles congestion control feedback (RFC 8888).
     pub fn on_congestion_feedback(&mut self, now: Instant, feedback: &CongestionFeedback) {
         self.results.clear();
         let written = self.clock.extend(feedback.timestamp);
@@ -419,7 +424,7 @@ impl Estimator {
                     let arrival = units.saturating_mul(15_625) / 1024;
                     self.history.receive(sequence, arrival, &mut self.results);
                 }
-                // Arrived, but nobody knows when: no measure of anything.
+                // Arrived at an unknown time: nothing can be measured from it.
                 None if report.received => self.history.dismiss(sequence),
                 None => self.history.lose(sequence, &mut self.results),
             }
@@ -428,8 +433,8 @@ impl Estimator {
         self.digest(now);
     }
 
-    /// What the subscriber itself estimates that it can take (draft-alvestrand-rmcat-remb-03). An upper bound for as
-    /// long as it is fresh; the estimate itself while there is no other feedback.
+    /// Handles the subscriber's own estimate (REMB, draft-alvestrand-rmcat-remb-03). It is an upper bound for ten
+    /// seconds, and the estimate itself until there is other feedback.
     pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
         self.remb = Some((bitrate, now));
         if !self.silence.was_heard() {
@@ -438,22 +443,23 @@ impl Estimator {
         self.conclude(now, Cause::Remb);
     }
 
-    /// The subscriber's own estimate bounds nothing any more.
+    /// Discards the subscriber's own estimate (REMB).
     pub fn forget_remb(&mut self) {
         self.remb = None;
     }
 
-    /// Whether nothing was heard for too long.
+    /// Whether feedback has been missing for too long, so that the estimate is lowered.
     pub fn is_silent(&self) -> bool {
         self.silence.is_active()
     }
 
-    /// Whether an outage has just ended: nothing got through until now, and what was sent meanwhile is gone. Once each.
+    /// Whether an outage has just ended: nothing got through for a while, and the packets sent in that time are lost.
+    /// True once per outage.
     pub fn take_outage(&mut self) -> bool {
         std::mem::take(&mut self.outage)
     }
 
-    /// Lets time pass. A burst that should be sent from now on.
+    /// Advances time. Returns a probe if one should begin now.
     pub fn poll(&mut self, now: Instant) -> Option<Probe> {
         let seconds = self.seconds(now);
         self.polled = Some(seconds);
@@ -489,33 +495,35 @@ impl Estimator {
         self.probe.poll(&situation)
     }
 
-    /// Whether what the subscriber told of left long ago: reports are held up, or what they tell of waits in a queue.
+    /// Whether the newest packet that was reported as received left long ago: reports are delayed, or the packets wait
+    /// in a queue.
     fn is_told_late(&self, now: f64) -> bool {
         let rtt = self.shortest_rtt.unwrap_or(DEFAULT_RTT.as_secs_f64());
         let late = |told: f64| now - told > 1.5 * rtt + TOLD_LATE;
         self.in_flight() > 0 && self.told.is_some_and(late)
     }
 
-    /// Whether the queue would have grown by now if the link were as narrow as it was.
+    /// Whether enough time has passed since the rate last fell that a queue would have grown again if the link were
+    /// still as narrow.
     fn is_calm(&self, now: f64) -> bool {
         let since = now - self.rate.decreased();
-        // Whoever sends little takes nothing from others, and a picture may wait for what there is.
+        // A flow that sends little takes nothing from other flows, and video may be waiting for the capacity.
         since > CALM_AFTER
             || since > SOONEST_CALM && (self.rate.is_beyond_capacity() || self.app.is_limited())
     }
 
-    /// The burst being sent, until it is complete.
+    /// The probe being sent, until all of it was sent.
     pub fn active_probe(&self) -> Option<Probe> {
         self.probe.active()
     }
 
-    /// The burst being sent cannot be completed: nothing is to be learnt from it.
+    /// Cancels the probe being sent: it cannot be completed, and its results are ignored.
     pub fn abandon_probe(&mut self) {
         self.probe.abandon();
     }
 
-    /// When to [`poll`](Self::poll) next if nothing is heard before. It is also to be polled after feedback and
-    /// after [`set_wanted`](Self::set_wanted): a burst that waits for the queue to empty waits for those.
+    /// When to [`poll`](Self::poll) next if no feedback arrives before. Poll also after feedback and after
+    /// [`set_wanted`](Self::set_wanted), because a probe that waits for the queue to empty has no timer.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let silence = self.silence.due(self.rtt_or_default());
         let probe = Some(self.probe.due()).filter(|due| self.polled.is_none_or(|polled| *due > polled));
@@ -538,7 +546,7 @@ impl Estimator {
         Bitrate::from_bps(rate.min(self.remb_bound()) as u64).clamp(min, max)
     }
 
-    /// In seconds.
+    /// Smoothed round-trip time in seconds, or [`DEFAULT_RTT`].
     fn rtt_or_default(&self) -> f64 {
         self.rtt.unwrap_or(DEFAULT_RTT.as_secs_f64())
     }
@@ -556,23 +564,26 @@ impl Estimator {
     }
 }
 
-/// In bits per second; beyond it nothing is told apart.
+/// Highest rate used in calculations, in bits per second: 10 Gbit/s. Higher configured or reported rates count as this.
 const MOST: u64 = 10_000_000_000;
-/// Packets that one message is read for at most.
+/// Packet reports that are read from one RFC 8888 message at most.
 const MOST_REPORTS: usize = 8192;
 const MICROS_PER_TICK: i64 = DELTA_TICK.as_micros() as i64;
-/// What a round trip is taken for until one is measured.
+/// Round-trip time that is assumed until one is measured.
 pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
 const REMB_LIFE: Duration = Duration::from_secs(10);
-/// In seconds: how long what a burst showed is relied on.
+/// Seconds for which the rate that a probe showed is relied on.
 const CONFIRMED: f64 = 10.0;
-/// In seconds: so long after the last sign of a policer one is reckoned with, also where more passes.
+/// Seconds after the last detection of a policer until the link counts as unpoliced, even if more passes before.
 const POLICED: f64 = 120.0;
-/// In seconds, beyond one and a half round trips. Where reports are further apart, a burst begins as one comes.
+/// Seconds, beyond one and a half round trips, after which the newest reported packet is too old for a probe to begin.
+/// Where reports arrive less often than that, a probe begins when a report has just arrived.
 const TOLD_LATE: f64 = 0.15;
+/// Seconds after a decrease of the rate until the link counts as calm.
 const CALM_AFTER: f64 = 6.0;
+/// [`CALM_AFTER`] where the rate exceeds the known capacity or little is sent.
 const SOONEST_CALM: f64 = 1.5;
-/// A queue of fewer milliseconds, and some jitter, is none.
+/// Queueing delay in milliseconds, less the jitter, below which no queue stands.
 const CALM: f64 = 12.0;
 
 #[cfg(test)]

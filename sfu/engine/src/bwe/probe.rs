@@ -1,5 +1,5 @@
-//! Probing: short bursts at a higher rate, and what of them arrives how fast. When to send one, what one is, what it
-//! showed.
+//! Probing: packets sent for a short time at a higher rate, to measure at which rate they arrive. Decides when to send
+//! a probe, at which rate and length, and what its result shows.
 
 use std::num::NonZeroU8;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::cluster::Cluster;
 use super::sent_history::PacketResult;
 use super::train::{Hindrance, Train};
 
-/// Names the packets of one burst.
+/// Identifies the packets of one probe. Never zero; reused after 255 probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClusterId(NonZeroU8);
 
@@ -24,33 +24,33 @@ impl ClusterId {
     }
 }
 
-/// A burst to be sent: media first, padding for what is missing, all at `rate`, until both minimums are reached.
+/// A probe to be sent: media first, padding for the rest, all at `rate`, until both minimums are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// To be handed back with every packet of it.
+    /// To be passed to [`Estimator::on_sent`](super::Estimator::on_sent) with every packet of the probe.
     pub cluster: ClusterId,
-    /// At which to send.
+    /// Rate at which to send the probe.
     pub rate: Bitrate,
-    /// How much to send at least.
+    /// Minimum size of the probe.
     pub size: DataSize,
-    /// How many packets to send at least.
+    /// Minimum number of packets.
     pub packets: usize,
 }
 
-/// What a burst showed. Rates in bits per second.
+/// Result of a probe. Rates in bits per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Outcome {
-    /// What may be relied on.
+    /// Rate that the link is taken to carry.
     pub rate: f64,
-    /// What was measured: more than `rate` where a short burst is believed only in part.
+    /// Measured rate. It is higher than `rate` where a short probe is believed only in part.
     pub shown: f64,
-    /// It arrived slower than it was sent: the link was filled.
+    /// The probe arrived more slowly than it was sent: the link was filled.
     pub filled: bool,
-    /// It was longer than token buckets are deep.
+    /// The probe was longer than token buckets are deep.
     pub long: bool,
-    /// `rate` is no claim that a long burst has to show again.
+    /// `rate` may be relied on. Otherwise a long probe has to confirm it.
     pub proven: bool,
-    /// What was in the way of a long one.
+    /// Queueing or drops that a long probe met, if any.
     pub hindrance: Option<Hindrance>,
 }
 
@@ -60,7 +60,8 @@ impl Outcome {
         Self { rate, shown: rate, filled: true, long: true, proven: true, hindrance: Some(seen) }
     }
 
-    /// How much more than before it must have shown. `limited`: less is sent than may be.
+    /// Multiple of the estimate that `rate` must exceed to count as more capacity. `limited`: less is sent than the
+    /// estimate allows.
     pub fn gain(&self, limited: bool) -> f64 {
         match self.filled {
             true if !limited => FILLED_GAIN,
@@ -69,107 +70,109 @@ impl Outcome {
     }
 }
 
-/// What decides whether to probe. Times in seconds, rates in bits per second.
+/// Inputs for deciding whether to probe. Times in seconds, rates in bits per second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Situation {
     pub now: f64,
     pub estimate: f64,
     pub wanted: f64,
     pub max: f64,
-    /// No queue.
+    /// No queue stands, no silence or contention lasts, and reports are recent.
     pub quiet: bool,
-    /// Nor was there one for long.
+    /// `quiet`, and the rate has not fallen recently.
     pub calm: bool,
-    /// More is sent than the link was known to carry.
+    /// The rate exceeds the known capacity, or no capacity is known.
     pub beyond: bool,
-    /// In milliseconds.
+    /// Jitter in milliseconds.
     pub jitter: f64,
-    /// The share of packets lost lately.
+    /// Recent share of packets lost, 0 to 1.
     pub loss: f64,
-    /// The capacity seen, if any.
+    /// Capacity measured while the link was filled, if it ever was.
     pub capacity: Option<f64>,
-    /// Where the estimate stood before it fell.
+    /// The rate before it last fell.
     pub before_drop: Option<f64>,
-    /// What exceeds a rate is dropped at once, and that rate is known.
+    /// A policer is on the path, and its rate is known.
     pub policed: bool,
 }
 
-/// The bursts.
+/// Schedules probes and judges their results.
 #[derive(Debug)]
 pub(super) struct ProbeControl {
     phase: Phase,
     active: Option<Cluster>,
-    /// Sent whole; feedback is awaited.
+    /// Probes that were sent completely and await feedback, newest first.
     waiting: [Option<Cluster>; WAITING],
-    /// The last long one.
+    /// Per-slice record of the last long probe.
     train: Option<(ClusterId, Train)>,
-    /// What a short one showed: a long one has to show it again.
+    /// Rate that a short probe showed and a long probe has to confirm.
     claimed: Option<Claim>,
-    /// The rate at which the last short one passed that was not slowed down. A long one that gets much less has met a bucket.
+    /// Rate of the last short probe that passed without being slowed down. A long probe that gets much less has met a
+    /// token bucket.
     passed: f64,
     next_id: u8,
     not_before: f64,
-    /// No burst before that time, in seconds, however urgent.
+    /// No probe begins before this time, in seconds, however urgent.
     rest_until: f64,
     climbs_until: f64,
     interval: f64,
-    /// Until when packets of the last burst that was judged, or their queue, may still be in the network.
+    /// Time in seconds until which packets of the last judged probe, or their queue, may still be in the network.
     disturbed_until: f64,
-    /// Something happened that makes a look worth its cost even if there was a queue lately.
+    /// Something happened that makes a probe worth its cost even if a queue stood recently.
     urgent: bool,
-    /// How many times the estimate to try.
+    /// Rate of the next short probe as a multiple of the estimate.
     boldness: f64,
-    /// How many claims in a row turned out to be false.
+    /// Number of consecutive claims that turned out to be false.
     denied: u32,
-    /// No look for more until then, where what exceeds a rate is dropped: whatever happens, since media are among it.
+    /// No probe begins before this time, in seconds, on a policed link, however urgent: the policer would drop media
+    /// too.
     policed_until: f64,
-    /// No picture is sent for want of room.
+    /// No video is sent for lack of bandwidth.
     starved: bool,
-    /// Bursts in a row that filled the link at once.
+    /// Number of consecutive probes that filled the link at once.
     prompt: u32,
-    /// When so much was sent last that it would have drained a bucket.
+    /// When, in seconds, enough was last sent to drain a token bucket.
     drained: f64,
-    /// What the link delivered when it was last filled, or what a long burst has shown since, in bits per second.
+    /// Rate that the link delivered when it was last filled, or that a long probe has shown since, in bits per second.
     known: f64,
-    /// The last burst that was believed although it was short.
+    /// The last short probe that was believed without a long one.
     believed: Option<Belief>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// How many of the first bursts were sent.
+    /// Number of initial probes sent so far.
     Start(u8),
-    /// The first bursts' results lead to more, twice as fast.
+    /// All initial probes were sent. Their success leads to a probe at twice the rate.
     Climb,
     Steady,
 }
 
-/// A rate that may be that of a token bucket.
+/// A rate that a short probe showed. It may have passed only thanks to a token bucket.
 #[derive(Debug, Clone, Copy)]
 struct Claim {
     rate: f64,
     until: f64,
-    /// The last short one passed unhindered: a faster one may, too.
+    /// The last short probe passed without being slowed down, so a faster one may pass too.
     climbs: bool,
 }
 
-/// In bits per second and seconds.
+/// The result of a short probe that was believed, in bits per second, and its time, in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Belief {
     rate: f64,
     at: f64,
 }
 
-/// What a burst is to be, in bits per second and bytes.
+/// Rate, in bits per second, and size, in bytes, of a probe to be sent.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     rate: f64,
-    /// Of a long one.
+    /// Size of a long probe; `None` for a short one.
     size: Option<f64>,
 }
 
 impl ProbeControl {
-    /// The first bursts are due at once.
+    /// The initial probes are due at once.
     pub fn new() -> Self {
         Self {
             phase: Phase::Start(0),
@@ -196,42 +199,43 @@ impl ProbeControl {
         }
     }
 
-    /// The burst being sent.
+    /// The probe being sent.
     pub fn active(&self) -> Option<Probe> {
         self.active.map(|cluster| cluster.probe)
     }
 
-    /// Whether packets of a burst, or the queue they make, disturb what is measured otherwise.
+    /// Whether packets of a probe, or the queue that they build up, disturb other measurements.
     pub fn disturbs(&self, now: f64) -> bool {
         self.active.is_some() || self.waiting.iter().any(Option::is_some) || now < self.disturbed_until
     }
 
-    /// Whether a long burst is on its way, or was until now.
+    /// Whether a long probe is being sent or awaits its result.
     pub fn is_proving(&self) -> bool {
         self.active.iter().chain(self.waiting.iter().flatten()).any(|cluster| cluster.long)
     }
 
-    /// When a burst could be due, in seconds.
+    /// Earliest time of the next probe, in seconds.
     pub fn due(&self) -> f64 {
         self.not_before.max(self.rest_until).max(self.policed_until)
     }
 
-    /// Until when, in seconds, the burst that follows a success may show more.
+    /// Time in seconds until which the probe that follows a success may show more capacity.
     pub fn climbs_until(&self) -> f64 {
         self.climbs_until
     }
 
-    /// Nothing is missing that a burst could show room for: none until then, in seconds.
+    /// Allows no probe before `until`, in seconds, because all that is wanted is sent.
     pub fn rest(&mut self, until: f64) {
         self.rest_until = until;
     }
 
-    /// Whether no picture is sent for want of room, as last said.
+    /// The value last passed to [`set_starved`](Self::set_starved).
     pub fn is_starved(&self) -> bool {
         self.starved
     }
 
-    /// Whether no picture is sent for want of room. Then there is none that a look could harm, and somebody waits for one.
+    /// Records whether no video is sent for lack of bandwidth. A probe comes sooner then: there is no video that it
+    /// could harm, and somebody waits for one.
     pub fn set_starved(&mut self, now: f64, starved: bool) {
         if starved && !self.starved {
             self.not_before = self.not_before.min(now + STARVED_REST);
@@ -240,19 +244,19 @@ impl ProbeControl {
         self.starved = starved;
     }
 
-    /// Not before that time, in seconds.
+    /// Delays the next probe until at least `until`, in seconds.
     pub fn postpone(&mut self, until: f64) {
         self.not_before = self.not_before.max(until);
     }
 
-    /// The situation has changed so that earlier failures say nothing: probe soon.
+    /// Probes soon: the situation has changed, so that earlier failures say nothing.
     pub fn hurry(&mut self, now: f64) {
         self.interval = SHORTEST_INTERVAL;
         self.not_before = self.not_before.min(now);
         self.urgent = true;
     }
 
-    /// The burst being sent cannot be completed.
+    /// Cancels the probe being sent: it cannot be completed.
     pub fn abandon(&mut self) {
         if let Some(active) = self.active.take() {
             self.train.take_if(|(cluster, _)| *cluster == active.probe.cluster);
@@ -260,17 +264,17 @@ impl ProbeControl {
         }
     }
 
-    /// Bursts that were sent or are being sent show nothing.
+    /// Discards all probes that are being sent or await results, and the pending claim.
     pub fn forget_bursts(&mut self) {
         self.abandon();
         (self.waiting, self.train, self.claimed) = ([None; WAITING], None, None);
     }
 
-    /// A burst that should begin now.
+    /// Returns a probe if one should begin now.
     pub fn poll(&mut self, situation: &Situation) -> Option<Probe> {
         let now = situation.now;
         if self.active.is_some_and(|active| now - active.asked > PATIENCE + active.seconds()) {
-            self.abandon(); // whoever should send it does not
+            self.abandon(); // the sender does not send it
         }
         if self.active.is_some() || now < self.due() {
             return None;
@@ -297,7 +301,7 @@ impl ProbeControl {
                 short(situation.estimate * factor)
             }
             Phase::Climb => {
-                // The results did not come, or led no further.
+                // The results did not arrive in time, or showed no more capacity.
                 self.phase = Phase::Steady;
                 None
             }
@@ -316,7 +320,7 @@ impl ProbeControl {
         }
     }
 
-    /// What a claim leads to: a faster short burst, or a long one.
+    /// The probe that follows a claim: a faster short one, or a long one.
     fn plan_for(&mut self, claim: Claim, ceiling: f64, situation: &Situation) -> Option<Plan> {
         if !situation.quiet {
             return None;
@@ -333,8 +337,8 @@ impl ProbeControl {
         Some(self.proof(claim.rate.min(ceiling), situation))
     }
 
-    /// A burst that shows whether a claim is more than a token bucket: longer than any is deep, beyond what is known to
-    /// pass.
+    /// A long probe that shows whether a claim is more than a token bucket: it sends more bytes beyond the known rate
+    /// than any bucket holds.
     fn proof(&self, claim: f64, situation: &Situation) -> Plan {
         let base = situation.estimate.max(self.known);
         let most = match self.denied {
@@ -374,12 +378,12 @@ impl ProbeControl {
         Some(probe)
     }
 
-    /// Ends a long burst that is seen to be too much. `now` in seconds; `inherent`: the share of packets that the path loses
-    /// by itself.
+    /// Ends a long probe early if feedback shows that it exceeds the capacity. `now` in seconds; `inherent`: the share
+    /// of packets that the path loses whatever the rate.
     pub fn relent(&mut self, now: f64, inherent: f64) {
         let Some(active) = self.active.as_mut().filter(|active| active.long) else { return };
         let train = self.train.as_ref().filter(|(cluster, _)| *cluster == active.probe.cluster);
-        // What drops is measured for a moment, unless its rate is known.
+        // Where packets are dropped, the probe goes on for a moment to measure the policer's rate, unless it is known.
         if let Some((_, train)) = train
             && train
                 .hindrance(inherent)
@@ -399,7 +403,7 @@ impl ProbeControl {
         }
     }
 
-    /// A packet of a burst is sent, at `sent` microseconds.
+    /// Records a sent packet of a probe. `sent` in microseconds.
     pub fn on_sent(&mut self, id: ClusterId, sent: i64, bytes: usize) {
         let Some(active) = self.active.as_mut().filter(|active| active.probe.cluster == id) else { return };
         active.on_sent(sent, bytes);
@@ -408,7 +412,7 @@ impl ProbeControl {
         }
     }
 
-    /// What became of a packet of a burst.
+    /// Records the feedback about a packet of a probe.
     pub fn on_result(&mut self, id: ClusterId, result: &PacketResult) {
         if let Some((_, train)) = self.train.as_mut().filter(|(cluster, _)| *cluster == id) {
             train.on_packet(result.sent, result.arrival, f64::from(result.bytes), result.late);
@@ -420,8 +424,9 @@ impl ProbeControl {
         }
     }
 
-    /// What the oldest burst that is complete has shown. `rtt` and `now` in seconds; `inherent`: the share of
-    /// packets that the path loses whatever is sent; `limited`: less is sent than may be.
+    /// Takes the result of the oldest probe whose feedback is complete or overdue. `rtt` and `now` in seconds;
+    /// `inherent`: the share of packets that the path loses whatever the rate; `limited`: less is sent than the
+    /// estimate allows.
     pub fn outcome(&mut self, now: f64, rtt: f64, inherent: f64, limited: bool) -> Option<Outcome> {
         let place = self.waiting.iter().rposition(|cluster| {
             cluster.is_some_and(|cluster| cluster.is_told() || now - cluster.last_sent() > rtt + LATEST)
@@ -439,7 +444,7 @@ impl ProbeControl {
         outcome
     }
 
-    /// What a burst showed, as far as it may be relied on.
+    /// Limits the result of a short probe to what may be relied on.
     fn believe(&self, cluster: &Cluster, outcome: Outcome) -> Outcome {
         if cluster.long {
             return Outcome { proven: true, ..outcome };
@@ -450,8 +455,9 @@ impl ProbeControl {
         Outcome { rate: if proven { outcome.rate.min(most) } else { outcome.rate }, proven, ..outcome }
     }
 
-    /// The link was filled, and delivered that: less than a short burst has just shown, if that was a bucket. `sure`: more would
-    /// have been delivered if the link had carried it.
+    /// Records that the link was filled and delivered `delivered` bits per second. If that is much less than a short
+    /// probe has just shown, the probe had only passed a token bucket. `sure`: more would have been delivered if the
+    /// link had carried it.
     pub fn on_filled(&mut self, now: f64, delivered: f64, sure: bool) {
         self.drained = now;
         self.known = delivered;
@@ -461,12 +467,12 @@ impl ProbeControl {
         }
     }
 
-    /// What exceeds a rate is dropped: bursts are to cost little from now on, and to be rare. `measured`: which packets were lost
-    /// has shown the policer and its rate. Otherwise so much was lost that there may be one, or only a bad moment: the next
-    /// burst tells, and comes soon.
+    /// Records that a policer drops what exceeds `rate` bits per second: probes become small and rare. `measured`: the
+    /// pattern of lost packets has shown the policer and its rate. Otherwise heavy loss only suggests a policer, and
+    /// may have been a bad moment: the next probe shows which, and comes soon.
     pub fn on_policer(&mut self, now: f64, rate: f64, measured: bool) {
         self.known = rate;
-        // What is on its way was meant to show more, and is to go on no longer.
+        // Probes under way tried a higher rate, and must stop.
         self.forget_bursts();
         if measured && (self.denied == 0 || self.policed_until <= now) {
             self.deny(now);
@@ -476,13 +482,13 @@ impl ProbeControl {
         }
     }
 
-    /// What denied a look for more was chance. The next look keeps its time all the same: where a policer loses by chance too, looks
-    /// that come sooner cost more than they find.
+    /// Resets the count of false claims: the losses were random and not a policer's. The next probe keeps its time all
+    /// the same: where a policed path also loses packets at random, earlier probes cost more than they find.
     pub fn pardon(&mut self) {
         (self.denied, self.policed_until) = (0, 0.0);
     }
 
-    /// What passed at once does not pass for good.
+    /// A rate that passed at first does not pass for long: there is a token bucket or a policer, so probing pauses.
     fn deny(&mut self, now: f64) {
         self.denied = (self.denied + 1).min(MOST_DENIED);
         self.prompt = 0;
@@ -498,7 +504,7 @@ impl ProbeControl {
         if self.starved { rest.min(STARVED_REST) } else { rest }
     }
 
-    /// What comes next, given what this one showed.
+    /// Schedules the next probe, given the result of `cluster`.
     fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64, inherent: f64, limited: bool) {
         self.climbs_until = 0.0;
         if let Some(outcome) = outcome.filter(|outcome| outcome.proven && !cluster.long) {
@@ -514,7 +520,7 @@ impl ProbeControl {
             if passed {
                 self.passed = claim.shown;
             }
-            // The first of all may be doubled at once: a long one that is too much is ended early.
+            // The first claim may be doubled at once: a long probe that is too fast is ended early.
             let first = self.phase == Phase::Climb && passed;
             let rate = claim.shown * if first { 2.0 } else { 1.0 };
             let rate = self.claimed.map_or(0.0, |claimed| claimed.rate).max(rate);
@@ -524,7 +530,7 @@ impl ProbeControl {
             return;
         }
         if let Some(claimed) = self.claimed.as_mut().filter(|_| !cluster.long) {
-            // The one before it passed, and is to be proven.
+            // The probe before it passed, and its claim is still to be proven.
             (claimed.until, claimed.climbs) = (now + CLAIM_LIFE, false);
             self.not_before = now;
             return;
@@ -535,11 +541,11 @@ impl ProbeControl {
             return;
         }
         if outcome.is_none() {
-            // Too little of it arrived to tell.
+            // Too little of the probe arrived to judge it.
             if self.phase == Phase::Climb {
                 self.phase = Phase::Steady;
             }
-            // What made a look urgent meanwhile still does.
+            // If probing became urgent in the meantime, it still is.
             self.urgent |= inherent > LOSSY;
             self.not_before = now + if self.urgent { AGAIN } else { self.interval };
             return;
@@ -555,7 +561,7 @@ impl ProbeControl {
             }
             return;
         }
-        // A bucket would have let it through, if it had time to fill.
+        // A token bucket that had time to fill would have let the probe through.
         if outcome.is_some_and(|outcome| outcome.filled) && cluster.asked - self.drained > REFILL {
             self.prompt = if cluster.long { PROMPT } else { self.prompt.saturating_add(1) };
         }
@@ -601,97 +607,104 @@ impl ProbeControl {
     }
 }
 
-/// Rates of the first bursts, as multiples of the rate to begin with.
+/// Rates of the initial probes, as multiples of the start rate.
 const FIRST: [f64; 2] = [3.0, 6.0];
-/// Bursts that may be sent and not yet judged.
+/// Probes that may be sent and not yet judged.
 const WAITING: usize = 3;
-/// Bytes that a long burst sends beyond what is known to pass: more than a token bucket holds.
+/// Bytes that a long probe sends beyond the rate known to pass: more than a token bucket holds.
 const PROOF: f64 = 110_000.0;
-/// Bytes of a long burst at most.
+/// Maximum size of a long probe, in bytes.
 const MOST_PROOF: f64 = 480_000.0;
-/// Seconds that a long burst takes at most.
+/// Maximum duration of a long probe, in seconds.
 const LONGEST_PROOF: f64 = 4.0;
-/// Seconds that a long burst takes at most where a policer's rate is known: it exceeds that rate by little.
+/// [`LONGEST_PROOF`] where a policer's rate is known: the probe exceeds that rate by little, so it takes longer.
 const LONGEST_POLICED: f64 = 8.0;
-/// Bytes beyond its rate that a link without a token bucket lets pass.
+/// Bytes beyond its rate that even a link without a token bucket lets pass.
 pub(super) const LEAST_BUCKET: f64 = 2_500.0;
-/// For so many seconds a subscriber has just come: a long burst may have any rate, and a queue is most likely its own.
+/// Seconds for which a subscriber counts as new: a long probe may have any rate, and a queue is most likely the probe's
+/// own.
 pub(super) const YOUNG: f64 = 3.0;
-/// Rate of a long burst at most, as a multiple of what is known to pass, on a link that was never seen filled with as little.
+/// Maximum rate of a long probe, as a multiple of the rate known to pass, on a link that was never seen filled at that
+/// rate.
 const BOLD_STEP: f64 = 3.0;
-/// Rate of a long burst at most, as a multiple of what is known to pass, on a link that was. The queue grows slowly then.
+/// Maximum rate of a long probe, as a multiple of the rate known to pass, on a link that was seen filled at about that
+/// rate. The queue grows slowly then.
 const CAREFUL_STEP: f64 = 2.0;
-/// Rate of a long burst at most, as a multiple of what is known to pass, after one false claim.
+/// Maximum rate of a long probe, as a multiple of the rate known to pass, after one false claim.
 const DENIED_STEP: f64 = 1.6;
-/// Rate of a long burst at most, as a multiple of what is known to pass, after several false claims.
+/// Maximum rate of a long probe, as a multiple of the rate known to pass, after several false claims.
 const OFTEN_DENIED_STEP: f64 = 1.35;
-/// Rate of a long burst at most, as a multiple of what is known to pass, where a policer's rate is known: media are among what it drops.
+/// Maximum rate of a long probe, as a multiple of the rate known to pass, where a policer's rate is known: the policer
+/// drops media too.
 const POLICED_STEP: f64 = 1.3;
-/// Seconds without a burst after a false claim, before they are doubled for each one in a row, the first included.
+/// Base of the pause in probing after a false claim, in seconds. It doubles with each consecutive one, the first
+/// included.
 const DENIED_REST: f64 = 4.0;
-/// False claims in a row that are counted at most: 64 s without a burst.
+/// Maximum count of consecutive false claims: a pause of 64 s.
 const MOST_DENIED: u32 = 4;
-/// Seconds without a burst at most on a link that queues: a burst costs less there, and the link may have become wider.
+/// Maximum pause in probing, in seconds, on a link that queues: a probe costs less there, and the capacity may have
+/// grown.
 const LONGEST_REST: f64 = 8.0;
-/// Seconds without a burst at most while no picture is sent: there is none that a burst could harm.
+/// Maximum pause in probing, in seconds, while no video is sent: there is none that a probe could harm.
 const STARVED_REST: f64 = 3.0;
-/// Seconds without a burst after one that was dropped before anything could be measured.
+/// Pause in seconds after a probe that was dropped before the policer's rate could be measured.
 const SOON: f64 = 2.0;
-/// Share of the estimate that a burst must show for it to count.
+/// Multiple of the estimate that a probe must show to count.
 const CLAIM: f64 = 1.1;
-/// Share of the estimate that a burst that filled the link must show: what it got may have been taken from others. [`CLAIM`] is enough
-/// where little is sent, since a picture may wait for a little more.
+/// Multiple of the estimate that a probe that filled the link must show: it may have taken bandwidth from other flows.
+/// [`CLAIM`] is enough where little is sent, since video may be waiting for a little more bandwidth.
 const FILLED_GAIN: f64 = 1.4;
-/// Bursts in a row that filled the link at once after which short bursts are believed: there is no token bucket.
+/// Number of consecutive probes that filled the link at once, after which short probes are believed: there is no token
+/// bucket.
 const PROMPT: u32 = 2;
-/// Rate up to which a short burst is believed, as a multiple of what the link was last seen to carry.
+/// Rate up to which a short probe is believed, as a multiple of the rate that the link was last seen to carry.
 const BELIEVED: f64 = 1.6;
-/// Rate up to which a short burst is believed while no picture is sent, as a multiple of the estimate. If it is wrong, that costs no
-/// more than the picture that it brings back.
+/// Rate up to which a short probe is believed while no video is sent, as a multiple of the estimate. If the probe is
+/// wrong, that costs no more than the video that it brought back.
 const BELIEVED_STARVED: f64 = 2.0;
 /// Seconds that a token bucket may take to fill.
 const REFILL: f64 = 4.0;
-/// Share of what a believed burst showed; if a filled link delivers less, there is a token bucket.
+/// Share of the rate that a probe showed. If the link delivers less when filled, there is a token bucket.
 const WRONG: f64 = 0.75;
-/// Seconds in which a believed burst can turn out to be wrong.
+/// Seconds in which a believed probe can turn out to be wrong.
 const BELIEF: f64 = 4.0;
-/// Seconds after which a claim is forgotten.
+/// Seconds after which a claim expires.
 const CLAIM_LIFE: f64 = 1.0;
-/// Packets of a burst at least, on a path without loss.
+/// Minimum number of packets of a probe on a path without loss.
 pub(super) const FEWEST_PACKETS: usize = 5;
-/// Milliseconds that a short burst takes at least.
+/// Minimum duration of a short probe, in milliseconds.
 const SHORTEST: f64 = 15.0;
-/// Milliseconds that a short burst takes at most.
+/// Maximum duration of a short probe, in milliseconds.
 const LONGEST: f64 = 100.0;
-/// Milliseconds by which a short burst is longer for each of jitter, which is averaged out.
+/// Milliseconds added to a short probe for each millisecond of jitter, so that the jitter averages out.
 const PER_JITTER: f64 = 8.0;
-/// Seconds beyond its length in which a burst is given up that is not sent.
+/// Seconds beyond its planned duration after which a probe that was not sent completely is abandoned.
 const PATIENCE: f64 = 1.0;
-/// Seconds beyond the round trip after which a burst is judged although not all of it was reported.
+/// Seconds beyond the round trip after which a probe is judged even if feedback is missing.
 const LATEST: f64 = 0.5;
-/// Seconds after a burst was judged in which its queue may still stand.
+/// Seconds after a probe was judged in which its queue may still stand.
 const SETTLING: f64 = 0.1;
-/// Seconds in which the first bursts must be reported.
+/// Seconds in which feedback about the initial probes must arrive.
 const FIRST_PATIENCE: f64 = 2.0;
-/// Seconds without a burst after the first ones led no further.
+/// Pause in seconds after the initial probes, if they showed no more capacity.
 const FIRST_PAUSE: f64 = 2.0;
-/// Seconds between two bursts after one that showed more.
+/// Seconds between two probes after one that showed more capacity.
 const SHORTEST_INTERVAL: f64 = 2.0;
-/// Seconds between two bursts at most, on a link that denied no claim.
+/// Maximum seconds between two probes on a link without false claims.
 const LONGEST_INTERVAL: f64 = 6.0;
-/// Multiple of what is wanted up to which bursts look: a step up to another layer takes some room to spare.
+/// Maximum rate of a probe as a multiple of the wanted rate: a step up to a higher layer needs some headroom.
 const HEADROOM: f64 = 1.25;
-/// Seconds to the next burst after one of which too little arrived to tell, on a lossy path.
+/// Seconds to the next probe after one of which too little arrived to judge it, if probing is urgent or the path lossy.
 const AGAIN: f64 = 0.5;
-/// Seconds in which a burst that follows a success may succeed: a round trip, the burst and the report of it.
+/// Seconds in which the probe that follows a success may succeed: a round trip, the probe and the report about it.
 const CLIMBING: f64 = 0.3;
-/// Rate of a short burst at most, as a multiple of the estimate.
+/// Maximum rate of a short probe, as a multiple of the estimate.
 const BOLDEST: f64 = 2.0;
-/// Rate of a short burst after one that failed, as a multiple of the estimate.
+/// Rate of a short probe after a failed one, as a multiple of the estimate.
 const LEAST_BOLD: f64 = 1.5;
-/// Share of packets above which a path loses by itself.
+/// Share of packets lost whatever the rate above which a path counts as lossy.
 pub(super) const LOSSY: f64 = 0.02;
-/// Share of a filled link's measured rate to rely on.
+/// Share of the rate measured on a filled link that is relied on.
 pub(super) const CAUTION: f64 = 0.85;
 
 #[cfg(test)]
@@ -715,7 +728,7 @@ mod tests {
         }
     }
 
-    /// Sends the burst that is due and reports it over a link of `link` bits per second.
+    /// Sends the probe that is due over a link of `link` bits per second, and feeds back its arrivals.
     fn burst(control: &mut ProbeControl, link: f64) -> Option<Outcome> {
         let probe = control.poll(&situation(0.0))?;
         let (mut sent, mut free) = (1000.0, 0.0_f64);

@@ -1,15 +1,15 @@
-//! Whether what passed at the beginning of a long burst goes on passing. A token bucket lets a short burst through at once,
-//! whatever it carries for good; only a burst that is longer than any bucket is deep shows that.
+//! Detects whether a long probe is slowed down or dropped after it has passed at first. A token bucket lets a short
+//! probe through at once, whatever its sustained rate. Only a probe that is larger than any bucket shows that rate.
 
-/// The burst, in slices of equal time.
+/// Record of a long probe, in slices of equal time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Train {
     began: Option<i64>,
-    /// Of one slice, in microseconds. They become longer as the burst does: what came lately is told apart best.
+    /// Duration of one slice, in microseconds. It doubles whenever all slices are used up.
     length: usize,
-    /// The share that was lost before.
+    /// Share of packets that was lost before the probe.
     chance: f64,
-    /// What exceeds a rate was seen to be dropped: few losses say enough.
+    /// A policer of known rate is on the path, so few losses are enough evidence.
     policed: bool,
     slices: [Slice; SLICES],
 }
@@ -18,7 +18,7 @@ pub(super) struct Train {
 struct Slice {
     /// The lowest one-way delay, in microseconds.
     least: Option<i64>,
-    /// When the last packet of it arrived, in microseconds of the receiver's clock; absent if none did.
+    /// Arrival of the slice's last packet, in microseconds of the receiver's clock; `None` if none arrived.
     arrived: Option<i64>,
     bytes: f64,
     lost_bytes: f64,
@@ -26,31 +26,31 @@ struct Slice {
     lost: u32,
 }
 
-/// What came in the way of it.
+/// Queueing or drops that a long probe met.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Hindrance {
-    /// What arrived from then on, in bits per second.
+    /// Rate that arrived once the queueing or the drops had begun, in bits per second.
     pub rate: f64,
-    /// What passed before, beyond that rate, in bytes.
+    /// Bytes beyond `rate` that passed before: the depth of the token bucket, if there is one.
     pub depth: f64,
-    /// Packets were dropped rather than queued.
+    /// Whether packets were dropped rather than queued.
     pub dropped: bool,
-    /// It went on for long enough to tell that rate.
+    /// Whether it lasted long enough to measure `rate`.
     pub lasted: bool,
 }
 
 impl Train {
-    /// `chance`: the share that was lost before it.
+    /// `chance`: the share of packets lost before the probe. `policed`: a policer of known rate is on the path.
     pub fn new(chance: f64, policed: bool) -> Self {
         Self { began: None, length: SHORTEST, chance, policed, slices: [Slice::default(); SLICES] }
     }
 
-    /// Whether it goes where what exceeds a rate was seen to be dropped.
+    /// Whether a policer of known rate is on the path.
     pub fn is_policed(&self) -> bool {
         self.policed
     }
 
-    /// What became of a packet; microseconds. `late`: it was told of as lost before.
+    /// Records the feedback about a packet; times in microseconds. `late`: the packet was reported as lost before.
     pub fn on_packet(&mut self, sent: i64, arrival: Option<i64>, bytes: f64, late: bool) {
         let began = *self.began.get_or_insert(sent);
         let age = usize::try_from(sent.saturating_sub(began)).unwrap_or(0);
@@ -75,7 +75,7 @@ impl Train {
         slice.received = slice.received.saturating_add(1);
     }
 
-    /// Two slices become one.
+    /// Merges each two slices into one.
     fn merge(&mut self) {
         for place in 0..SLICES {
             let two = self.slices.get(2 * place..2 * place + 2).unwrap_or_default();
@@ -87,14 +87,15 @@ impl Train {
         self.length *= 2;
     }
 
-    /// What is in its way, as far as it was told of. `inherent`: the share that the path loses by itself.
+    /// Queueing or drops that the probe has met, as far as reported. `inherent`: the share of packets that the path
+    /// loses whatever the rate.
     pub fn hindrance(&self, inherent: f64) -> Option<Hindrance> {
         let inherent = inherent.max(self.chance);
         let told = self.slices.iter().rposition(|slice| slice.received > 0)?;
         let slices = self.slices.get(..=told)?;
         let base = slices.iter().filter_map(|slice| slice.least).min()?;
         let wait = |slice: &Slice| slice.least.map(|least| least.saturating_sub(base));
-        // Jitter delays some, a queue all.
+        // Jitter delays some packets, a queue delays all.
         let mut newest = 0;
         let newest = slices.iter().rev().take_while(|slice| {
             let more = newest < FEWEST;
@@ -102,7 +103,7 @@ impl Train {
             more
         });
         let queued = newest.filter_map(wait).min().is_some_and(|wait| wait > QUEUED);
-        // What stood still for a moment arrives at once, and waits for less and less.
+        // After a short stall of the link, packets arrive together, each having waited less than the one before.
         let mut last = slices.iter().rev().filter_map(wait);
         let filling = last
             .next()
@@ -112,19 +113,19 @@ impl Train {
         let lately = slices.get(told.saturating_sub(LATELY - 1)..)?;
         let packets = |slices: &[Slice]| slices.iter().map(|slice| slice.received + slice.lost).sum::<u32>();
         let losses = |slices: &[Slice]| slices.iter().map(|slice| slice.lost).sum::<u32>();
-        // Of bytes: where little credit is left, small packets still pass.
+        // The share is of bytes, because small packets still pass where a policer has little credit left.
         let lost_bytes = |slices: &[Slice]| slices.iter().map(|slice| slice.lost_bytes).sum::<f64>();
         let share = |slices: &[Slice]| lost_bytes(slices) / (lost_bytes(slices) + sum(slices)).max(1.0);
         let limit = inherent + LOST;
         let is_hit = |slice: &Slice| share(std::slice::from_ref(slice)) > limit / 2.0;
-        // What chance loses in a row is in one slice, or two.
+        // Consecutive losses by chance lie in one or two slices.
         let hit = lately.iter().filter(|slice| is_hit(slice)).count();
         let dropped = packets(lately) >= FEWEST && share(lately) > limit && hit + 1 >= LATELY
             || self.policed && inherent < CHANCE / 2.0 && losses(slices) >= FEW && share(lately) > CHANCE;
         if !queued && !dropped {
             return None;
         }
-        // The last that was not hindered, and where packets are dropped the last before most are.
+        // The last slice that was not hindered; where packets are dropped, the last one before the drops begin.
         let begins = |place: &usize| {
             slices.get(*place..).is_some_and(|rest| rest.first().is_some_and(is_hit) && share(rest) > limit)
         };
@@ -146,7 +147,7 @@ impl Train {
         let first = self.began?.saturating_add(base);
         let last = head.iter().filter_map(|slice| slice.arrived).max();
         let end = slices.iter().filter_map(|slice| slice.arrived).max()?;
-        // Of a head that was lost whole nothing tells when the tail began.
+        // If the whole head was lost, it is unknown when the tail began to arrive.
         let (last, measured) = last.map_or((first, false), |last| (last, true));
         let (passed, bytes) = (sum(head), sum(tail));
         let seconds = end.saturating_sub(last) as f64 / 1e6;
@@ -179,39 +180,41 @@ fn sum(slices: &[Slice]) -> f64 {
     slices.iter().map(|slice| slice.bytes).sum()
 }
 
-/// Slices that a long burst is divided into. When they are used up, two become one.
+/// Number of slices. When they are used up, each two are merged.
 const SLICES: usize = 32;
-/// Microseconds of a slice at the beginning.
+/// Initial duration of a slice, in microseconds.
 const SHORTEST: usize = 10_000;
-/// Microseconds that each of the newest packets waits for longer where a queue stands.
+/// Wait in microseconds that all of the newest packets exceed where a queue stands.
 const QUEUED: i64 = 8_000;
-/// Microseconds that the newest packets wait for where a queue grows so fast that few of them tell of it.
+/// Wait in microseconds that shows a queue which grows so fast that few packets were reported yet.
 const FILLING: i64 = 40_000;
-/// Microseconds that some packet of a slice waits for at most where no queue stands.
+/// Wait in microseconds that the fastest packet of a slice does not exceed where no queue stands.
 const FREE: i64 = 5_000;
-/// Share of bytes, beyond what the path loses by itself, that is lost of the newest slices where what exceeds a rate is dropped.
+/// Share of the newest slices' bytes, beyond what the path loses by itself, whose loss shows a policer.
 const LOST: f64 = 0.2;
-/// Share of bytes above which losses are not chance; before tokens run out no policer drops so much.
+/// Share of bytes above which losses are not chance where a policer is known. Elsewhere, such loss before the drops
+/// began shows that they are chance: a policer does not drop that much before its tokens run out.
 const CHANCE: f64 = 0.04;
-/// Seconds over which a rate must be measured to be relied on.
+/// Seconds over which a rate must be measured to be reliable.
 const LASTING: f64 = 0.1;
-/// Share of the newest bytes that is never lost by chance.
+/// Share of the newest bytes that is never lost by chance, whatever was lost before.
 const HEAVY: f64 = 0.4;
-/// Packets of which [`HEAVY`] can be told.
+/// Minimum number of newest packets for [`HEAVY`] to apply.
 const MANY: u32 = 20;
-/// Newest slices that are looked at.
+/// Number of newest slices that are checked for losses.
 const LATELY: usize = 4;
-/// Losses that say enough where a policer's rate is known.
+/// Minimum number of losses as evidence where a policer's rate is known.
 const FEW: u32 = 3;
-/// Packets that say enough elsewhere.
+/// Minimum number of packets as evidence of a queue, or of a policer that is not known.
 const FEWEST: u32 = 12;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Sends 150 packets of 1,000 bytes at 3 Mbit/s over 400 kbit/s behind a bucket, until something is seen in the way and
-    /// for 100 ms more. How many were sent before it was seen, and what it was in the end.
+    /// Sends up to 150 packets of 1,000 bytes at 3 Mbit/s over a link of 400 kbit/s with a token bucket of `depth`
+    /// bytes and a queue of `queue` seconds, until 100 ms after the first detection. Returns the number of packets sent
+    /// before the detection, and the final result.
     fn over_bucket(depth: f64, queue: f64) -> (usize, Option<Hindrance>) {
         let mut train = Train::new(0.0, false);
         let (mut free, rate) = (-depth * 8.0 / 4e5, 4e5);
@@ -251,7 +254,7 @@ mod tests {
     #[test]
     fn a_head_that_was_lost_whole_tells_no_rate_that_lasts() {
         let mut train = Train::new(0.0, false);
-        // 3 Mbit/s; the receiver's clock is a day ahead, and the first 70 ms of the burst are lost.
+        // 3 Mbit/s; the receiver's clock is a day ahead, and the first 70 ms of the probe are lost.
         for sent in (0..80_000).step_by(2667) {
             train.on_packet(sent, (sent > 70_000).then_some(sent + 86_400_000_000), 1000.0, false);
         }

@@ -1,23 +1,25 @@
-//! Who gets which layer: from what a subscriber's link carries, what is wanted of each track and what each layer
-//! costs now, to a layer or a pause per track.
+//! Decides which layer of each track a subscriber receives. The inputs are the link's capacity, the layer wanted of
+//! each track and the current bitrate of each layer. The result is a layer or a pause per track.
 //!
-//! Every track is a ladder of steps, its layers. The steps of all tracks are put in one order that does not depend on
-//! the estimate, and each is taken if it still fits:
+//! The layers of a track are the steps of a ladder. The steps of all tracks are sorted into one order that does not
+//! depend on the estimate, and each step is taken if it still fits:
 //!
-//! 1. audio, always, even if the estimate does not cover it. Nothing else may exceed the estimate, but the lowest layer of
-//!    pictures whose subscriber asked never to have them paused;
-//! 2. the lowest layer of every video track, at a lower frame rate if it does not fit otherwise: screen shares, then
-//!    the active speaker, then the others, each by priority, and among equals first those that are sent already;
-//! 3. the higher layers in the same order of importance; among equals the second layer of all before the third of
-//!    any, those sent already first, then the cheapest. If the second is sent and does not fit any more, it stays at a
-//!    lower frame rate before it goes: the lowest is often too small to show much, and begins with a key frame.
+//! 1. Audio: always, even if the estimate does not cover it. Only one other thing may exceed the estimate: the lowest
+//!    layer of a video track whose subscriber asked never to have video paused.
+//! 2. The lowest layer of every video track, at a lower frame rate if it does not fit otherwise. Screen shares come
+//!    first, then the active speaker, then the others, each class by priority. Among equals, layers that are already
+//!    sent come first.
+//! 3. The higher layers, in the same order of importance. Among equals, the second layer of all tracks comes before the
+//!    third of any; then layers that are already sent, then the cheapest. If a second layer is sent and no longer fits,
+//!    its frame rate is lowered before it is dropped: the lowest layer is often too small to show much, and switching
+//!    to it needs a key frame.
 //!
-//! So what is shed first is the higher layers of thumbnails, then those of important tracks, then thumbnails, then all
-//! video. And more bandwidth never makes a track worse, unless a more important step takes what it had.
+//! So the higher layers of thumbnails are shed first, then those of important tracks, then thumbnails, then all video.
+//! More bandwidth never makes a track worse, unless a more important step takes the bandwidth that the track had.
 //!
-//! A step down, or a pause, comes at once, but not for the queue that the key frame of a step up makes. A step up needs
-//! headroom and patience (see [`Standing`]), or that a probe has shown the new total to pass: headroom, if it was
-//! lately, and patience too, if it was just now.
+//! A step down or a pause takes effect at once, but is not triggered by the queue that the key frame of a step up
+//! makes. A step up needs headroom and a minimum interval since the last one (see [`Standing`]). A recent probe that
+//! showed the new total to pass replaces the headroom; one that has just ended replaces the interval too.
 
 mod standing;
 
@@ -29,32 +31,34 @@ use crate::units::Bitrate;
 
 pub use standing::{Standing, UPGRADE_INTERVAL};
 
-/// What a subscriber's link carries.
+/// Capacity of one subscriber's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
-    /// The estimate. What is allocated to video stays below it, audio included.
+    /// The bandwidth estimate. Video is allocated only as long as the total, audio included, stays below it.
     pub estimate: Bitrate,
-    /// What it will be when the queue that stands is empty; not below the estimate. What is sent already may use it: it
-    /// leaves room for the queue to drain, and another layer would begin with a key frame, which makes a queue itself.
+    /// Estimate once the standing queue has drained; not below `estimate`. Layers that are already sent may use it.
+    /// `estimate` is lower to let the queue drain, and replacing a layer would start with a key frame, which makes a
+    /// queue itself.
     pub settled: Bitrate,
-    /// What arrived while the queue grew; not below `settled`. The key frame that a step up begins with makes a queue
-    /// even on a link that carries the layer well: until it has drained the layer may use this.
+    /// Rate that arrived while the queue grew; not below `settled`. The key frame of a step up makes a queue even on a
+    /// link that can carry the layer. The layer may use this rate until that queue has drained.
     pub delivered: Bitrate,
-    /// The highest rate that a burst has lately shown to pass, zero if none has. Up to that rate, but never beyond the
-    /// estimate, a step up needs no further headroom.
+    /// Highest rate that a probe has recently shown to pass; zero if none has. A step up to a total below this rate and
+    /// the estimate needs no further headroom.
     pub confirmed: Bitrate,
-    /// The highest rate that a burst has shown to pass, if that is the newest thing known of the link: a step up to it need not wait for
-    /// its time either. Zero otherwise.
+    /// Highest rate that a probe has shown to pass, if that is the newest information about the link; zero otherwise. A
+    /// step up to a total below this rate need not wait for its interval either.
     pub probed: Bitrate,
-    /// How much more than the new total the estimate must be for a step up, in per cent, where no burst has shown it.
+    /// Headroom for a step up that no probe has confirmed: how much the estimate must exceed the new total, in per
+    /// cent.
     pub headroom: u32,
-    /// Bursts have just shown more, and until then others may show more yet: only what is wanted in the end is worth a
-    /// key frame before.
+    /// Time until which probes, which have just shown more capacity, may show still more; absent otherwise. Until then
+    /// only a step to the ideal layer is worth a key frame.
     pub climbs_until: Option<Instant>,
 }
 
 impl Capacity {
-    /// Nothing is known of the link, or nothing can be: everything fits.
+    /// Nothing is known about the link, or nothing can be: everything fits.
     pub const UNKNOWN: Self = Self {
         estimate: Bitrate::MAX,
         settled: Bitrate::MAX,
@@ -66,20 +70,21 @@ impl Capacity {
     };
 }
 
-/// What one layer of a track costs.
+/// Cost of one layer of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerCost {
-    /// Whether packets of it have arrived lately.
+    /// Whether packets of this layer have arrived recently.
     pub active: bool,
-    /// Of this layer with all that it needs below it. Measured; expected, while unmeasured; the last known, while
-    /// it does not flow. Zero, if nothing is known, lets an inactive layer be asked for at any estimate.
+    /// Bitrate of this layer including all layers below that it depends on. Measured if possible, otherwise expected;
+    /// while the layer is inactive, the last known value. Zero if nothing is known, so that an inactive layer can be
+    /// requested at any estimate.
     pub bitrate: Bitrate,
-    /// The same with fewer temporal layers.
+    /// Bitrate with fewer temporal layers.
     pub slower: Slower,
 }
 
-/// What a layer costs with its lowest temporal layer only, and with the lowest two; `None`: it has no such, or they save
-/// nothing or show too little.
+/// Cost of a layer with only its lowest temporal layer, and with its lowest two. `None` if the layer has no such
+/// temporal layers, or if dropping the others saves nothing or leaves too low a frame rate.
 pub type Slower = [Option<Bitrate>; 2];
 
 /// One subscribed track.
@@ -87,82 +92,84 @@ pub type Slower = [Option<Bitrate>; 2];
 pub struct Candidate<'a> {
     /// Audio or video.
     pub kind: MediaKind,
-    /// The publisher muted it.
+    /// Whether the publisher muted the track.
     pub muted: bool,
-    /// It shows a screen.
+    /// Whether the track is a screen share.
     pub screen_share: bool,
-    /// Its publisher is the active speaker.
+    /// Whether the track's publisher is the active speaker.
     pub speaker: bool,
-    /// 1 is most important, 0 unset, which comes after all others.
+    /// Priority: 1 is the most important; 0 means unset and comes after all others.
     pub priority: u32,
-    /// It is sent whatever the estimate.
+    /// Whether the lowest layer is sent even if the estimate does not cover it.
     pub never_pause: bool,
-    /// The layer that would serve the subscriber's wish best, whether or not it flows; `None`: nothing is wanted.
+    /// Layer that would serve the subscriber's demand best, whether or not it is active; `None` if nothing is wanted.
     pub ideal: Option<Layer>,
-    /// What its layers cost, lowest first. Of audio the first counts.
+    /// Costs of the layers, lowest first. For audio only the first entry is used.
     pub layers: &'a [LayerCost],
-    /// What was decided before.
+    /// State from earlier decisions about this track.
     pub standing: Standing,
 }
 
-/// What is decided for one track.
+/// Decision about one track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
-    /// The layer to send.
+    /// Layer to send; `None` to send nothing.
     pub target: Option<Layer>,
-    /// Its highest temporal layer, `None` for all. All but the lowest two layers are sent whole or not at all.
+    /// Highest temporal layer to send, `None` for all. Only the lowest two layers can be sent without some temporal
+    /// layers.
     pub temporal: Option<u8>,
-    /// The layer to ask of the publisher: above the target if that one does not flow yet or may not be taken yet.
+    /// Layer to request from the publisher. It is above `target` if that layer is not active yet or may not be sent
+    /// yet.
     pub demand: Option<Layer>,
-    /// It is wanted, but there is no bandwidth for it.
+    /// Whether the track is wanted but there is no bandwidth for it.
     pub paused: bool,
-    /// Why it is this layer.
+    /// Why this layer was chosen.
     pub reason: Reason,
 }
 
 /// Why a track gets the layer that it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// It is what serves the subscriber best.
+    /// The layer is the one that serves the subscriber best.
     Ideal,
-    /// The subscriber wants nothing of it.
+    /// The subscriber wants nothing of the track.
     Demand,
-    /// The publisher muted it.
+    /// The publisher muted the track.
     Muted,
-    /// More does not fit into the estimate.
+    /// No higher layer fits into the estimate.
     NoBandwidth,
-    /// More would fit, but with too little to spare. A probe may change that.
+    /// A higher layer would fit, but with too little headroom. A probe may change that.
     NoHeadroom,
-    /// The layer that is wanted does not flow.
+    /// The wanted layer is not active.
     LayerInactive,
     /// A step up fits, but comes too soon after the last one.
     Hysteresis,
-    /// A step up fits, but bursts go on, and may show that a higher one does.
+    /// A step up fits, but probing continues and may show that a higher one fits too.
     Climbing,
 }
 
-/// What is decided for a subscriber as a whole.
+/// Result for all tracks of a subscriber together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outcome {
-    /// What all targets together cost.
+    /// Total bitrate of all targets.
     pub allocated: Bitrate,
-    /// What all ideal layers together would cost. There is no use in probing beyond it and its headroom.
+    /// Total bitrate of all ideal layers. Probing beyond this rate and its headroom is useless.
     pub wanted: Bitrate,
-    /// The estimate at which the next step up, in order of importance, could be taken; `None`: no step is missing.
+    /// Estimate at which the next step up, in order of importance, could be taken; `None` if no step is missing.
     pub next_step: Option<Bitrate>,
-    /// When a step up that fits will be allowed, if not before.
+    /// Earliest time at which a step up that fits is allowed by its interval; `None` if none is waiting.
     pub next_upgrade_at: Option<Instant>,
 }
 
-/// Memory that is kept between calls so that none is allocated.
+/// Buffers that are reused between calls to avoid allocation.
 #[derive(Debug, Default)]
 pub struct Scratch {
     steps: Vec<Step>,
     ladders: Vec<Ladder>,
 }
 
-/// Decides for all tracks of one subscriber: fills `decisions` with one for each of `candidates`, in their order.
-/// The same input gives the same result.
+/// Decides for all tracks of one subscriber. Fills `decisions` with one decision for each of `candidates`, in their
+/// order. Deterministic.
 pub fn allocate(
     capacity: Capacity,
     candidates: &[Candidate<'_>],
@@ -184,7 +191,7 @@ pub fn allocate(
             (MediaKind::Video, Some(ideal)) => push_steps(track, candidate, ideal, now, steps),
         }
     }
-    // Steps differ in their track or layer, so an unstable sort has one result.
+    // No two steps have both track and layer in common, so an unstable sort is deterministic.
     steps.sort_unstable();
     let mut next_step = None;
     for step in steps.iter() {
@@ -208,79 +215,80 @@ pub fn allocate(
     }
 }
 
-/// One layer of one track. Its order is the order in which steps are tried.
+/// One layer of one track. The field order defines the order in which steps are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Step {
-    /// Lowest layers of all come before any other.
+    /// False for a track's lowest layer: the lowest layers of all tracks come first.
     higher: bool,
     importance: (u8, u32),
-    /// It is taken even if it does not fit.
+    /// Whether the step is taken even if it does not fit.
     never_pause: bool,
-    /// Its place among the track's steps.
+    /// Index among the track's steps, 0 for the lowest.
     place: u8,
-    /// More than what is sent now.
+    /// Whether the step sends more than is sent now.
     up: bool,
     cost: Bitrate,
     track: usize,
     layer: Layer,
-    /// Whether it flows, so that it can be sent.
+    /// Whether the layer can be sent.
     active: bool,
-    /// Above the ideal, and sent only because nothing better flows.
+    /// Whether the layer is above the ideal and is sent only because nothing better is active.
     stands_in: bool,
-    /// What it costs with fewer temporal layers.
+    /// Cost with fewer temporal layers.
     slower: Slower,
-    /// It is the layer that is sent now.
+    /// Whether the layer is the one that is sent now.
     held: bool,
-    /// It is what is wanted.
+    /// Whether the layer is the ideal one.
     ideal: bool,
-    /// Of a track whose last step up has only begun.
+    /// Whether the track's last step up was so recent that its key frame may still be in the queue.
     settling: bool,
-    /// The step is not taken before that time, which is later the more often it had to be taken back.
+    /// Earliest time for the step, if it has to wait. Later the more often the step failed before.
     blocked_until: Option<Instant>,
-    /// As `blocked_until`, had it never been taken back.
+    /// Earliest time for the step if earlier failures were ignored.
     rests_until: Option<Instant>,
-    /// The step is taken only with more to spare, since it had to be taken back.
+    /// Whether earlier failures require more headroom for the step.
     doubted: bool,
 }
 
-/// How far up a track has got.
+/// Progress of one track up its ladder.
 #[derive(Debug, Clone, Copy, Default)]
 struct Ladder {
     target: Option<Layer>,
-    /// As in the decision.
+    /// Highest temporal layer to send, `None` for all.
     temporal: Option<u8>,
-    /// What the target costs.
+    /// Cost of the target.
     spent: Bitrate,
     demand: Option<Layer>,
-    /// What the demand costs.
+    /// Cost of the demand.
     granted: Bitrate,
-    /// When the next step, which fits, is allowed.
+    /// Earliest time for the next step, which fits but has to wait.
     waits_until: Option<Instant>,
-    /// What stands in the way of the next step.
+    /// What prevented the first step that was not taken.
     reason: Option<Reason>,
 }
 
-/// What is left of the estimate.
+/// Remaining bandwidth.
 #[derive(Debug)]
 struct Budget {
-    /// Shown to pass by a probe.
+    /// Rate that a probe has just shown to pass.
     probed: Bitrate,
-    /// For what is sent already.
+    /// Limit for layers that are already sent.
     hold: Bitrate,
-    /// For a higher layer that is sent since so short a time that its key frame may be what makes a queue.
+    /// Limit for a higher layer that started so recently that its key frame may be what makes the queue.
     settling: Bitrate,
-    /// For steps up.
+    /// Limit for steps up to a higher layer.
     up: Bitrate,
-    /// For steps up to a lowest layer: better now than when the queue is empty.
+    /// Limit for steps up to a lowest layer. Based on `settled`: starting video now is better than after the queue is
+    /// empty.
     lowest: Bitrate,
-    /// Beyond a step up, in per cent.
+    /// Headroom for a step up, in per cent.
     headroom: u32,
-    /// As in the capacity.
+    /// Time until which probes may show more capacity.
     climbs_until: Option<Instant>,
-    /// What all targets cost.
+    /// Total cost of all targets.
     spent: Bitrate,
-    /// What all demands cost: what waits for its time or its publisher keeps its room, so that a less important
-    /// track does not go up only to come down again.
+    /// Total cost of all demands. A layer that waits for its interval or its publisher has its bandwidth reserved, so
+    /// that a less important track does not step up only to step down again.
     granted: Bitrate,
 }
 
@@ -305,7 +313,7 @@ impl Budget {
     }
 }
 
-/// Tries one step. Returns the estimate that it would take, if it does not fit.
+/// Tries one step. If it does not fit, returns the estimate at which it would.
 fn climb(step: &Step, ladder: &mut Ladder, budget: &mut Budget) -> Option<Bitrate> {
     let spent = plus(minus(budget.spent, ladder.spent), step.cost);
     let granted = plus(minus(budget.granted, ladder.granted), step.cost);
@@ -313,7 +321,7 @@ fn climb(step: &Step, ladder: &mut Ladder, budget: &mut Budget) -> Option<Bitrat
     let hold = if step.settling && step.higher { budget.settling } else { budget.hold };
     let fits = if step.up { spent.max(granted) <= up } else { spent <= hold };
     if !fits {
-        // The next step is tried all the same: a still picture can cost less in a higher layer.
+        // The next step is tried all the same: static content can cost less in a higher layer.
         let short = if spent > hold { Reason::NoBandwidth } else { Reason::NoHeadroom };
         ladder.reason.get_or_insert(short);
         let headroom = if step.higher { budget.headroom } else { HEADROOM_PERCENT };
@@ -322,13 +330,14 @@ fn climb(step: &Step, ladder: &mut Ladder, budget: &mut Budget) -> Option<Bitrat
     let total = spent.max(granted);
     let shown = if step.doubted { with_doubt(total) } else { total } <= budget.probed;
     let climbs = budget.climbs_until.filter(|_| step.up && step.higher && !step.held && !step.ideal);
-    // A picture that is not sent at all waits no longer for earlier failures where half as much again would pass.
+    // Video that is not sent at all ignores the wait for earlier failures if half as much again would pass.
     let ample = !step.higher && with_doubt(total) <= budget.lowest;
     let blocked = if ample { step.rests_until } else { step.blocked_until };
     let blocked = blocked.filter(|_| !shown);
     let wait =
         blocked.map(|until| (Reason::Hysteresis, until)).or(climbs.map(|until| (Reason::Climbing, until)));
-    // No room is kept for a layer that stands in: with luck the ideal, which is cheaper, flows by then.
+    // No bandwidth is reserved for a stand-in layer that has to wait: the ideal, which is cheaper, may be active by
+    // then.
     if wait.is_none() || !step.stands_in {
         (budget.granted, ladder.granted, ladder.demand) = (granted, step.cost, Some(step.layer));
     }
@@ -345,9 +354,10 @@ fn climb(step: &Step, ladder: &mut Ladder, budget: &mut Budget) -> Option<Bitrat
     None
 }
 
-/// A layer that does not fit whole may fit with fewer temporal layers: better slow than not at all.
+/// Tries the layer with fewer temporal layers: a low frame rate is better than no video.
 fn slow_down(step: &Step, ladder: &mut Ladder, budget: &mut Budget) {
-    // The key frame that another layer begins with would fill a narrow link for long, only to show few pictures.
+    // Switching to another layer begins with a key frame, which would fill a narrow link for long, only to show few
+    // frames.
     if !step.active || step.higher && !step.held {
         return;
     }
@@ -356,12 +366,12 @@ fn slow_down(step: &Step, ladder: &mut Ladder, budget: &mut Budget) {
     let mut fits = |cost| climb(&Step { cost, up, ..*step }, ladder, budget).is_none();
     let temporal = step.slower.iter().rposition(|cost| cost.is_some_and(&mut fits));
     if ladder.target != before {
-        // One of two.
+        // The index is 0 or 1.
         ladder.temporal = temporal.and_then(|temporal| u8::try_from(temporal).ok());
     }
 }
 
-/// Takes a lowest layer that does not fit, with as few temporal layers as it has.
+/// Takes a lowest layer although it does not fit, with as few temporal layers as possible.
 fn exceed(step: &Step, ladder: &mut Ladder, budget: &mut Budget) {
     let slowest = step.slower.iter().position(Option::is_some);
     let cost = slowest.and_then(|temporal| step.slower.get(temporal).copied().flatten()).unwrap_or(step.cost);
@@ -373,9 +383,9 @@ fn exceed(step: &Step, ladder: &mut Ladder, budget: &mut Budget) {
     }
 }
 
-/// The steps of a video track: its layers up to the ideal that flow, and above those the ones that do not, which can
-/// be asked for only. If none up to the ideal flows, the next that does stands for them; if none flows at all, the
-/// track has only begun, or sleeps for want of demand, and all count as if they did.
+/// Adds the steps of a video track: its active layers up to the ideal, and above those the inactive ones, which can
+/// only be requested. If no layer up to the ideal is active, the next higher active one stands in. If none is active at
+/// all, the track has just begun or is idle for lack of demand, and all layers are treated as active.
 fn push_steps(track: usize, candidate: &Candidate<'_>, ideal: Layer, now: Instant, steps: &mut Vec<Step>) {
     let top = existing(ideal, candidate);
     let active = |place: usize| candidate.layers.get(place).is_some_and(|layer| layer.active);
@@ -392,7 +402,7 @@ fn push_steps(track: usize, candidate: &Candidate<'_>, ideal: Layer, now: Instan
         let layer = Layer(u8::try_from(number).unwrap_or(u8::MAX));
         let above = candidate.standing.current.is_none_or(|current| layer > current);
         let held = candidate.standing.current == Some(layer);
-        // So that its frame rate does not flap.
+        // Restoring the full frame rate counts as a step up, so that the frame rate does not flap.
         let whole = place > 0 && candidate.standing.slow && held;
         steps.push(Step {
             higher: place > 0,
@@ -440,17 +450,17 @@ fn decide(candidate: &Candidate<'_>, ladder: &Ladder) -> Decision {
     Decision { target, temporal, demand, paused, reason }
 }
 
-/// What is wanted of a track that has something to give.
+/// The ideal layer, unless the track is muted.
 fn wish(candidate: &Candidate<'_>) -> Option<Layer> {
     candidate.ideal.filter(|_| !candidate.muted)
 }
 
-/// The place of a layer, or of the highest there is if there is no such one.
+/// Index of a layer, or of the highest existing one if the track has fewer.
 fn existing(layer: Layer, candidate: &Candidate<'_>) -> usize {
     usize::from(layer.0).min(candidate.layers.len().saturating_sub(1))
 }
 
-/// Lower is more important.
+/// Sort key: lower is more important.
 fn importance(candidate: &Candidate<'_>) -> (u8, u32) {
     let class = match (candidate.screen_share, candidate.speaker) {
         (true, _) => 0,
@@ -477,26 +487,27 @@ fn minus(a: Bitrate, b: Bitrate) -> Bitrate {
     Bitrate::from_bps(a.bps().saturating_sub(b.bps()))
 }
 
-/// What must have been shown after steps up that had to be taken back: a link that has become another.
+/// Total plus half: the capacity required to retry a step that failed before. That much means that the link has
+/// changed.
 fn with_doubt(total: Bitrate) -> Bitrate {
     Bitrate::from_bps(total.bps().saturating_add(total.bps() / 2))
 }
 
-/// What a step up may lead to at this estimate.
+/// Highest total to which a step up may lead at this estimate.
 fn without_headroom(estimate: Bitrate, percent: u32) -> Bitrate {
     let bps = u128::from(estimate.bps()) * 100 / (100 + u128::from(percent));
     Bitrate::from_bps(u64::try_from(bps).unwrap_or(u64::MAX))
 }
 
-/// The estimate at which a step up to this total has its headroom. Rounded up.
+/// Estimate at which a step up to this total has its headroom, rounded up.
 fn with_headroom(total: Bitrate, percent: u32) -> Bitrate {
     let bps = (u128::from(total.bps()) * (100 + u128::from(percent))).div_ceil(100);
     Bitrate::from_bps(u64::try_from(bps).unwrap_or(u64::MAX))
 }
 
-/// Of so many layers some temporal layers may be left out.
+/// Number of lowest layers that may be sent without some temporal layers.
 const MAY_BE_SLOW: u8 = 2;
-/// The usual [`Capacity::headroom`].
+/// Default of [`Capacity::headroom`].
 pub const HEADROOM_PERCENT: u32 = 10;
 
 #[cfg(test)]

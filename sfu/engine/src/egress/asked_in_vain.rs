@@ -1,19 +1,20 @@
-//! What a subscriber asked for too early.
+//! Requests for packets that were not sent yet.
 
-/// Numbers that a subscriber asked for before they were sent: lost on the way here, and still being repaired.
+/// Sequence numbers that a subscriber requested before they were sent: those packets were lost on the way to us and are
+/// still being repaired.
 ///
-/// It has spent requests on each, of which it has few (str0m five, libwebrtc ten), so when the packet comes it is
-/// sent twice.
+/// The subscriber has spent requests on each, of which it has few (str0m five, libwebrtc ten). So the packet is sent
+/// twice when it arrives.
 #[derive(Debug, Default)]
 pub struct AskedInVain {
     numbers: Vec<u16>,
 }
 
-/// Numbers remembered; the oldest go first.
+/// Maximum number of entries; the oldest is evicted first.
 const ASKED_IN_VAIN: usize = 64;
 
 impl AskedInVain {
-    /// That number was asked for and is not here.
+    /// Records a request for a number that is not available.
     pub fn insert(&mut self, wire: u16) {
         if self.numbers.contains(&wire) {
             return;
@@ -24,7 +25,7 @@ impl AskedInVain {
         self.numbers.push(wire);
     }
 
-    /// Whether that number was asked for; it is forgotten.
+    /// Whether the number was requested; removes it.
     pub fn take(&mut self, wire: u16) -> bool {
         if self.numbers.is_empty() {
             return false;

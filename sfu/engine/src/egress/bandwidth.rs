@@ -1,7 +1,8 @@
-//! The way to one subscriber: what it carries, and sending no faster than that.
+//! Congestion control for the link to one subscriber: estimate, pacing and probing.
 //!
-//! A video frame leaves at once as long as the link has kept up (one system call for all of it is what makes
-//! forwarding cheap); what exceeds that is spread. Bursts of padding look for more where more is wanted.
+//! A video frame leaves at once as long as the link has kept up: one system call for all of it is what makes forwarding
+//! cheap. Whatever exceeds that is paced. Where more is wanted than is sent, probes padded to their rate look for more
+//! capacity.
 
 use std::time::{Duration, Instant};
 
@@ -9,87 +10,91 @@ use crate::bwe::{Cause, Change, Estimator, EstimatorConfig, Probe};
 use crate::rtp::rtcp::{CongestionFeedback, TransportFeedback};
 use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 
-/// Of the estimate: media may leave this much faster, so that a key frame does not hold up what follows.
+/// Pace of media in per cent of the estimate, or of the allocated rate if that is higher. It is above 100 so that a key
+/// frame does not delay what follows it.
 const PACE_PERCENT: u64 = 200;
 
-/// Of the estimate, after a queue stood in the network: what leaves faster only waits there, before what is wanted more by
-/// then. The pace falls from the first to the second as the queue grows to [`LONG`]. Steeper, or back to [`PACE_PERCENT`] as
-/// soon as the queue is gone, the queue comes and goes for as long as packets wait here, for a report tells of it
-/// only a round trip later.
+/// Pace in per cent after a standing queue was seen in the network. Packets that leave faster only wait there, ahead of
+/// packets that are more urgent by then. The pace falls from the first value to the second as the queue grows to
+/// [`LONG`]. If it fell more steeply, or returned to [`PACE_PERCENT`] as soon as the queue is gone, the queue would
+/// come and go for as long as packets wait here, because a report about it arrives only a round trip later.
 const QUEUED_PACE_PERCENT: (u64, u64) = (125, 75);
 const LONG: Duration = Duration::from_millis(100);
 
-/// A queue that is longer than this stands. It counts for [`WARY`] after it was, and until no packets wait here.
+/// A queue delay above [`STANDING`] is a standing queue. It affects the pace until it has been gone for [`WARY`] and no
+/// packets wait here.
 const STANDING: Duration = Duration::from_millis(60);
 const WARY: Duration = Duration::from_secs(1);
 
-/// As [`PACE_PERCENT`] where what exceeds the rate is dropped at once: nothing may wait in the network, so it waits here.
+/// [`PACE_PERCENT`] on a policed link, which drops at once what exceeds its rate: nothing may queue in the network, so
+/// packets wait here.
 const POLICED_PACE_PERCENT: u64 = 110;
 
-/// How much may leave at once: what goes out in this time.
+/// Largest burst of media: what is sent at the pace in this time.
 const BURST: Duration = Duration::from_millis(40);
 
-/// As [`BURST`] where what exceeds the rate is dropped: a policer may let no more than three packets through at once.
+/// [`BURST`] on a policed link: a policer may let no more than three packets through at once.
 const POLICED_BURST: Duration = Duration::from_millis(5);
 
-/// As above, at least: two packets.
+/// Lower limit of the largest burst, in bytes: two packets.
 const LEAST_BURST: i64 = 2_400;
 
-/// Of the estimate: with as much sent there may be room for copies.
+/// Copies of packets may be sent while the sent rate is below this share of the estimate, in per cent.
 const ROOM_PERCENT: u64 = 125;
 
-/// IP and UDP headers, which the link carries too.
+/// IP and UDP headers, in bytes, which the link carries too.
 const DATAGRAM_OVERHEAD: usize = 28;
 
-/// A subscriber that was sent something and reports nothing for this long never will.
+/// A subscriber that reports nothing for this long after the first packet is assumed never to report.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where more is wanted than is sent, something leaves at least this often about which the subscriber reports: sound is
-/// not in its reports, and without any nothing more would ever be known of the link.
+/// While more is wanted than is sent, a packet that the subscriber reports about leaves at least this often. Audio is
+/// not in its reports, and without any report nothing more would be learnt about the link.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// Time between two packets of padding while nothing is heard, so that the end of an outage is.
+/// [`HEARTBEAT`] while no reports arrive, so that the end of an outage is noticed soon.
 const SILENT_HEARTBEAT: Duration = Duration::from_millis(40);
 
-/// Once nothing more is missing there is time before looking for what could be spared.
+/// Probing rests for this long once nothing wanted is missing any more; after that it looks for spare capacity.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// Padding goes out in steps of this at least, or of one packet.
+/// Padding is sent in portions of at least this time, or of one packet.
 const PADDING_STEP: Duration = Duration::from_millis(2);
 
-/// The state of one subscriber's link.
+/// Congestion control state of one subscriber's link.
 #[derive(Debug)]
 pub struct Bandwidth {
     estimator: Estimator,
-    /// Bytes that may leave now; below zero, what has left too early.
+    /// Bytes that may leave now; negative if more has left than the pace allows.
     allowance: i64,
-    /// What was decided to be sent, which may be more than is known to pass.
+    /// Rate that the last allocation decided to send. It may exceed the estimate.
     allocated: Bitrate,
     refilled: Instant,
-    /// When a queue was last seen to stand, if that was lately.
+    /// When a standing queue was last seen; `None` once it no longer affects the pace.
     stood: Option<Instant>,
-    /// Something was found out about the link. Growth from the rate to start with is not.
+    /// Whether something was learnt about the link. Growth from the start rate does not count.
     measured: bool,
     unheard: Unheard,
     burst: Option<Burst>,
-    /// A burst has just become complete: another may follow at once.
+    /// Whether a probe has just been completed, so that another may follow at once.
     complete: bool,
-    /// More is wanted than is sent; when the last packet left that is reported about.
+    /// While more is wanted than is sent: when the last packet left that the subscriber reports about. `None`
+    /// otherwise.
     missing: Option<Instant>,
 }
 
-/// Whether the subscriber does what it agreed to, and reports.
+/// Whether the subscriber sends the reports that it agreed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unheard {
-    /// Nothing was sent yet.
+    /// No packet was sent yet.
     Unsent,
-    /// It was sent something since, and has not said a word.
+    /// The first packet was sent at this time, and no report has arrived.
     Since(Instant),
-    /// It reports.
+    /// Reports arrive.
     Heard,
 }
 
-/// A burst being sent.
+/// A probe that is being sent.
 #[derive(Debug)]
 struct Burst {
     probe: Probe,
@@ -99,7 +104,7 @@ struct Burst {
 }
 
 impl Bandwidth {
-    /// Nothing is known yet.
+    /// Nothing is known about the link yet.
     pub fn new(now: Instant, config: EstimatorConfig) -> Self {
         Self {
             estimator: Estimator::new(now, config),
@@ -115,48 +120,48 @@ impl Bandwidth {
         }
     }
 
-    /// What may be sent.
+    /// Rate that may be sent now.
     pub fn estimate(&self) -> Bitrate {
         self.estimator.estimate()
     }
 
-    /// What may be sent once the queue is empty.
+    /// Rate that may be sent once the standing queue has drained.
     pub fn settled(&self) -> Bitrate {
         self.estimator.settled()
     }
 
-    /// What arrived while the queue that drains was made; not below [`settled`](Self::settled).
+    /// Rate that arrived while the draining queue was built up; not below [`settled`](Self::settled).
     pub fn delivered(&self, now: Instant) -> Bitrate {
         self.estimator.delivered(now)
     }
 
-    /// What a burst has lately shown to pass, zero if none has.
+    /// Rate that a probe has recently shown to pass; zero if none has.
     pub fn confirmed(&self, now: Instant) -> Bitrate {
         self.estimator.confirmed(now)
     }
 
-    /// Until when bursts may show more than they just did, if they do.
+    /// Time until which probes may show more capacity than they just did; `None` if no more is expected.
     pub fn climbs_until(&self, now: Instant) -> Option<Instant> {
         self.estimator.climbs_until(now)
     }
 
-    /// Whether an outage has just ended. Once each.
+    /// Whether an outage has just ended. True once per outage.
     pub fn take_outage(&mut self) -> bool {
         self.estimator.take_outage()
     }
 
-    /// How long `bytes` take to leave.
+    /// Time that `bytes` take to leave at the current pace.
     pub fn time_for(&self, bytes: usize) -> Duration {
         let micros = bytes as u128 * 8_000_000 / u128::from(self.pace().bps().max(1));
         Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
-    /// Whether the estimate says something about the link.
+    /// Whether the estimate is based on information about the link.
     pub fn is_measured(&self) -> bool {
         self.measured
     }
 
-    /// Whether the subscriber agreed to report and never does: then nothing can be known.
+    /// Whether the subscriber agreed to report but never does, so that nothing can be known about its link.
     pub fn is_mute(&self, now: Instant) -> bool {
         matches!(self.unheard, Unheard::Since(since) if now.saturating_duration_since(since) > PATIENCE)
     }
@@ -167,84 +172,84 @@ impl Bandwidth {
             !matches!(self.last_change().cause, Cause::Start | Cause::Growth | Cause::Drained | Cause::Heard);
     }
 
-    /// The last change of the estimate, with its cause.
+    /// Last change of the estimate, with its cause.
     pub fn last_change(&self) -> Change {
         self.estimator.last_change()
     }
 
-    /// What was decided to be sent.
+    /// Rate that the last allocation decided to send.
     pub fn allocated(&self) -> Bitrate {
         self.allocated
     }
 
-    /// The rate of the burst being sent.
+    /// Rate of the probe that is being sent, if any.
     pub fn burst(&self) -> Option<Bitrate> {
         self.burst.as_ref().map(|burst| burst.probe.rate)
     }
 
-    /// How long packets wait in the network.
+    /// Queue delay in the network.
     pub fn queue_delay(&self) -> Duration {
         self.estimator.queue_delay()
     }
 
-    /// Whether what exceeds a rate is dropped at once.
+    /// Whether the link drops at once what exceeds a rate.
     pub fn is_policed(&self) -> bool {
         self.estimator.is_policed()
     }
 
-    /// The share of packets lost lately, 0 to 1.
+    /// Recent packet loss, 0 to 1.
     pub fn loss(&self) -> f64 {
         self.estimator.loss()
     }
 
-    /// The share of packets lost lately while no queue stood, 0 to 1.
+    /// Recent packet loss while no queue stood, 0 to 1.
     pub fn lost_by_chance(&self) -> f64 {
         self.estimator.lost_by_chance()
     }
 
-    /// Whether not much more is sent than may be. The estimate counts what arrives, not what is lost on the way, and keeps
-    /// some room free.
+    /// Whether the sent rate is at most a little above the estimate. The estimate counts what arrives, not what is lost
+    /// on the way, and keeps some capacity free.
     pub fn has_room(&self, now: Instant) -> bool {
         let most = self.estimate().bps().saturating_mul(ROOM_PERCENT) / 100;
         self.estimator.sent_rate(now).bps() < most
     }
 
-    /// What is sent by decision, and what would be sent if there was room. `missing`: something is left out for want of
-    /// room.
+    /// Sets the rate that was allocated, and the rate that would be sent with enough capacity. `missing`: some layer is
+    /// not sent for lack of bandwidth.
     pub fn set_wanted(&mut self, now: Instant, allocated: Bitrate, wanted: Bitrate, missing: bool) {
         match (self.missing, missing) {
-            // The key frame of the last step up is a burst of its own.
+            // The key frame of the last step up loads the link like a probe.
             (Some(_), false) => self.estimator.rest(Some(now + SETTLING)),
             (None, true) => self.estimator.rest(None),
             (None, false) | (Some(_), true) => {}
         }
         self.allocated = allocated;
-        // What may leave at once falls at once, and not when something has been earned again.
+        // A lower burst limit applies at once, not only when the allowance is refilled.
         self.allowance = self.allowance.min(self.most_at_once());
         self.missing = missing.then(|| self.missing.unwrap_or(now));
         self.estimator.set_wanted(now, wanted);
     }
 
-    /// Whether no picture is sent for want of room.
+    /// Records whether no video is sent for lack of bandwidth.
     pub fn set_starved(&mut self, now: Instant, starved: bool) {
         self.estimator.set_starved(now, starved);
     }
 
-    /// The subscriber says what arrived.
+    /// Handles transport-wide feedback.
     pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback) {
         self.estimator.on_feedback(now, feedback);
         self.relent();
         self.note();
     }
 
-    /// The subscriber says what arrived, by source and number.
+    /// Handles RFC 8888 feedback, which names packets by SSRC and RTP sequence number.
     pub fn on_congestion_feedback(&mut self, now: Instant, feedback: &CongestionFeedback) {
         self.estimator.on_congestion_feedback(now, feedback);
         self.relent();
         self.note();
     }
 
-    /// Notes whether a queue stands in the network. `waiting`: packets wait for their turn here.
+    /// Records whether a queue stands in the network. `waiting`: packets wait in the pacer.
     pub fn watch_queue(&mut self, now: Instant, waiting: bool) {
         let over = |stood| now.saturating_duration_since(stood) > WARY && !waiting;
         if self.queue_delay() > STANDING {
@@ -254,35 +259,35 @@ impl Bandwidth {
         }
     }
 
-    /// A burst that was seen to be too much ends.
+    /// Ends a probe that feedback has shown to exceed the capacity.
     fn relent(&mut self) {
         if self.estimator.active_probe().is_none() && self.burst.take().is_some() {
             self.complete = true;
         }
     }
 
-    /// A receiver report says that packets of some stream arrived, whatever is heard of the others.
+    /// Handles a receiver report that says that packets of some stream arrived, whatever other reports say.
     pub fn on_arrived(&mut self, now: Instant) {
         self.estimator.on_arrived(now);
     }
 
-    /// The subscriber says what it takes.
+    /// Handles the subscriber's own estimate (REMB).
     pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
         self.estimator.on_remb(now, bitrate);
         self.note();
     }
 
-    /// What the subscriber said that it takes does not count any more.
+    /// Discards the subscriber's own estimate (REMB).
     pub fn forget_remb(&mut self) {
         self.estimator.forget_remb();
     }
 
-    /// A picture is not sent any more, by choice.
+    /// Call when a video track stops being sent by choice: that less arrives then says nothing about the link.
     pub fn on_sending_less(&mut self) {
         self.estimator.on_sending_less();
     }
 
-    /// Lets time pass: a burst may begin. Returns its rate if one does.
+    /// Advances time: a probe may begin. Returns its rate if one does.
     pub fn poll(&mut self, now: Instant) -> Option<Bitrate> {
         self.complete = false;
         if self.estimator.begin_anew(now) {
@@ -293,24 +298,24 @@ impl Bandwidth {
         Some(probe.rate)
     }
 
-    /// Reads a little of everything that sending looks at, so that it is in the cache by then.
+    /// Prefetch: reads some of the state that sending uses, so that it is in the cache by then.
     pub fn touch(&self) -> usize {
         self.allowance as usize ^ usize::from(self.burst.is_some()) ^ self.estimator.touch()
     }
 
-    /// Whether media may leave now.
+    /// Whether the pace allows media to leave now.
     pub fn may_send(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.allowance > 0
     }
 
-    /// A packet of media of `bytes` leaves. Padding takes nothing from what media may send: it fills up what they leave
-    /// of a burst.
+    /// Charges a media packet of `bytes` to the allowance. Padding is not charged: it fills the part of a probe that
+    /// media leave unused.
     pub fn spend(&mut self, bytes: usize) {
         self.allowance -= (bytes + DATAGRAM_OVERHEAD) as i64;
     }
 
-    /// A packet of `bytes` left, under this number.
+    /// Records a packet of `bytes` that left with this transport-wide number.
     pub fn on_sent(&mut self, now: Instant, number: ExtendedSequence, bytes: usize) {
         let bytes = bytes + DATAGRAM_OVERHEAD;
         if self.unheard == Unheard::Unsent {
@@ -330,28 +335,28 @@ impl Bandwidth {
         }
     }
 
-    /// Besides [`on_sent`](Self::on_sent), for a subscriber that reports by source and RTP sequence number: which packet
-    /// has that number.
+    /// Call besides [`on_sent`](Self::on_sent) for a subscriber that reports by SSRC and RTP sequence number: maps
+    /// those to the transport-wide number.
     pub fn on_sent_stream(&mut self, ssrc: Ssrc, sequence: u16, number: ExtendedSequence) {
         self.estimator.on_sent_stream(ssrc, sequence, number);
     }
 
-    /// A packet left that has no number: sound.
+    /// Records a packet without a transport-wide number: audio.
     pub fn on_sent_unreported(&mut self, now: Instant, bytes: usize) {
         self.estimator.on_sent_unreported(now, bytes + DATAGRAM_OVERHEAD);
     }
 
-    /// Whether a burst is being sent.
+    /// Whether a probe is being sent.
     pub fn is_bursting(&self) -> bool {
         self.burst.is_some()
     }
 
-    /// Whether something is to be done at a time that nothing else leads to.
+    /// Whether a probe is being sent or has just been completed, so that work is due that no other event triggers.
     pub fn is_stirring(&self) -> bool {
         self.is_bursting() || self.complete
     }
 
-    /// Whether a packet of padding is due, for the burst to have its rate or for anything to be heard.
+    /// Whether a padding packet is due, either for a probe to reach its rate or to get any report at all.
     pub fn wants_padding(&self, now: Instant) -> bool {
         if self.heartbeat().is_some_and(|at| at <= now) {
             return true;
@@ -362,14 +367,15 @@ impl Bandwidth {
         })
     }
 
-    /// All padding that is due has left.
+    /// Call when all padding that is due has left.
     pub fn on_padded(&mut self, now: Instant) {
         if let Some(burst) = &mut self.burst {
             burst.next = now + PADDING_STEP;
         }
     }
 
-    /// There is nothing to pad with yet: the burst ends, and the next packet of padding is due an interval later.
+    /// Call when there is nothing to pad with yet. The probe is abandoned, and the next padding is due one interval
+    /// later.
     pub fn cannot_pad(&mut self, now: Instant) {
         self.estimator.abandon_probe();
         self.burst = None;
@@ -381,7 +387,7 @@ impl Bandwidth {
         self.missing.map(|last| last + interval)
     }
 
-    /// When to [`poll`](Self::poll), or to send more if something waits.
+    /// Next time to [`poll`](Self::poll), or to send more if `waiting`.
     pub fn poll_timeout(&self, waiting: bool) -> Option<Instant> {
         let ready = waiting.then(|| self.ready_at());
         let burst = self.burst.as_ref().map(|burst| burst.next);
@@ -419,13 +425,13 @@ impl Bandwidth {
         }
     }
 
-    /// In bytes.
+    /// Largest burst, in bytes.
     fn most_at_once(&self) -> i64 {
         let burst = if self.estimator.is_policed() { POLICED_BURST } else { BURST };
         i64::try_from(self.pace().over(burst).bytes()).unwrap_or(i64::MAX).max(LEAST_BURST)
     }
 
-    /// When the allowance will be above zero.
+    /// When the allowance will be positive.
     fn ready_at(&self) -> Instant {
         let missing = u128::from((1 - self.allowance).max(0).unsigned_abs());
         let micros = missing * 8_000_000 / u128::from(self.pace().bps().max(1));

@@ -1,4 +1,4 @@
-//! What one subscriber's link carries goes into a decision; what was decided is carried out here.
+//! Turns congestion control state into inputs of an allocation, and carries out its decisions.
 
 use std::time::{Duration, Instant};
 
@@ -14,36 +14,37 @@ use crate::bwe::{Cause, Change};
 use crate::media_packet::MediaPacket;
 use crate::units::Bitrate;
 
-/// How far bursts look beyond what is wanted: with this much to spare, loss that has other causes than the link's
-/// rate costs nobody a layer.
+/// Rate up to which probes look for capacity, in per cent of the wanted rate. With this much to spare, losses unrelated
+/// to the link's rate cost nobody a layer.
 const WANTED_PERCENT: u64 = 160;
 
-/// Where a larger share is lost by chance, the key frame of a step up comes late, for every packet of it is needed: it
-/// takes room for copies.
+/// Random loss above this share delays the key frame of a step up, since every one of its packets is needed.
+/// Retransmitted copies take bandwidth.
 const LOSSY: f64 = 0.12;
-/// How much more headroom, in per cent, for each per cent lost beyond that.
+/// Additional headroom, in per cent, for each per cent of loss above [`LOSSY`].
 const HEADROOM_PER_LOSS: f64 = 10.0;
 
-/// What a burst showed lets a step up come before its time for so long: a publisher that had paused the layer has begun
-/// again by then. Costs of layers that swing about the estimate would have it flap otherwise.
+/// Time for which a probe result lets a step up skip its interval. By then a publisher that had paused the layer has
+/// resumed it. If the time were longer, layers whose cost fluctuates around the estimate would flap.
 const JUST_NOW: Duration = Duration::from_secs(2);
 
-/// Decisions are made anew this often while reports come: what layers cost changes too.
+/// Interval of allocations while reports arrive: the costs of layers change too.
 const ALLOCATE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A layer to be left that would wait longer than this for its turn is left at once.
+/// If the queued video takes longer than this to leave, a layer that is being replaced by a lower one is dropped at
+/// once.
 const LATE: Duration = Duration::from_millis(80);
 
-/// What a decision changes outside the peer.
+/// Effects of a decision outside the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CarriedOut {
-    /// Something else is to be asked of the publisher than before.
+    /// Whether the layer requested from the publisher changed.
     pub demand: bool,
-    /// It is paused from now on for want of bandwidth, or no longer.
+    /// Whether the track became paused for lack of bandwidth (`true`) or resumed (`false`); `None` if unchanged.
     pub paused: Option<bool>,
 }
 
-/// A decision about everything.
+/// Time and estimate of the last allocation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allocated {
     at: Instant,
@@ -51,10 +52,10 @@ pub(super) struct Allocated {
 }
 
 impl Egress {
-    /// What the link carries, as far as that is known; while nothing is, at least `blind`. Without reports about it,
-    /// each subscription gets what it asks for.
+    /// Capacity of the link as far as it is known. Before anything is measured, the estimate is at least `blind`.
+    /// Without reports the capacity is unlimited, so that each subscription gets what it asks for.
     pub fn capacity(&self, blind: Bitrate, now: Instant) -> Capacity {
-        // A receiver's own estimate comes only after it has received something: nothing may wait for it.
+        // A receiver's own estimate comes only after it has received something, so nothing may wait for it.
         let known = |bandwidth: &&Bandwidth| {
             !bandwidth.is_mute(now) && (bandwidth.is_measured() || self.is_reported())
         };
@@ -71,7 +72,7 @@ impl Egress {
         };
         let loss = bandwidth.lost_by_chance();
         let headroom = HEADROOM_PERCENT + ((loss - LOSSY).max(0.0) * 100.0 * HEADROOM_PER_LOSS) as u32;
-        // A burst shows what a link carries, not what it carries whole.
+        // A probe shows what the link carries, not what it carries without loss.
         let shown = |rate| if loss > LOSSY { Bitrate::ZERO } else { rate };
         Capacity {
             estimate,
@@ -84,9 +85,9 @@ impl Egress {
         }
     }
 
-    /// Does what was decided about a subscription. No higher temporal layer than `enough` is sent, if that is known.
-    /// Whether that needs a key frame is asked for afterwards, by
-    /// [`ask_key_frame`](Self::ask_key_frame): the packet that made a layer eligible often begins one itself.
+    /// Carries out the decision about a subscription. If `enough` is given, no higher temporal layer is sent. Call
+    /// [`ask_key_frame`](Self::ask_key_frame) afterwards to find out whether a key frame is needed: the packet that
+    /// made a layer eligible often begins one itself.
     pub fn carry_out(
         &mut self,
         slot: usize,
@@ -100,8 +101,8 @@ impl Egress {
         let change = self.bandwidth.as_deref().map(Bandwidth::last_change);
         let excused = |change: Change| matches!(change.cause, Cause::Silence | Cause::LossUnrelated);
         if change.is_some_and(excused) {
-            // No step up was wrong because nothing gets through any more, or because less was sent to see whether
-            // loss falls with it.
+            // Earlier steps up are not to blame if nothing gets through any more, or if the rate was cut only to test
+            // whether loss falls with it.
             subscription.standing.on_demand_changed();
         }
         let decision = &Decision { temporal: decision.temporal.into_iter().chain(enough).min(), ..*decision };
@@ -127,8 +128,9 @@ impl Egress {
         carried_out
     }
 
-    /// The layer that is sent is too much, and the lower one that is to replace it is not there yet. It goes on as long
-    /// as it leaves in time; otherwise it would only hold up the new one, in our queue and in the network's.
+    /// Drops the current layer if it leaves too late while a lower layer is to replace it and has not arrived yet. The
+    /// current layer continues as long as it leaves in time; otherwise it would only delay the new layer, in our queue
+    /// and in the network's.
     pub(super) fn give_up_if_late(&mut self, slot: usize, packet: &MediaPacket) {
         let stepping_down = self.subscriptions.get(slot).and_then(|each| each.select.stepping_down());
         let (Some(layer), Some(bandwidth)) = (stepping_down, self.bandwidth.as_deref()) else { return };
@@ -143,7 +145,7 @@ impl Egress {
         }
     }
 
-    /// Nothing got through for a while: every picture needs a key frame to go on. True if it was so.
+    /// After an outage, every video track needs a key frame to continue. Returns true if an outage has just ended.
     pub fn restart_after_outage(&mut self) -> bool {
         if !self.bandwidth.as_deref_mut().is_some_and(Bandwidth::take_outage) {
             return false;
@@ -162,7 +164,7 @@ impl Egress {
         }
     }
 
-    /// What was sent of a picture, or waits to be, is of no use any more.
+    /// Restarts a video track because everything sent or queued of it is useless.
     fn restart(&mut self, slot: usize) {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
         subscription.select.restart();
@@ -170,7 +172,7 @@ impl Egress {
         self.stop_sending(slot);
     }
 
-    /// Everything was decided.
+    /// Records the outcome of an allocation and adapts probing to it.
     pub fn on_allocated(&mut self, now: Instant, outcome: &Outcome) {
         let Some(bandwidth) = &mut self.bandwidth else { return };
         let wanted = outcome.wanted.bps().saturating_mul(WANTED_PERCENT) / 100;
@@ -183,7 +185,8 @@ impl Egress {
         self.allocate_at = outcome.next_upgrade_at;
     }
 
-    /// Whether to decide anew: the link carries something else, or some time has passed.
+    /// Whether to allocate again: the estimate changed by more than 2 %, 500 ms have passed, or the time set by the
+    /// last allocation has come.
     pub fn is_allocation_due(&self, now: Instant) -> bool {
         let (Some(bandwidth), Some(allocated)) = (&self.bandwidth, &self.allocated) else { return false };
         let (before, after) = (allocated.estimate.bps(), bandwidth.estimate().bps());

@@ -1,4 +1,4 @@
-//! What was decided lately for one subscriber, and why: kept to be looked at, never read to decide.
+//! Log of recent decisions for one subscriber, with their reasons. It serves debugging only; no decision depends on it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use super::allocate::Decision;
 use crate::bwe::{Cause, Change};
 use crate::units::Bitrate;
 
-/// Decisions remembered. They are rare, and the memory of a subscriber that nothing happens to is none.
+/// Maximum number of entries. Decisions are rare, and an idle subscriber's log takes no memory.
 const MOST: usize = 100;
 
-/// The last decisions, oldest first.
+/// Recent decisions, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct DecisionLog {
     entries: VecDeque<(Instant, Entry)>,
@@ -22,7 +22,7 @@ pub(super) struct DecisionLog {
 }
 
 impl DecisionLog {
-    /// A track gets another layer than before, or the same for another reason.
+    /// Records a layer decision that differs from the previous one in its layer or reason.
     pub(super) fn on_layer(
         &mut self,
         now: Instant,
@@ -35,36 +35,36 @@ impl DecisionLog {
         self.push(now, Entry::Layer { track: sid.clone(), target, demand, paused, reason, estimate_bps });
     }
 
-    /// A layer is given up.
+    /// Records that a layer was dropped with the packets queued of it.
     pub(super) fn on_dropped(&mut self, now: Instant, sid: &TrackSid, layer: Layer, waiting: usize) {
         self.push(now, Entry::Dropped { track: sid.clone(), layer, waiting });
     }
 
-    /// Video is left out until a key frame, because so many packets wait.
+    /// Records that video is dropped until the next key frame because `waiting` packets are queued.
     pub(super) fn on_congested(&mut self, now: Instant, sid: &TrackSid, waiting: usize) {
         self.push(now, Entry::Congested { track: sid.clone(), waiting });
     }
 
-    /// A key frame is asked for.
+    /// Records a key frame request.
     pub(super) fn on_key_frame(&mut self, now: Instant, sid: &TrackSid, layer: Layer, reason: &str) {
         self.push(now, Entry::KeyFrame { track: sid.clone(), layer, reason: reason.to_owned() });
     }
 
-    /// A burst begins.
+    /// Records the start of a probe.
     pub(super) fn on_probe(&mut self, now: Instant, rate: Bitrate) {
         self.push(now, Entry::Probe { rate_bps: rate.bps() });
     }
 
-    /// Pictures are to be held back for so long.
+    /// Records a new goal for the playout delay.
     pub(super) fn on_playout(&mut self, now: Instant, delay: Duration) {
         self.push(now, Entry::Playout { least_delay_ms: delay.as_millis() as u64 });
     }
 
-    /// Where the estimate stands now. Small steps for the same reason are one.
+    /// Records the estimate. Consecutive small changes with the same cause are one entry.
     pub(super) fn on_estimate(&mut self, change: Change) {
         let news = self.estimate.is_none_or(|before| {
             let moved = before.estimate.bps().abs_diff(change.estimate.bps());
-            // Growth goes on and off all the time.
+            // Growth alternates with other causes all the time.
             let other =
                 before.cause != change.cause && !matches!(change.cause, Cause::Growth | Cause::Drained);
             moved > before.estimate.bps() / 10 || other && before.at != change.at
@@ -85,7 +85,7 @@ impl DecisionLog {
 }
 
 impl Egress {
-    /// Everything that was decided, as it stands.
+    /// Current state and recent decisions, for the debug endpoint.
     pub fn inspect(&self, participant: ParticipantSid, now: Instant) -> Inspection {
         let ago =
             |at: Instant| u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX);
@@ -123,7 +123,7 @@ impl Egress {
     }
 }
 
-/// The name of a reason, as it stands in the source: `NoBandwidth`.
+/// Name of the enum variant, such as `NoBandwidth`.
 fn word(reason: &impl std::fmt::Debug) -> String {
     format!("{reason:?}")
 }

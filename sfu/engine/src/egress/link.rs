@@ -1,25 +1,25 @@
-//! What a subscriber's link is like for copies of packets.
+//! Classifies a subscriber's link by whether copies of packets help on it.
 
 use std::time::{Duration, Instant};
 
 use super::bandwidth::Bandwidth;
 
-/// A link whose queue is longer loses packets for want of room.
+/// With a longer queue, packets are lost for lack of bandwidth.
 const FULL: Duration = Duration::from_millis(40);
 
-/// A share of packets lost above which copies are worth more than their room.
+/// Random loss above which copies are worth their bandwidth.
 const LOSSY: f64 = 0.02;
 
-/// A link, by whether copies help on it.
+/// State of a link with regard to copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Link {
-    /// Packets are lost for want of room: copies would only add to that.
+    /// Packets are lost for lack of bandwidth. Copies would add to that.
     Full,
-    /// What exceeds a rate is dropped at once. A copy comes in time, but takes the place of something else.
+    /// The link drops at once what exceeds its rate. A copy arrives in time, but takes the place of another packet.
     Policed,
-    /// Nothing special is known of it.
+    /// No special state is known.
     Usual,
-    /// It has room, and loses packets by chance: copies are what helps.
+    /// The link has spare capacity and loses packets at random. Copies help.
     Lossy,
 }
 

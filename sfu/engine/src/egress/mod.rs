@@ -1,4 +1,4 @@
-//! What one peer receives: select, rewrite, remember, pace, protect.
+//! The sending half of a peer: selects layers, renumbers packets, remembers how they were sent, paces and writes them.
 
 pub mod allocate;
 mod asked_in_vain;
@@ -51,7 +51,7 @@ use reported_losses::ReportedLosses;
 use sent_log::URGENT;
 use track::{Beginning, EgressPayload, Reporting, Subscription};
 
-/// Time between sender reports.
+/// Interval between the sender reports of a subscription.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The sending half of a peer.
@@ -60,51 +60,51 @@ pub struct Egress {
     subscriptions: Slab<Subscription>,
     pacer: Pacer,
     extensions: ExtensionMap,
-    /// The number of the next packet in transport-wide feedback.
+    /// Number of the next packet in transport-wide feedback.
     transport_sequence: ExtendedSequence,
     losses: ReportedLosses,
     playout: Playout,
-    /// The subscriber has agreed to say of each packet when it arrived, in one section or another.
+    /// Whether the subscriber agreed, in at least one media section so far, to report when each packet arrived.
     reports: bool,
-    /// Once something is sent about which the subscriber reports.
+    /// Congestion control; absent until the first subscription for which the subscriber agreed to some kind of report.
     bandwidth: Option<Box<Bandwidth>>,
-    /// What was last decided by.
+    /// Inputs of the last allocation; absent before the first.
     allocated: Option<Allocated>,
-    /// When a step up becomes possible that was not.
+    /// Time at which an allocation is due even if the estimate does not change.
     allocate_at: Option<Instant>,
-    /// What was decided lately.
+    /// Recent decisions, for debugging.
     log: DecisionLog,
-    /// Subscriptions whose video is left out because too much waits.
+    /// Number of subscriptions whose video is currently dropped because too much is queued.
     shedding: usize,
     next_report: Option<Instant>,
     rtt: Option<Duration>,
-    /// The lowest layer of each picture that is wanted is sent whatever the link carries.
+    /// Whether the lowest layer of each wanted video track is sent even if the link cannot carry it.
     pub never_pause: bool,
     retransmit_per_packet: u8,
 }
 
-/// What is known of a track where its packets are handed out.
+/// Data about a track that forwarding its packets needs.
 #[derive(Debug, Clone, Copy)]
 pub struct PacketSource<'a> {
-    /// The publisher's sender reports, by layer.
+    /// Sender clocks from the publisher's sender reports, by layer.
     pub clocks: &'a [Option<SenderClock>],
-    /// Recent packets, by layer; of sound, by depth of redundancy.
+    /// Recent packets: of video by layer, of audio by depth of redundancy.
     pub memory: &'a [PacketMemory],
-    /// Of sound: the packet that is handed out, with what came before it.
+    /// For audio: the packet being forwarded, with the packets before it that redundancy may repeat.
     pub depths: Option<&'a Depths<'a>>,
 }
 
-/// What became of a packet for one subscription.
+/// Result of offering a packet to one subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Accepted {
-    /// It waits in the pacer.
+    /// Whether the packet was queued in the pacer.
     pub queued: bool,
-    /// A key frame of this layer is needed.
+    /// Layer of which a key frame has to be requested, if any.
     pub key_frame: Option<Layer>,
 }
 
 impl Egress {
-    /// Nothing subscribed yet.
+    /// An egress without subscriptions.
     pub fn new(limits: &Limits) -> Self {
         Self {
             subscriptions: Slab::new(),
@@ -126,8 +126,8 @@ impl Egress {
         }
     }
 
-    /// Header extensions that this peer takes in one of its sections. An identifier means the same in all of
-    /// them (RFC 9143 section 9).
+    /// Adds header extensions that this peer accepts in one of its media sections. An identifier means the same in all
+    /// sections (RFC 9143 section 9).
     pub fn add_extensions(&mut self, extensions: &ExtensionMap) {
         let before = self.extensions;
         for (id, extension) in extensions.iter() {
@@ -139,7 +139,7 @@ impl Egress {
         }
     }
 
-    /// A subscription's payload types, as negotiated anew.
+    /// Replaces a subscription's payload types after a renegotiation.
     pub fn set_payload_types(&mut self, slot: usize, payload_types: Vec<EgressPayload>) {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
         if !subscription.set_payload_types(payload_types) {
@@ -148,32 +148,32 @@ impl Egress {
         self.pacer.remove_repairs();
         let can_carry = |queued: &Queued| subscription.can_carry(&queued.packet);
         if !self.pacer.of(slot).all(can_carry) {
-            // It cannot be written any more.
+            // Some queued packets cannot be written any more.
             subscription.select.restart();
             self.withdraw(slot);
         }
     }
 
-    /// A subscription has its media section. Returns its place.
+    /// Adds a subscription that has its media section. Returns its slot.
     pub fn add(&mut self, now: Instant, mut subscription: Subscription) -> usize {
         self.begin_held_back(&mut subscription);
         if subscription.reporting != Reporting::None {
             self.bandwidth.get_or_insert_with(|| Box::new(Bandwidth::new(now, EstimatorConfig::default())));
         }
         if subscription.reporting.is_per_packet() && !std::mem::replace(&mut self.reports, true) {
-            // What it said of sound alone does not count for pictures.
+            // A REMB received so far was about audio alone and says nothing about video.
             self.bandwidth.iter_mut().for_each(|bandwidth| bandwidth.forget_remb());
         }
         self.subscriptions.insert(subscription)
     }
 
-    /// Whether the subscriber agreed to report what arrives.
+    /// Whether the subscriber agreed, for any current subscription, to report when each packet arrived.
     fn is_reported(&self) -> bool {
         self.subscriptions.iter().any(|(_, subscription)| subscription.reporting.is_per_packet())
     }
 
-    /// The subscriber says what it takes. Browsers say so, and far too little, even where they report what arrives: it
-    /// counts only where nothing better was ever agreed: for as long as no picture is received, it is about sound.
+    /// Handles the subscriber's own estimate (REMB). It is ignored once per-packet reports were agreed in any section:
+    /// browsers send REMB even then, and far too low. Until they receive video, it covers audio alone.
     pub fn on_remb(&mut self, now: Instant, bitrate: Bitrate) {
         let reports = self.reports;
         if let Some(bandwidth) = self.bandwidth.as_mut().filter(|_| !reports) {
@@ -181,12 +181,12 @@ impl Egress {
         }
     }
 
-    /// The way to the subscriber, if that reports about it.
+    /// Congestion control for the link to the subscriber; absent until the subscriber agrees to some kind of report.
     pub fn bandwidth(&mut self) -> Option<&mut Bandwidth> {
         self.bandwidth.as_deref_mut()
     }
 
-    /// A subscription has lost its media section.
+    /// Removes a subscription that lost its media section.
     pub fn remove(&mut self, slot: usize) -> Option<Subscription> {
         self.end_shedding(slot);
         self.pacer.remove(slot);
@@ -194,27 +194,27 @@ impl Egress {
         self.subscriptions.try_remove(slot)
     }
 
-    /// One subscription.
+    /// The subscription in a slot.
     pub fn get(&self, slot: usize) -> Option<&Subscription> {
         self.subscriptions.get(slot)
     }
 
-    /// One subscription, to be changed.
+    /// The subscription in a slot, mutable.
     pub fn get_mut(&mut self, slot: usize) -> Option<&mut Subscription> {
         self.subscriptions.get_mut(slot)
     }
 
-    /// The place of a track's subscription.
+    /// The slot of a track's subscription.
     pub fn slot_of(&self, sid: &TrackSid) -> Option<usize> {
         self.subscriptions.iter().find(|(_, subscription)| subscription.sid == *sid).map(|(slot, _)| slot)
     }
 
-    /// All subscriptions with their places.
+    /// All subscriptions with their slots.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Subscription)> {
         self.subscriptions.iter()
     }
 
-    /// Lets time pass: a burst may begin. Call it at [`poll_timeout`](Self::poll_timeout) and after reports.
+    /// Advances time: a probe may begin. Call it at [`poll_timeout`](Self::poll_timeout) and after reports.
     pub fn poll_bandwidth(&mut self, now: Instant) {
         let Some(bandwidth) = &mut self.bandwidth else { return };
         if let Some(rate) = bandwidth.poll(now) {
@@ -223,7 +223,7 @@ impl Egress {
         self.note_estimate(now);
     }
 
-    /// The estimate may be another, and packets may have been lost.
+    /// Call after the estimate may have changed or packets may have been reported lost.
     pub fn note_estimate(&mut self, now: Instant) {
         let Some(bandwidth) = self.bandwidth.as_deref_mut() else { return };
         bandwidth.watch_queue(now, !self.pacer.is_empty());
@@ -231,12 +231,12 @@ impl Egress {
         self.hold_back(now);
     }
 
-    /// Whether something waits that only time lets go.
+    /// Whether packets are queued or a probe is in progress, so that this peer must be polled as time passes.
     pub fn is_waiting(&self) -> bool {
         !self.pacer.is_empty() || self.bandwidth.as_ref().is_some_and(|bandwidth| bandwidth.is_stirring())
     }
 
-    /// The layer whose key frame a subscription has to ask for now.
+    /// The layer of which a subscription has to request a key frame now, if any.
     pub fn ask_key_frame(&mut self, slot: usize, now: Instant) -> Option<Layer> {
         let subscription = self.subscriptions.get_mut(slot)?;
         let layer = subscription.ask_key_frame(now)?;
@@ -244,8 +244,9 @@ impl Egress {
         Some(layer)
     }
 
-    /// Begins a subscription with what is remembered since the last key frame of its layer or one below, so that
-    /// a late joiner sees a picture before the publisher has even heard of it. False if nothing fits.
+    /// Starts a subscription with the remembered packets since the last key frame of its layer or a lower one, so that
+    /// a late joiner sees video before a key frame request reaches the publisher. Returns false if no key frame is
+    /// remembered.
     pub fn begin(&mut self, slot: usize, source: &PacketSource<'_>, now: Instant, stats: &mut Stats) -> bool {
         let target =
             self.subscriptions.get(slot).and_then(|subscription| subscription.select.target_stream());
@@ -258,8 +259,9 @@ impl Egress {
         self.accept(slot, first, source, stats).queued
     }
 
-    /// The subscriber cannot decode. If it has only just begun it was not ready for its first packets, and gets
-    /// them again from memory; otherwise returns the layer whose key frame it needs.
+    /// Handles a report that the subscriber cannot decode. If the subscription has just begun, the subscriber was not
+    /// ready for its first packets and gets them again from memory. Otherwise returns the layer of which a key frame
+    /// has to be requested.
     pub fn on_picture_loss(
         &mut self,
         slot: usize,
@@ -288,7 +290,8 @@ impl Egress {
         let Some(memory) = source.memory.get(usize::from(stream.0)) else { return false };
         let first = memory.recent_key_frame(now).filter(|_| subscription.may_begin_again(now));
         let Some(first) = first else { return false };
-        // What waits of it goes out once, not twice: a storm of requests must not make the queue longer.
+        // Queued packets of the replay are removed, so that they are sent once only: repeated requests must not make
+        // the queue longer.
         let left = subscription.rewrite.begin_again(first);
         subscription.sent.forget_above(left);
         self.pacer.withdraw_unsent(slot, left);
@@ -299,20 +302,19 @@ impl Egress {
         true
     }
 
-    /// Reads a little of everything that [`accept`](Self::accept) looks at, so that it is in the cache by then.
+    /// Prefetch: reads some of the state that [`accept`](Self::accept) uses, so that it is in the cache by then.
     pub fn touch(&self) -> usize {
         self.pacer.len() ^ self.subscriptions.len()
     }
 
-    /// The same of what waits to be written.
+    /// Prefetch: reads some of the state that writing queued packets uses.
     pub fn touch_queue(&self) -> usize {
         let link = self.bandwidth.as_ref().map_or(0, |bandwidth| bandwidth.touch());
         self.pacer.front().map_or(0, |queued| queued.slot) ^ link
     }
 
-    /// A packet of a track that a subscription receives. Straight to the pacer, or nowhere. If an encoding
-    /// begins with it, what is remembered behind it follows: the first packet of a key frame may be the last
-    /// to arrive.
+    /// Offers a packet of a track to a subscription. It is either queued in the pacer or dropped. If it starts another
+    /// encoding, the remembered packets behind it follow: the first packet of a key frame may be the last to arrive.
     pub fn accept(
         &mut self,
         slot: usize,
@@ -390,7 +392,7 @@ impl Egress {
                 .take_spare(packet.payload.len(), Link::of(self.bandwidth.as_deref(), packet.arrival));
         self.pacer.push(Queued { slot, packet: Arc::clone(packet), rewritten, attempt: 0 }, audio);
         if twice && self.has_room_for_repairs(audio) {
-            // Its receiver has spent requests on it already; the next one counts like a third.
+            // The receiver has spent requests on this packet already, so its next request counts like a third one.
             if let Some(subscription) = self.subscriptions.get_mut(slot) {
                 subscription.sent.mark_urgent(rewritten.sequence.wire());
             }
@@ -400,7 +402,7 @@ impl Egress {
         (Accepted { queued: true, key_frame: None }, select)
     }
 
-    /// The subscription that a source, or its repair source, belongs to.
+    /// The slot of the subscription that uses an SSRC, as its media or its retransmission source.
     pub fn slot_of_ssrc(&self, ssrc: Ssrc) -> Option<usize> {
         self.subscriptions
             .iter()
@@ -408,7 +410,8 @@ impl Egress {
             .map(|(slot, _)| slot)
     }
 
-    /// A receiver report's block about one of our sources.
+    /// Handles a receiver report block about one of our SSRCs. Returns the smoothed round-trip time if the block yields
+    /// one.
     pub fn on_report_block(&mut self, block: &ReportBlock, now: Instant) -> Option<Duration> {
         let slot = self.slot_of_ssrc(block.ssrc)?;
         let subscription = self.subscriptions.get_mut(slot)?;
@@ -427,13 +430,13 @@ impl Egress {
             redundancy.on_report(block.fraction_lost);
         }
         let rtt = subscription.reports.round_trip(block, now)?;
-        // RFC 6298 smoothing: one late report does not change the pace of retransmission.
+        // RFC 6298 smoothing: one late report does not change the timing of retransmissions.
         let smoothed = self.rtt.map_or(rtt, |before| (before * 7 + rtt) / 8);
         self.rtt = Some(smoothed);
         Some(smoothed)
     }
 
-    /// Writes the sender reports that are due.
+    /// Writes the sender reports that are due to `out`.
     pub fn poll_reports<'a>(
         &mut self,
         now: Instant,
@@ -470,10 +473,10 @@ impl Egress {
         }
     }
 
-    /// When to poll next.
+    /// Next time at which this egress has to be polled.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.pacer.is_video_next() && !self.pacer.is_empty();
-        // With nothing to send there is nothing to look for.
+        // Without a subscription that the subscriber reports about, nothing is probed.
         let paced =
             self.subscriptions.iter().any(|(_, subscription)| subscription.reporting != Reporting::None);
         let bandwidth = self.bandwidth.as_ref().filter(|_| paced);
@@ -486,7 +489,7 @@ impl Egress {
         !self.pacer.is_empty()
     }
 
-    /// Packets that wait to be written.
+    /// Number of packets that wait to be written.
     pub fn queued(&self) -> usize {
         self.pacer.len()
     }

@@ -1,6 +1,7 @@
-//! More comes for a subscriber than may leave. What is too much is left out before it is numbered, so that no hole tells
-//! the subscriber to ask for it: of sound packets, of video whole frames, and after those everything up to the next key
-//! frame, for it could not be decoded. That key frame is asked for once most of what waits has left.
+//! Drops packets when more arrives for a subscriber than may leave. They are dropped before they are numbered, so that
+//! no hole makes the subscriber request them. Audio is dropped by packets. Video is dropped by whole frames, and then
+//! up to the next key frame, since the frames in between could not be decoded. That key frame is requested once most of
+//! the queue has left.
 
 use std::time::Duration;
 
@@ -11,31 +12,30 @@ use super::rewrite::Rewritten;
 use crate::media_packet::MediaPacket;
 use crate::stats::{Drop, Stats};
 
-/// What waits longer than this for its turn comes too late to look like a call.
+/// Video that would wait longer than this in the queue is too late for a call.
 const TOO_LONG: Duration = Duration::from_secs(2);
 
-/// What waits leaves in this time: there is room for a key frame.
+/// If the queue leaves within this time, there is room for a key frame.
 const SOON: Duration = Duration::from_millis(250);
 
-/// A packet that is sent again and waits for longer than this is of no use. A picture that begins again takes most of it.
+/// A retransmission that would wait longer than this is useless. A replay of video from memory takes most of this time.
 const USEFUL: Duration = Duration::from_millis(500);
 
-/// Payload of a packet that fits a datagram with any header.
+/// Payload of a packet that fits into a datagram with any header, in bytes.
 const MOST_PAYLOAD: usize = 64_000;
 
-/// Whether a subscription's video is left out for now.
+/// Whether a subscription's video is dropped for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Shedding {
-    /// It is sent.
+    /// The video is sent.
     #[default]
     No,
-    /// It is left out until most of the queue has left.
+    /// The video is dropped until most of the queue has left.
     UntilDrained,
 }
 
 impl Egress {
-    /// Whether a packet is left out because too much waits, or because it cannot be written for this subscriber. It has no
-    /// number then, and the numbers close over it.
+    /// Whether a packet is dropped because too much is queued. It gets no number then, and the numbers close over it.
     #[inline]
     pub(super) fn is_shed(&mut self, slot: usize, packet: &MediaPacket, stats: &mut Stats) -> bool {
         let plain = self.pacer.is_short() && self.shedding == 0;
@@ -73,7 +73,7 @@ impl Egress {
         true
     }
 
-    /// Whether a packet of video that would be sent is too much.
+    /// Whether a video packet that would be sent exceeds what may be queued.
     fn is_too_much(&self, slot: usize, packet: &MediaPacket) -> bool {
         let Some(subscription) = self.subscriptions.get(slot) else { return false };
         let select = &subscription.select;
@@ -87,12 +87,13 @@ impl Egress {
         if !begins && !subscription.rewrite.begins_frame(packet) {
             return false;
         }
-        // A large key frame alone may take that long on a narrow link. What comes behind it does not, once it has left.
+        // A large key frame alone may take that long on a narrow link, so its own wait does not count. Once it has
+        // left, the packets behind it have no such excuse.
         let own = subscription.key_frame.is_some_and(|key_frame| subscription.rewrite.waits(&key_frame));
         !self.pacer.has_room_for_frames() || !own && !self.leaves_within(TOO_LONG)
     }
 
-    /// Whether there is room for a packet that is sent again: it comes soon enough to be of use, and takes nothing from media.
+    /// Whether there is room for a retransmission that leaves early enough to be useful. Media keep their own room.
     pub(super) fn has_room_for_repairs(&self, audio: bool) -> bool {
         self.pacer.has_room_for_repairs(audio) && (audio || self.leaves_within(USEFUL))
     }
@@ -109,13 +110,13 @@ impl Egress {
         subscription.shedding = Shedding::UntilDrained;
         self.shedding += 1;
         self.log.on_congested(packet.arrival, &subscription.sid, waiting);
-        // What layers cost has changed, or this would not be.
+        // The costs of the layers must have changed, or there would be no congestion.
         if self.allocated.is_some() {
             self.allocate_at = Some(packet.arrival);
         }
     }
 
-    /// The subscription may go on, or ends.
+    /// Ends shedding because the subscription may continue or is removed.
     pub(super) fn end_shedding(&mut self, slot: usize) {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
         if std::mem::take(&mut subscription.shedding) != Shedding::No {
@@ -123,8 +124,8 @@ impl Egress {
         }
     }
 
-    /// What waits of a subscription is not sent any more, and its numbers go to what comes next: nobody asks for what
-    /// never left.
+    /// Removes queued packets of a subscription and gives their numbers to the next packets: nobody requests packets
+    /// that never left.
     pub(super) fn withdraw(&mut self, slot: usize) {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
         let left = subscription.rewrite.withdraw();
@@ -134,12 +135,12 @@ impl Egress {
 }
 
 impl super::track::Subscription {
-    /// Whether a packet can be written for this subscriber. Asked before it is numbered.
+    /// Whether a packet can be written for this subscriber. Checked before the packet is numbered.
     pub(super) fn can_carry(&self, packet: &MediaPacket) -> bool {
         packet.payload.len() <= MOST_PAYLOAD && self.payload(packet.codec).is_some()
     }
 
-    /// Notes where a key frame begins.
+    /// Records where a key frame begins.
     pub(super) fn note_key_frame(&mut self, packet: &MediaPacket, rewritten: &Rewritten) {
         if packet.facts.starts_key_frame() && self.kind == MediaKind::Video {
             self.key_frame = Some(*rewritten);

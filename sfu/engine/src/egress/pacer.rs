@@ -1,7 +1,7 @@
 //! The queue between forwarding and sending, one per peer. Audio leaves before video.
 //!
-//! It is also the place from which runs are made: packets of equal size to one peer leave in one system call
-//! (GSO), and that is where the time goes otherwise.
+//! Runs are made from this queue: packets of equal size to one peer leave in one system call (GSO). Without runs, most
+//! of the time would go into system calls.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,30 +10,30 @@ use super::rewrite::Rewritten;
 use crate::media_packet::MediaPacket;
 use crate::units::ExtendedSequence;
 
-/// A queue of fewer packets is looked at no further: a frame or two.
+/// A queue with fewer packets, a frame or two, is not checked any further.
 const SHORT: usize = 16;
 
 /// One packet for one subscription, waiting to be written.
 #[derive(Debug)]
 pub struct Queued {
-    /// The subscription's place in its egress.
+    /// Slot of the subscription in its egress.
     pub slot: usize,
-    /// What is sent; shared with every other subscriber.
+    /// The packet, shared with all other subscribers.
     pub packet: Arc<MediaPacket>,
-    /// How its header and descriptor read for this subscriber.
+    /// Header and descriptor values for this subscriber.
     pub rewritten: Rewritten,
-    /// How often it was decided to send it again (RFC 4588); 0: it is sent for the first time.
+    /// Number of times that a retransmission of the packet was decided (RFC 4588); 0 if it is sent for the first time.
     pub attempt: u8,
 }
 
 impl Queued {
-    /// Whether it is sent again.
+    /// Whether the packet is a retransmission.
     pub fn is_repair(&self) -> bool {
         self.attempt > 0
     }
 }
 
-/// Packets of each kind.
+/// Number of packets of each kind.
 #[derive(Debug, Clone, Copy, Default)]
 struct Waiting {
     audio: usize,
@@ -50,23 +50,23 @@ impl Waiting {
     }
 }
 
-/// The queue.
+/// Send queue of one peer.
 #[derive(Debug)]
 pub struct Pacer {
     audio: VecDeque<Queued>,
     video: VecDeque<Queued>,
-    /// Payload of what waits of video.
+    /// Payload bytes of the queued video.
     video_bytes: usize,
-    /// How much of each kind is sent again.
+    /// Number of retransmissions among the queued packets.
     repairs: Waiting,
     limit: usize,
-    /// Forgotten since this was last asked.
+    /// Packets removed unsent since the counter was last taken.
     forgotten: u64,
 }
 
 impl Pacer {
-    /// A queue of at most `limit` packets of each kind, for pictures that wait must not cost sound; and of half as many that
-    /// are sent again, which must not cost either.
+    /// A queue of at most `limit` packets of each kind, so that queued video does not cost audio, and of half as many
+    /// retransmissions, which must cost neither.
     pub fn new(limit: usize) -> Self {
         Self {
             audio: VecDeque::new(),
@@ -78,7 +78,8 @@ impl Pacer {
         }
     }
 
-    /// Adds a packet at the end of its kind. A packet that has its number must find [room](Self::has_room).
+    /// Appends a packet to the queue of its kind. For media, the caller must check [`has_room`](Self::has_room) before
+    /// the packet is numbered.
     pub fn push(&mut self, queued: Queued, audio: bool) {
         debug_assert!(queued.is_repair() || self.has_room(audio), "asked before it was numbered");
         *self.repairs.of_mut(audio) += usize::from(queued.is_repair());
@@ -89,49 +90,49 @@ impl Pacer {
         queue.push_back(queued);
     }
 
-    /// Whether another packet of its kind fits.
+    /// Whether another media packet of this kind fits.
     pub fn has_room(&self, audio: bool) -> bool {
         self.media(audio) < self.limit
     }
 
-    /// Whether so little waits that nothing is full.
+    /// Whether so little is queued that no limit is near.
     #[inline]
     pub fn is_short(&self) -> bool {
         self.audio.len().max(self.video.len()) < SHORT.min(self.limit)
     }
 
-    /// Whether there is room for what is sent again.
+    /// Whether another retransmission of this kind fits.
     pub fn has_room_for_repairs(&self, audio: bool) -> bool {
         self.repairs.of(audio) < self.limit / 2
     }
 
-    /// Whether there is room for one more frame of video, besides what is left to come of those that have begun.
+    /// Whether another video frame fits, besides the rest of the frames that have begun.
     pub fn has_room_for_frames(&self) -> bool {
         self.media(false) < self.limit / 4 * 3
     }
 
-    /// Whether most of a video queue that was full has left.
+    /// Whether most of a full video queue has left.
     pub fn has_drained(&self) -> bool {
         self.media(false) < self.limit.div_ceil(8)
     }
 
-    /// What waits to be sent for the first time.
+    /// Number of queued packets that are sent for the first time.
     fn media(&self, audio: bool) -> usize {
         let waiting = if audio { self.audio.len() } else { self.video.len() };
         waiting.saturating_sub(self.repairs.of(audio))
     }
 
-    /// The packet to leave next.
+    /// The packet that leaves next.
     pub fn front(&self) -> Option<&Queued> {
         self.audio.front().or_else(|| self.video.front())
     }
 
-    /// Whether the packet to leave next is of video.
+    /// Whether the packet that leaves next is video, provided that the queue is not empty.
     pub fn is_video_next(&self) -> bool {
         self.audio.is_empty()
     }
 
-    /// Takes the packet that [`front`](Self::front) showed.
+    /// Removes the packet that [`front`](Self::front) returned.
     pub fn pop(&mut self) -> Option<Queued> {
         let audio = !self.audio.is_empty();
         let queued = if audio { self.audio.pop_front() } else { self.video.pop_front() }?;
@@ -143,34 +144,34 @@ impl Pacer {
         Some(queued)
     }
 
-    /// Packets waiting.
+    /// Number of queued packets.
     pub fn len(&self) -> usize {
         self.audio.len() + self.video.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.audio.is_empty() && self.video.is_empty()
     }
 
-    /// How much video waits, in bytes of payload.
+    /// Payload bytes of the queued video.
     pub fn video_bytes(&self) -> usize {
         self.video_bytes
     }
 
-    /// Forgets what waits to be sent again. Headers read differently from now on: without a source of its own for
-    /// retransmissions, one AES-GCM nonce would see two.
+    /// Removes queued retransmissions, because headers are written differently from now on: without a separate SSRC for
+    /// retransmissions, one AES-GCM nonce would protect two headers.
     pub fn remove_repairs(&mut self) {
         self.retain(|queued| !queued.is_repair());
     }
 
-    /// Forgets what waits for a subscription that has ended.
+    /// Removes the packets of a subscription that has ended.
     pub fn remove(&mut self, slot: usize) {
         self.retain(|queued| queued.slot != slot);
     }
 
-    /// Forgets what waits for a subscription and has a higher number than this (`None`: any), and what waits to be sent
-    /// again. What came late and has a lower number fills a hole that its receiver knows of: it stays.
+    /// Removes a subscription's packets numbered above `left` (`None`: all), and its retransmissions. Late packets with
+    /// lower numbers stay: they fill holes that the receiver knows of.
     pub fn withdraw(&mut self, slot: usize, left: Option<ExtendedSequence>) {
         let fills = |queued: &Queued| {
             !queued.is_repair() && left.is_some_and(|left| queued.rewritten.sequence < left)
@@ -178,19 +179,19 @@ impl Pacer {
         self.retain(|queued| queued.slot != slot || fills(queued));
     }
 
-    /// Forgets what waits for a subscription and has a higher number than this (`None`: any). What waits to be sent again
-    /// and has left before stays: its receiver has asked for it.
+    /// Removes a subscription's packets numbered above `left` (`None`: all). Retransmissions of packets that have left
+    /// before stay: the receiver has requested them.
     pub fn withdraw_unsent(&mut self, slot: usize, left: Option<ExtendedSequence>) {
         let asked_for = |queued: &Queued| left.is_some_and(|left| queued.rewritten.sequence <= left);
         self.retain(|queued| queued.slot != slot || asked_for(queued));
     }
 
-    /// What waits for a subscription.
+    /// Queued packets of a subscription.
     pub fn of(&self, slot: usize) -> impl Iterator<Item = &Queued> {
         self.audio.iter().chain(&self.video).filter(move |queued| queued.slot == slot)
     }
 
-    /// How many packets were forgotten since this was last asked.
+    /// Returns and resets the number of packets removed unsent.
     pub fn take_forgotten(&mut self) -> u64 {
         std::mem::take(&mut self.forgotten)
     }

@@ -1,4 +1,4 @@
-//! Packets that carry nothing: what a burst is made of when there is less media than it takes.
+//! Padding packets, which fill up a probe when there is less media than its rate needs.
 
 use super::Egress;
 use super::track::{Reporting, Subscription};
@@ -7,12 +7,12 @@ use crate::media_packet::EndToEndExtensions;
 use crate::rtp::extension::{ExtensionMap, OutgoingHeader, write_header};
 use crate::units::{ExtendedSequence, PayloadType, Ssrc};
 
-/// As much as one packet can be padded with (RFC 3550 section 5.1).
+/// Maximum padding of one packet (RFC 3550 section 5.1).
 const PADDING: usize = 255;
 
 impl Egress {
-    /// Writes one packet of padding into `space`. It goes out by a source of retransmissions, where receivers expect
-    /// packets without content. `None` if no subscription has one.
+    /// Writes one packet of padding into `space`. It is sent on a retransmission SSRC, where receivers expect packets
+    /// without content. `None` if no subscription has such an SSRC.
     pub(super) fn write_padding(&mut self, space: &mut [u8], overhead: usize) -> Option<Plain> {
         let number = self.transport_sequence;
         let extensions = &self.extensions;

@@ -1,7 +1,7 @@
-//! How long a subscriber is to hold pictures back. What is lost and sent again comes a round trip late; a receiver that
-//! shows pictures as soon as it can stands still until then. Browsers allow for a round trip once they ask for packets
-//! again, but one that sends nothing itself does not know how long that is. So it is told, as long as packets are lost by
-//! chance: later, but smoothly.
+//! Decides how much playout delay a subscriber should apply to video. A retransmitted packet arrives a round trip late,
+//! and video freezes until then at a receiver that renders frames as soon as it can. Browsers allow for a round trip
+//! once they send requests, but a browser that sends no media does not know how long that is. So the SFU sends them a
+//! minimum playout delay while packets are lost at random: the video is later, but smooth.
 
 use std::time::{Duration, Instant};
 
@@ -13,56 +13,55 @@ use crate::bwe::DEFAULT_RTT;
 use crate::media_packet::MediaPacket;
 use crate::rtp::extension::{read_playout_delay, write_playout_delay};
 
-/// A share of packets lost by chance above which pictures are held back;
+/// Random loss above which a playout delay is requested.
 const LOSSY: f64 = 0.04;
-/// and below which they are not any more, once it has lasted for [`CALM`].
+/// Random loss below which the delay is removed after [`CALM`].
 const CALM_LOSS: f64 = 0.02;
 const CALM: Duration = Duration::from_secs(10);
 
-/// What is lost is sent again a round trip later, once a report of it is written; and what is lost of that, after as
-/// long again.
+/// A lost packet is retransmitted after a round trip and the time until a report about it is written. A lost
+/// retransmission takes as long again.
 const REPORT: Duration = Duration::from_millis(60);
 
-/// So many times, and once more where so large a share is lost.
+/// Number of retransmissions the delay allows for: one more above [`VERY_LOSSY`].
 const TIMES: u32 = 2;
 const VERY_LOSSY: f64 = 0.12;
 
-/// Who talks with another notices more than this.
+/// Maximum delay: people in a conversation notice more.
 const MOST: Duration = Duration::from_millis(300);
 
-/// A delay is changed for another only if that is longer by more.
+/// A longer delay is requested only if it exceeds the current goal by more than this, or is the maximum.
 const STEP: Duration = Duration::from_millis(50);
 
-/// The delay grows by no more than this share of the time that passes: if it did so at once, the picture would stand
-/// still for as long.
+/// The delay grows at most by this share of the elapsed time: if it grew at once, the video would freeze for as long.
 const SLOPE: f64 = 0.3;
 const LONGEST_STEP: Duration = Duration::from_millis(100);
 
-/// What receivers take for the greatest delay where they are told none, in milliseconds.
+/// Maximum delay, in milliseconds, that receivers assume if none is sent.
 const GREATEST_MS: u32 = 10_000;
 
-/// What one subscriber is told.
+/// Playout delay of one subscriber.
 #[derive(Debug, Default)]
 pub(super) struct Playout {
-    /// `None` until there is a reason to tell anything.
+    /// Delay that is sent now; `None` until there is a reason to send any.
     delay: Option<Duration>,
-    /// What it is to become.
+    /// Delay that is approached.
     goal: Duration,
     updated: Option<Instant>,
     calm_since: Option<Instant>,
 }
 
-/// What is new about it.
+/// A change of the playout delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct News {
-    /// To be told from now on.
+    /// Delay to send from now on.
     delay: Duration,
-    /// What it is to become, if that has just been decided.
+    /// New goal, if it has just changed.
     goal: Option<Duration>,
 }
 
 impl Playout {
-    /// Takes note of the share of packets that is lost by chance: what is lost for want of room is over as soon as less
+    /// Updates the delay from the random loss. Loss for lack of bandwidth does not count, since it ends as soon as less
     /// is sent.
     fn update(&mut self, now: Instant, loss: f64, rtt: Duration) -> Option<News> {
         let calm = |since: Instant| now.saturating_duration_since(since) >= CALM;
@@ -89,7 +88,7 @@ impl Playout {
 }
 
 impl Egress {
-    /// Tells the subscriber to hold pictures back, or not to any more, as its link is now.
+    /// Updates the playout delay that all video subscriptions send.
     pub(super) fn hold_back(&mut self, now: Instant) {
         let Some(bandwidth) = self.bandwidth.as_deref() else { return };
         let (loss, rtt) = (bandwidth.lost_by_chance(), self.rtt.unwrap_or(DEFAULT_RTT));
@@ -100,7 +99,7 @@ impl Egress {
         self.subscriptions.iter_mut().for_each(|(_, subscription)| subscription.hold_back(Some(delay)));
     }
 
-    /// The same of a subscription that begins.
+    /// Applies the current playout delay to a new subscription.
     pub(super) fn begin_held_back(&self, subscription: &mut Subscription) {
         subscription.hold_back(self.playout.delay);
     }
@@ -112,13 +111,14 @@ impl Subscription {
         self.least_delay_ms = delay.map(|delay| delay.as_millis() as u32);
     }
 
-    /// What to say about the delay in place of what the publisher says. Its greatest is kept.
+    /// Playout delay extension that replaces the publisher's; `None` to leave that unchanged. The publisher's maximum
+    /// is preserved.
     pub(super) fn playout_delay(&self, packet: &MediaPacket) -> Option<[u8; 3]> {
         Some(raised(packet.extensions.playout_delay, self.least_delay_ms?))
     }
 }
 
-/// What a publisher says, with this as the least delay, as far as its greatest allows.
+/// The publisher's playout delay with the minimum raised to `least_ms`, but not above the publisher's maximum.
 fn raised(published: Option<[u8; 3]>, least_ms: u32) -> [u8; 3] {
     let untold = PlayoutDelay { min_ms: 0, max_ms: GREATEST_MS };
     let PlayoutDelay { min_ms, max_ms } = published.map_or(untold, read_playout_delay);
@@ -132,8 +132,8 @@ mod tests {
 
     const RTT: Duration = Duration::from_millis(40);
 
-    /// What is decided while so much is lost for so long, from one tenth of a second to the next, and what is told in
-    /// the end.
+    /// Runs `tenths` steps of 100 ms at constant loss. Returns the goals set, each with its step, and the final delay,
+    /// in milliseconds.
     fn told(playout: &mut Playout, from: u32, tenths: u32, loss: f64) -> (Vec<(u32, u128)>, u128) {
         let mut goals = Vec::new();
         for tenth in from..from + tenths {

@@ -1,4 +1,4 @@
-//! What the subscriber says of what it receives, as far as that tells how well it is connected.
+//! Reception data of a subscriber from which its connection quality is rated.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use super::allocate::Reason;
 use crate::handles::TrackHandle;
 use crate::units::Losses;
 
-/// One subscription that is wanted, and does not get what is wanted of it for want of bandwidth, or does.
+/// A video subscription that is wanted, and whether the link's capacity suffices for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Picture {
-    /// Its track.
+    /// The subscribed track.
     pub track: TrackHandle,
-    /// The layer that is sent.
+    /// Layer that is sent; `None` if none is.
     pub sent: Option<Layer>,
-    /// More is wanted than the link carries.
+    /// Whether the link's capacity is too low for the wanted layer.
     pub short: bool,
 }
 
 impl Egress {
-    /// What was lost since the last call, as receiver reports tell.
+    /// Packets lost since the last call, according to receiver reports.
     pub fn take_losses(&mut self) -> Losses {
         let taken = self.subscriptions.iter_mut().map(|(_, subscription)| subscription.reports.take_losses());
         taken.fold(Losses::default(), |mut sum, losses| {
@@ -30,12 +30,12 @@ impl Egress {
         })
     }
 
-    /// The round trip, if it was measured.
+    /// Smoothed round-trip time; `None` until measured.
     pub fn round_trip(&self) -> Option<Duration> {
         self.rtt
     }
 
-    /// What of the pictures that are wanted is sent.
+    /// All wanted video subscriptions with their slots.
     pub fn pictures(&self) -> impl Iterator<Item = (usize, Picture)> {
         self.subscriptions.iter().filter_map(|(slot, subscription)| {
             let decision = subscription.decision.filter(|_| subscription.kind == MediaKind::Video)?;

@@ -1,9 +1,8 @@
-//! Sound that repeats what was sent before it (RFC 2198), for subscribers that take it and lose so much that they need
-//! it.
+//! Redundant audio (RFC 2198), which repeats earlier frames, for subscribers that accept it and lose enough to need it.
 //!
-//! What is repeated does not depend on who asks: there is one packet for each [`Depth`], made when the first
-//! subscriber of that depth has its turn, and shared by all others like any packet. It is remembered like one too,
-//! since sound is sent again under its own number, and then with the same bytes.
+//! The redundant packets do not depend on the subscriber: there is one for each [`Depth`], made for the first
+//! subscriber of that depth and shared by all others like any packet. It is stored in packet memory too, since audio is
+//! retransmitted under its own number and then with the same bytes.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -17,22 +16,22 @@ use crate::packet_memory::PacketMemory;
 use crate::rtp::codec::{Codec, red};
 use crate::units::ExtendedSequence;
 
-/// How many of the frames before it a packet repeats.
+/// Number of earlier frames that a packet repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Depth {
-    /// None.
+    /// No frame.
     #[default]
     Plain,
-    /// The last.
+    /// The last frame.
     One,
-    /// The last two.
+    /// The last two frames.
     Two,
-    /// The third and the sixth last, where losses come in rows: what lies closer is lost with the packet.
+    /// The third and the sixth last frame. For bursty loss: closer frames are lost together with the packet.
     Spread,
 }
 
 impl Depth {
-    /// The depth at which at least `published` frames are repeated, as far as there is one.
+    /// The depth at which at least `published` frames are repeated, or the deepest below that.
     fn at_least(published: u8) -> Self {
         match published {
             0 => Self::Plain,
@@ -41,7 +40,7 @@ impl Depth {
         }
     }
 
-    /// How far back the frames are that are repeated, oldest first.
+    /// Distances of the repeated frames, oldest first.
     fn back(self) -> &'static [u64] {
         match self {
             Self::Plain => &[],
@@ -52,64 +51,64 @@ impl Depth {
     }
 }
 
-/// What one subscriber's loss asks for. Only subscriptions of sound that take redundancy have one.
+/// Loss statistics of one subscriber. Only audio subscriptions that accept redundancy have them.
 #[derive(Debug, Default)]
 pub struct Redundancy {
     depth: Depth,
-    /// Share of packets lost, smoothed. `None`: not known yet.
+    /// Smoothed share of packets lost; `None` until known.
     loss: Option<f32>,
-    /// Packets asked for, the first time each, since the last tick.
+    /// Packets requested since the last tick, each counted at its first request.
     asked: u32,
-    /// Those of them whose number follows that of the one before.
+    /// Number of requests since the last tick whose number directly follows the previous request's.
     in_a_row: u32,
     last_asked: u16,
-    /// Reports of no loss, one after the other.
+    /// Number of consecutive reports without loss.
     clean: u8,
-    /// Share of lost packets that followed a lost one, smoothed.
+    /// Smoothed share of lost packets that directly followed a lost one.
     rows: f32,
-    /// It is one of those that ask for what they miss.
+    /// Whether the subscriber requests lost audio packets.
     asks: bool,
-    /// Packets sent, at the last tick.
+    /// Number of packets sent up to the last tick.
     sent: u32,
 }
 
-/// Depths at which something is repeated.
+/// Number of depths at which something is repeated.
 const DEPTHS: usize = 3;
 
-/// From this share of loss on, the last frame is repeated: what is less, asking again repairs without that.
+/// Loss from which the last frame is repeated. Retransmissions repair less loss without redundancy.
 const ONE_ABOVE: f32 = 0.03;
 
-/// The same for two frames.
+/// Loss from which two frames are repeated.
 const TWO_ABOVE: f32 = 0.08;
 
-/// From this share of losses that follow another on, losses come in rows. Independent ones follow each other as often
-/// as they happen; in rows of two they do half of the time.
+/// If this share of losses directly follows another loss, loss is bursty. Independent losses follow each other as often
+/// as they happen; losses in pairs do so half of the time.
 const ROWS_ABOVE: f32 = 0.5;
 
-/// A depth is kept until loss has fallen to this share of what asked for it.
+/// A depth is retained until the loss has fallen to this share of its threshold.
 const KEPT_ABOVE: f32 = 0.5;
 
-/// After so many reports of no loss, nothing is lost.
+/// Number of consecutive reports without loss after which the subscriber is considered loss-free.
 const CLEAN: u8 = 3;
 
-/// Fewer packets say nothing about a second.
+/// With fewer packets than this, a tick has too little data.
 const FEWEST: u32 = 10;
 
 impl Redundancy {
-    /// For a subscriber with these payload types, if it takes redundant sound.
+    /// Statistics for a subscriber with these payload types; `None` if it does not accept redundant audio.
     pub fn of(payload_types: &[EgressPayload]) -> Option<Box<Self>> {
         let takes = |codec| payload_types.iter().any(|payload| payload.codec == codec);
         (takes(Codec::Red) && takes(Codec::Opus)).then(Box::default)
     }
 
-    /// How many frames to repeat of a track whose publisher repeats `published`. What a publisher repeats is passed on
-    /// unless the subscriber is known to lose nothing.
+    /// Depth to send for a track whose publisher repeats `published` frames itself. That redundancy is preserved unless
+    /// the subscriber is known to lose nothing.
     pub fn depth(&self, published: u8) -> Depth {
         if self.clean >= CLEAN { self.depth } else { self.depth.max(Depth::at_least(published)) }
     }
 
-    /// The subscriber misses a packet and asks for it the first time. Of those that ask, this is what tells loss: sound
-    /// that was sent again counts as received in their reports.
+    /// Handles the first request for a lost packet. For subscribers that send requests, these measure the loss: audio
+    /// that was retransmitted counts as received in their reports.
     pub fn on_asked(&mut self, wire: u16) {
         self.asked = self.asked.saturating_add(1);
         self.clean = 0;
@@ -118,7 +117,7 @@ impl Redundancy {
         self.asks = true;
     }
 
-    /// The subscriber reports the share of packets that it lost, in 1/256.
+    /// Handles a receiver report; `fraction_lost` is the share of packets lost, in 1/256.
     pub fn on_report(&mut self, fraction_lost: u8) {
         let share = f32::from(fraction_lost) / 256.0;
         self.clean = if fraction_lost == 0 { self.clean.saturating_add(1) } else { 0 };
@@ -127,7 +126,7 @@ impl Redundancy {
         }
     }
 
-    /// A second has passed; `sent` packets were sent so far.
+    /// Call once a second; `sent` is the total number of packets sent so far.
     pub fn tick(&mut self, sent: u32) {
         let lately = sent.wrapping_sub(self.sent);
         if lately < FEWEST {
@@ -144,7 +143,8 @@ impl Redundancy {
         self.fold((asked as f32 / lately as f32).min(1.0));
     }
 
-    /// Rises in two seconds, falls in ten: too little redundancy is heard, too much is not.
+    /// Folds in a loss measurement. The smoothed loss rises within two seconds and falls within ten: too little
+    /// redundancy is audible, too much is not.
     fn fold(&mut self, share: f32) {
         let before = self.loss.unwrap_or_default();
         let weight = if share > before { 0.5 } else { 0.125 };
@@ -154,8 +154,7 @@ impl Redundancy {
     }
 }
 
-/// How many frames to repeat at that share of loss, of which the share `rows` follows another one, if `now` is how many
-/// are repeated.
+/// Depth for a share of loss, of which the share `rows` directly follows another loss. `now` is the current depth.
 fn depth_for(loss: f32, rows: f32, now: Depth) -> Depth {
     let holds = |depth: Depth, above: f32| loss >= if now >= depth { above * KEPT_ABOVE } else { above };
     if holds(Depth::Two, TWO_ABOVE) {
@@ -167,7 +166,7 @@ fn depth_for(loss: f32, rows: f32, now: Depth) -> Depth {
     }
 }
 
-/// One packet of sound at every depth, as far as somebody needs it.
+/// One audio packet at every depth, each made only when a subscriber needs it.
 #[derive(Debug)]
 pub struct Depths<'a> {
     packet: &'a MediaPacket,
@@ -176,20 +175,20 @@ pub struct Depths<'a> {
 }
 
 impl<'a> Depths<'a> {
-    /// Of a packet of Opus that is not encrypted end to end; of no other.
+    /// Depths of an Opus packet; `None` for other codecs. The packet must not be end-to-end encrypted.
     pub fn of(packet: &'a MediaPacket, memory: &'a [PacketMemory]) -> Option<Self> {
         let made = Default::default();
         (packet.codec == Codec::Opus).then_some(Self { packet, before: memory.first(), made })
     }
 
-    /// The packet at that depth, or the deepest below it that can be made. None: as it was published.
+    /// The packet at that depth, or at the deepest below it that can be made. `None`: send it as published.
     pub fn at(&self, depth: Depth) -> Option<&Arc<MediaPacket>> {
         let depths = [Depth::One, Depth::Two, Depth::Spread].into_iter().zip(&self.made);
         let depths = depths.rev().skip_while(|(known, _)| *known > depth);
         depths.filter_map(|(depth, made)| made.get_or_init(|| self.make(depth)).as_ref()).next()
     }
 
-    /// All that were made, each with the place of its memory.
+    /// All packets that were made, each with the index of its packet memory.
     pub fn into_made(self) -> impl Iterator<Item = (usize, Arc<MediaPacket>)> {
         (1..).zip(self.made).filter_map(|(place, made)| Some((place, made.into_inner()??)))
     }
@@ -203,7 +202,7 @@ impl<'a> Depths<'a> {
             repeated.push((packet.timestamp.0.checked_sub(earlier.timestamp.0)?, &earlier.payload));
         }
         let payload = red::build(&repeated, &packet.payload)?;
-        // The place of its memory among the track's.
+        // Index of its packet memory among the track's.
         let layer = Layer(depth as u8);
         Some(Arc::new(MediaPacket { layer, codec: Codec::Red, payload, ..packet.clone() }))
     }

@@ -1,62 +1,63 @@
-//! Sender reports for one subscription. They carry the publisher's own clock, so that all that one person sends
-//! shares one time line at the receiver, and sound and picture stay together through switches of layer.
+//! Sender reports of one subscription. They carry the publisher's own clock, so that all tracks of one participant
+//! share a timeline at the receiver, and audio and video stay in sync across layer switches.
 
 use std::time::{Duration, Instant};
 
 use crate::rtp::rtcp::ReportBlock;
 use crate::units::{Losses, NtpTime, SenderClock};
 
-/// Reports remembered to measure the round trip by.
+/// Number of sent reports remembered for measuring the round-trip time.
 const REMEMBERED: usize = 4;
 
-/// Packets between two reports, at most.
+/// Maximum number of packets between two reports.
 const MOST_REPORTED: u32 = 1 << 16;
 
-/// What was sent, and when it was last reported.
+/// Packet counts of a subscription and its recent sender reports.
 #[derive(Debug, Default)]
 pub struct SenderReports {
     packets: u32,
     octets: u32,
     sent: [Option<(u32, Instant)>; REMEMBERED],
     next: usize,
-    /// The highest number and the losses that the receiver told of last, and what was sent by then.
+    /// Highest sequence number and cumulative loss in the last receiver report, and the number of packets sent by then.
     reported: Option<(u32, i32, u32)>,
-    /// Since the last time that losses were taken.
+    /// Losses since they were last taken.
     losses: Losses,
     sent_meanwhile: u64,
 }
 
-/// A report to be written (RFC 3550 section 6.4.1).
+/// Contents of a sender report (RFC 3550 section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderReport {
-    /// The publisher's clock now.
+    /// The publisher's clock at the time of the report.
     pub ntp: NtpTime,
-    /// The same moment in our timestamps.
+    /// RTP timestamp of that moment, in outgoing timestamps.
     pub rtp_timestamp: u32,
-    /// Packets sent.
+    /// Number of packets sent.
     pub packets: u32,
-    /// Payload bytes sent.
+    /// Number of payload bytes sent.
     pub octets: u32,
 }
 
 impl SenderReports {
-    /// A packet with that much payload was sent.
+    /// Records a packet with `payload` bytes.
     pub fn on_sent(&mut self, payload: usize) {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(payload as u32);
     }
 
-    /// Packets sent so far.
+    /// Number of packets sent so far.
     pub fn packets(&self) -> u32 {
         self.packets
     }
 
-    /// Reads a little of it; see [`Subscription::touch`](super::track::Subscription::touch).
+    /// Prefetch; see [`Subscription::touch`](super::track::Subscription::touch).
     pub(super) fn touch(&self) -> u64 {
         u64::from(self.packets ^ self.octets)
     }
 
-    /// Makes a report from the publisher's last one. `timestamp_offset` is what our timestamps are ahead of it.
+    /// Makes a report from the publisher's last one. `timestamp_offset` is the outgoing timestamp minus the
+    /// publisher's.
     pub fn report(
         &mut self,
         now: Instant,
@@ -73,12 +74,14 @@ impl SenderReports {
         SenderReport { ntp, rtp_timestamp, packets: self.packets, octets: self.octets }
     }
 
-    /// A receiver's report about us came: counts what was lost since the last one. Returns whether anything arrived since.
+    /// Handles a receiver report block about this subscription and counts the losses since the last one. Returns
+    /// whether any packet arrived since.
     pub fn on_block(&mut self, block: &ReportBlock) -> bool {
         let before = self.reported.replace((block.highest_sequence, block.lost, self.packets));
         let Some((highest, lost, packets)) = before else { return true };
         let expected = block.highest_sequence.wrapping_sub(highest);
-        // Less than before, or more than a receiver sees between two reports: it began anew, or does not tell the truth.
+        // The number went down, or up by more than is possible between two reports: the receiver restarted or reports
+        // wrong values.
         if expected >= MOST_REPORTED {
             return false;
         }
@@ -88,16 +91,16 @@ impl SenderReports {
         lost < expected
     }
 
-    /// What was lost on the way to the receiver since the last call. What is missing because it never reached us, and
-    /// left a hole in the numbers, is not among it.
+    /// Returns and resets the losses on the way to the receiver. Packets that never reached us, and so left a hole in
+    /// the numbers, are not counted.
     pub fn take_losses(&mut self) -> Losses {
         let Losses { expected, lost } = self.losses.take();
         let unsent = expected.saturating_sub(std::mem::take(&mut self.sent_meanwhile));
         Losses { expected: expected - unsent, lost: lost.saturating_sub(unsent) }
     }
 
-    /// The round trip, from a receiver's report about us (RFC 3550 section 6.4.1: its delay since our last
-    /// report, subtracted from the time since we sent that).
+    /// Round-trip time from a receiver report block: the time since our last report minus the receiver's delay (RFC
+    /// 3550 section 6.4.1).
     pub fn round_trip(&self, block: &ReportBlock, now: Instant) -> Option<Duration> {
         let reported = self.sent.iter().flatten().find(|(middle, _)| *middle == block.last_sr)?;
         let held = Duration::from_micros(u64::from(block.delay_since_last_sr) * 1_000_000 / 65_536);
@@ -126,7 +129,7 @@ mod tests {
     #[test]
     fn a_hole_that_came_from_the_publisher_is_no_loss_of_the_subscribers_link() {
         let block = |highest_sequence, lost| ReportBlock { highest_sequence, lost, ..ReportBlock::default() };
-        // Of a hundred numbers so many were sent, so many did not arrive: lost on this link.
+        // Of 100 numbers: packets sent, packets not received; expected and lost packets of this link.
         for (sent, missing, expected, lost) in
             [(100, 0, 100, 0), (100, 7, 100, 7), (90, 10, 90, 0), (90, 15, 90, 5)]
         {
@@ -137,7 +140,7 @@ mod tests {
             assert_eq!(reports.take_losses(), Losses { expected, lost }, "{missing} of {sent}");
             assert_eq!(reports.take_losses(), Losses::default());
         }
-        // What cannot be is not believed.
+        // Impossible values are ignored.
         let mut reports = SenderReports::default();
         reports.on_block(&block(1000, i32::MAX));
         reports.on_block(&block(900, i32::MIN));

@@ -1,6 +1,6 @@
-//! What a subscriber reports as lost. Its reports count packets by their transport-wide number; here is remembered which
-//! packet of which subscription left under which, so that it can be sent again without being asked for: receivers ask a
-//! few times only, browsers that send nothing themselves wait 100 ms between two requests, and requests are lost, too.
+//! Detects losses from a subscriber's transport-wide feedback. It remembers which packet of which subscription left
+//! under which transport-wide number, so that lost packets can be sent again without a request: receivers request a
+//! packet a few times only, browsers that send no media wait 100 ms between two requests, and requests get lost too.
 
 use smallvec::SmallVec;
 
@@ -8,31 +8,32 @@ use crate::bwe::ReportOrder;
 use crate::rtp::rtcp::TransportFeedback;
 use crate::units::ExtendedSequence;
 
-/// Packets remembered: a report and a half (250 ms apart at most, and a round trip late) at 15 Mbit/s. A power of two.
+/// Number of packets remembered, a power of two: a report and a half at 15 Mbit/s, with reports at most 250 ms apart
+/// and a round trip late.
 const REMEMBERED: usize = 1024;
 
-/// A packet is lost when one that left so many later arrived: packets overtake each other, seldom by more (RFC 9002
-/// section 6.1.1 has the same).
+/// A packet counts as lost once a packet that left this many later has arrived: reordering rarely exceeds that (RFC
+/// 9002 section 6.1.1 uses the same value).
 const OVERTAKEN_BY: u64 = 3;
 
-/// Copies of one packet leave behind each other; further away there is none.
+/// Copies of one packet leave close together; none is further away than this many packets.
 const COPIES_WITHIN: u64 = 8;
 
-/// A packet of a subscription, of which nothing has arrived.
+/// A lost packet of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
-    /// The subscription's place.
+    /// Slot of the subscription.
     pub slot: usize,
-    /// The number under which it was sent first.
+    /// Sequence number of the packet on the media SSRC.
     pub sequence: u16,
-    /// How often it had been sent again by then.
+    /// Number of the lost transmission: 0 for the first, n for the n-th retransmission.
     pub attempt: u8,
 }
 
-/// One packet that left. Small, for one is written for each.
+/// One packet that left. The struct is small because one is written for each packet.
 #[derive(Debug, Clone, Copy, Default)]
 struct Left {
-    /// Its transport-wide number.
+    /// Lower 16 bits of the transport-wide number.
     number: u16,
     sequence: u16,
     slot: u16,
@@ -47,18 +48,18 @@ impl Left {
     }
 }
 
-/// Those of one peer.
+/// Packets sent to one peer, with the state of their feedback.
 #[derive(Debug, Default)]
 pub(super) struct ReportedLosses {
-    /// Empty until something is sent.
+    /// Empty until the first packet is sent.
     ring: Vec<Left>,
-    /// Below this, everything is judged.
+    /// Transport-wide numbers below this have been judged.
     judged: u64,
     order: ReportOrder,
 }
 
 impl ReportedLosses {
-    /// A packet of a subscription leaves under this transport-wide number, for the first time (attempt 0) or again.
+    /// Records that a packet leaves under a transport-wide number. `attempt` is 0 for the first transmission.
     pub(super) fn on_sent(&mut self, number: ExtendedSequence, slot: usize, sequence: u16, attempt: u8) {
         if self.ring.is_empty() {
             self.ring.resize(REMEMBERED, Left::default());
@@ -71,15 +72,15 @@ impl ReportedLosses {
         }
     }
 
-    /// The subscriber reports what arrived, with `newest` as the last number that left. Returns what did not arrive, each
-    /// packet once. What a report that was itself lost would have told of is not among it.
+    /// Handles a report; `newest` is the highest transport-wide number that has left. Returns the packets that did not
+    /// arrive, each once. Packets covered only by a report that was itself lost are not among them.
     pub(super) fn on_feedback(
         &mut self,
         feedback: &TransportFeedback,
         newest: ExtendedSequence,
     ) -> SmallVec<[Lost; 8]> {
         let mut lost = SmallVec::new();
-        // With no report missing between them, two tell of all that lies between them.
+        // If no report is missing between the last one and this one, packets between the two are covered as well.
         let next = self.order.follows(feedback.feedback_count);
         let behind = u64::from(newest.wire().wrapping_sub(feedback.base_sequence));
         let Some(base) = newest.0.checked_sub(behind) else { return lost };
@@ -104,12 +105,12 @@ impl ReportedLosses {
         lost
     }
 
-    /// A subscription is gone; its place may be taken by another.
+    /// Forgets the packets of a removed subscription, since its slot may be reused.
     pub(super) fn remove(&mut self, slot: usize) {
         self.ring.iter_mut().filter(|left| usize::from(left.slot) == slot).for_each(|left| left.used = false);
     }
 
-    /// Whether another copy arrived, or left later and is judged then.
+    /// Whether another copy has arrived, or left later and will be judged in turn.
     fn has_better_copy(&self, number: u64, left: &Left) -> bool {
         let earlier = number.saturating_sub(COPIES_WITHIN)..number;
         let later = number + 1..=number + COPIES_WITHIN;
@@ -150,7 +151,7 @@ mod tests {
         }
     }
 
-    /// Packets 0, 1, 2 ... of subscription 4 leave as 65530, 65531 ...
+    /// Sends packets 0, 1, 2, ... of subscription 4 under the numbers 65530, 65531, ...
     fn sent(count: u64) -> ReportedLosses {
         let mut losses = ReportedLosses::default();
         (0..count).for_each(|n| losses.on_sent(number(n), 4, n as u16, 0));

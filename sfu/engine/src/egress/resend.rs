@@ -1,4 +1,4 @@
-//! Sending again: what was asked for, and what the subscriber reports as lost.
+//! Retransmits packets that the subscriber requested or reported as lost.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::stats::{Drop, Stats};
 use crate::units::ExtendedSequence;
 
 impl Egress {
-    /// The subscriber asks for packets: those that are remembered and within budget are sent again.
+    /// Handles a NACK: retransmits the packets that are remembered and within budget.
     pub fn on_nack(
         &mut self,
         slot: usize,
@@ -49,22 +49,22 @@ impl Egress {
         }
     }
 
-    /// The subscriber reports what arrived: what did not, of all its subscriptions.
+    /// Returns the packets of all subscriptions that this report shows to be lost.
     pub fn lost(&mut self, feedback: &TransportFeedback) -> SmallVec<[Lost; 8]> {
-        // The number of the next is the one behind the last that left.
+        // The highest number that has left is the one before the next number.
         let newest = ExtendedSequence(self.transport_sequence.0.saturating_sub(1));
         self.losses.on_feedback(feedback, newest)
     }
 
-    /// One packet was lost as the subscriber reports. Its request for it was lost, or has yet to come.
+    /// Retransmits a packet that was reported as lost. The subscriber's own request was lost or has yet to come.
     pub fn on_lost(&mut self, lost: Lost, memory: &[PacketMemory], now: Instant, stats: &mut Stats) {
         let link = Link::of(self.bandwidth.as_deref(), now);
-        // What is lost there comes late anyway, and by then the subscriber may not want it any more.
+        // On a full link a retransmission comes late anyway, and the subscriber may not want the packet any more.
         if link == Link::Full {
             return;
         }
         let Some(subscription) = self.subscriptions.get(lost.slot) else { return };
-        // What was sent again since is judged by what becomes of that.
+        // If the packet was sent again since, the fate of that transmission decides.
         if let Some(entry) = subscription.sent.lost(lost.sequence, lost.attempt, self.retransmit_per_packet) {
             self.resend(lost.slot, &entry, link, memory, now, stats);
         }
@@ -121,9 +121,10 @@ impl Egress {
 }
 
 impl Subscription {
-    /// How often to send a packet again that was sent again `resent` times before. While little is lost, or there is room,
-    /// twice: a picture that waits for a second request comes too late to look smooth. A receiver asks a few times only,
-    /// so what was lost as retransmission too is sent three, then five times; sound is over by then.
+    /// Number of copies of a packet that was retransmitted `resent` times before. One on a full or policed link.
+    /// Otherwise two while at least half of the budget is left: video that waits for a second request is too late to
+    /// look smooth. Receivers repeat a request only a few times, so a lost retransmission of video is followed by three
+    /// copies, then by five. Audio is too late by then.
     fn copies(&self, resent: u8, link: Link) -> u8 {
         let first = if self.budget.is_plentiful(link) { 2 } else { 1 };
         match (resent, self.repair) {

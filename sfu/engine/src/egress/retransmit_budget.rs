@@ -1,54 +1,54 @@
-//! How much of one subscription may be sent again.
+//! Limits the retransmissions of one subscription.
 
 use super::link::Link;
 
-/// Budget that a stream starts with, and may save up: enough to repair its first picture.
+/// Bytes that a stream starts with and may save up: enough to repair its first video frame.
 const BUDGET_BYTES: u64 = 96 * 1024;
 
-/// What copies leave of it for first answers.
+/// Bytes that copies leave for first answers to requests.
 const FOR_ANSWERS: usize = 48 * 1024;
 
-/// How much may be sent again: a share of what was sent. Answering a request once may take more of it than copies
-/// sent to be on the safe side.
+/// Retransmission budget: a share of the media sent. The first answer to a request may use more of it than
+/// precautionary copies may.
 #[derive(Debug)]
 pub struct RetransmitBudget {
     usual: Savings,
     hard: Savings,
 }
 
-/// A share of the media sent, saved up and spent.
+/// A share of the media sent that is saved up and spent.
 #[derive(Debug)]
 struct Savings {
-    /// Hundredths of a byte.
+    /// Unit: hundredths of a byte.
     saved: u64,
     percent: u64,
 }
 
 impl RetransmitBudget {
-    /// At most `hard_percent` of the stream's media, whatever happens; copies only while all that was sent again stays
-    /// within `percent`, or, where they help, while enough is left for first answers.
+    /// A budget of at most `hard_percent` of the stream's media. Copies are sent only while all retransmissions stay
+    /// within `percent`; on a link where copies help, while enough is left for first answers.
     pub fn new(percent: u32, hard_percent: u32) -> Self {
         Self { usual: Savings::new(percent), hard: Savings::new(hard_percent) }
     }
 
-    /// Reads it; see [`Subscription::touch`](super::track::Subscription::touch).
+    /// Prefetch; see [`Subscription::touch`](super::track::Subscription::touch).
     pub(super) fn touch(&self) -> u64 {
         self.usual.saved ^ self.hard.saved
     }
 
-    /// That many bytes of media were sent.
+    /// Records media of this many bytes.
     pub fn on_media(&mut self, bytes: usize) {
         self.usual.add(bytes);
         self.hard.add(bytes);
     }
 
-    /// Whether little of what may be sent again was needed lately.
+    /// Whether at least half of the budget is left.
     pub(super) fn is_plentiful(&self, link: Link) -> bool {
         let spare = if link == Link::Lossy { &self.hard } else { &self.usual };
         spare.has(FOR_ANSWERS)
     }
 
-    /// Takes the bytes of an answer to a request, if they are there.
+    /// Spends the bytes of an answer to a request; returns false if the budget is too small.
     pub fn take(&mut self, bytes: usize) -> bool {
         let enough = self.hard.has(bytes);
         if enough {
@@ -58,7 +58,7 @@ impl RetransmitBudget {
         enough
     }
 
-    /// Takes the bytes of one more copy, if they are there.
+    /// Spends the bytes of an additional copy; returns false if the budget is too small.
     pub(super) fn take_spare(&mut self, bytes: usize, link: Link) -> bool {
         let enough = match link {
             Link::Lossy => self.hard.has(bytes.saturating_add(FOR_ANSWERS)),

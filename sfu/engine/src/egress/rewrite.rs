@@ -1,8 +1,8 @@
-//! Numbering for one subscriber. It sees one stream, whatever encodings, pauses and mutes that stream is made of:
-//! sequence numbers without holes other than losses, timestamps that go on, picture ids that count.
+//! Renumbers packets for one subscriber, which sees one stream whatever encodings, pauses and mutes it is made of:
+//! sequence numbers have no holes other than losses, timestamps continue, and picture ids count up.
 //!
-//! Within one encoding a number here is the publisher's number plus an offset, less what was left out on purpose
-//! in between. So a packet that comes late gets the number that its neighbours left free for it.
+//! Within one encoding, an outgoing sequence number is the publisher's number plus an offset, less the number of
+//! packets left out on purpose in between. So a late packet gets the number that its neighbours left free for it.
 
 use std::time::{Duration, Instant};
 
@@ -10,64 +10,64 @@ use crate::media_packet::MediaPacket;
 use crate::rtp::codec::{PayloadFacts, Vp8Picture};
 use crate::units::{ExtendedSequence, RESTART_GAP, SenderClock};
 
-/// Sender clocks of two encodings that disagree with the arrival of their packets by more than this are not
-/// believed: a publisher that restarted its clock would otherwise stop its receivers' pictures.
+/// If the sender clocks of two encodings disagree with the arrival of their packets by more than this, they are
+/// ignored: a publisher that restarted its clock would otherwise freeze its receivers' video.
 const CLOCK_TOLERANCE: Duration = Duration::from_millis(500);
 
-/// The layer of a packet of another publication: no layer is that.
+/// Stands for the layer of a packet of an earlier publication; differs from every real layer.
 const ELSEWHERE: u8 = u8::MAX;
 
-/// How one packet reads for this subscriber.
+/// Header and descriptor values of one packet as sent to this subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rewritten {
-    /// Its number.
+    /// Extended RTP sequence number.
     pub sequence: ExtendedSequence,
-    /// Its RTP timestamp.
+    /// RTP timestamp.
     pub timestamp: u32,
-    /// Its marker bit.
+    /// Marker bit.
     pub marker: bool,
-    /// The ids of its picture, where it has such.
+    /// Picture ids; absent if the packet's format has none.
     pub ids: Option<PictureIds>,
 }
 
-/// Ids in a VP8 (RFC 7741 section 4.2) or VP9 (RFC 9628 section 4.2) descriptor and in a dependency descriptor. Those
-/// that the publisher's packet lacks mean nothing.
+/// Ids in a VP8 (RFC 7741 section 4.2) or VP9 (RFC 9628 section 4.2) descriptor and in a dependency descriptor. Ids
+/// that the publisher's packet lacks have no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PictureIds {
-    /// PictureID, 15 bits; the low 7 count where the publisher's has 7.
+    /// PictureID, 15 bits. Only the low 7 are used where the publisher's has 7.
     pub picture_id: u16,
-    /// The dependency descriptor's frame number.
+    /// Frame number of the dependency descriptor.
     pub frame_number: u16,
-    /// TL0PICIDX.
+    /// TL0PICIDX of VP8 and VP9.
     pub tl0_picture_index: u8,
     /// KEYIDX of VP8, 5 bits.
     pub key_index: u8,
 }
 
-/// The state of one subscription's numbering.
+/// Numbering state of one subscription.
 #[derive(Debug)]
 pub struct Rewrite {
     first: (ExtendedSequence, u32),
     source: Option<Source>,
     last: Option<Last>,
     left: Option<Left>,
-    /// What was left out of the encoding that is sent now; takes room only where something is.
+    /// Packets left out of the current encoding; allocated only once there is one.
     left_out: Option<Box<LeftOut>>,
 }
 
-/// How the numbers of the encoding that is sent now become ours.
+/// Mapping from the numbers of the current encoding to the outgoing ones.
 #[derive(Debug)]
 struct Source {
     layer: u8,
-    /// Packets before this one are from before the switch.
+    /// First packet after the switch. Earlier packets are not sent.
     first: ExtendedSequence,
-    /// The highest number seen, sent or left out.
+    /// Highest number seen, whether sent or left out.
     highest: ExtendedSequence,
-    /// Ours less theirs, wrapping, for packets from `highest` on.
+    /// Outgoing number minus the publisher's, wrapping, for packets from `highest` on.
     offset: u64,
     timestamp_offset: u32,
-    /// How far `timestamp_offset` is ahead of what the publisher's clock asked for, because time may not go back.
-    /// The next switch takes it off again, so that many switches do not add up.
+    /// How far `timestamp_offset` is ahead of the publisher's clock because timestamps must not go back. The next
+    /// switch subtracts this, so that many switches do not add up.
     ahead: u32,
     pictures: Option<Pictures>,
 }
@@ -78,16 +78,16 @@ struct Last {
     layer: u8,
     sequence: ExtendedSequence,
     timestamp: u32,
-    /// The publisher's timestamp of it.
+    /// Publisher's timestamp of the packet.
     source_timestamp: u32,
-    /// As in its source.
+    /// `ahead` of the source at that time.
     ahead: u32,
     /// When the first packet with that timestamp arrived.
     arrival: Instant,
     ids: Option<PictureIds>,
 }
 
-/// The packet with the highest number of those that have left.
+/// The packet with the highest number among those that have left the pacer.
 #[derive(Debug, Clone, Copy)]
 struct Left {
     sequence: ExtendedSequence,
@@ -106,7 +106,7 @@ impl Rewrite {
         }
     }
 
-    /// A packet has left under its number, for the first time.
+    /// Records that a packet has left for the first time.
     #[inline]
     pub fn on_left(&mut self, rewritten: &Rewritten) {
         if self.left.is_none_or(|left| rewritten.sequence > left.sequence) {
@@ -114,15 +114,15 @@ impl Rewrite {
         }
     }
 
-    /// Whether a packet with this number, or another of its frame, may still be waiting.
+    /// Whether the packet with this number, or another of its frame, may still be queued.
     pub fn waits(&self, rewritten: &Rewritten) -> bool {
         self.left
             .is_none_or(|left| left.sequence < rewritten.sequence || left.timestamp == rewritten.timestamp)
     }
 
-    /// What was numbered and has not left is not sent any more: the next packet, with which an encoding begins, gets the
-    /// number behind the last one that left. Returns that; what is above it must not be sent, or one number would go out
-    /// twice.
+    /// Takes back the numbers of packets that have not left: the next packet, which starts an encoding, gets the number
+    /// after the last one that left. Returns that last number. Queued packets above it must not be sent, or one number
+    /// would be used twice.
     pub fn withdraw(&mut self) -> Option<ExtendedSequence> {
         let left = self.left.map(|left| left.sequence);
         self.source = None;
@@ -133,15 +133,15 @@ impl Rewrite {
         left
     }
 
-    /// Whether a packet is of another frame than the newest that was numbered.
+    /// Whether a packet belongs to another frame than the newest numbered packet.
     pub fn begins_frame(&self, packet: &MediaPacket) -> bool {
         self.last.is_none_or(|last| {
             last.layer != packet.layer.0 || last.source_timestamp != packet.timestamp.wire()
         })
     }
 
-    /// The packet is the first of another encoding, or the first after a pause: what follows is numbered on from
-    /// the last packet sent. `clocks` are the publisher's sender reports, by layer.
+    /// Starts another encoding, or the same after a pause, with this packet: numbers continue from the last packet
+    /// sent. `clocks` are the publisher's sender clocks, by layer.
     pub fn switch(&mut self, packet: &MediaPacket, clocks: &[Option<SenderClock>]) {
         let (sequence, timestamp, ahead) = match &self.last {
             Some(last) => {
@@ -156,7 +156,7 @@ impl Rewrite {
         self.source = Some(Source {
             layer: packet.layer.0,
             first: packet.sequence,
-            // Should this packet be left out after all, the numbers close over it too.
+            // If this packet is left out after all, the numbers close over it too.
             highest: ExtendedSequence(packet.sequence.0.saturating_sub(1)),
             offset: sequence.0.wrapping_sub(packet.sequence.0),
             timestamp_offset: timestamp.wrapping_sub(packet.timestamp.wire()),
@@ -165,8 +165,8 @@ impl Rewrite {
         });
     }
 
-    /// What follows is of another publication, whose numbers and clock have nothing to do with those of before: it goes
-    /// on behind the last packet sent, by the time at which it arrives.
+    /// Prepares for another publication, whose numbers and clock are unrelated to the previous ones. Its timestamps
+    /// will continue from the last packet sent, by arrival time.
     pub fn leave_source(&mut self) {
         self.source = None;
         if let Some(last) = &mut self.last {
@@ -174,9 +174,9 @@ impl Rewrite {
         }
     }
 
-    /// What was sent so far was of no use: the encoding that is sent now begins again with an earlier packet of
-    /// it, under new numbers (a number protects one packet only) but at its old place in time. What waits is
-    /// [withdrawn](Self::withdraw), and the last number that left returned.
+    /// Starts the current encoding again with an earlier packet, because what was sent so far was useless. The packet
+    /// gets a new number, since one number protects one packet only, but keeps its timestamp. Queued packets are
+    /// [withdrawn](Self::withdraw). Returns the last number that left.
     pub fn begin_again(&mut self, packet: &MediaPacket) -> Option<ExtendedSequence> {
         let timing = self.source.as_ref().map(|source| (source.timestamp_offset, source.ahead));
         let left = self.withdraw();
@@ -188,9 +188,10 @@ impl Rewrite {
         left
     }
 
-    /// How the packet reads. `None` if it is from before the last switch, from another encoding, or too old to tell
-    /// what was left out since.
-    // Out of line, the caller would read back in one piece what was just written in several, and wait for it.
+    /// Values for the packet as sent. `None` if it is from before the last switch, from another encoding, or too old to
+    /// tell which packets were left out since.
+    // Without inlining, the caller reads the result back in one load just after it was written in several stores, and
+    // stalls.
     #[inline]
     pub fn forward(&mut self, packet: &MediaPacket) -> Option<Rewritten> {
         let source = self.source.as_ref().filter(|source| source.layer == packet.layer.0)?;
@@ -235,9 +236,8 @@ impl Rewrite {
         Some(Rewritten { sequence, timestamp, marker: packet.marker, ids })
     }
 
-    /// The packet is not sent, on purpose: if it is newer than all before of the encoding that is sent, the numbers
-    /// close over it, and the subscriber does not ask for it. Behind newer packets that have their numbers already,
-    /// a hole remains.
+    /// Leaves a packet out on purpose. If it is the newest of the current encoding, the numbers close over it and the
+    /// subscriber does not request it. If newer packets already have numbers, a hole remains.
     pub fn skip(&mut self, packet: &MediaPacket) {
         let Some(source) = self.source.as_mut().filter(|source| source.layer == packet.layer.0) else {
             return;
@@ -256,30 +256,30 @@ impl Rewrite {
         }
     }
 
-    /// Reads a little of all of it; see [`Subscription::touch`](super::track::Subscription::touch).
+    /// Prefetch; see [`Subscription::touch`](super::track::Subscription::touch).
     pub(super) fn touch(&self) -> u64 {
         let source = self.source.as_ref().map_or(0, |source| source.highest.0 ^ u64::from(source.ahead));
         source ^ self.last.map_or(0, |last| last.sequence.0 ^ u64::from(last.timestamp))
     }
 
-    /// The highest number given out so far.
+    /// Highest number assigned so far.
     pub fn newest(&self) -> Option<ExtendedSequence> {
         self.last.map(|last| last.sequence)
     }
 
-    /// The timestamp of the newest packet sent.
+    /// Timestamp of the newest packet sent; the initial timestamp before that.
     pub fn last_timestamp(&self) -> u32 {
         self.last.map_or(self.first.1, |last| last.timestamp)
     }
 
-    /// What our timestamps are ahead of those of the encoding that is sent now, in ticks.
+    /// Outgoing timestamp minus the timestamp of the current encoding, in ticks, wrapping.
     pub fn timestamp_offset(&self) -> Option<u32> {
         self.source.as_ref().map(|source| source.timestamp_offset)
     }
 }
 
-/// The timestamp with which another encoding, or the same after a pause, goes on, and how far that is ahead of the
-/// publisher's clock: by that clock where it is known for both, by arrival otherwise.
+/// Returns the timestamp with which another encoding, or the same after a pause, continues, and how far that is ahead
+/// of the publisher's clock. Uses that clock if it is known for both encodings, otherwise arrival times.
 fn next_timestamp(last: &Last, packet: &MediaPacket, clocks: &[Option<SenderClock>]) -> (u32, u32) {
     let rate = packet.codec.clock_rate();
     let ticks = |time: Duration| (time.as_nanos() * u128::from(rate) / 1_000_000_000) as u32;
@@ -300,20 +300,20 @@ fn next_timestamp(last: &Last, packet: &MediaPacket, clocks: &[Option<SenderCloc
         difference.unsigned_abs() <= tolerance
     });
     let wished = by_clock.unwrap_or(by_arrival);
-    // A clock says that the time is at or before that of the last packet where both encodings had the same picture.
+    // The clock yields a time at or before that of the last packet if both encodings had the same picture.
     let step = if (wished as i32) < 1 { 1 } else { wished };
     let ahead = if by_clock.is_some() { step.wrapping_sub(wished) } else { 0 };
     (last.timestamp.wrapping_add(step), ahead)
 }
 
-/// Which of the latest numbers of an encoding were left out on purpose.
+/// Bitmap of the most recent numbers of an encoding: which were left out on purpose.
 #[derive(Debug, Default)]
 struct LeftOut {
     bits: [u64; LEFT_OUT_WORDS],
 }
 
 impl LeftOut {
-    /// Numbers above `from` up to `to` are new, and not left out so far.
+    /// Marks the numbers above `from` up to `to` as not left out.
     fn advance(&mut self, from: ExtendedSequence, to: ExtendedSequence) {
         if to.0.saturating_sub(from.0) >= LEFT_OUT {
             self.bits = [0; LEFT_OUT_WORDS];
@@ -328,7 +328,7 @@ impl LeftOut {
         self.bits[word(number.0)] |= 1 << (number.0 % 64);
     }
 
-    /// How many were left out above `from` up to `to`. `None` if that is too long ago, or if `from` was left out.
+    /// Number of packets left out above `from` up to `to`. `None` if that is too long ago, or if `from` was left out.
     fn between(&self, from: ExtendedSequence, to: ExtendedSequence) -> Option<u64> {
         if to.0.saturating_sub(from.0) >= LEFT_OUT || self.is_in(from.0) {
             return None;
@@ -341,20 +341,20 @@ impl LeftOut {
     }
 }
 
-/// Always below [`LEFT_OUT_WORDS`].
+/// Index into the bitmap, always below [`LEFT_OUT_WORDS`].
 fn word(number: u64) -> usize {
     (number / 64 % LEFT_OUT_WORDS as u64) as usize
 }
 
-/// How the ids of the encoding that is sent now become ours. VP8 pictures that are left out close up as packets do: a
-/// decoder with temporal layers waits for a picture id that it misses. Elsewhere frames name those that they need.
+/// Mapping from the ids of the current encoding to the outgoing ones. Ids close over VP8 pictures that are left out: a
+/// decoder with temporal layers waits for a missing picture id. In other formats, each frame names those it needs.
 #[derive(Debug)]
 struct Pictures {
-    /// The highest picture id seen, sent or left out.
+    /// Highest picture id seen, whether sent or left out.
     highest: u16,
-    /// Ours less theirs, for pictures from `highest` on.
+    /// Outgoing id minus the publisher's, for pictures from `highest` on.
     offset: u16,
-    /// Bit n: the picture n before the highest was left out.
+    /// Bit n is set if the picture n before `highest` was left out.
     left_out: u64,
     frame_offset: u16,
     tl0_offset: u8,
@@ -362,7 +362,7 @@ struct Pictures {
 }
 
 impl Pictures {
-    /// Ids that go on from the last ones sent, or with the publisher's own.
+    /// Ids that continue from the last ones sent, or start with the publisher's own.
     fn after(last: Option<PictureIds>, theirs: PictureIds) -> Self {
         let ours = last.map_or(theirs, |last| PictureIds {
             picture_id: last.picture_id.wrapping_add(1),
@@ -403,7 +403,7 @@ impl Pictures {
         }
     }
 
-    /// Notes that a picture was seen, and returns how many pictures it is behind the newest.
+    /// Records a picture and returns how many pictures it is behind the newest.
     fn advance(&mut self, picture: &Vp8Picture) -> u16 {
         let ids = if picture.long_picture_id { PICTURE_ID } else { SHORT_PICTURE_ID };
         let id = picture.picture_id.unwrap_or_default();
@@ -417,7 +417,7 @@ impl Pictures {
     }
 }
 
-/// The publisher's ids.
+/// The publisher's ids; `None` if the packet's format has none.
 #[inline]
 fn ids_of(facts: &PayloadFacts) -> Option<PictureIds> {
     let mut ids = PictureIds::default();
@@ -438,7 +438,7 @@ fn ids_of(facts: &PayloadFacts) -> Option<PictureIds> {
 const PICTURE_ID: u16 = 0x7fff;
 const SHORT_PICTURE_ID: u16 = 0x7f;
 const KEY_INDEX: u8 = 0x1f;
-/// A packet may come that much later than others and still be placed among what was left out.
+/// Size of the bitmap in words of 64 packets. A packet can still be numbered if it is this much behind the newest.
 const LEFT_OUT_WORDS: usize = 16;
 const LEFT_OUT: u64 = 64 * LEFT_OUT_WORDS as u64;
 

@@ -1,29 +1,29 @@
-//! Until when packets name the media section that they belong to (MID, RFC 9143 section 15).
+//! Decides until when packets carry the MID of their media section (RFC 9143 section 15).
 //!
-//! A receiver that has not applied the description with our sources, or that looks at mids first, cannot place a packet
-//! without it: Firefox discards the whole stream then. Once a reception report names the media source, the description
-//! is applied, and with it the retransmission source is known as well. Transport-wide feedback says less: it also counts
-//! packets that found no section.
+//! A receiver that has not yet applied the description with our SSRCs, or that looks at MIDs first, cannot assign a
+//! packet without a MID to a section: Firefox discards the whole stream then. Once a reception report names the media
+//! SSRC, the description has been applied, and the retransmission SSRC is known with it. Transport-wide feedback is not
+//! enough: it also covers packets that matched no section.
 
 use crate::units::ExtendedSequence;
 
-/// Longer mids fit no one-byte header extension (RFC 8285 section 4.2), and are left out.
+/// Longer MIDs do not fit a one-byte header extension (RFC 8285 section 4.2) and are not written.
 const LONGEST: usize = 16;
 
-/// The mid of a subscription's section, and on which packets it is still written.
+/// The MID of a subscription's media section, and which packets still carry it.
 #[derive(Debug)]
 pub(super) struct SectionName {
-    /// Packets of the media source carry the mid up to this extended sequence number. A number that is sent again
-    /// must carry the same header: both are protected with the same nonce.
+    /// Media packets carry the MID up to this extended sequence number. A number that is sent again must have the same
+    /// header, because both packets are protected with the same nonce.
     through: u64,
-    /// Packets of the retransmission source carry the mid; each of its numbers is sent once.
+    /// Whether packets of the retransmission SSRC carry the MID. Each of its numbers is sent once.
     on_repairs: bool,
     len: u8,
     mid: [u8; LONGEST],
 }
 
 impl SectionName {
-    /// `None`: the receiver did not agree to the extension.
+    /// `None` if the receiver did not agree to the extension.
     pub fn new(mid: Option<&str>) -> Self {
         let mut name = Self { through: 0, on_repairs: false, len: 0, mid: [0; LONGEST] };
         if let Some(mid) = mid.map(str::as_bytes).filter(|mid| !mid.is_empty())
@@ -36,19 +36,19 @@ impl SectionName {
         name
     }
 
-    /// The mid to write on a packet of the media source.
+    /// MID to write on a media packet.
     #[inline]
     pub fn on_media(&self, sequence: ExtendedSequence) -> Option<&[u8]> {
         (sequence.0 <= self.through).then(|| self.mid()).flatten()
     }
 
-    /// The mid to write on a packet of the retransmission source, padding included.
+    /// MID to write on a packet of the retransmission SSRC, padding included.
     #[inline]
     pub fn on_repair(&self) -> Option<&[u8]> {
         self.on_repairs.then(|| self.mid()).flatten()
     }
 
-    /// A report names the media source, of which `newest` is the last number given out so far.
+    /// Handles a report about the media SSRC; `newest` is the highest number assigned so far.
     pub fn media_reported(&mut self, newest: ExtendedSequence) {
         if self.through == u64::MAX {
             self.through = newest.0;
@@ -56,7 +56,7 @@ impl SectionName {
         }
     }
 
-    /// A report names the retransmission source: padding came before media.
+    /// Handles a report about the retransmission SSRC, which can come first because padding is sent before media.
     pub fn repair_reported(&mut self) {
         self.on_repairs = false;
     }

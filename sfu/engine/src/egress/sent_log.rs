@@ -1,4 +1,4 @@
-//! What was sent to one subscriber, so that it can be sent again: not the packets, which are shared
+//! Log of what was sent to one subscriber, for retransmissions. It does not hold the packets, which are shared
 //! ([`PacketMemory`](crate::packet_memory::PacketMemory)), only how each was rewritten.
 
 use std::time::{Duration, Instant};
@@ -9,51 +9,54 @@ use super::rewrite::{PictureIds, Rewritten};
 use crate::media_packet::MediaPacket;
 use crate::units::ExtendedSequence;
 
-/// Entries kept at first, and at most: 1.2 s at about 8 Mbit/s.
+/// Initial and maximum number of entries. The maximum is 1.2 s at about 8 Mbit/s.
 const LEAST: usize = 64;
 const MOST: usize = 1024;
 
-/// An entry younger than this is not overwritten while the log may grow.
+/// An entry younger than this, in milliseconds, is not overwritten as long as the log may grow.
 const HOLD_MS: u32 = 1200;
 
-/// A request within this share of a round trip after a retransmission crossed it on the way. Not more than a whole
-/// one: receivers ask a few times only, a round trip apart, and none of those requests may be wasted.
+/// A request that arrives within this share of a round trip after a retransmission crossed that retransmission on the
+/// way. At most 100 %: receivers repeat a request only a few times, a round trip apart, and none of those may be
+/// wasted.
 const ECHO_PERCENT: u32 = 95;
 
-/// The same for the first sending, where a request cannot be honest sooner than a round trip after it: a packet
-/// that was itself late has been asked for before it was sent. Less than a whole one, for estimates err.
+/// [`ECHO_PERCENT`] for the first transmission. No genuine request can arrive sooner than a round trip after it, but a
+/// packet that was itself late may have been requested before it was sent. Below 100 % because RTT estimates are
+/// inexact.
 const FIRST_ECHO_PERCENT: u32 = 80;
 
-/// As if it had been sent again so often.
+/// Value of `resent` for a packet that is treated as if it had been retransmitted this many times.
 pub(super) const URGENT: u8 = 2;
 
 /// How one packet was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SentEntry {
-    /// The encoding that it is from.
+    /// Layer that identifies the packet's encoding.
     pub layer: Layer,
-    /// Its publisher's number, the lower half.
+    /// Publisher's sequence number, lower 32 bits.
     pub source: u32,
-    /// How it read.
+    /// Header and descriptor values as sent.
     pub rewritten: Rewritten,
-    /// How often it was sent again before, and lost again.
+    /// Number of earlier retransmissions.
     pub resent: u8,
 }
 
-/// What is to be done about a packet that was asked for again.
+/// Answer to a retransmission request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retransmit {
-    /// Send it.
+    /// Send the packet again.
     Send(SentEntry),
-    /// It was sent less than a round trip ago, the first time or again: the request crossed it.
+    /// Ignore the request: the packet was sent or sent again less than about a round trip ago, and the request crossed
+    /// it.
     TooSoon,
-    /// It was sent as often as is allowed.
+    /// Ignore the request: the packet was sent again as often as is allowed.
     TooOften,
-    /// It is not remembered.
+    /// The packet is not in the log.
     Gone,
 }
 
-/// The log of one subscription.
+/// Log of one subscription.
 #[derive(Debug, Default)]
 pub struct SentLog {
     ring: Vec<Entry>,
@@ -61,7 +64,7 @@ pub struct SentLog {
     began: Option<Instant>,
 }
 
-/// 24 bytes: there is one for every packet of every subscription's last second.
+/// 24 bytes: there is one for every packet of the last second of every subscription.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
     sequence: u32,
@@ -71,13 +74,13 @@ struct Entry {
     picture_id: u16,
     frame_number: u16,
     tl0_picture_index: u8,
-    /// KEYIDX of VP8, 5 bits, below the layer.
+    /// Layer in the upper 3 bits, KEYIDX of VP8 in the lower 5.
     layer_and_key: u8,
     resent: u8,
     flags: u8,
 }
 
-/// Flags of an entry: it is one, its packet has ids, its packet has the marker.
+/// Flags of an entry: the entry is used, its packet has picture ids, its packet has the marker bit.
 const USED: u8 = 1;
 const HAS_IDS: u8 = 2;
 const MARKER: u8 = 4;
@@ -109,7 +112,7 @@ impl Entry {
 }
 
 impl SentLog {
-    /// Notes how a packet was sent.
+    /// Records how a packet is sent.
     pub fn insert(&mut self, packet: &MediaPacket, rewritten: &Rewritten) {
         let began = *self.began.get_or_insert(packet.arrival);
         let sent_ms = packet.arrival.saturating_duration_since(began).as_millis() as u32;
@@ -132,7 +135,7 @@ impl SentLog {
                 picture_id: ids.picture_id,
                 frame_number: ids.frame_number,
                 tl0_picture_index: ids.tl0_picture_index,
-                // Eight streams of a track at most are told apart: see `MOST_LAYERS`.
+                // At most eight streams of a track can be distinguished: see `MOST_LAYERS`.
                 layer_and_key: packet.layer.0 << 5 | ids.key_index & KEY_INDEX,
                 resent: 0,
                 flags: USED | has_ids | marker,
@@ -141,21 +144,21 @@ impl SentLog {
         self.newest = Some(self.newest.map_or(rewritten.sequence, |newest| newest.max(rewritten.sequence)));
     }
 
-    /// Reads a little of it; see [`Subscription::touch`](super::track::Subscription::touch).
+    /// Prefetch; see [`Subscription::touch`](super::track::Subscription::touch).
     pub(super) fn touch(&self) -> u64 {
         self.ring.len() as u64 ^ self.newest.map_or(0, |newest| newest.0)
     }
 
-    /// The same of the places that the next packets will take.
+    /// Prefetch of the entries that the next `packets` packets will take.
     pub(super) fn touch_next(&self, packets: usize) -> u64 {
         let next = self.newest.map_or(0, |newest| newest.0 as u32).wrapping_add(1);
-        // Two entries and a half share a cache line.
+        // Two and a half entries share a cache line.
         let places =
             (0..packets as u32).step_by(2).map(|ahead| place(next.wrapping_add(ahead), self.ring.len()));
         places.filter_map(|place| self.ring.get(place)).fold(0, |sum, entry| sum ^ u64::from(entry.sequence))
     }
 
-    /// What is to be done about a packet that the subscriber misses.
+    /// Decides about a request for a packet. `most` is the maximum number of retransmissions.
     pub fn lookup(&self, wire: u16, now: Instant, rtt: Duration, most: u8) -> Retransmit {
         let Some((sequence, entry)) = self.find(wire) else { return Retransmit::Gone };
         if entry.resent >= most {
@@ -169,14 +172,15 @@ impl SentLog {
         Retransmit::Send(entry.sent(sequence))
     }
 
-    /// The packet that was sent for this time, counted from 0, and was not sent again since. `None` if it was, or as
-    /// often as is allowed, or is not remembered.
+    /// The packet whose last transmission was number `attempt`, 0 being the first. `None` if it was sent again since,
+    /// was sent again as often as is allowed, or is not in the log.
     pub fn lost(&self, wire: u16, attempt: u8, most: u8) -> Option<SentEntry> {
         let (sequence, entry) = self.find(wire)?;
         (entry.resent == attempt && entry.resent < most).then(|| entry.sent(sequence))
     }
 
-    /// Counts a packet as sent again [`URGENT`] times, so that the next request for it gets the most copies.
+    /// Counts a packet as sent again [`URGENT`] times, so that the next request for it gets the maximum number of
+    /// copies.
     pub fn mark_urgent(&mut self, wire: u16) {
         let Some((sequence, _)) = self.find(wire) else { return };
         let place = place(sequence.0 as u32, self.ring.len());
@@ -185,7 +189,7 @@ impl SentLog {
         }
     }
 
-    /// Notes that a packet was sent again.
+    /// Records that a packet was sent again.
     pub fn mark_resent(&mut self, wire: u16, now: Instant) {
         let now = self.now_ms(now);
         let Some((sequence, _)) = self.find(wire) else { return };
@@ -196,14 +200,14 @@ impl SentLog {
         }
     }
 
-    /// Forgets packets with a higher number than this; `None`: all. They never left, and others get their numbers.
+    /// Removes entries with numbers above `left` (`None`: all). Those packets never left, and others get their numbers.
     pub fn forget_above(&mut self, left: Option<ExtendedSequence>) {
         let (Some(left), Some(newest)) = (left, self.newest) else {
             self.ring.clear();
             self.newest = None;
             return;
         };
-        // How far below the newest a number is: of those that never left, less than all of them.
+        // An entry never left if it is less than this far below the newest.
         let never_left = newest.0.saturating_sub(left.0);
         for entry in &mut self.ring {
             if u64::from((newest.0 as u32).wrapping_sub(entry.sequence)) < never_left {
@@ -244,7 +248,7 @@ impl SentLog {
     }
 }
 
-/// The ring's length is a power of two.
+/// Index into the ring, whose length is a power of two.
 fn place(sequence: u32, len: usize) -> usize {
     (sequence as usize) & len.wrapping_sub(1)
 }

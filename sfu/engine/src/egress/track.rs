@@ -1,4 +1,4 @@
-//! One subscription: a track on its way to one peer.
+//! One subscription: a track that is sent to one peer.
 
 use std::time::{Duration, Instant};
 
@@ -19,133 +19,133 @@ use crate::rtp::codec::Codec;
 use crate::rtp::codec::format::{Format, Profile};
 use crate::units::{ExtendedSequence, PayloadType, Ssrc};
 
-/// A subscriber that waits for a key frame asks again after this long: its first request, or the key frame,
-/// may have been lost between shards.
+/// Interval at which a subscription that waits for a key frame repeats its request: the first request, or the key
+/// frame, may have been lost between shards.
 pub const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// A subscription counts as beginning for this long.
+/// Time after its start in which a subscription may be replayed from memory.
 const BEGINNING: Duration = Duration::from_millis(1500);
 
-/// A subscription is begun again at most so often.
+/// Maximum number of replays of a subscription.
 const MOST_REPEATS: u8 = 3;
 
 /// A subscription that has a media section.
 #[derive(Debug)]
 pub struct Subscription {
-    /// The track.
+    /// Sid of the track.
     pub sid: TrackSid,
-    /// Who publishes it.
+    /// Sid of the participant that publishes the track.
     pub publisher: ParticipantSid,
     /// Audio or video.
     pub kind: MediaKind,
-    /// The track's place in the room; `None` until this shard has heard of it.
+    /// Handle of the track; `None` until this shard has heard of the track.
     pub track: Option<TrackHandle>,
-    /// What is wanted of it.
+    /// Size, frame rate, quality and priority that the subscriber asked for.
     pub demand: TrackDemand,
-    /// Our source.
+    /// Outgoing SSRC.
     pub ssrc: Ssrc,
-    /// Our source for retransmissions.
+    /// Outgoing SSRC of retransmissions; `None` if retransmissions use `ssrc`.
     pub repair: Option<Ssrc>,
     pub(super) payload_types: Vec<EgressPayload>,
-    /// How the subscriber tells what its link carries.
+    /// Kind of report from which the link's capacity is estimated.
     pub(super) reporting: Reporting,
-    /// What is sent of it.
+    /// Layer selection: which packets are sent.
     pub select: LayerSelect,
     pub(super) rewrite: Rewrite,
     pub(super) sent: SentLog,
     pub(super) budget: RetransmitBudget,
     pub(super) asked_in_vain: AskedInVain,
-    /// Too much waits: its video is left out for now.
+    /// Whether the video is dropped for now because too much is queued.
     pub(super) shedding: Shedding,
-    /// How the last key frame begins.
+    /// Header values of the first packet of the last key frame.
     pub(super) key_frame: Option<Rewritten>,
     pub(super) reports: SenderReports,
     pub(super) section_name: SectionName,
     pub(super) repair_sequence: ExtendedSequence,
-    /// It holds pictures back for this long at least, in milliseconds; `None`: it was told nothing.
+    /// Minimum playout delay requested from the subscriber, in milliseconds; `None` if none was requested.
     pub(super) least_delay_ms: Option<u32>,
     pub(super) asked: Option<(Layer, Instant)>,
     pub(super) clock_rate: u32,
     pub(super) began: Option<Beginning>,
-    /// Of sound, where the subscriber takes it.
+    /// Redundancy state; only for audio, and only if the subscriber accepts RED.
     pub(super) redundancy: Option<Box<Redundancy>>,
-    /// What was decided of its layer before.
+    /// State of layer allocation from earlier decisions.
     pub standing: Standing,
-    /// The last decision.
+    /// Last allocation decision; `None` before the first.
     pub decision: Option<Decision>,
-    /// The layer asked of its publisher.
+    /// Layer requested from the publisher.
     pub(super) demanded: Option<Layer>,
 }
 
-/// How a subscriber tells what its link carries, as agreed.
+/// Negotiated way in which a subscriber reports on its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reporting {
-    /// Not at all.
+    /// No reports.
     None,
-    /// It says how much it takes (REMB).
+    /// The subscriber sends its own bandwidth estimate (REMB).
     Estimate,
-    /// It says when each packet arrived, by a number that is common to all streams.
+    /// The subscriber reports when each packet arrived, by a sequence number common to all streams.
     TransportWide,
-    /// It says when each packet arrived, by source and RTP sequence number (RFC 8888).
+    /// The subscriber reports when each packet arrived, by SSRC and RTP sequence number (RFC 8888).
     ByStream,
 }
 
 impl Reporting {
-    /// Whether the subscriber says of each packet when it arrived.
+    /// Whether the subscriber reports when each packet arrived.
     pub fn is_per_packet(self) -> bool {
         matches!(self, Self::TransportWide | Self::ByStream)
     }
 }
 
-/// The first packets of a subscription came from memory.
+/// Start of a subscription whose first packets came from memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Beginning {
     pub(super) at: Instant,
     pub(super) repeats: u8,
 }
 
-/// What a subscription is made of.
+/// Parameters of a new subscription.
 #[derive(Debug)]
 pub struct NewSubscription {
-    /// The track.
+    /// Sid of the track.
     pub sid: TrackSid,
-    /// Who publishes it.
+    /// Sid of the participant that publishes the track.
     pub publisher: ParticipantSid,
     /// Audio or video.
     pub kind: MediaKind,
-    /// The mid of its section, if packets may carry it.
+    /// Mid of the media section; `None` if packets may not carry it.
     pub mid: Option<String>,
-    /// What is wanted of it.
+    /// Size, frame rate, quality and priority that the subscriber asks for.
     pub demand: TrackDemand,
-    /// Our source.
+    /// Outgoing SSRC.
     pub ssrc: Ssrc,
-    /// Our source for retransmissions.
+    /// Outgoing SSRC of retransmissions, if they have their own.
     pub repair: Option<Ssrc>,
-    /// Payload types that the subscriber takes.
+    /// Payload types that the subscriber accepts.
     pub payload_types: Vec<EgressPayload>,
-    /// How the subscriber tells what its link carries.
+    /// Kind of report from which the link's capacity is estimated.
     pub reporting: Reporting,
-    /// Now.
+    /// Current time.
     pub began: Instant,
-    /// Where its sequence numbers begin, and those of its retransmissions: one of
+    /// First sequence number of the media and of the retransmissions: one of
     /// [`FIRST_SEQUENCES`](crate::units::FIRST_SEQUENCES).
     pub first_sequence: u16,
-    /// Where its timestamps begin.
+    /// First RTP timestamp.
     pub first_timestamp: u32,
-    /// Retransmissions, in per cent of its media: with spare copies, and at most.
+    /// Retransmission limits in per cent of the media sent: the limit that allows spare copies, and the absolute one.
     pub retransmit_percents: (u32, u32),
 }
 
-/// A codec's payload types towards one subscriber.
+/// Payload types of one codec towards one subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EgressPayload {
     /// The codec.
     pub codec: Codec,
-    /// Profile of the codec that the payload type stands for.
+    /// Codec profile that the payload type stands for.
     pub profile: Profile,
-    /// Its payload type.
+    /// Payload type of the media.
     pub payload_type: PayloadType,
-    /// That of its retransmissions.
+    /// Payload type of the retransmissions, if they have their own.
     pub repair: Option<PayloadType>,
 }
 
@@ -184,18 +184,18 @@ impl Subscription {
         }
     }
 
-    /// Reads a little of everything that forwarding a packet looks at, so that it is in the cache by then.
+    /// Prefetch: reads some of the state that forwarding a packet uses, so that it is in the cache by then.
     pub(crate) fn touch(&self) -> u64 {
         let here = u64::from(self.ssrc.0) ^ self.repair_sequence.0 ^ self.payload_types.len() as u64;
         here ^ self.rewrite.touch() ^ self.sent.touch() ^ self.budget.touch() ^ self.reports.touch()
     }
 
-    /// The same of the log, which lies elsewhere, for that many packets to come.
+    /// Prefetch: reads the log entries, which lie elsewhere in memory, of the next `packets` packets.
     pub(crate) fn touch_log(&self, packets: usize) -> u64 {
         self.sent.touch_next(packets)
     }
 
-    /// The subscriber's payload types, as negotiated anew. True if they are others than before.
+    /// Replaces the payload types after a renegotiation. Returns true if they changed.
     pub(super) fn set_payload_types(&mut self, payload_types: Vec<EgressPayload>) -> bool {
         let changed = self.payload_types != payload_types;
         if changed {
@@ -206,15 +206,15 @@ impl Subscription {
         changed
     }
 
-    /// Headers read differently from now on. What was sent is not sent again: without a source of its own for
-    /// retransmissions, one AES-GCM nonce would see two headers.
+    /// Discards the record of sent packets because headers are written differently from now on. Those packets must not
+    /// be sent again: without a separate SSRC for retransmissions, one AES-GCM nonce would protect two headers.
     pub(super) fn forget_sent(&mut self) {
         self.sent = SentLog::default();
     }
 
-    /// Where its packets came from is left: from now on they come from another codec of the track, from another
-    /// publication of the same, or not at all. What was sent is not sent again, for it is remembered by numbers that the
-    /// next source has too.
+    /// Leaves the current source of packets: the next ones come from another codec of the track, from another
+    /// publication of the same track, or not at all. What was sent is not sent again, because it is recorded under
+    /// numbers that the next source uses too.
     pub fn leave_source(&mut self) {
         self.select.aim(None);
         self.rewrite.leave_source();
@@ -223,30 +223,31 @@ impl Subscription {
         self.began = None;
     }
 
-    /// The layer whose key frame is waited for.
+    /// Layer of which the subscription awaits a key frame, if any.
     pub fn wants_key_frame(&self) -> Option<Layer> {
         self.select.wants_key_frame()
     }
 
-    /// The payload types of a codec, if this subscriber takes it.
+    /// Payload types of a codec, if the subscriber accepts it.
     pub fn payload(&self, codec: Codec) -> Option<EgressPayload> {
         self.payload_types.iter().find(|payload| payload.codec == codec).copied()
     }
 
-    /// Whether this subscriber can decode it.
+    /// Whether the subscriber can decode this format.
     pub fn takes(&self, format: Format) -> bool {
         self.payload(format.codec).is_some_and(|payload| payload.profile.decodes(format.profile))
     }
 
-    /// The subscriber cannot decode: the layer whose key frame it needs, at most once per [`ASK_AGAIN`] however
-    /// often it says so.
+    /// Handles a report that the subscriber cannot decode. Returns the layer of which it needs a key frame, at most
+    /// once per [`ASK_AGAIN`] however often the report is repeated.
     pub fn on_picture_loss(&mut self, now: Instant) -> Option<Layer> {
         let layer = self.select.stream().or_else(|| self.select.target_stream())?;
         self.ask(layer, now)
     }
 
-    /// A browser takes up to a few hundred milliseconds to apply the answer that announces a track; what reaches it
-    /// earlier is lost, and its first request for a key frame is the sign that it is ready.
+    /// Whether the first packets may be replayed, which counts as one replay. A browser takes up to a few hundred
+    /// milliseconds to apply the answer that announces a track. Packets that reach it earlier are lost, and its first
+    /// key frame request is the sign that it is ready.
     pub(super) fn may_begin_again(&mut self, now: Instant) -> bool {
         match &mut self.began {
             Some(began)
@@ -259,12 +260,12 @@ impl Subscription {
         }
     }
 
-    /// The layer wanted from the publisher.
+    /// Layer requested from the publisher.
     pub fn wanted(&self) -> Option<Layer> {
         self.demanded
     }
 
-    /// The layer whose key frame has to be asked for now, at most once per [`ASK_AGAIN`].
+    /// Layer of which a key frame has to be requested now, at most once per [`ASK_AGAIN`].
     pub fn ask_key_frame(&mut self, now: Instant) -> Option<Layer> {
         let layer = self.select.wants_key_frame()?;
         self.ask(layer, now)

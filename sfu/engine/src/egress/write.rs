@@ -1,4 +1,4 @@
-//! Writing what waits in the pacer into the send buffer, in runs of equal size: header, payload, cipher.
+//! Writes queued packets into the send buffer: header, payload and encryption, in runs of equal size.
 
 use std::time::{Duration, Instant};
 
@@ -14,45 +14,45 @@ use crate::stats::{Drop, Stats};
 use crate::transport::Transport;
 use crate::units::{ExtendedSequence, Ssrc};
 
-/// Most datagrams in one run: what the kernel takes in one GSO send.
+/// Maximum number of datagrams in one run: what the kernel accepts in one GSO send.
 const RUN_SEGMENTS: usize = 64;
 
-/// Most bytes in one run: a UDP send's payload must fit an IP datagram.
+/// Maximum number of bytes in one run: the payload of a UDP send must fit an IP datagram.
 const RUN_BYTES: usize = 65_000;
 
-/// Packets of one video frame differ by a byte or two in size. Padding the shorter to the longer (RFC 3550
-/// section 5.1) keeps them in one run; a larger difference is cheaper as a run of its own.
+/// Maximum padding, in bytes. Packets of one video frame differ in size by a byte or two. Padding the shorter ones (RFC
+/// 3550 section 5.1) keeps them in one run; for a larger difference a separate run is cheaper.
 const PADDING: usize = 16;
 
-/// The original sequence number before a retransmission's payload (RFC 4588 section 4).
+/// Size of the original sequence number before a retransmission's payload (RFC 4588 section 4).
 const RTX_HEADER: usize = 2;
 
-/// A packet older than this comes from the memory, not straight from its publisher.
+/// A packet older than this comes from the packet memory, not straight from its publisher.
 const REPLAYED: Duration = Duration::from_millis(250);
 
-/// Datagrams of one size, the last of which may be shorter.
+/// Datagrams of equal size, of which the last may be shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// Bytes written.
+    /// Total number of bytes written.
     pub size: usize,
-    /// Bytes of each datagram but the last.
+    /// Size of each datagram but the last, in bytes.
     pub segment: usize,
-    /// How many datagrams.
+    /// Number of datagrams.
     pub segments: usize,
 }
 
-/// A packet written in the clear.
+/// A packet before encryption.
 pub(super) struct Plain {
     pub(super) header_len: usize,
     pub(super) len: usize,
     pub(super) ssrc: Ssrc,
     pub(super) sequence: ExtendedSequence,
-    /// How the subscriber will report it, if it does.
+    /// Per-packet report that will cover this packet, if any.
     pub(super) counted: Option<Reporting>,
 }
 
 impl Egress {
-    /// Writes the next run into `buffer`, protected. `None` when nothing waits.
+    /// Writes and encrypts the next run in `buffer`. `None` if nothing may leave now.
     pub fn poll_run(
         &mut self,
         now: Instant,
@@ -96,7 +96,7 @@ impl Egress {
                 continue;
             };
             subscription.count(next, total, stats);
-            // What is sent again, or replayed to a late joiner, was not held up here.
+            // Retransmissions and replayed packets do not count towards the forwarding delay.
             let delay = now.saturating_duration_since(next.packet.arrival);
             if !next.is_repair() && delay < REPLAYED {
                 stats.forwarding_delay.add(delay, 1);
@@ -124,7 +124,7 @@ impl Egress {
         Some(run)
     }
 
-    /// A packet of that many bytes leaves.
+    /// Counts a packet that leaves, `bytes` long, in congestion control.
     fn count_sent(&mut self, now: Instant, plain: &Plain, bytes: usize) {
         let number = self.transport_sequence;
         if plain.counted.is_some() {
@@ -142,7 +142,7 @@ impl Egress {
         }
     }
 
-    /// Writes a run of padding, if a burst wants it.
+    /// Writes a run of padding if any is due.
     fn poll_padding(
         &mut self,
         now: Instant,
@@ -180,8 +180,8 @@ enum Written {
 }
 
 impl Subscription {
-    /// Writes one packet in the clear. `target` is the length that the run's packets have.
-    // Out of line it costs 2 % of a packet.
+    /// Writes one packet unencrypted. `target` is the length of the packets in the current run.
+    // Without inlining, a packet costs 2 % more.
     #[inline]
     fn write(
         &mut self,
@@ -197,12 +197,12 @@ impl Subscription {
         let rewritten = &queued.rewritten;
         let (payload_type, ssrc, sequence) = match (queued.is_repair(), payload.repair, self.repair) {
             (true, Some(repair_type), Some(repair)) => (repair_type, repair, self.repair_sequence.plus(1)),
-            // Audio is repaired on its own source: no retransmission format is negotiated for it.
+            // Audio is retransmitted on its own SSRC: no retransmission format is negotiated for it.
             _ => (payload.payload_type, self.ssrc, rewritten.sequence),
         };
         let repaired = queued.is_repair() && ssrc != self.ssrc;
-        // Without a source of its own for retransmissions the same numbers go out twice, and then the bytes have
-        // to be the same too: an AES-GCM nonce must never see two headers or two plain texts.
+        // Without a separate SSRC for retransmissions, the same sequence numbers are sent twice. Then the bytes must be
+        // the same too: an AES-GCM nonce must never protect two headers or two plaintexts.
         let once = self.repair.is_some() && payload.repair.is_some();
         let counted = Some(self.reporting).filter(|reporting| once && reporting.is_per_packet());
         let header = OutgoingHeader {
@@ -231,7 +231,7 @@ impl Subscription {
         };
         let len = end + padding;
         let Some(whole) = space.get_mut(..len + overhead) else {
-            // Only a packet that fits no datagram at all fails with a whole buffer before it.
+            // In an empty run there is a whole buffer, so only a packet that fits no datagram at all fails.
             return if target.is_none() { Written::Impossible } else { Written::OtherSize };
         };
         if repaired {
@@ -251,7 +251,7 @@ impl Subscription {
                 );
             }
         }
-        // What is encrypted end to end stays as it is.
+        // Only RED packets built here are changed. Others may be end-to-end encrypted and stay as they are.
         if packet.codec == Codec::Red
             && packet.layer != Layer(0)
             && let Some(opus) = self.payload(Codec::Opus)

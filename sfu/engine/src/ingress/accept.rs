@@ -1,4 +1,4 @@
-//! A published packet's way through: which packet it is, and what is in it.
+//! The receive path of a published packet: finds its stream, then parses it.
 
 use std::time::Instant;
 
@@ -15,21 +15,21 @@ use crate::stats::{Drop, Stats};
 use crate::transport::Sources;
 use crate::units::{ExtendedSequence, ExtendedTimestamp, Ssrc};
 
-/// A packet that has not come before, by its place in its stream.
+/// A packet that is not a duplicate, with its stream and its place in that stream.
 struct Arrived<'a> {
     source: Source,
     codec: Codec,
     sequence: ExtendedSequence,
     timestamp: ExtendedTimestamp,
     came_alive: bool,
-    /// The newest of its stream before it.
+    /// Newest sequence number and timestamp of the stream before this packet.
     before: Option<(ExtendedSequence, ExtendedTimestamp)>,
-    /// Its payload, without what a retransmission puts ahead of it.
+    /// Payload without the original sequence number that precedes it in a retransmission.
     body: &'a [u8],
 }
 
 impl Ingress {
-    /// A decrypted RTP packet. Returns what is to be forwarded, or counts why nothing is.
+    /// Processes a decrypted RTP packet. Returns the packet to forward, or counts in `stats` why it is dropped.
     pub fn handle_rtp(
         &mut self,
         now: Instant,
@@ -54,7 +54,7 @@ impl Ingress {
         }
     }
 
-    /// Tells which packet of which stream it is.
+    /// Finds the packet's stream and its extended sequence number there. Rejects duplicates.
     fn identify<'a>(
         &mut self,
         now: Instant,
@@ -95,7 +95,7 @@ impl Ingress {
         Ok(Arrived { source, codec, sequence, timestamp, came_alive, before, body })
     }
 
-    /// Reads what is in a packet, as far as that is to be read.
+    /// Parses the payload, as far as it is not encrypted end to end, and makes the packet to forward.
     fn open(
         &mut self,
         now: Instant,
@@ -124,7 +124,7 @@ impl Ingress {
             stream.frames.read(codec, &mut facts, extensions.dependency_descriptor, track.encrypted);
         }
         if track.muted && !body.is_empty() {
-            // What follows must not look like a loss: the numbers close over a muted packet as over padding.
+            // Muted packets must not look like losses to receivers. Renumbering skips a muted packet like padding.
             stats.drop(Drop::NotForwarded);
             body = &[];
             facts = PayloadFacts::default();
@@ -156,7 +156,7 @@ impl Ingress {
         })
     }
 
-    /// Finds the stream of a source, learning it from MID and RID where the description did not name it.
+    /// Finds the stream of an SSRC, or learns it from MID and RID where SDP did not state the SSRC.
     fn source(&mut self, header: &RtpHeader, extensions: &HeaderExtensions<'_>) -> Result<Source, Drop> {
         if let Some(source) = self.sources.iter().find(|source| source.ssrc == header.ssrc) {
             return Ok(*source);
@@ -164,7 +164,7 @@ impl Ingress {
         let source = self.learnable(header, extensions).ok_or(Drop::UnknownStream)?;
         let stream = self.tracks.get_mut(source.track).and_then(|track| track.streams.get_mut(source.stream));
         let stream = stream.ok_or(Drop::UnknownStream)?;
-        // A browser that restarts an encoding gives it a new source; the old one is forgotten.
+        // A browser that restarts an encoding gives it a new SSRC; the old one is removed.
         let earlier = if source.repair {
             stream.repair.replace(header.ssrc)
         } else {
@@ -179,7 +179,7 @@ impl Ingress {
         Ok(source)
     }
 
-    /// What a packet's MID and RID say of a source that is not known yet.
+    /// Matches an unknown SSRC to a stream by the packet's MID and RID.
     fn learnable(&self, header: &RtpHeader, extensions: &HeaderExtensions<'_>) -> Option<Source> {
         let mid = extensions.mid?;
         let track = self.tracks.iter().position(|track| track.mid.as_bytes() == mid)?;
@@ -216,8 +216,8 @@ fn count_received(stats: &mut Stats, kind: MediaKind, repair: bool, bytes: usize
     }
 }
 
-/// What the payload tells. A descriptor that cannot be read leaves the packet forwardable: it may be
-/// encrypted, or of a profile that is unknown here, and is its decoder's to judge.
+/// Reads the payload descriptor or the dependency descriptor. A packet whose descriptor cannot be parsed is still
+/// forwarded: it may be encrypted, or of a profile unknown here, and its decoder is to judge it.
 fn facts_of(codec: Codec, body: &[u8], extensions: &HeaderExtensions<'_>, encrypted: bool) -> PayloadFacts {
     if body.is_empty() || (encrypted && codec.kind() == MediaKind::Audio) {
         return PayloadFacts::default();

@@ -1,29 +1,29 @@
-//! Transport-wide feedback to a publisher: when each of its packets arrived, so that its own congestion control
-//! knows (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+//! Transport-wide congestion control feedback to a publisher: the arrival time of each of its packets, for its
+//! bandwidth estimator (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 
 use std::time::{Duration, Instant};
 
 use crate::rtp::rtcp::{FeedbackBuilder, write_transport_feedback};
 use crate::units::{ExtendedSequence, Ssrc};
 
-/// Time between two feedback packets. The publisher's estimator wants ten to twenty a second.
+/// Time between two feedback packets. The publisher's estimator needs 10 to 20 per second.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// With more arrivals than these waiting, feedback goes out at once.
+/// Number of pending arrivals at which feedback is sent at once.
 const PENDING: usize = 256;
 
-/// Arrivals that wait at most.
+/// Maximum number of pending arrivals. Further packets are reported as lost.
 const MOST_PENDING: usize = 1024;
 
-/// A packet that comes this much later than others was reported as lost and stays so.
+/// In packets. A packet whose number is more than this below the highest has been reported as lost, and stays so.
 const LATE: u64 = 1000;
 
-/// Arrivals not reported yet.
+/// Arrivals of transport-wide sequence numbers, until they are reported to the publisher.
 #[derive(Debug)]
 pub struct TransportFeedback {
     pending: Vec<(ExtendedSequence, Instant)>,
     highest: Option<ExtendedSequence>,
-    /// The number behind the last one reported.
+    /// One past the highest number reported, as arrived or as lost.
     next: Option<ExtendedSequence>,
     began: Option<Instant>,
     due: Option<Instant>,
@@ -37,19 +37,19 @@ impl Default for TransportFeedback {
 }
 
 impl TransportFeedback {
-    /// Nothing has arrived.
+    /// A reporter without arrivals.
     pub fn new() -> Self {
         Self { pending: Vec::new(), highest: None, next: None, began: None, due: None, count: 0 }
     }
 
-    /// A packet with that transport-wide number arrived.
+    /// Records the arrival of the packet with transport-wide sequence number `wire`.
     pub fn on_packet(&mut self, wire: u16, now: Instant) {
         let sequence = self.highest.map_or(ExtendedSequence::first(wire), |highest| highest.extend(wire));
         if self.highest.is_some_and(|highest| sequence.0 + LATE < highest.0) {
             return;
         }
         if self.pending.len() >= MOST_PENDING {
-            return; // reported as lost: whoever does not poll cannot keep up anyway
+            return; // later reported as lost: a caller that does not poll cannot keep up anyway
         }
         self.began.get_or_insert(now);
         self.highest = Some(self.highest.map_or(sequence, |highest| highest.max(sequence)));
@@ -58,7 +58,7 @@ impl TransportFeedback {
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
-    /// Appends what is due to a compound packet.
+    /// Appends the feedback that is due to a compound RTCP packet.
     pub fn poll(&mut self, now: Instant, sender: Ssrc, media: Ssrc, out: &mut Vec<u8>) {
         if self.due.is_none_or(|due| now < due) {
             return;
@@ -69,14 +69,14 @@ impl TransportFeedback {
         let epoch = self.began.unwrap_or(now);
         let mut pending = std::mem::take(&mut self.pending);
         let Some((first, _)) = pending.first().copied() else { return };
-        // Below this, every number was told of in an earlier message, as arrived or as lost.
+        // Every number below this was reported in an earlier message, as arrived or as lost.
         let fresh = self.next.unwrap_or(first);
         let mut told = fresh;
         let mut open: Option<(FeedbackBuilder, ExtendedSequence)> = None;
         for (sequence, arrival) in pending.drain(..) {
             let at = Some(arrival.saturating_duration_since(epoch));
             let continued = open.as_mut().is_some_and(|(builder, last)| {
-                // A straggler's message says nothing about numbers around it, which were told already.
+                // A message about late packets must not cover the numbers around them, which were reported before.
                 let adjoins = sequence == last.plus(1) || last.plus(1) >= fresh;
                 let continued = adjoins && sequence.0 - last.0 < LATE && builder.push(sequence.wire(), at);
                 *last = sequence;
@@ -106,7 +106,7 @@ impl TransportFeedback {
         }
     }
 
-    /// When to poll next.
+    /// Time at which feedback is due; `None` while no arrival is pending.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.due
     }
@@ -123,7 +123,7 @@ mod tests {
     use crate::rtp::rtcp::{Rtcp, parse};
     use crate::units::test_epoch;
 
-    /// All statuses in the order they were told, and the counts of the messages.
+    /// All statuses in the order reported, and the feedback packet counts.
     fn statuses(out: &[u8]) -> (Vec<(u16, Option<i64>)>, Vec<u8>) {
         let mut statuses = Vec::new();
         let mut counts = Vec::new();
@@ -217,7 +217,7 @@ mod tests {
         }
         feedback.poll(start + Duration::from_secs(1), Ssrc(1), Ssrc(2), &mut out);
         let numbers: Vec<u16> = reported(&out).iter().map(|(sequence, _)| *sequence).collect();
-        // 13 was told as lost with 20, and is news when it comes.
+        // 13 was reported as lost along with 20; its late arrival is reported again.
         assert_eq!(numbers, [10, 11, 12, 20, 13]);
     }
 }

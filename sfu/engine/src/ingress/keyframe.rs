@@ -1,34 +1,34 @@
-//! Key-frame requests to one encoding's publisher: merged over everyone who asks, and throttled. A key frame costs
-//! the publisher several ordinary ones, so a thousand subscribers must not cause a thousand.
+//! Key frame requests to the publisher of one encoding, merged over all who ask and throttled. A key frame costs the
+//! publisher as much as several other frames, so a thousand subscribers must not cause a thousand requests.
 
 use std::time::{Duration, Instant};
 
-/// The requests of one encoding.
+/// Key frame requests of one encoding.
 #[derive(Debug)]
 pub struct KeyFrameRequests {
     interval: Duration,
     asked: Option<Instant>,
-    /// Since when somebody waits for one.
+    /// Time since which a key frame is wanted; `None` if none is.
     wanted: Option<Instant>,
 }
 
 impl KeyFrameRequests {
-    /// Nobody has asked. At least `interval` lies between two requests.
+    /// No key frame is wanted. Requests are at least `interval` apart.
     pub fn new(interval: Duration) -> Self {
         Self { interval, asked: None, wanted: None }
     }
 
-    /// Somebody needs a key frame. Whoever asks again before it came changes nothing.
+    /// Asks for a key frame. No effect while one is already wanted.
     pub fn want(&mut self, now: Instant) {
         self.wanted.get_or_insert(now);
     }
 
-    /// A key frame began to arrive. Who asked before is served by it.
+    /// A key frame has begun to arrive; it satisfies all earlier requests.
     pub fn on_key_frame(&mut self) {
         self.wanted = None;
     }
 
-    /// Whether to send a request now. One that stays unanswered is repeated after the interval.
+    /// Whether to send a request now. An unanswered request is repeated after the interval.
     pub fn poll(&mut self, now: Instant) -> bool {
         let due = self.poll_timeout().is_some_and(|at| at <= now);
         if due {
@@ -37,7 +37,7 @@ impl KeyFrameRequests {
         due
     }
 
-    /// When the next request is to go out: at once, or when the throttle lets it. `None` if none is wanted.
+    /// Time of the next request: at once, or when the interval since the last is over. `None` if none is wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let wanted = self.wanted?;
         Some(self.asked.map_or(wanted, |asked| wanted.max(asked + self.interval)))

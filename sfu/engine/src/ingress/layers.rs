@@ -1,13 +1,13 @@
-//! Which of a track's encodings are alive. A browser stops and starts them with its bandwidth; a subscriber is
-//! only sent to one that flows.
+//! Which encodings of a track are active. A browser stops and starts encodings with its bandwidth; subscribers are
+//! switched only to an active one.
 
 use std::time::{Duration, Instant};
 
-/// A video encoding that has been silent for that long counts as stopped. Longer than the gap between frames
-/// of a still screen share at five frames a second, shorter than people put up with a frozen picture.
+/// An encoding without packets for this long counts as stopped. Longer than the gap between frames of a static screen
+/// share at five frames a second, shorter than people tolerate a frozen picture.
 const SILENCE: Duration = Duration::from_millis(1500);
 
-/// Liveness of one encoding.
+/// Whether one encoding is active.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Liveness {
     last: Option<Instant>,
@@ -15,13 +15,13 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// A packet arrived. True if the encoding has come alive by it.
+    /// Records a packet. True if the encoding was inactive until this packet.
     pub fn on_packet(&mut self, now: Instant) -> bool {
         self.last = Some(now);
         !std::mem::replace(&mut self.active, true)
     }
 
-    /// True if the encoding has fallen silent since the last call.
+    /// Marks the encoding inactive after a silence. True if it has become inactive by this call.
     pub fn poll(&mut self, now: Instant) -> bool {
         let silent = self.last.is_none_or(|last| now.saturating_duration_since(last) >= SILENCE);
         if self.active && silent {
@@ -31,17 +31,17 @@ impl Liveness {
         false
     }
 
-    /// When to poll next.
+    /// Time at which the encoding becomes inactive unless packets arrive; `None` if it is inactive.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.last.filter(|_| self.active).map(|last| last + SILENCE)
     }
 
-    /// When the last packet of it arrived.
+    /// Arrival of the last packet; `None` before the first.
     pub fn last(&self) -> Option<Instant> {
         self.last
     }
 
-    /// Whether it flows.
+    /// Whether packets of the encoding arrive.
     pub fn is_active(&self) -> bool {
         self.active
     }

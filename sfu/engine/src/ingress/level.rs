@@ -1,39 +1,40 @@
-//! How loud a published track speaks, from the level that each packet states (RFC 6464).
+//! Speech level of a published audio track, from the audio level in each packet's header extension (RFC 6464).
 //!
-//! Packets count that are loud enough, stand out from the track's noise floor, and carry the voice flag if that tells
-//! anything. If they fill enough of the last 400 ms the track speaks, as loud as its loudest packet discounted by how
-//! much of the time was loud; that is smoothed, in steps of 100 ms. The floor follows a track down at once and up
-//! slowly: speech falls back to it in every pause, a fan or held music does not and stops to count after some
-//! seconds.
+//! A packet counts as loud if it exceeds a threshold, exceeds the track's noise floor by a margin, and has the voice
+//! flag set, if that flag is meaningful. The track speaks if loud packets fill enough of the last 400 ms. Its level is
+//! that of the loudest packet, scaled by the share of time that was loud, and smoothed in steps of 100 ms.
+//!
+//! The noise floor follows the track down at once and up slowly. Speech falls back to the floor in every pause. A fan
+//! or music on hold does not, and stops counting after some seconds.
 
 use std::time::{Duration, Instant};
 
-/// The loudness of one track.
+/// Speech detector of one track.
 #[derive(Debug, Clone)]
 pub struct AudioLevel {
-    /// When the bucket being filled began; `None` while nothing arrives.
+    /// Start of the bucket being filled; `None` while no packets arrive.
     began: Option<Instant>,
     last: Instant,
     filling: Bucket,
     full: [Bucket; BUCKETS],
-    /// In -dBov.
+    /// Noise floor in -dBov: a higher value is quieter.
     floor: f32,
     flag: VoiceFlag,
-    /// Linear, 0 to 1.
+    /// Smoothed speech level, linear, 0 to 1.
     smoothed: f32,
 }
 
-/// What was heard in 100 ms. Levels are in -dBov, so lower is louder.
+/// Audio levels of 100 ms. Levels are in -dBov, so lower is louder.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     covered: Duration,
     loud: Duration,
     loudest: u8,
-    /// The sum of levels, each times its duration in milliseconds.
+    /// Sum of the levels, each weighted by its duration in seconds.
     levels: f32,
 }
 
-/// Whether a sender's voice flag tells anything: some set it always, others never.
+/// Whether a sender's voice flag is meaningful: some senders always set it, others never.
 #[derive(Debug, Clone, Copy, Default)]
 struct VoiceFlag {
     set: u8,
@@ -41,7 +42,7 @@ struct VoiceFlag {
 }
 
 impl AudioLevel {
-    /// Silence. `now` is any moment not after the first packet.
+    /// A detector that has heard silence. `now` must not be after the first packet.
     pub fn new(now: Instant) -> Self {
         Self {
             began: None,
@@ -54,7 +55,7 @@ impl AudioLevel {
         }
     }
 
-    /// A packet states the level `byte`: the voice flag in the top bit, -dBov below it.
+    /// Processes the audio level of a packet. `byte` holds the voice flag in its top bit and -dBov in the lower seven.
     pub fn on_level(&mut self, byte: u8, now: Instant) {
         self.close_buckets(now);
         let covers = match self.began {
@@ -70,14 +71,14 @@ impl AudioLevel {
         self.filling.add(level, loud, covers);
     }
 
-    /// The level now, above 0 and up to 1, linear; `None` if the track does not count as speaking.
+    /// Current speech level, above 0 and up to 1, linear; `None` if the track does not count as speaking.
     pub fn poll(&mut self, now: Instant) -> Option<f32> {
         self.close_buckets(now);
         (self.smoothed >= linear(f32::from(THRESHOLD))).then_some(self.smoothed)
     }
 
-    /// When [`poll`](Self::poll) may say something new though nothing arrives. Silence, and noise that does not count,
-    /// need no looking after.
+    /// Time at which [`poll`](Self::poll) may change without a packet. `None` for silence and for noise that does not
+    /// count as speech.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mut buckets = self.full.iter().chain([&self.filling]);
         let loud = self.smoothed >= linear(f32::from(THRESHOLD))
@@ -85,19 +86,19 @@ impl AudioLevel {
         self.began.filter(|_| loud).map(|began| began + BUCKET)
     }
 
-    /// The track is muted: it falls silent at once. What was learned of its noise stays.
+    /// Falls silent at once, because the track is muted. The noise floor and what is known of the voice flag stay.
     pub fn silence(&mut self, now: Instant) {
         *self = Self { floor: self.floor, flag: self.flag, ..Self::new(now) };
     }
 
     fn close_buckets(&mut self, now: Instant) {
         let Some(began) = self.began else { return };
-        // A track that stopped sending says nothing; that is no reason to keep it loud.
+        // A track that stopped sending is silent, and must not stay loud.
         if now.saturating_duration_since(self.last) >= STALE {
             self.silence(now);
             return;
         }
-        // A handful at most: the track would be stale otherwise.
+        // Few, since the track would be stale otherwise.
         let buckets = now.saturating_duration_since(began).as_millis() / BUCKET.as_millis();
         let buckets = u32::try_from(buckets).unwrap_or(u32::MAX).min(BUCKETS_PER_STALE);
         for _ in 0..buckets {
@@ -138,7 +139,7 @@ impl Bucket {
         }
     }
 
-    /// The mean level, if packets cover enough of the bucket to tell.
+    /// Mean level in -dBov; `None` if packets cover less than half of the bucket.
     fn mean(&self) -> Option<f32> {
         (self.covered >= BUCKET / 2).then(|| self.levels / self.covered.as_secs_f32())
     }
@@ -155,34 +156,34 @@ impl VoiceFlag {
     }
 }
 
-/// From -dBov to a share of full scale.
+/// Converts -dBov to a linear share of full scale.
 fn linear(level: f32) -> f32 {
     10f32.powf(-level / 20.0)
 }
 
 const BUCKET: Duration = Duration::from_millis(100);
 const BUCKETS: usize = 4;
-/// The values that clients of the ecosystem were tuned with: 400 ms windows, loud from -35 dBov up, speaking if
-/// loud for 40 % of the window.
+/// The values that existing client SDKs were tuned with: 400 ms windows, loud from -35 dBov up, speaking if loud for
+/// 40 % of the window.
 const WINDOW: Duration = Duration::from_millis(400);
 const THRESHOLD: u8 = 35;
 const LOUD_LEAST: Duration = Duration::from_millis(160);
-/// Such that four steps weigh as much as the 2 / (2 + 1) per window of an exponential average over two windows.
+/// Per bucket. Four buckets together weigh 2 / (2 + 1), as one window does in an exponential average over two windows.
 const SMOOTHING: f32 = 0.24;
 const STALE: Duration = Duration::from_millis(800);
 const BUCKETS_PER_STALE: u32 = 9;
-/// The lowest level that the seven bits tell.
+/// The quietest level that the seven bits can state.
 const SILENCE: u8 = 127;
-/// The first packet stands for its own duration, others for the time since the last.
+/// The first packet counts for this duration, later ones for the time since the packet before.
 const PACKET_FIRST: Duration = Duration::from_millis(20);
 const PACKET_MOST: Duration = Duration::from_millis(120);
-/// The floor never lies below this, or after a digital silence it would take too long to find the noise.
+/// The quietest noise floor, in -dBov. After digital silence a quieter one would take too long to rise to the noise.
 const FLOOR_LOWEST: f32 = 60.0;
-/// In decibels per bucket: 6 a second. People pause for a tenth of a second every two seconds or so.
+/// In decibels per bucket: 6 per second. People pause for a tenth of a second every two seconds or so.
 const FLOOR_RISE: f32 = 0.6;
-/// In decibels. More than noise and most music vary, less than speech does.
+/// In decibels. Noise and most music vary by less, speech by more.
 const MARGIN: f32 = 9.0;
-/// Packets each way until the flag tells something: half a second.
+/// Number of packets with the flag set, and with it clear, until the flag is meaningful: half a second each.
 const FLAG_SEEN: u8 = 25;
 
 #[cfg(test)]
@@ -190,14 +191,14 @@ mod tests {
     use super::*;
     use crate::units::test_epoch;
 
-    /// What the n-th packet states.
+    /// Level byte of the n-th packet.
     type Trace = fn(u64) -> u8;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
 
-    /// Sends a packet every 20 ms with the level that `level` gives, and returns what is polled after each.
+    /// Sends a packet every 20 ms with the given level, and returns the result of `poll` after each.
     fn talk(
         audio: &mut AudioLevel,
         from: Instant,
@@ -237,21 +238,21 @@ mod tests {
 
     #[test]
     fn what_counts_as_speaking() {
-        // (level of the n-th packet, speaking within two seconds, and after twenty)
+        // (level of the n-th packet, whether it speaks within two seconds, and after twenty)
         let table: [(Trace, bool, bool); 10] = [
             (speech, true, true),
             (|n| speech(n) | 0x80, true, true),
             (|n| if speech(n) < 60 { 30 } else { 65 }, true, true),
             (|n| speech(n) + 15, false, false),
             (|_| 127, false, false),
-            // Keys: 40 ms of every 240.
+            // Typing: 40 ms of every 240.
             (|n| if n % 12 < 2 { 12 } else { 60 }, false, false),
-            // A fan, and music that swells by a few decibels: only until the floor has found them.
+            // A fan, and music that swells by a few decibels: loud only until the floor has risen to them.
             (|n| 30 + (n * 7 % 3) as u8, true, false),
             (|n| 18 + (n / 10 * 5 % 7) as u8, true, false),
-            // A fan over which somebody speaks.
+            // A fan, with somebody speaking over it.
             (|n| speech(n).min(36 + (n % 3) as u8), true, true),
-            // The voice flag alone says nothing.
+            // A voice flag that is always set does not make quiet packets speech.
             (|_| 0x80 | 60, false, false),
         ];
         for (place, (level, soon, later)) in table.into_iter().enumerate() {
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_voice_flag_that_tells_is_believed() {
-        // A dog barks like somebody speaking, but the sender's detector knows better.
+        // A dog barks in the pattern of speech, but the sender's voice detector does not set the flag.
         let start = test_epoch();
         let mut audio = AudioLevel::new(start);
         let talking = talk(&mut audio, start, 500, |n| if speech(n) < 60 { speech(n) | 0x80 } else { 65 });
@@ -288,7 +289,7 @@ mod tests {
         assert!(audio.poll_timeout().is_some_and(|at| at > ended && at <= ended + ms(100)));
         assert_eq!(audio.poll(ended + ms(800)), None);
         assert_eq!(audio.poll_timeout(), None);
-        // Time that passed meanwhile is not made up for.
+        // The time without packets is not replayed as buckets.
         audio.on_level(10, ended + Duration::from_secs(86_400));
         assert_eq!(audio.poll(ended + Duration::from_secs(86_401)), None);
     }

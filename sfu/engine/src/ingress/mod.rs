@@ -1,5 +1,5 @@
-//! What one peer publishes: from a decrypted RTP packet to a [`MediaPacket`], and the feedback that its sender
-//! needs.
+//! The tracks that one peer publishes: turns decrypted RTP packets into [`MediaPacket`]s and writes the RTCP feedback
+//! that the publisher needs.
 
 mod accept;
 pub mod feedback;
@@ -32,10 +32,10 @@ use level::AudioLevel;
 use stream::Stream;
 use voice::Voice;
 
-/// Time between receiver reports.
+/// Interval between receiver reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The receiving half of a peer.
+/// The receiving half of a peer: its published tracks and the state of their reception.
 #[derive(Debug)]
 pub struct Ingress {
     tracks: Vec<IngressTrack>,
@@ -53,11 +53,11 @@ pub struct Ingress {
 /// One published track.
 #[derive(Debug)]
 pub struct IngressTrack {
-    /// Its place in the room.
+    /// Handle of the track in its room.
     pub handle: TrackHandle,
-    /// Its number.
+    /// Id of the track in this process.
     pub id: TrackId,
-    /// Its sid.
+    /// Sid of the track, as clients know it.
     pub sid: TrackSid,
     /// Audio or video.
     pub kind: MediaKind,
@@ -65,57 +65,57 @@ pub struct IngressTrack {
     rids: Vec<String>,
     encrypted: bool,
     muted: bool,
-    /// How loud it speaks; only of what may be somebody's voice.
+    /// Audio level detector; present only for tracks that may be their publisher's voice.
     level: Option<Box<AudioLevel>>,
     playout_delay: Option<[u8; 3]>,
     streams: Vec<Stream>,
 }
 
-/// What a track is made of, from its announcement and its media section.
+/// A track to receive, as described by its announcement and its media section.
 #[derive(Debug, Clone)]
 pub struct NewTrack {
-    /// Its place in the room.
+    /// Handle of the track in its room.
     pub handle: TrackHandle,
-    /// Its number.
+    /// Id of the track in this process.
     pub id: TrackId,
-    /// Its sid.
+    /// Sid of the track, as clients know it.
     pub sid: TrackSid,
     /// Audio or video.
     pub kind: MediaKind,
-    /// Its media section.
+    /// MID of the media section that carries the track.
     pub mid: String,
-    /// RIDs, lowest layer first.
+    /// RIDs of the simulcast layers, lowest layer first; empty without RIDs.
     pub rids: Vec<String>,
-    /// Sources with their repair sources, lowest layer first, where the description names them.
+    /// SSRC of each stream with the SSRC of its retransmissions, lowest layer first; empty if SDP does not state SSRCs.
     pub ssrcs: Vec<(Ssrc, Option<Ssrc>)>,
-    /// In how many streams it comes.
+    /// Number of RTP streams of the track: one per simulcast layer, 1 for audio and SVC.
     pub streams: usize,
-    /// Payload types of the section.
+    /// Payload types of the media section.
     pub payload_types: Vec<PayloadBinding>,
-    /// Header extensions of the section.
+    /// Header extension ids of the media section.
     pub extensions: ExtensionMap,
-    /// Lost packets may be asked for.
+    /// Whether NACK was negotiated, so that lost packets may be requested.
     pub nack: bool,
-    /// Transport-wide feedback was negotiated.
+    /// Whether transport-wide congestion control feedback was negotiated.
     pub transport_feedback: bool,
-    /// The payload is opaque.
+    /// Whether the payload is encrypted end to end, hence opaque here.
     pub encrypted: bool,
-    /// It may be its publisher's voice: sound, and not that of a screen share.
+    /// Whether the track may be its publisher's voice: audio that does not belong to a screen share.
     pub voice: bool,
-    /// Nothing is forwarded.
+    /// Whether the track starts muted; media of a muted track is not forwarded.
     pub muted: bool,
-    /// What receivers are told of the delay to play at, whatever the publisher says.
+    /// Playout-delay extension value sent to receivers in place of the publisher's; `None` keeps the publisher's.
     pub playout_delay: Option<[u8; 3]>,
 }
 
-/// What a payload type stands for.
+/// Meaning of one payload type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadBinding {
-    /// The payload type.
+    /// RTP payload type, 0 to 127.
     pub payload_type: PayloadType,
-    /// Its codec, or the codec that it repairs.
+    /// Codec of the payload. For a retransmission payload type: the codec of the retransmitted packets.
     pub codec: Codec,
-    /// Whether it is RFC 4588 retransmission.
+    /// Whether the payload type is for retransmissions (RFC 4588).
     pub repair: bool,
 }
 
@@ -127,30 +127,30 @@ struct Source {
     repair: bool,
 }
 
-/// A published packet with where it goes.
+/// A published packet to forward, with its track.
 #[derive(Debug)]
 pub struct Published {
-    /// Its track.
+    /// Handle of the track in its room.
     pub handle: TrackHandle,
-    /// The packet. An empty payload is padding: numbered, but nothing to forward.
+    /// The packet. An empty payload means padding: the packet keeps its sequence number, but has nothing to forward.
     pub packet: MediaPacket,
-    /// Its encoding has come alive by it.
+    /// Whether the encoding was inactive until this packet.
     pub came_alive: bool,
-    /// Packets of the same track that were lost before it, and that it repeats. They go first.
+    /// Lost packets of the same track, recovered from this packet's redundancy (RED). They are forwarded before it.
     pub recovered: Vec<MediaPacket>,
 }
 
-/// An encoding that fell silent.
+/// An encoding from which packets have stopped arriving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Silent {
-    /// Its track.
+    /// Handle of its track.
     pub handle: TrackHandle,
-    /// Which encoding.
+    /// Layer that the encoding is.
     pub layer: Layer,
 }
 
 impl Ingress {
-    /// Nothing published yet. `reporter` is our own source in reports and requests.
+    /// An ingress without tracks. `reporter` is the server's SSRC in RTCP reports and requests.
     pub fn new(reporter: Ssrc, limits: Limits) -> Self {
         Self {
             tracks: Vec::new(),
@@ -166,7 +166,7 @@ impl Ingress {
         }
     }
 
-    /// A track has its media section.
+    /// Adds a track once its media section is known.
     pub fn add_track(&mut self, new: NewTrack, now: Instant) {
         let clock_rate = new.payload_types.first().map_or(90_000, |binding| binding.codec.clock_rate());
         let mut streams: Vec<Stream> = (0..new.streams.max(1))
@@ -200,7 +200,8 @@ impl Ingress {
         });
     }
 
-    /// A track's section was described anew.
+    /// Takes the payload types and header extensions of a track's section from a new description; ignored if the track
+    /// is not published here.
     pub fn renegotiate(
         &mut self,
         sid: &TrackSid,
@@ -212,7 +213,8 @@ impl Ingress {
         }
     }
 
-    /// Payload types and header extensions mean the same in all sections of one connection (RFC 9143).
+    /// Adds to the connection's tables: payload types and header extensions mean the same in all sections of one
+    /// connection (RFC 9143).
     fn learn(&mut self, payload_types: Vec<PayloadBinding>, extensions: &ExtensionMap) {
         for binding in payload_types {
             self.payload_types.retain(|other| other.payload_type != binding.payload_type);
@@ -223,7 +225,7 @@ impl Ingress {
         }
     }
 
-    /// A track is gone.
+    /// Removes a track. Returns its handle, or `None` if the track is not published here.
     pub fn remove_track(&mut self, sid: &TrackSid) -> Option<TrackHandle> {
         let place = self.tracks.iter().position(|track| track.sid == *sid)?;
         let track = self.tracks.remove(place);
@@ -237,12 +239,12 @@ impl Ingress {
         Some(track.handle)
     }
 
-    /// The published tracks.
+    /// The tracks that the peer publishes.
     pub fn tracks(&self) -> &[IngressTrack] {
         &self.tracks
     }
 
-    /// Mutes or unmutes a track: nothing of a muted one is forwarded. False if it is not published here.
+    /// Mutes or unmutes a track. Media of a muted track is not forwarded. False if the track is not published here.
     pub fn set_muted(&mut self, sid: &TrackSid, muted: bool, now: Instant) -> bool {
         let Some(track) = self.tracks.iter_mut().find(|track| track.sid == *sid) else { return false };
         track.muted = muted;
@@ -252,7 +254,7 @@ impl Ingress {
         true
     }
 
-    /// Somebody needs a key frame of a track.
+    /// Schedules a key frame request for a layer of a track; ignored if there is no such track or layer.
     pub fn want_key_frame(&mut self, now: Instant, id: TrackId, layer: Layer) {
         let track = self.tracks.iter_mut().find(|track| track.id == id);
         if let Some(stream) = track.and_then(|track| track.streams.get_mut(usize::from(layer.0))) {
@@ -260,7 +262,8 @@ impl Ingress {
         }
     }
 
-    /// The publisher's sender report for one of its sources.
+    /// Processes the publisher's sender report for one of its SSRCs. `None` if the SSRC is unknown or carries
+    /// retransmissions.
     pub fn on_sender_report(
         &mut self,
         now: Instant,
@@ -274,12 +277,13 @@ impl Ingress {
         Some((track.handle, stream.layer, stream.on_sender_report(now, ntp, rtp_timestamp)))
     }
 
-    /// The round trip to this peer was measured.
+    /// Sets the measured round-trip time to this peer, used to space NACKs.
     pub fn set_rtt(&mut self, rtt: Duration) {
         self.rtt = Some(rtt);
     }
 
-    /// Writes what has to be said to the publisher now: a compound RTCP packet, or nothing.
+    /// Appends the RTCP that is due now (receiver reports, NACKs, PLIs, transport feedback) to `out`, as parts of one
+    /// compound packet.
     pub fn poll(&mut self, now: Instant, out: &mut Vec<u8>, stats: &mut Stats) {
         self.write_reports(now, out);
         for track in &mut self.tracks {
@@ -289,14 +293,14 @@ impl Ingress {
                 stats.plis_sent += asked.key_frames;
             }
         }
-        // Feedback is about the whole transport; the source that it names does not matter.
+        // Transport feedback covers all streams of the connection; the media SSRC in it does not matter.
         let media = self.sources.first().map_or(self.reporter, |source| source.ssrc);
         if let Some(feedback) = &mut self.feedback {
             feedback.poll(now, self.reporter, media, out);
         }
     }
 
-    /// Encodings that have fallen silent since the last call.
+    /// Returns one encoding that has gone silent and was not returned yet. Call until `None`.
     pub fn poll_silent(&mut self, now: Instant) -> Option<Silent> {
         self.tracks.iter_mut().find_map(|track| {
             let handle = track.handle;
@@ -308,7 +312,7 @@ impl Ingress {
         })
     }
 
-    /// When to poll next.
+    /// Earliest time at which `poll`, `poll_silent` or `poll_voice` has work.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let streams = self.tracks.iter().flat_map(|track| &track.streams);
         let streams = streams.filter_map(Stream::poll_timeout).min();

@@ -1,31 +1,32 @@
-//! Missing packets of one received encoding: which they are, and when to ask for them (RFC 4585 section 6.2.1).
+//! Missing packets of one received encoding: which packets are missing, and when to request them by NACK (RFC 4585
+//! section 6.2.1).
 //!
-//! A packet counts as missing as soon as a later one arrives. It is asked for once the stream's own reordering
-//! no longer explains its absence: 5 ms at first, more where packets were seen to come later than that. It is
-//! asked for again a round trip later, and given up when it could no longer be shown in time.
+//! A packet counts as missing as soon as a later one arrives. It is requested once reordering no longer explains its
+//! absence: after 5 ms at first, later after the delay seen for reordered packets. The request is repeated after a
+//! round trip. The packet is given up when it could no longer be rendered in time.
 
 use std::time::{Duration, Instant};
 
 use super::window::{Seen, SeenWindow};
 use crate::units::{ExtendedSequence, RESTART_GAP};
 
-/// How long, how often and for how many packets of an encoding to ask.
+/// Bounds on requests for the lost packets of an encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// A packet that is missing for longer is given up.
+    /// Time after which a missing packet is given up, counted from its detection.
     pub give_up: Duration,
-    /// Requests for one packet.
+    /// Maximum number of requests for one packet.
     pub tries: u8,
-    /// Most packets missing at once; when there would be more, all are given up.
+    /// Maximum number of packets missing at once. A gap that would exceed it gives up all missing packets.
     pub missing: usize,
-    /// Requests for one packet in the time of a round trip.
+    /// Maximum number of requests for one packet per round-trip time.
     pub per_round_trip: u32,
-    /// Whether decoding stops at a packet given up until the next key frame.
+    /// Whether the decoder needs a key frame to continue after a packet was given up.
     pub needs_key_frame: bool,
 }
 
 impl Patience {
-    /// Worth up to a second of waiting, since the alternative is a key frame.
+    /// Waits up to a second, since the alternative is a key frame.
     pub const VIDEO: Self = Self {
         give_up: Duration::from_secs(1),
         tries: 10,
@@ -33,9 +34,9 @@ impl Patience {
         per_round_trip: 1,
         needs_key_frame: true,
     };
-    /// What a receiver's jitter buffer may still use; afterwards concealment is the better answer. There is time for
-    /// two answers or three, so a request that is lost must not cost a whole round trip; publishers leave a second one
-    /// within a round trip unanswered.
+    /// Gives up when a receiver's jitter buffer could no longer use the packet; then concealment is better. There is
+    /// time for two or three answers, so a lost request must not cost a whole round trip. Publishers leave a second
+    /// request within one round trip unanswered.
     pub const AUDIO: Self = Self {
         give_up: Duration::from_millis(400),
         tries: 16,
@@ -45,40 +46,40 @@ impl Patience {
     };
 }
 
-/// What an arriving packet is to its stream.
+/// How an arriving packet relates to the packets before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
     /// Newer than all before.
     New,
-    /// Newer by so much that the stream is taken to have started anew: nothing in between is asked for.
+    /// Newer by more than [`RESTART_GAP`]: the stream counts as restarted, and packets in between are not requested.
     Restarted,
-    /// It was missing: late, or retransmitted.
+    /// The packet was missing, and arrived late or as a retransmission.
     Recovered,
-    /// It came before.
+    /// The packet has arrived before.
     Duplicate,
-    /// Too old to tell.
+    /// Below the window: whether the packet has arrived before is unknown.
     Old,
 }
 
-/// What became of the packets that were missing.
+/// Whether missing packets have been given up since the last call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
-    /// Nothing was given up since the last call.
+    /// No packet was given up.
     Complete,
-    /// Some packets are no longer asked for, and the codec can do without.
+    /// Some packets were given up; the decoder conceals them.
     GaveUp,
-    /// Some packets are no longer asked for, and only a key frame helps. Said once per loss.
+    /// Some packets were given up and the decoder needs a key frame. Returned once per loss.
     NeedKeyFrame,
 }
 
-/// The packets of one encoding that have not come yet. Bounded by [`Patience::missing`].
+/// The missing packets of one encoding, at most [`Patience::missing`].
 #[derive(Debug)]
 pub struct MissingPackets {
     patience: Patience,
     window: SeenWindow<WINDOW_WORDS>,
-    /// In order of sequence number.
+    /// Sorted by sequence number.
     missing: Vec<Missing>,
-    /// When [`Self::poll`] next has something to do; may be early, never late.
+    /// Time of the next work for [`Self::poll`]; may be early, never late.
     due: Option<Instant>,
     gave_up: bool,
     round_trip: RoundTrip,
@@ -90,23 +91,23 @@ struct Missing {
     sequence: ExtendedSequence,
     noticed: Instant,
     due: Instant,
-    /// When it was last asked for, if it was.
+    /// Time of the last request; `None` before the first.
     asked: Option<Instant>,
     tries: u8,
 }
 
-/// The time from a request to its answer, as far as known.
+/// Estimate of the time from a request to its answer.
 #[derive(Debug, Clone, Copy)]
 enum RoundTrip {
     Unknown,
-    /// From answered requests.
+    /// Smoothed over answered requests.
     Observed(Duration),
-    /// From reports, by the caller.
+    /// Given by the caller, who measures it from RTCP reports.
     Told(Duration),
 }
 
 impl MissingPackets {
-    /// For one encoding.
+    /// A tracker for one encoding.
     pub fn new(patience: Patience) -> Self {
         Self {
             patience,
@@ -119,7 +120,7 @@ impl MissingPackets {
         }
     }
 
-    /// Takes note of a packet of the stream, received as such or unwrapped from a retransmission.
+    /// Processes a packet of the stream, original or retransmitted.
     pub fn on_packet(&mut self, sequence: ExtendedSequence, now: Instant) -> Arrival {
         match self.window.mark(sequence.0) {
             Seen::First | Seen::Ahead(0) => Arrival::New,
@@ -140,8 +141,8 @@ impl MissingPackets {
         }
     }
 
-    /// Appends to `out` the sequence numbers to ask for now, in order, at most [`Patience::missing`] of them.
-    /// `round_trip` is the time to the publisher and back; without it, it is learnt from answered requests.
+    /// Appends the sequence numbers to request now to `out`, in order, at most [`Patience::missing`] of them.
+    /// `round_trip` is the round-trip time to the publisher; if `None`, it is estimated from answered requests.
     pub fn poll(&mut self, now: Instant, round_trip: Option<Duration>, out: &mut Vec<u16>) -> Repair {
         if let Some(time) = round_trip {
             self.round_trip = RoundTrip::Told(time);
@@ -156,17 +157,17 @@ impl MissingPackets {
         }
     }
 
-    /// When to poll next.
+    /// Time of the next call to `poll`; `None` while nothing is missing.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.due
     }
 
-    /// How many packets are missing now.
+    /// Number of packets missing now.
     pub fn len(&self) -> usize {
         self.missing.len()
     }
 
-    /// Whether nothing is missing.
+    /// Whether no packet is missing.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty()
     }
@@ -190,7 +191,7 @@ impl MissingPackets {
 
     fn fill(&mut self, sequence: ExtendedSequence, now: Instant) {
         let Ok(place) = self.missing.binary_search_by_key(&sequence, |missing| missing.sequence) else {
-            return; // given up before
+            return; // already given up
         };
         let found = self.missing.remove(place);
         if self.missing.is_empty() && !self.gave_up {
@@ -199,7 +200,7 @@ impl MissingPackets {
         let late_by = now.saturating_duration_since(found.noticed);
         let answered_in = found.asked.map(|asked| now.saturating_duration_since(asked));
         match answered_in {
-            // Too quick for an answer, so it was under way already.
+            // Too soon to answer the request, so the original packet was only reordered.
             Some(time) if time < self.round_trip.or_default() / 2 => self.learn_reordering(late_by),
             None => self.learn_reordering(late_by),
             Some(time) => {
@@ -217,7 +218,7 @@ impl MissingPackets {
 
     fn ask(&mut self, now: Instant, out: &mut Vec<u16>) {
         let round_trip = self.round_trip.or_default();
-        // An eighth on top, so that an answer just under way is not asked for again.
+        // An eighth longer than a round trip, so that a packet whose answer is just arriving is not requested again.
         let interval = (round_trip + round_trip / 8) / self.patience.per_round_trip.max(1);
         let interval = interval.max(ASK_INTERVAL_MIN);
         let Self { patience, missing, gave_up, .. } = self;
@@ -266,9 +267,9 @@ impl RoundTrip {
     }
 }
 
-/// 2,048 packets: more than a second of the fastest stream that is expected.
+/// 2,048 packets: more than a second of the fastest expected stream.
 const WINDOW_WORDS: usize = 32;
-/// Waiting for reordered packets costs every lost one as much delay.
+/// Waiting for reordered packets delays the repair of every lost packet by as much.
 const REORDERING_MIN: Duration = Duration::from_millis(5);
 const REORDERING_MAX: Duration = Duration::from_millis(40);
 const ASK_INTERVAL_MIN: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! What does not arrive from the publisher, as far as that tells how well it is connected.
+//! Inputs of the publisher's connection quality: packet loss and which layers arrive.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use super::{Ingress, IngressTrack};
 use crate::units::Losses;
 
 impl Ingress {
-    /// What was lost since the last call, before it was repaired.
+    /// Packets lost on all streams since the last call, counted before retransmission.
     pub fn take_losses(&mut self) -> Losses {
         let streams = self.tracks.iter_mut().flat_map(|track| &mut track.streams);
         streams.fold(Losses::default(), |mut sum, stream| {
@@ -19,18 +19,18 @@ impl Ingress {
 }
 
 impl IngressTrack {
-    /// When its last packet arrived.
+    /// Arrival of the track's last packet; `None` before the first.
     pub fn last_packet(&self) -> Option<Instant> {
         self.streams.iter().filter_map(|stream| stream.liveness.last()).max()
     }
 
-    /// The highest of its encodings that flows.
+    /// Highest layer that is active; `None` if none is.
     pub fn highest_active(&self) -> Option<Layer> {
         let active = self.streams.iter().filter(|stream| stream.liveness.is_active());
         active.map(|stream| stream.layer).max()
     }
 
-    /// Whether nothing of it is forwarded.
+    /// Whether the track is muted, so that its media is not forwarded.
     pub fn is_muted(&self) -> bool {
         self.muted
     }

@@ -1,6 +1,6 @@
-//! Redundant sound (RFC 2198) as it arrives: each packet is forwarded as the one frame that is its own, and what it
-//! repeats stands in for the packets that were lost before it. So everyone behind gets plain frames, and repetition is
-//! put in again for those whose own loss asks for it (`egress/redundancy.rs`).
+//! Reception of redundant audio (RED, RFC 2198). Each packet is forwarded with its primary frame alone; its redundant
+//! frames replace packets lost before it. So subscribers get plain frames, and `egress/redundancy.rs` adds redundancy
+//! again for those whose own loss requires it.
 
 use std::time::Instant;
 
@@ -14,15 +14,15 @@ use crate::rtp::codec::red::Redundant;
 use crate::rtp::codec::{Codec, PayloadFacts};
 use crate::units::{ExtendedSequence, ExtendedTimestamp};
 
-/// A frame that was lost, as a later packet repeats it.
+/// A lost frame that a later packet repeats.
 struct Lost<'a> {
     sequence: ExtendedSequence,
     timestamp: ExtendedTimestamp,
     frame: &'a [u8],
 }
 
-/// Makes packets of those frames that `redundant` repeats and that were lost, oldest first. `before` is the newest
-/// packet of the stream before this one.
+/// Makes packets of the redundant frames whose own packets were lost, oldest first. `before` is the newest packet of
+/// the stream before this one.
 pub(super) fn recover(
     now: Instant,
     stream: &mut Stream,
@@ -35,7 +35,7 @@ pub(super) fn recover(
     let lost = lost(before, own, redundant);
     let mut recovered = Vec::new();
     for Lost { sequence, timestamp, frame } in lost {
-        // A late packet may have been faster than what repeats it.
+        // The packet itself may have arrived late, but before this one.
         if !stream.on_packet(now, sequence, timestamp.wire()).new {
             continue;
         }
@@ -55,8 +55,8 @@ pub(super) fn recover(
     recovered
 }
 
-/// Which packets the repeated frames are. A block tells its time and not its number: the newest is taken for the packet
-/// right before, unless it is older than what came before the gap.
+/// Assigns sequence numbers to the redundant frames. A block states its timestamp offset, not its sequence number: the
+/// newest block is taken for the packet right before, unless it is not newer than the last packet before the gap.
 fn lost<'a>(
     before: (ExtendedSequence, ExtendedTimestamp),
     own: (ExtendedSequence, ExtendedTimestamp),

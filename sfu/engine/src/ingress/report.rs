@@ -1,11 +1,11 @@
-//! How well one source is received, for receiver reports (RFC 3550 section 6.4.1 and appendices A.3 and A.8).
+//! Reception statistics of one SSRC, for receiver reports (RFC 3550 section 6.4.1 and appendices A.3 and A.8).
 
 use std::time::Instant;
 
 use crate::rtp::rtcp::ReportBlock;
 use crate::units::{ExtendedSequence, Losses, NtpTime, Ssrc};
 
-/// The statistics of one source.
+/// Reception statistics of one SSRC.
 #[derive(Debug)]
 pub struct ReceiveReport {
     clock_rate: u32,
@@ -14,7 +14,7 @@ pub struct ReceiveReport {
     received: u64,
     expected_before: u64,
     received_before: u64,
-    /// Sixteen times the jitter, in timestamp units.
+    /// Interarrival jitter times 16, in timestamp units.
     jitter: u64,
     transit: Option<(u32, Instant)>,
     last_report: Option<(NtpTime, Instant)>,
@@ -22,7 +22,7 @@ pub struct ReceiveReport {
 }
 
 impl ReceiveReport {
-    /// Nothing has arrived. `clock_rate` is that of the timestamps, in Hz.
+    /// Statistics without packets. `clock_rate` is the RTP clock rate in Hz.
     pub fn new(clock_rate: u32) -> Self {
         Self {
             clock_rate,
@@ -38,7 +38,7 @@ impl ReceiveReport {
         }
     }
 
-    /// A packet arrived by the source itself; retransmissions by another source do not count.
+    /// Counts a packet of the SSRC. Retransmissions on another SSRC are not counted here.
     pub fn on_packet(&mut self, sequence: ExtendedSequence, timestamp: u32, now: Instant) {
         if self.base.is_none() {
             self.base = Some(sequence);
@@ -51,7 +51,7 @@ impl ReceiveReport {
                 now.saturating_duration_since(at).as_micros() * u128::from(self.clock_rate) / 1_000_000;
             let sent = timestamp.wrapping_sub(before) as i32;
             let difference = (elapsed as i64 - i64::from(sent)).unsigned_abs();
-            // A gap in speech is no jitter, and neither is a clock that was set anew.
+            // A pause in speech or a reset of the sender's clock is not jitter.
             if difference < u64::from(self.clock_rate) {
                 self.jitter =
                     self.jitter + difference - ((self.jitter + 8) >> 4).min(self.jitter + difference);
@@ -60,17 +60,17 @@ impl ReceiveReport {
         self.transit = Some((timestamp, now));
     }
 
-    /// What was lost of what was reported since the last call.
+    /// Losses in the report blocks since the last call.
     pub fn take_losses(&mut self) -> Losses {
         self.losses.take()
     }
 
-    /// The source's own report arrived.
+    /// Records the sender report of the SSRC, from which later blocks state LSR and DLSR.
     pub fn on_sender_report(&mut self, ntp: NtpTime, now: Instant) {
         self.last_report = Some((ntp, now));
     }
 
-    /// The report about the source. `None` before its first packet.
+    /// Makes a report block, and starts the interval of the next one. `None` before the first packet.
     pub fn block(&mut self, ssrc: Ssrc, now: Instant) -> Option<ReportBlock> {
         let base = self.base?;
         let expected = self.highest.0.saturating_sub(base.0) + 1;
@@ -89,7 +89,7 @@ impl ReceiveReport {
             ssrc,
             fraction_lost: u8::try_from(fraction).unwrap_or(u8::MAX),
             lost: i32::try_from(expected as i64 - self.received as i64).unwrap_or(i32::MAX),
-            // The first cycle is 1 here and 0 in reports.
+            // Extended numbers start in cycle 1, those in reports in cycle 0.
             highest_sequence: (self.highest.0 as u32).wrapping_sub(1 << 16),
             jitter: u32::try_from(self.jitter >> 4).unwrap_or(u32::MAX),
             last_sr,

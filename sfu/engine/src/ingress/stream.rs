@@ -1,5 +1,5 @@
-//! One encoding as it arrives: its packets put back in order of numbering, its losses asked for, its key frames
-//! requested, its reception reported.
+//! Reception of one encoding: extends and continues its sequence numbers, requests lost packets and key frames,
+//! reports reception.
 
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,15 @@ use crate::units::{ExtendedSequence, ExtendedTimestamp, Losses, NtpTime, RESTART
 /// One encoding of a published track.
 #[derive(Debug)]
 pub struct Stream {
-    /// Its source, once known.
+    /// SSRC of the stream; `None` until known from SDP or from a packet.
     pub ssrc: Option<Ssrc>,
-    /// The source of its retransmissions, once known.
+    /// SSRC of its retransmissions; `None` until known from SDP or from a packet.
     pub repair: Option<Ssrc>,
-    /// Which encoding.
+    /// Layer that the encoding is: 0 is the lowest.
     pub layer: Layer,
-    /// Whether it flows.
+    /// Whether packets of the encoding arrive.
     pub liveness: Liveness,
-    /// What its frames are to each other.
+    /// Determines how each frame relates to the other frames of the stream.
     pub frames: FrameReader,
     missing: MissingPackets,
     keyframes: KeyFrameRequests,
@@ -37,29 +37,29 @@ pub struct Stream {
     nack: bool,
 }
 
-/// How the numbers of the source that sends now become the stream's. A browser that restarts an encoding gives it
-/// a new source, with numbers from anywhere; to everyone behind, the stream goes on.
+/// Maps sequence numbers of the current SSRC to those of the stream. A browser that restarts an encoding gives it a new
+/// SSRC, whose sequence numbers start anywhere. The stream's numbers continue, so that receivers see one stream.
 #[derive(Debug, Clone, Copy)]
 enum Numbering {
-    /// That is added to the source's numbers: whole turns of 16 bits, so that requests name them as they are.
+    /// Offset added to the SSRC's sequence numbers. A multiple of 2^16, so that NACKs name the publisher's own numbers.
     Ahead(u64),
-    /// The next packet is the first of a new source.
+    /// The SSRC has just changed; its first packet determines the offset.
     Anew,
 }
 
-/// What the stream makes of one packet.
+/// Result of processing one packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// The packet's timestamp, extended.
+    /// RTP timestamp of the packet, extended to 64 bits.
     pub timestamp: ExtendedTimestamp,
-    /// False: it was here before.
+    /// Whether the packet is new. False for a duplicate, and for a packet too old to tell.
     pub new: bool,
-    /// The encoding has come alive by it.
+    /// Whether the encoding was inactive until this packet.
     pub came_alive: bool,
 }
 
 impl Stream {
-    /// A stream that has received nothing yet.
+    /// A stream that has received nothing yet. `clock_rate` is in Hz; `nack` enables retransmission requests.
     pub fn new(layer: Layer, kind: MediaKind, clock_rate: u32, nack: bool, limits: &Limits) -> Self {
         let interval = if layer.0 == 0 { limits.keyframe_interval_low } else { limits.keyframe_interval };
         Self {
@@ -82,7 +82,8 @@ impl Stream {
         }
     }
 
-    /// Another source carries the stream from now on.
+    /// Switches to another SSRC. If there was one before, sequence numbers continue after those of the old SSRC, and
+    /// reception statistics start over.
     pub fn begin_source(&mut self, ssrc: Ssrc) {
         if self.ssrc.replace(ssrc).is_some() {
             self.numbering = Numbering::Anew;
@@ -91,7 +92,7 @@ impl Stream {
         }
     }
 
-    /// The stream's number for a packet that its source numbered so.
+    /// Converts an extended sequence number of the current SSRC to the stream's own numbering.
     pub fn number(&mut self, sequence: ExtendedSequence) -> ExtendedSequence {
         let ahead = match self.numbering {
             Numbering::Ahead(ahead) => ahead,
@@ -104,13 +105,13 @@ impl Stream {
         sequence.plus(ahead)
     }
 
-    /// A packet of the stream itself arrived.
+    /// Processes a packet that arrived on the stream's own SSRC, not as a retransmission.
     pub fn on_media(&mut self, now: Instant, sequence: ExtendedSequence, timestamp: u32) -> Received {
         self.report.on_packet(sequence, timestamp, now);
         self.on_packet(now, sequence, timestamp)
     }
 
-    /// A packet of the stream arrived, as retransmission or otherwise.
+    /// Processes a packet of the stream, whether original, retransmitted, or recovered from redundancy.
     pub fn on_packet(&mut self, now: Instant, sequence: ExtendedSequence, timestamp: u32) -> Received {
         let timestamp = match self.timestamp {
             Some(last) => last.extend(timestamp),
@@ -125,33 +126,33 @@ impl Stream {
         Received { timestamp, new, came_alive: new && self.liveness.on_packet(now) }
     }
 
-    /// The number of a packet that came as a retransmission (RFC 4588), `None` before the first packet.
+    /// Extends the 16-bit sequence number of a retransmitted packet (RFC 4588). `None` before the first packet.
     pub fn original(&self, wire: u16) -> Option<ExtendedSequence> {
         self.highest.map(|highest| highest.extend(wire))
     }
 
-    /// The newest packet so far, with its timestamp.
+    /// Highest sequence number so far, with its timestamp. `None` before the first packet.
     pub fn newest(&self) -> Option<(ExtendedSequence, ExtendedTimestamp)> {
         self.highest.zip(self.timestamp)
     }
 
-    /// A key frame arrived whole or in part: whoever asked is served.
+    /// A key frame has begun to arrive: all pending requests for one are satisfied.
     pub fn on_key_frame(&mut self) {
         self.keyframes.on_key_frame();
     }
 
-    /// Somebody needs a key frame.
+    /// Schedules a key frame request.
     pub fn want_key_frame(&mut self, now: Instant) {
         self.keyframes.want(now);
     }
 
-    /// The publisher's sender report.
+    /// Processes the publisher's sender report. Returns the mapping between NTP time and RTP timestamps.
     pub fn on_sender_report(&mut self, now: Instant, ntp: NtpTime, timestamp: u32) -> SenderClock {
         self.report.on_sender_report(ntp, now);
         SenderClock { ntp, timestamp, arrival: now }
     }
 
-    /// Writes what has to be said to the publisher now. Returns the sequence numbers and key frames asked for.
+    /// Appends the NACKs and the PLI that are due now to `out`. Returns how many packets and key frames were requested.
     pub fn poll(&mut self, now: Instant, rtt: Option<Duration>, sender: Ssrc, out: &mut Vec<u8>) -> Asked {
         let mut asked = Asked::default();
         let Some(media) = self.ssrc else { return asked };
@@ -172,30 +173,30 @@ impl Stream {
         asked
     }
 
-    /// When to poll next.
+    /// Earliest time at which `poll` or the liveness has work.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let missing = if self.nack { self.missing.poll_timeout() } else { None };
         [missing, self.keyframes.poll_timeout(), self.liveness.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// What was lost of it since the last call.
+    /// Losses in the receiver reports since the last call.
     pub fn take_losses(&mut self) -> Losses {
         self.report.take_losses()
     }
 
-    /// How well it is received, `None` before the first packet.
+    /// Report block for a receiver report. `None` before the first packet.
     pub fn report_block(&mut self, now: Instant) -> Option<ReportBlock> {
         let ssrc = self.ssrc?;
         self.report.block(ssrc, now)
     }
 }
 
-/// What was asked of the publisher.
+/// Number of requests sent to the publisher.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// Packets, by NACK.
+    /// Packets requested by NACK.
     pub packets: u64,
-    /// Key frames, by PLI.
+    /// Key frames requested by PLI.
     pub key_frames: u64,
 }
 

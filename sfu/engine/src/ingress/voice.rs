@@ -1,14 +1,14 @@
-//! When the room's home hears how loud a participant speaks: when that begins, when it ends, and in between as often as
-//! it takes to follow it.
+//! Reports of a participant's speech level to the room's home shard: when speech begins, when it ends, and in between
+//! when the level changes noticeably.
 
 use std::time::{Duration, Instant};
 
 use super::Ingress;
 
-/// What the room was last told of a participant's voice.
+/// Last report of a participant's speech level to the room.
 #[derive(Debug, Default)]
 pub struct Voice {
-    /// `None`: silent.
+    /// `None` if the participant was last reported silent, or never reported.
     told: Option<Told>,
     polled: Option<Instant>,
 }
@@ -19,18 +19,18 @@ struct Told {
     at: Instant,
 }
 
-/// What the room is to be told.
+/// A report for the room.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum VoiceNews {
-    /// The participant speaks, that loud: above 0 to 1, linear.
+    /// The participant speaks at this level, above 0 and up to 1, linear.
     Speaks(f32),
-    /// It does so no longer.
+    /// The participant has stopped speaking.
     Silent,
 }
 
 impl Voice {
-    /// Takes how loud the participant speaks now, `None`: not at all. Call it at [`poll_timeout`](Self::poll_timeout),
-    /// and whenever that may have changed.
+    /// Takes the current speech level, `None` for silence, and returns the report that is due. Call at
+    /// [`poll_timeout`](Self::poll_timeout) and whenever the level may have changed.
     pub fn poll(&mut self, level: Option<f32>, now: Instant) -> Option<VoiceNews> {
         self.polled = Some(now);
         let Some(level) = level else {
@@ -48,33 +48,33 @@ impl Voice {
         Some(VoiceNews::Speaks(level))
     }
 
-    /// When to poll next; `None` while the participant is silent as far as the room knows.
+    /// Time of the next call to `poll`; `None` while the participant was last reported silent.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.polled.filter(|_| self.told.is_some()).map(|polled| polled + TICK)
     }
 }
 
 impl Ingress {
-    /// How loud the peer's participant speaks, if there is news of that for the room.
+    /// The due report of how loud the peer's participant speaks: the level of its loudest track.
     pub fn poll_voice(&mut self, now: Instant) -> Option<VoiceNews> {
         let levels = self.tracks.iter_mut().filter_map(|track| track.level.as_mut()?.poll(now));
         let loudest = levels.reduce(f32::max);
         self.voice.poll(loudest, now)
     }
 
-    /// When to ask for news.
+    /// Time of the next call to `poll_voice`; `None` while silent.
     pub(super) fn voice_timeout(&self) -> Option<Instant> {
         let levels = self.tracks.iter().filter_map(|track| track.level.as_ref()?.poll_timeout());
         self.voice.poll_timeout().or_else(|| levels.min())
     }
 }
 
-/// Least time between two messages.
+/// Minimum time between two reports of a voice that goes on.
 const TICK: Duration = Duration::from_millis(100);
-/// A voice that stays as loud as it is is told of again after this, well within the second after which the room takes
-/// it for silent.
+/// An unchanged level is reported again after this time: well within the second after which the room takes the
+/// participant for silent.
 const REPEAT: Duration = Duration::from_millis(400);
-/// As a share: 2 dB.
+/// Relative change of the linear level that is reported: 2 dB.
 const NOTICEABLE: f32 = 0.25;
 
 #[cfg(test)]
@@ -88,11 +88,11 @@ mod tests {
         let table: [(u64, Option<f32>, Option<VoiceNews>); 9] = [
             (0, None, None),
             (100, Some(0.2), Some(VoiceNews::Speaks(0.2))),
-            (150, Some(0.4), None), // within 100 ms
+            (150, Some(0.4), None), // within 100 ms of the last report
             (200, Some(0.21), None),
             (300, Some(0.4), Some(VoiceNews::Speaks(0.4))),
             (600, Some(0.4), None),
-            (700, Some(0.4), Some(VoiceNews::Speaks(0.4))), // so that it does not count as silent
+            (700, Some(0.4), Some(VoiceNews::Speaks(0.4))), // before it would count as silent
             (710, None, Some(VoiceNews::Silent)),
             (810, None, None),
         ];

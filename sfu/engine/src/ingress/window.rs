@@ -1,21 +1,21 @@
-//! Which of the latest numbers of a counter have been seen.
+//! Tracks which recent values of an increasing counter have been seen.
 
-/// What a number was to a [`SeenWindow`].
+/// How a number relates to those that a [`SeenWindow`] has seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// The first ever.
+    /// The first number of all.
     First,
-    /// Higher than all before; so many numbers lie unseen between the former highest and this one.
+    /// Higher than all before. Holds how many unseen numbers lie between the former highest and this one.
     Ahead(u64),
-    /// Below the highest, seen for the first time.
+    /// Below the highest number, seen for the first time.
     Filled,
-    /// Seen before.
+    /// A duplicate.
     Already,
-    /// Too far below the highest to tell.
+    /// Below the window: whether it was seen is unknown.
     TooOld,
 }
 
-/// Remembers which of the `64 * WORDS` numbers up to the highest have been seen.
+/// Bitmap of which numbers have been seen, among the highest number and the `64 * WORDS - 1` below it.
 #[derive(Debug, Clone)]
 pub(super) struct SeenWindow<const WORDS: usize> {
     highest: Option<u64>,
@@ -29,7 +29,7 @@ impl<const WORDS: usize> SeenWindow<WORDS> {
         Self { highest: None, bits: [0; WORDS] }
     }
 
-    /// Marks `number` as seen and says what it was until now.
+    /// Marks `number` as seen. Returns how it relates to the numbers seen before.
     pub(super) fn mark(&mut self, number: u64) -> Seen {
         let Some(highest) = self.highest else {
             self.restart(number);
@@ -77,7 +77,7 @@ impl<const WORDS: usize> SeenWindow<WORDS> {
         }
     }
 
-    /// Always below `WORDS`.
+    /// Index of the number's word, always below `WORDS`.
     fn word(number: u64) -> usize {
         (number / 64 % WORDS as u64) as usize
     }

@@ -1,4 +1,4 @@
-//! One WebRTC connection: a transport with what is published and what is received over it.
+//! A peer: one WebRTC connection, with its transport, what it publishes and what it receives.
 
 pub mod quality;
 pub mod setup;
@@ -18,37 +18,38 @@ use crate::transport::Transport;
 use crate::transport::sctp::ChannelId;
 use quality::Heard;
 
-/// Largest RTCP datagram written, before its protection.
+/// Maximum size of an RTCP datagram in bytes, before encryption.
 const RTCP_BYTES: usize = 1200;
 
-/// RTCP datagrams that wait at most; a peer without a path collects no more.
+/// Maximum number of queued RTCP datagrams. While the peer has no network path, the oldest are dropped.
 const RTCP_QUEUE: usize = 64;
 
-/// One peer.
+/// One WebRTC connection.
 pub struct Peer {
-    /// Whose it is.
+    /// Participant that owns the connection.
     pub participant: ParticipantIndex,
-    /// Which of its connections.
+    /// Which of the participant's connections this is.
     pub target: Target,
-    /// Where.
+    /// Room of the participant.
     pub room: RoomIndex,
-    /// ICE, DTLS, SRTP, SCTP.
+    /// ICE, DTLS, SRTP and SCTP.
     pub transport: Transport,
-    /// What was agreed.
+    /// State of the SDP negotiation.
     pub negotiation: Negotiation,
-    /// What it publishes.
+    /// Tracks that the peer publishes.
     pub ingress: Ingress,
-    /// What it receives.
+    /// Tracks that the peer receives.
     pub egress: Egress,
-    /// The local ICE user fragments by which its checks are found: the newest last, and the one before a restart.
+    /// Local ICE user fragments by which its connectivity checks are found, newest last. Two after an ICE restart, so
+    /// that checks with the old one still arrive.
     pub ufrags: Vec<String>,
-    /// Whether it stands in the shard's list of peers to be flushed.
+    /// Whether the peer is in the shard's list of dirty peers.
     pub touched: bool,
-    /// Which of its parts may have something to do since it was last flushed.
+    /// What may have changed since the peer was last flushed.
     pub stirred: Stirred,
-    /// The deadline that stands in the shard's timers for it.
+    /// Earliest deadline of the peer in the shard's timers.
     pub scheduled: Option<Instant>,
-    /// Whether anything comes from it.
+    /// Arrival times, to detect that the client is gone.
     pub heard: Heard,
     /// Open data channels with their labels.
     channels: Vec<(ChannelId, String)>,
@@ -57,38 +58,38 @@ pub struct Peer {
     fault: Option<Fault>,
 }
 
-/// What of a peer may have something to do. Media alone is what happens a hundred times for each other thing, and
-/// must not look at the state of handshakes, data channels and deadlines, which lies in cold memory.
+/// What may have changed in a peer since its last flush. Media is a hundred times as frequent as everything else.
+/// Sending media alone must not read the state of handshakes, data channels and deadlines, which is in cold memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stirred {
-    /// Media waits in the pacer, nothing else has changed.
+    /// Only media may be queued in the pacer; nothing else has changed.
     Media,
-    /// Anything may have changed. Deadlines that have come are served now and looked up again.
+    /// Anything may have changed. Expired deadlines are already served; the next deadline must be computed.
     Settled,
-    /// Anything may have changed, and deadlines may have come.
+    /// Anything may have changed, and deadlines may have expired.
     Wholly,
 }
 
-/// Where a peer's path is to panic, in tests of panic containment.
+/// Point in the processing of a peer at which it panics, in tests of panic containment.
 #[cfg(feature = "fault-injection")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// When a datagram of it arrives.
+    /// When a datagram arrives from the peer.
     Receive,
-    /// When a packet is handed to it.
+    /// When a packet is delivered to the peer's egress.
     Deliver,
-    /// When something is written for it.
+    /// When packets to the peer are written.
     Transmit,
-    /// When packets that it published were handed out and are remembered.
+    /// When packets that the peer published are stored for retransmission, after they were forwarded.
     Remember,
-    /// When it is taken out of its room.
+    /// When the peer is removed from its room.
     End,
-    /// When a room decides who speaks: nobody's path.
+    /// When a room determines its speakers. This belongs to no single participant.
     Speakers,
 }
 
 impl Peer {
-    /// Puts together a peer that has negotiated nothing.
+    /// Makes a peer that has not negotiated anything.
     pub fn new(participant: ParticipantIndex, target: Target, room: RoomIndex, parts: setup::Parts) -> Self {
         Self {
             participant,
@@ -110,13 +111,13 @@ impl Peer {
         }
     }
 
-    /// Makes the peer's path panic once, at that place.
+    /// Makes the peer panic once, at that point.
     #[cfg(feature = "fault-injection")]
     pub fn inject(&mut self, fault: Fault) {
         self.fault = Some(fault);
     }
 
-    /// Panics if that was asked for.
+    /// Panics if `inject` requested it for this point.
     #[cfg(feature = "fault-injection")]
     pub fn fail_at(&mut self, place: Fault) {
         if self.fault == Some(place) {
@@ -125,12 +126,12 @@ impl Peer {
         }
     }
 
-    /// Whether the other side has not described itself yet.
+    /// Whether the client has not sent a description yet.
     pub fn is_new(&self) -> bool {
         !self.negotiation.has_remote()
     }
 
-    /// When something of it is due next.
+    /// Next deadline of transport, ingress or egress; of the transport alone until it is connected.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let transport = self.transport.poll_timeout();
         if !self.transport.is_connected() {
@@ -139,27 +140,27 @@ impl Peer {
         [transport, self.ingress.poll_timeout(), self.egress.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// A data channel is open.
+    /// Records an open data channel.
     pub fn add_channel(&mut self, channel: ChannelId, label: String) {
         self.channels.push((channel, label));
     }
 
-    /// A data channel is no more.
+    /// Removes a closed data channel.
     pub fn remove_channel(&mut self, channel: ChannelId) {
         self.channels.retain(|(known, _)| *known != channel);
     }
 
-    /// The open channel of that label.
+    /// Open data channel with that label.
     pub fn channel(&self, label: &str) -> Option<ChannelId> {
         self.channels.iter().find(|(_, known)| known == label).map(|(channel, _)| *channel)
     }
 
-    /// The label of an open channel.
+    /// Label of an open data channel.
     pub fn label(&self, channel: ChannelId) -> Option<&str> {
         self.channels.iter().find(|(known, _)| *known == channel).map(|(_, label)| label.as_str())
     }
 
-    /// Queues a compound RTCP packet, cut into datagrams between its parts.
+    /// Queues a compound RTCP packet, split between its parts into datagrams of at most [`RTCP_BYTES`].
     pub fn queue_rtcp(&mut self, compound: &[u8]) {
         let mut rest = compound;
         let mut datagram = Vec::new();
@@ -183,7 +184,8 @@ impl Peer {
         self.rtcp.push_back(datagram);
     }
 
-    /// Writes what is to be sent next: control first, then media in runs.
+    /// Writes the next datagrams to send: control first, then media. Media datagrams of equal size are written in one
+    /// run, to be sent with one system call.
     pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8], stats: &mut Stats) -> Option<Transmit> {
         #[cfg(feature = "fault-injection")]
         self.fail_at(Fault::Transmit);
@@ -222,7 +224,8 @@ impl Peer {
     }
 }
 
-/// Length of the first part of a compound RTCP packet (RFC 3550 section 6.4.1: length in words less one).
+/// Length in bytes of the first part of a compound RTCP packet. Its header states the length in words, less one (RFC
+/// 3550 section 6.4.1).
 fn part_len(compound: &[u8]) -> Option<usize> {
     let length = compound.get(2..4)?;
     Some((usize::from(u16::from_be_bytes([length[0], length[1]])) + 1) * 4)

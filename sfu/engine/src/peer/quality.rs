@@ -1,8 +1,7 @@
-//! How well a participant is connected, as a score and in one word: what its links lose, how long they take, and what
-//! of its pictures does not fit.
+//! Connection quality of a participant, as a score and as a category, from packet loss, delay and missing video layers.
 //!
-//! The score is that of the E-model (ITU-T G.107): from [`PERFECT`] each impairment takes something off, what is left
-//! becomes a mean opinion score.
+//! The score is that of the E-model (ITU-T G.107): impairments are subtracted from [`PERFECT`], and the rest is
+//! converted to a mean opinion score.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +9,16 @@ use sfu_protocol::{ConnectionQuality, Layer};
 
 use crate::units::Losses;
 
-/// What was seen of one direction in the last few seconds.
+/// Measurements of one direction over the last few seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Observed {
-    /// Packets lost, before they were repaired.
+    /// Packets lost, counted before retransmission.
     pub losses: Losses,
-    /// What is missing of the pictures.
+    /// Video layers that are wanted but missing.
     pub missing: Missing,
 }
 
-/// What is missing of several pictures, each as the share of its layers that is wanted and not there.
+/// Missing video layers of several tracks: for each track, the share of the wanted layers that is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Missing {
     pictures: u32,
@@ -27,26 +26,26 @@ pub struct Missing {
     worst: f32,
 }
 
-/// What one direction is like.
+/// Impairments of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Direction {
     /// Share of packets lost, 0 to 1.
     pub loss: f32,
-    /// Share of pictures missing, 0 to 1.
+    /// Share of wanted video layers missing, 0 to 1.
     pub missing: f32,
 }
 
-/// A connection's quality.
+/// Rated quality of a connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rating {
-    /// In one word.
+    /// Category that clients show.
     pub quality: ConnectionQuality,
-    /// As a mean opinion score, 1 to 4.5.
+    /// Mean opinion score, 1 to 4.5.
     pub score: f32,
 }
 
 impl Missing {
-    /// Counts a picture of which `wanted` is the highest layer that should be there, and `there` the highest that is.
+    /// Counts a video track. `wanted` is the highest layer that should arrive; `there` is the highest that does.
     pub fn add(&mut self, wanted: Layer, there: Option<Layer>) {
         let layers = f32::from(wanted.0) + 1.0;
         let there = there.map_or(0.0, |layer| f32::from(layer.0) + 1.0);
@@ -56,13 +55,13 @@ impl Missing {
         self.worst = self.worst.max(share);
     }
 
-    /// Between the mean, for what many pictures lack, and the worst, for the one that froze.
+    /// Average of two values: the mean over all tracks, and the worst track, so that a single frozen video counts.
     fn share(self) -> f32 {
         if self.pictures == 0 { 0.0 } else { (self.sum / self.pictures as f32 + self.worst) / 2.0 }
     }
 }
 
-/// Rates a connection by the worse of its directions. `round_trip` is of the whole way there and back.
+/// Rates a connection by the worse of its directions. `round_trip` is the round-trip time.
 pub fn rate(up: Direction, down: Direction, round_trip: Option<Duration>) -> Rating {
     let delay = delay_impairment(round_trip.unwrap_or_default() / 2);
     let worst = [up, down].iter().map(|direction| impairment(*direction)).fold(0.0, f32::max);
@@ -74,7 +73,7 @@ fn impairment(direction: Direction) -> f32 {
     MOST_BY_LOSS * loss / (loss + ROBUSTNESS) + MOST_BY_MISSING * direction.missing.clamp(0.0, 1.0)
 }
 
-/// G.107's, simplified: little up to 177 ms, then people begin to talk into each other's words.
+/// Delay impairment of G.107, simplified: small up to 177 ms; beyond that people begin to interrupt each other.
 fn delay_impairment(one_way: Duration) -> f32 {
     let ms = one_way.as_secs_f32().min(10.0) * 1000.0;
     0.024 * ms + 0.11 * (ms - 177.3).max(0.0)
@@ -91,18 +90,18 @@ fn word(rating: f32) -> Rating {
     Rating { quality, score: score.clamp(1.0, 4.5) }
 }
 
-/// Whether anything comes from a peer. Checks (RFC 7675) come as long as it lives: every 2.5 s from some clients, up to
-/// every 6 s from others.
+/// Arrival times of a peer's datagrams. Consent checks (RFC 7675) arrive while the client lives: every 2.5 s from some
+/// clients, up to every 6 s from others.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Heard {
     last: Option<Instant>,
     check: Option<Instant>,
-    /// The longest time between checks, lately.
+    /// Longest recent interval between checks; decays by an eighth with each check.
     between_checks: Duration,
 }
 
 impl Heard {
-    /// An authentic datagram arrived.
+    /// Records an authenticated datagram.
     pub fn on_datagram(&mut self, now: Instant, is_check: bool) {
         self.last = Some(now);
         if is_check {
@@ -112,19 +111,19 @@ impl Heard {
         }
     }
 
-    /// When the last one did.
+    /// Arrival of the last authenticated datagram; `None` before the first.
     pub fn last(&self) -> Option<Instant> {
         self.last
     }
 
-    /// After how long a silence the peer counts as lost: if media flowed until then, soon; if only checks are to be
-    /// expected, because it is muted or has nothing to send, one may be missing.
+    /// Silence after which the peer counts as lost: 5 s if media arrived until then. If only checks are expected,
+    /// because the peer is muted or has nothing to send, it is long enough for one check to be lost.
     pub fn patience(&self, media: bool) -> Duration {
         if media { PATIENCE } else { (self.between_checks * 2).clamp(PATIENCE, MOST_PATIENCE) }
     }
 }
 
-/// When a participant's quality is looked at, and what others know of it.
+/// Schedule of a participant's quality ratings, and the rating last reported to others.
 #[derive(Debug)]
 pub struct Watch {
     told: Option<Told>,
@@ -139,30 +138,31 @@ struct Told {
     at: Instant,
 }
 
-/// One direction over several looks.
+/// Measurements of one direction over several ratings.
 #[derive(Debug, Clone, Copy, Default)]
 struct Smoothed {
     losses: Losses,
     loss: f32,
-    /// Looks since there were packets enough to tell.
+    /// Ratings since there were enough packets to compute a loss.
     looks: u8,
     missing: f32,
     missing_before: f32,
 }
 
 impl Watch {
-    /// A participant that has just connected, or is about to.
+    /// A schedule for a participant that is about to connect or has just connected.
     pub fn new(now: Instant) -> Self {
         Self { told: None, look_at: now + INTERVAL, up: Smoothed::default(), down: Smoothed::default() }
     }
 
-    /// Whether [`look`](Self::look) is due for a participant that was heard lately.
+    /// Whether [`look`](Self::look) is due for a participant from which datagrams arrive: at the scheduled time, or at
+    /// once if it was reported lost.
     pub fn is_due(&self, now: Instant) -> bool {
         now >= self.look_at || self.is_lost()
     }
 
-    /// Takes what was seen since the last look. Returns what others are to be told: what has changed, or everything if
-    /// somebody came `newcomer` who does not know yet.
+    /// Takes the measurements since the last call. Returns the rating to report: when the category has changed, or when
+    /// a participant that joined at `newcomer` does not have it yet.
     pub fn look(
         &mut self,
         up: Observed,
@@ -176,17 +176,17 @@ impl Watch {
         self.tell(rating, newcomer, now)
     }
 
-    /// The participant is not connected: there is nothing to see yet.
+    /// Postpones the rating, because the participant is not connected and has no measurements yet.
     pub fn postpone(&mut self, now: Instant) {
         self.look_at = now + INTERVAL;
     }
 
-    /// Nothing comes from the participant any more.
+    /// Rates the participant as lost, because nothing arrives from it any more.
     pub fn lose(&mut self, newcomer: Option<Instant>, now: Instant) -> Option<Rating> {
         self.tell(Rating { quality: ConnectionQuality::Lost, score: 1.0 }, newcomer, now)
     }
 
-    /// When to look next, if the participant was `last` heard then.
+    /// Time of the next rating, or of the participant counting as lost. `last` is the last arrival from it.
     pub fn next(&self, last: Option<Instant>, patience: Duration, now: Instant) -> Instant {
         if self.is_lost() {
             return now + LOST_INTERVAL;
@@ -218,41 +218,44 @@ impl Smoothed {
         if self.losses.expected >= ENOUGH {
             let Losses { expected, lost } = self.losses.take();
             let loss = lost as f32 / expected as f32;
-            // Bad news is believed at once, good news by half.
+            // A worse loss counts at once, a better one by half.
             self.loss = if loss > self.loss { loss } else { (self.loss + loss) / 2.0 };
             self.looks = 0;
         } else if self.looks >= STALE_LOOKS {
             *self = Self { missing: self.missing, ..Self::default() };
         }
-        // What is missing counts once it is missing twice: layers take their time to come up.
+        // A missing layer counts only when missing in two consecutive ratings, since layers take time to start.
         self.missing_before = std::mem::replace(&mut self.missing, observed.missing.share());
         Direction { loss: self.loss, missing: self.missing.min(self.missing_before) }
     }
 }
 
-/// G.107's default for a call without any impairment.
+/// R value of a call without impairments; G.107's default.
 const PERFECT: f32 = 93.2;
-/// G.107: users are satisfied from here.
+/// R value from which users are satisfied (G.107).
 const EXCELLENT: f32 = 80.0;
-/// G.107: below, nearly all of them are dissatisfied.
+/// R value below which nearly all users are dissatisfied (G.107).
 const GOOD: f32 = 60.0;
-/// G.107: what loss of everything takes.
+/// Impairment at 100 % loss (G.107).
 const MOST_BY_LOSS: f32 = 95.0;
-/// The loss that takes half of that. With concealment, forward error correction and retransmission as clients have them.
+/// Loss that causes half of that impairment, given the concealment, forward error correction and retransmission of
+/// usual clients.
 const ROBUSTNESS: f32 = 0.2;
-/// Without any picture that is wanted a connection is poor; with the lowest of three layers it is good.
+/// Impairment when all wanted video is missing: the connection is then poor. With the lowest of three layers it is
+/// good.
 const MOST_BY_MISSING: f32 = 36.0;
-/// Between two looks, and so between two changes that others are told of, other than from and to lost.
+/// Time between two ratings, and so between two reported changes other than from and to lost.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Between two looks at a participant that is lost. A client that hears for ten seconds that it is lost starts anew.
+/// Time between two ratings of a lost participant. Short, since a client that is reported lost for ten seconds
+/// reconnects.
 const LOST_INTERVAL: Duration = Duration::from_secs(1);
 const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Less than it takes for consent to expire.
+/// Less than the time after which consent expires.
 const MOST_PATIENCE: Duration = Duration::from_secs(12);
-/// Packets from which a share can be told: of fewer, one is two per cent.
+/// Minimum number of packets to compute a loss: with fewer, one packet is over two per cent.
 const ENOUGH: u64 = 50;
-/// Looks after which what was lost before says nothing any more.
+/// Number of ratings without enough packets after which an earlier loss is discarded.
 const STALE_LOOKS: u8 = 3;
 
 #[cfg(test)]
@@ -273,7 +276,7 @@ mod tests {
             there.iter().for_each(|(wanted, there)| missing.add(Layer(*wanted), there.map(Layer)));
             missing
         };
-        // (loss in per cent, round trip in ms, pictures: highest layer wanted and there, quality)
+        // (loss in per cent, round trip in ms, video: highest layer wanted and there, quality)
         let table: [(f32, u64, Missing, ConnectionQuality); 19] = [
             (0.0, 0, none, Excellent),
             (1.0, 100, none, Excellent),
@@ -288,7 +291,7 @@ mod tests {
             (3.0, 500, none, Good),
             (100.0, 60_000, none, Poor),
             (0.0, 50, all(&[(2, Some(2)), (1, Some(1)), (0, Some(0))]), Excellent),
-            (0.0, 50, all(&[(0, Some(2))]), Excellent), // more than is wanted
+            (0.0, 50, all(&[(0, Some(2))]), Excellent), // more than wanted
             (0.0, 50, all(&[(2, Some(1))]), Excellent),
             (0.0, 50, all(&[(2, Some(0))]), Good),
             (0.0, 50, all(&[(2, None)]), Poor),
@@ -315,7 +318,7 @@ mod tests {
         let start = test_epoch();
         let mut watch = Watch::new(start);
         assert!(!watch.is_due(start + secs(4)));
-        // Packets lost of 250, and what is told.
+        // (packets lost of 250, category reported)
         let table = [
             (0, Some(Excellent)),
             (0, None),
@@ -342,7 +345,7 @@ mod tests {
         let fine = Observed::default();
         let now = start + secs(5);
         assert!(watch.look(fine, fine, None, None, now).is_some());
-        // Last heard two seconds before that look.
+        // Last arrival two seconds before that rating.
         let heard = start + secs(3);
         assert_eq!(watch.next(Some(heard), secs(5), now), start + secs(8));
         let now = start + secs(8);
@@ -382,7 +385,7 @@ mod tests {
 
     #[test]
     fn patience_depends_on_what_is_to_be_expected() {
-        // Checks every so often, with media or without: lost after.
+        // (check interval in ms, whether media arrives, lost after ms)
         let table = [(2500, true, 5000), (2500, false, 5000), (5000, true, 5000), (5000, false, 10_000)];
         for (every, media, lost_after) in table {
             let (mut heard, mut now) = (Heard::default(), test_epoch());

@@ -1,4 +1,4 @@
-//! Putting a peer together.
+//! Construction of a peer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use crate::transport::ice::{IceCredentials, NoRandomness};
 use crate::transport::{RemoteParameters, Transport, TransportConfig};
 use crate::units::Ssrc;
 
-/// What a peer consists of.
+/// Parts of a new peer.
 pub struct Parts {
-    /// ICE, DTLS, SRTP, SCTP.
+    /// ICE, DTLS, SRTP and SCTP.
     pub transport: Transport,
-    /// What was agreed.
+    /// State of the SDP negotiation.
     pub negotiation: Negotiation,
-    /// What it publishes.
+    /// Tracks that the peer publishes.
     pub ingress: Ingress,
-    /// What it receives.
+    /// Tracks that the peer receives.
     pub egress: Egress,
-    /// The local ICE user fragment.
+    /// Local ICE user fragment.
     pub ufrag: String,
 }
 
 /// Makes the parts of a new peer.
 ///
 /// # Errors
-/// If the system gives no random bytes for its password.
+/// If the system provides no random bytes for the ICE credentials.
 pub fn parts(
     role: Role,
     client: ClientTraits,
@@ -59,7 +59,7 @@ pub fn parts(
     })
 }
 
-/// The other side's end of the transport, as its description tells.
+/// Converts the client's transport parameters from its description.
 pub fn remote(remote: &RemoteTransport) -> RemoteParameters {
     RemoteParameters {
         ice: IceCredentials { ufrag: remote.ice.ufrag.clone(), pwd: remote.ice.pwd.clone() },
@@ -74,7 +74,7 @@ pub fn remote(remote: &RemoteTransport) -> RemoteParameters {
     }
 }
 
-/// What our descriptions say of our end.
+/// Transport parameters for the server's descriptions.
 pub fn local(transport: &Transport, certificate: &Certificate, candidates: &[SocketAddr]) -> LocalParameters {
     let ice = transport.local_ice();
     let fingerprint = certificate.fingerprint();

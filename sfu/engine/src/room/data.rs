@@ -1,4 +1,4 @@
-//! User data: who sent it is stamped by the server, who receives it is decided here. Contents stay opaque.
+//! User data messages. The server stamps the sender and determines the recipients; the contents are opaque.
 
 mod stamp;
 
@@ -10,48 +10,48 @@ pub use self::stamp::{Stamped, stamp};
 /// A user message on its way through the room.
 #[derive(Debug, Clone)]
 pub struct UserData {
-    /// The room.
+    /// Room of the sender.
     pub room: RoomSid,
-    /// The shard of its sender.
+    /// Shard of the sender.
     pub origin: u16,
-    /// Who sent it; never receives it.
+    /// Sender, which never receives its own message.
     pub sender: ParticipantSid,
-    /// The channel that it came by and leaves by.
+    /// Kind of data channel by which the message arrived and is delivered.
     pub kind: DataKind,
-    /// For whom.
+    /// Recipients.
     pub destinations: Destinations,
-    /// The encoded `livekit.DataPacket` with its sender stamped.
+    /// The encoded `livekit.DataPacket` with the sender stamped.
     pub packet: Bytes,
 }
 
 impl UserData {
-    /// What it takes between shards, in bytes.
+    /// Bytes that the message counts for in flow control between shards.
     pub fn cost(&self) -> usize {
         self.packet.len().saturating_add(std::mem::size_of::<Self>())
     }
 }
 
-/// For whom a message is.
+/// Recipients of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destinations {
-    /// All others in the room.
+    /// All participants of the room other than the sender.
     Everyone,
-    /// Participants of these identities or sids.
+    /// Participants with one of these identities or sids.
     Only {
-        /// Identities, in order.
+        /// Identities, sorted.
         identities: Vec<String>,
-        /// Sids, as older clients name them, in order.
+        /// Sids, which older clients use, sorted.
         sids: Vec<String>,
     },
 }
 
 impl Destinations {
-    /// Those that a message names; everyone if it names nobody.
+    /// The recipients that a message names; everyone if it names none.
     fn of(identities: &[&str], sids: &[&str]) -> Self {
         if identities.is_empty() && sids.is_empty() {
             return Self::Everyone;
         }
-        // A message may name thousands, and each member of the room is looked for.
+        // Sorted, since a message may name thousands, and each member of the room is looked up.
         let sorted = |names: &[&str]| {
             let mut names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             names.sort_unstable();
@@ -60,7 +60,7 @@ impl Destinations {
         Self::Only { identities: sorted(identities), sids: sorted(sids) }
     }
 
-    /// Whether a participant is meant.
+    /// Whether a participant is a recipient.
     pub fn include(&self, participant: &ParticipantSid, identity: &str) -> bool {
         match self {
             Self::Everyone => true,
@@ -74,24 +74,24 @@ impl Destinations {
     }
 }
 
-/// Who a message is from, as the server knows it.
+/// Sender of a message, as known to the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender<'a> {
-    /// Its session.
+    /// Sid of the sender's session.
     pub participant: &'a ParticipantSid,
-    /// Its identity.
+    /// Identity of the sender.
     pub identity: &'a str,
-    /// Its name is left out.
+    /// Whether the sender is hidden; then its identity and sid are omitted.
     pub hidden: bool,
 }
 
-/// Why a message is not passed on.
+/// Why a message is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DataError {
-    /// Not a `livekit.DataPacket`.
+    /// The bytes are not a `livekit.DataPacket`.
     #[error("data packet: not a livekit.DataPacket")]
     Malformed,
-    /// A kind of message that participants may not send.
+    /// The message is of a kind that participants may not send.
     #[error("data packet: value: participants may not send this kind of message")]
     NotForParticipants,
 }

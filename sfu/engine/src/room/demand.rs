@@ -1,16 +1,16 @@
-//! Demand: the highest layer of a track that anyone behind a hop wants. It flows up, towards the publisher,
-//! and is merged at every hop.
+//! Demand: the highest layer of a track that any subscriber beyond a hop wants. It is sent towards the publisher and
+//! merged at every hop.
 
 use sfu_protocol::{Layer, LayerQuality};
 
 use super::{Route, Track};
 
-/// The highest of the layers that subscribers here want, `None` if nobody wants anything.
+/// Highest layer that any subscriber wants; `None` if none is wanted.
 pub fn merge(wanted: impl Iterator<Item = Option<Layer>>) -> Option<Layer> {
     wanted.flatten().max()
 }
 
-/// How the protocol calls a layer of so many: the highest is the best there is, whatever its place.
+/// Protocol name of a layer, given the number of layers: the highest layer is always `High`.
 pub fn quality(layer: Layer, layers: usize) -> LayerQuality {
     match layer.0 {
         place if usize::from(place) + 1 >= layers => LayerQuality::High,
@@ -20,7 +20,7 @@ pub fn quality(layer: Layer, layers: usize) -> LayerQuality {
     }
 }
 
-/// Notes what another shard wants of a track that originates here.
+/// Sets the demand of another shard for a track that originates here; `None` removes its route.
 pub fn set_route(track: &mut Track, shard: u16, highest: Option<Layer>) {
     track.routes.retain(|route| route.shard != shard);
     if let Some(highest) = highest {

@@ -1,5 +1,5 @@
-//! A room as one shard sees it: the tracks published in it, who here receives them, which other shards do.
-//! It knows ids and handles, never peers.
+//! A shard's replica of a room: the tracks published in it, their subscribers on this shard, and the other shards that
+//! receive them. It stores ids and handles, and never accesses peers.
 
 pub mod data;
 pub mod demand;
@@ -25,125 +25,125 @@ use rendition::Rendition;
 use roster::Roster;
 use speaker::{Loudest, SpeakerConfig, Speakers};
 
-/// Memories of a track of sound: of its packets as published, and of those that repeat earlier ones in three ways.
+/// Packet memories of an audio track: one for packets as published, and one for each of three depths of redundancy.
 const SOUND_MEMORIES: usize = 4;
 
-/// A replica of one room.
+/// Replica of one room on this shard.
 #[derive(Debug)]
 pub struct Room {
-    /// Its sid.
+    /// Sid of the room.
     pub sid: RoomSid,
     /// Participants on this shard.
     pub members: Vec<ParticipantIndex>,
-    /// Tracks published anywhere in the room, each of their codecs by itself.
+    /// Tracks published anywhere in the room; each codec of a track is an entry of its own.
     pub tracks: Slab<Track>,
-    /// The codecs of each track, the main one first.
+    /// Indexes into `tracks` of all codecs of a track, the main codec first.
     by_sid: HashMap<TrackSid, SmallVec<[usize; 2]>>,
-    /// Other shards with members, as the home shard last told.
+    /// Other shards with members, as last reported by the home shard.
     pub other_shards: Vec<u16>,
-    /// The roster of record; only on the home shard.
+    /// Roster of record; present only on the home shard.
     pub roster: Option<Roster>,
-    /// Tracks of sound among all.
+    /// Number of audio entries in `tracks`.
     pub sounds: usize,
-    /// Which sound is sent, as far as it passes here; `None`: all of it.
+    /// Selects which audio tracks are forwarded in a very large room; `None`: all.
     pub loudest: Option<Loudest>,
-    /// Who speaks; only on the home shard.
+    /// Speaker detection; present only on the home shard.
     pub speakers: Option<Speakers<ParticipantSid>>,
-    /// Who speaks, or spoke last, as the home shard last told.
+    /// Dominant speaker, or the last one, as last reported by the home shard.
     pub dominant: Option<ParticipantSid>,
-    /// When somebody last came, who does not know yet how well others are connected.
+    /// Time when a participant last joined, so that the connection quality of the others is reported again for it.
     pub newcomer: Option<Instant>,
-    /// The deadline that stands in the shard's timers for it.
+    /// Deadline of the room in the shard's timers.
     pub scheduled: Option<Instant>,
 }
 
-/// One published track, or one codec of it, as known on this shard.
+/// One codec of a published track, as known on this shard.
 #[derive(Debug)]
 pub struct Track {
-    /// What every shard knows of it.
+    /// Properties that are the same on every shard.
     pub facts: TrackFacts,
-    /// Where its packets come from.
+    /// Source of its packets.
     pub origin: Origin,
-    /// Who receives it here.
+    /// Subscribers on this shard.
     pub subscribers: Vec<Subscriber>,
-    /// Which other shards receive it (only where it originates), with the highest layer wanted there.
+    /// Other shards that receive the track; used only on the shard where it originates.
     pub routes: Vec<Route>,
-    /// The highest layer that was asked of its publisher, or of its origin on another shard.
+    /// Highest layer requested from the publisher, or from the originating shard; `None` if no layer is.
     pub asked: Option<Layer>,
-    /// Recent packets per stream, for retransmission and for late joiners.
+    /// Recent packets for retransmission and for late joiners: per stream for video, per depth of redundancy for audio.
     pub memory: Vec<PacketMemory>,
-    /// What its streams cost, as far as they flow here.
+    /// Measured rate of each stream, as far as its packets reach this shard.
     pub rates: Vec<EncodingRate>,
-    /// The publisher's last sender report per stream.
+    /// Last sender report of the publisher for each stream.
     pub reports: Vec<Option<SenderClock>>,
-    /// Sound that is not sent because others are louder: since this packet.
+    /// First packet that was withheld because other audio tracks are louder; `None` while the track is forwarded.
     pub unheard_since: Option<ExtendedSequence>,
-    /// Whether the publisher was told of its first subscriber.
+    /// Whether the publisher was notified of its first subscriber.
     pub subscribed_told: bool,
 }
 
-/// What is the same for a track on every shard.
+/// Properties of a track's codec that are the same on every shard.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrackFacts {
-    /// Its number in this process.
+    /// Id of this entry in this process. Each codec of a track has its own.
     pub id: TrackId,
-    /// Its sid, which its codecs have in common.
+    /// Sid of the track, shared by its codecs.
     pub sid: TrackSid,
-    /// Who publishes it.
+    /// Participant that publishes the track.
     pub publisher: ParticipantSid,
     /// Audio or video.
     pub kind: MediaKind,
-    /// `video/vp8` and so on; empty if it is of no codec that is known here.
+    /// MIME type such as `video/vp8`; empty if the codec is unknown here.
     pub mime_type: &'static str,
-    /// Profile of the codec that `mime_type` names.
+    /// Profile of the codec in `mime_type`.
     pub profile: Profile,
-    /// Its sound has two channels.
+    /// Whether the audio has two channels.
     pub stereo: bool,
-    /// Which of the track's codecs that is.
+    /// Role of this codec among the track's codecs.
     pub rendition: Rendition,
-    /// Who gets which of them.
+    /// Which subscribers get which codec of the track.
     pub policy: BackupPolicy,
-    /// Its layers, lowest first.
+    /// Layers, lowest first.
     pub layers: Vec<LayerInfo>,
-    /// What those are.
+    /// Whether the layers are simulcast encodings or spatial layers of one stream.
     pub arrangement: Arrangement,
-    /// Nothing is forwarded.
+    /// Whether the track is muted, so that its media is not forwarded.
     pub muted: bool,
-    /// It shows a screen, or is the sound of one.
+    /// Whether the track is the video or audio of a screen share.
     pub screen_share: bool,
-    /// Its payload is encrypted end to end, and forwarded as it is.
+    /// Whether the payload is encrypted end to end, and forwarded unread.
     pub encrypted: bool,
 }
 
-/// Where a track's packets enter this shard.
+/// Source of a track's packets on this shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// From a peer here.
+    /// A publisher on this shard.
     Here(PeerIndex),
-    /// From another shard of this process.
+    /// Another shard of this process, by its number.
     Shard(u16),
 }
 
-/// One receiver here.
+/// A subscription of a track by a peer on this shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subscriber {
-    /// The peer.
+    /// Receiving peer.
     pub peer: PeerIndex,
-    /// The subscription's place in the peer's egress.
+    /// Index of the subscription in the peer's egress.
     pub slot: usize,
 }
 
-/// One receiving shard.
+/// Another shard that receives a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// Which.
+    /// Number of the shard.
     pub shard: u16,
-    /// The highest layer wanted there.
+    /// Highest layer wanted on that shard.
     pub highest: Layer,
 }
 
 impl TrackFacts {
-    /// How many streams it comes in. Packets, their memory, rates and reports are told apart by stream.
+    /// Number of RTP streams. Packet memory, rates and reports are kept per stream.
     pub fn streams(&self) -> usize {
         match self.arrangement {
             Arrangement::Encodings => self.layers.len().max(1),
@@ -153,10 +153,10 @@ impl TrackFacts {
 }
 
 impl Track {
-    /// A track that nobody receives yet.
+    /// A track without subscribers.
     fn new(facts: TrackFacts, origin: Origin) -> Self {
         let streams = facts.streams();
-        // Sound has one stream, and a memory for each depth of redundancy.
+        // Audio has one stream, and one memory for each depth of redundancy.
         let memories = if facts.kind == MediaKind::Audio { streams.max(SOUND_MEMORIES) } else { streams };
         let memory = (0..memories).map(|_| PacketMemory::new(facts.kind)).collect();
         Self {
@@ -173,7 +173,8 @@ impl Track {
         }
     }
 
-    /// The rates of a layer's stream, and how much of that stream the layer is.
+    /// Rates of the stream that carries a layer, and the layer's place in that stream. `None` if there is no such
+    /// stream.
     pub fn rate_of(&self, layer: usize) -> Option<(&EncodingRate, Sublayer)> {
         match self.facts.arrangement {
             Arrangement::Encodings => Some((self.rates.get(layer)?, Sublayer::TOP)),
@@ -186,8 +187,8 @@ impl Track {
 }
 
 impl Room {
-    /// An empty replica; `home` on the shard that keeps the roster. At most `loudest` tracks of sound are sent at a time,
-    /// 0: all.
+    /// An empty replica. `home` is true on the shard that keeps the roster. At most `loudest` audio tracks are
+    /// forwarded at a time; 0: all.
     pub fn new(sid: RoomSid, home: bool, loudest: usize) -> Self {
         Self {
             sid,
@@ -205,7 +206,7 @@ impl Room {
         }
     }
 
-    /// Adds a track, or a codec of one. If it is there, it stays and its place is returned.
+    /// Adds a codec of a track and returns its index in `tracks`. If it is there already, it stays unchanged.
     pub fn add_track(&mut self, facts: TrackFacts, origin: Origin) -> usize {
         let is_main = facts.rendition == Rendition::Main;
         let places = self.by_sid.entry(facts.sid.clone()).or_default();
@@ -224,7 +225,7 @@ impl Room {
         place
     }
 
-    /// Removes a track, or a codec of one.
+    /// Removes a codec of a track. `None` if there is none at that index.
     pub fn remove_track(&mut self, place: usize) -> Option<Track> {
         let track = self.tracks.try_remove(place)?;
         if let Some(places) = self.by_sid.get_mut(&track.facts.sid) {
@@ -240,25 +241,24 @@ impl Room {
         Some(track)
     }
 
-    /// The places of a track in all its codecs, as far as they are known here.
+    /// Indexes in `tracks` of all codecs of a track, as far as they are known here; the main codec first.
     pub fn places_of(&self, sid: &TrackSid) -> SmallVec<[usize; 2]> {
         self.by_sid.get(sid).cloned().unwrap_or_default()
     }
 
-    /// Whether a track is of sound and not sent, because others are louder. Pictures are never compared: they have no
-    /// loudness.
+    /// Whether an audio track is withheld because others are louder. Always false for video, which has no loudness.
     pub fn is_unheard(&self, place: usize) -> bool {
         let is_sound = self.tracks.get(place).is_some_and(|track| track.facts.kind == MediaKind::Audio);
         is_sound && self.loudest.as_ref().is_some_and(|loudest| loudest.is_unheard(place, self.sounds))
     }
 
-    /// Begins anew to listen to who speaks.
+    /// Restarts speaker detection.
     pub fn forget_speakers(&mut self) {
         self.speakers = self.roster.is_some().then(|| Speakers::new(SpeakerConfig::default()));
         self.scheduled = None;
     }
 
-    /// Whether nothing keeps the replica here.
+    /// Whether the replica can be removed: no members here and, on the home shard, none anywhere.
     pub fn is_idle(&self) -> bool {
         self.members.is_empty() && self.roster.as_ref().is_none_or(Roster::is_idle)
     }

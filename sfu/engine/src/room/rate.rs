@@ -1,48 +1,48 @@
-//! What one encoding costs: bits and frames per second over the last second, also of its lower spatial and temporal
-//! layers alone. Counted per packet, in integers, in memory of constant size.
+//! Measured rate of one encoding: bits and frames per second over the last second, in total and for its lower spatial
+//! and temporal layers. Counted per packet, in integers, in constant memory.
 
 use std::time::{Duration, Instant};
 
 use crate::units::{Bitrate, DataSize, ExtendedTimestamp};
 
-/// Spatial layers told apart in one encoding; higher ones count as the last.
+/// Number of spatial layers counted separately in one encoding; higher ones count as the last.
 pub const SPATIAL: usize = 3;
 
-/// Temporal layers told apart in one encoding; higher ones count as the last.
+/// Number of temporal layers counted separately in one encoding; higher ones count as the last.
 pub const TEMPORAL: usize = 3;
 
-/// The rates of one encoding.
+/// Rate meter of one encoding.
 #[derive(Debug, Clone)]
 pub struct EncodingRate {
-    /// When the first bucket began; `None` before the first packet.
+    /// Start of the first bucket; `None` before the first packet.
     origin: Option<Instant>,
-    /// The number of the newest bucket, counted from `origin`.
+    /// Number of the newest bucket, counted from `origin`.
     newest: u64,
     buckets: [Bucket; BUCKETS],
-    /// Bytes per bucket over a longer time, times [`FRACTION`].
+    /// Average bytes per bucket over a longer time, times [`FRACTION`].
     sustained: [[u64; TEMPORAL]; SPATIAL],
-    /// The newest frame of each spatial layer.
+    /// Timestamp of the newest frame of each spatial layer.
     frames: [Option<ExtendedTimestamp>; SPATIAL],
 }
 
-/// A tenth of a second.
+/// Counts of 100 ms.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bucket {
     bytes: [[u32; TEMPORAL]; SPATIAL],
     frames: [[u16; TEMPORAL]; SPATIAL],
 }
 
-/// Where in an encoding a packet belongs. The order of fields is that of the codecs' names, `L3T2`.
+/// Place of a packet in an encoding. The field order is that of scalability mode names such as `L3T2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sublayer {
-    /// The spatial layer, 0 lowest.
+    /// Spatial layer, 0 is the lowest.
     pub spatial: u8,
-    /// The temporal layer, 0 lowest.
+    /// Temporal layer, 0 is the lowest.
     pub temporal: u8,
 }
 
 impl Sublayer {
-    /// The whole encoding.
+    /// The entire encoding.
     pub const TOP: Self = Self { spatial: SPATIAL as u8 - 1, temporal: TEMPORAL as u8 - 1 };
 
     fn place(self) -> (usize, usize) {
@@ -63,7 +63,8 @@ impl Default for EncodingRate {
 }
 
 impl EncodingRate {
-    /// A packet of `size` on the wire arrived. A timestamp above all earlier ones of its spatial layer is a frame.
+    /// Counts a packet of `size` on the wire. A timestamp above all earlier ones of its spatial layer counts as a
+    /// frame.
     pub fn on_packet(&mut self, at: Sublayer, size: DataSize, timestamp: ExtendedTimestamp, now: Instant) {
         let number = self.advance(now);
         let (spatial, temporal) = at.place();
@@ -76,13 +77,13 @@ impl EncodingRate {
         }
     }
 
-    /// The rate of the whole encoding over the last second, or since its first packet if that is less. `None` until
-    /// 200 ms after the first packet; zero once nothing arrived for over a second.
+    /// Rate of the entire encoding over the last second, or since the first packet if that is shorter. `None` until 200
+    /// ms after the first packet; zero once no packet has arrived for over a second.
     pub fn bitrate(&self, now: Instant) -> Option<Bitrate> {
         self.bitrate_up_to(Sublayer::TOP, now)
     }
 
-    /// The same of a sublayer and all that it builds on.
+    /// As [`bitrate`](Self::bitrate), for a sublayer and all that it builds on.
     pub fn bitrate_up_to(&self, at: Sublayer, now: Instant) -> Option<Bitrate> {
         let (spatial, temporal) = at.place();
         let (bytes, covered) = self.sum(now, |bucket| {
@@ -92,17 +93,17 @@ impl EncodingRate {
         Some(Bitrate::from_bps(bytes * 8 * 1_000_000 / covered))
     }
 
-    /// The rate of the whole encoding over some three seconds, in which a single key frame weighs little. This is
-    /// the cost by which to decide whether a layer still fits; [`bitrate`](Self::bitrate) would let it flap.
+    /// Rate of the entire encoding over some three seconds, in which a single key frame has little weight. Use this to
+    /// decide whether a layer fits; [`bitrate`](Self::bitrate) would make the decision oscillate.
     pub fn sustained(&self, now: Instant) -> Option<Bitrate> {
         self.sustained_up_to(Sublayer::TOP, now)
     }
 
-    /// The same of a sublayer and all that it builds on.
+    /// As [`sustained`](Self::sustained), for a sublayer and all that it builds on.
     pub fn sustained_up_to(&self, at: Sublayer, now: Instant) -> Option<Bitrate> {
         let recent = self.bitrate_up_to(at, now)?;
         let closed = self.newest;
-        // Nothing flows, or too little is known for an average of its own.
+        // Without packets, or too early for a longer average, the short one holds.
         if recent == Bitrate::ZERO || closed < (BUCKETS - 1) as u64 {
             return Some(recent);
         }
@@ -117,7 +118,7 @@ impl EncodingRate {
         self.frames_per_second_up_to(Sublayer::TOP, now)
     }
 
-    /// Frames per second of one temporal layer and those below it, in the fullest spatial layer up to that given.
+    /// Frames per second up to a temporal layer, in the spatial layer up to `at.spatial` that has the most frames.
     pub fn frames_per_second_up_to(&self, at: Sublayer, now: Instant) -> Option<u32> {
         let (spatial, temporal) = at.place();
         let mut fullest = 0;
@@ -130,13 +131,13 @@ impl EncodingRate {
         Some(u32::try_from(fullest).unwrap_or(u32::MAX))
     }
 
-    /// The number of the bucket that `now` falls in, emptied if it is new.
+    /// Number of the bucket that contains `now`. Empties buckets that begin.
     fn advance(&mut self, now: Instant) -> u64 {
         let origin = *self.origin.get_or_insert(now);
-        // Time that seems to run backwards (another shard's clock) counts as the newest that was seen.
+        // A time before the newest (from another shard's clock) counts as the newest.
         let number = bucket_of(now.saturating_duration_since(origin)).max(self.newest);
         if number - self.newest >= BUCKETS as u64 {
-            // It was silent; what it costs now is measured from now.
+            // After a silence of the whole window, the measurement restarts.
             *self = Self { origin: Some(now), frames: self.frames, ..Self::default() };
             return 0;
         }
@@ -148,7 +149,7 @@ impl EncodingRate {
         number
     }
 
-    /// Takes a full bucket into the longer average: a plain mean at first, an exponential one later.
+    /// Adds a full bucket to the longer average: an arithmetic mean at first, an exponential one later.
     fn close(&mut self, number: u64) {
         let weight = (number + 1).min(MEMORY);
         let bytes = self.buckets[place_of(number)].bytes;
@@ -158,7 +159,8 @@ impl EncodingRate {
         }
     }
 
-    /// The sum over the window that ends at `now`, and how many microseconds that covers.
+    /// Sum over the window that ends at `now`, and the microseconds that the window covers. `None` until 200 ms after
+    /// the first packet.
     fn sum(&self, now: Instant, value: impl Fn(&Bucket) -> u64) -> Option<(u64, u64)> {
         let elapsed = now.saturating_duration_since(self.origin?);
         let number = bucket_of(elapsed).max(self.newest);
@@ -183,13 +185,13 @@ fn place_of(number: u64) -> usize {
 
 const BUCKET: Duration = Duration::from_millis(100);
 const PER_SECOND: u64 = 10;
-/// A second of full buckets, and the one being filled.
+/// One second of full buckets, and the one being filled.
 const BUCKETS: usize = 11;
-/// Less than six frames at 30 a second say nothing.
+/// Fewer than six frames, at 30 per second, tell nothing.
 const FIRST: Duration = Duration::from_millis(200);
-/// Buckets that the longer average spans.
+/// Number of buckets in the longer average.
 const MEMORY: u64 = 32;
-/// Bytes in the longer average are kept in such parts, so that rounding does not eat an audio track.
+/// Fractions of a byte in the longer average, so that rounding does not lose an audio track.
 const FRACTION: u64 = 64;
 
 #[cfg(test)]
@@ -207,7 +209,7 @@ mod tests {
         rate.is_some_and(|rate| rate.bps().abs_diff(bps) * 100 <= bps * percent)
     }
 
-    /// 30 frames a second of `packets` packets of 1000 bytes, for `time` from `start + from`.
+    /// Sends 30 frames per second of `packets` packets of 1000 bytes each, for `time` from `start + from`.
     fn send(meter: &mut EncodingRate, start: Instant, from: Duration, time: Duration, packets: u64) {
         for frame in 0..time.as_millis() as u64 * 30 / 1000 {
             let now = start + from + Duration::from_micros(frame * 1_000_000 / 30);
@@ -280,7 +282,7 @@ mod tests {
 
     #[test]
     fn lower_sublayers_cost_less_and_the_top_is_everything() {
-        // L3T3 at 30 pictures a second: bytes per spatial layer; temporal pattern 0 2 1 2.
+        // L3T3 at 30 pictures per second: bytes per spatial layer; temporal pattern 0 2 1 2.
         let start = test_epoch();
         let mut meter = EncodingRate::default();
         let sizes = [500, 1000, 2000];

@@ -1,8 +1,9 @@
-//! A track in several codecs. Each codec is kept as a [`Track`] of its own, with its streams, memory, subscribers and
-//! demand, so that packets and demand take the way of every other track; what makes them one track is their sid.
+//! Tracks in several codecs. Each codec is a [`Track`] of its own, with its own streams, packet memory, subscribers and
+//! demand, so that packets and demand are handled as for any other track. The codecs of one track share its sid.
 //!
-//! A backup codec is there from the moment its publisher promises it. Who can decode nothing else is its subscriber from
-//! then on, whose demand is what asks the publisher for it, and finds it flowing when it comes: nobody is bound anew.
+//! A backup codec exists from the moment its publisher promises it. A client that can decode no other codec subscribes
+//! to it at once. The demand of that subscription requests the codec from the publisher. When its packets arrive, the
+//! subscription is already in place.
 
 use sfu_protocol::{BackupPolicy, TrackSid};
 
@@ -10,50 +11,50 @@ use super::{Room, Track, TrackFacts};
 use crate::rtp::codec::Codec;
 use crate::rtp::codec::format::Format;
 
-/// Which of its track's codecs this is.
+/// Role and state of a codec among the codecs of its track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rendition {
-    /// The first one. The track lives as long as this.
+    /// The main codec. The track exists as long as its main codec.
     Main,
-    /// A backup that is not published.
+    /// A backup codec that is promised, but not published.
     Promised,
-    /// A backup that has its section, in which nothing has come.
+    /// A backup codec that has a media section, but has not sent packets yet.
     Negotiated,
-    /// A backup that flows, or did before it was muted or paused.
+    /// A backup codec that has sent packets. Stays so while muted or paused.
     Backup,
 }
 
 impl Rendition {
-    /// Whether what flows from now on has nothing to do with what did before.
+    /// Whether media after the change is unrelated to media before, so that the stored packets and rates are discarded.
     pub fn begins_anew_as(self, next: Self) -> bool {
         self != next && (self, next) != (Self::Negotiated, Self::Backup)
     }
 }
 
-/// What a subscriber can be given of a track.
+/// Codec of a track that a subscriber can be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Best {
-    /// This shard has not heard of the track.
+    /// The track is unknown on this shard.
     Unknown,
-    /// The one at that place.
+    /// The codec at this index of the room's `tracks`.
     Rendition(usize),
-    /// It can decode none.
+    /// The subscriber can decode none of the codecs.
     Nothing,
 }
 
 impl TrackFacts {
-    /// Its codec, if that is one that is known here.
+    /// Codec of the payload; `None` if unknown here.
     pub fn codec(&self) -> Option<Codec> {
         Codec::from_mime(self.mime_type)
     }
 
-    /// What it is published in, if that codec is one that is known here.
+    /// Codec with its profile and channels; `None` if the codec is unknown here.
     pub fn format(&self) -> Option<Format> {
         let (profile, stereo) = (self.profile, self.stereo);
         self.codec().map(|codec| Format { codec, profile, stereo })
     }
 
-    /// Which codec somebody who can decode several is given: the lowest rank.
+    /// Preference among codecs that a subscriber can decode: the lowest rank is given.
     fn rank(&self) -> u8 {
         match (self.rendition, self.policy) {
             (Rendition::Main, BackupPolicy::SideBySide) | (Rendition::Backup, BackupPolicy::Instead) => 0,
@@ -65,8 +66,8 @@ impl TrackFacts {
 }
 
 impl Room {
-    /// A track's codecs with their places, the main one first. None if the main one is not known here: backups are
-    /// announced ahead of it, so that who knows that one knows all.
+    /// The codecs of a track with their indexes, the main codec first. Empty if the main codec is unknown here: backup
+    /// codecs are announced before it, so a shard that knows the main codec knows all.
     pub fn renditions(&self, sid: &TrackSid) -> impl Iterator<Item = (usize, &Track)> {
         let places = self.by_sid.get(sid).map(|places| &places[..]).unwrap_or_default();
         let is_main = |place: &usize| {
@@ -76,7 +77,8 @@ impl Room {
         known.iter().filter_map(|place| Some((*place, self.tracks.get(*place)?)))
     }
 
-    /// What to give to somebody who can decode what `takes` says.
+    /// The codec to give to a subscriber that can decode the formats for which `takes` is true. A codec unknown here
+    /// counts as decodable.
     pub fn best_for(&self, sid: &TrackSid, takes: impl Fn(Format) -> bool) -> Best {
         let mut known = false;
         let usable = self.renditions(sid).filter(|(_, track)| {
@@ -92,7 +94,8 @@ impl Room {
 }
 
 impl Track {
-    /// Something else flows from now on than did before: its first packets, or none any more.
+    /// Replaces the facts and discards stored packets, rates and reports, because the media that follows is unrelated
+    /// to the media before. Subscribers stay.
     pub fn renew(&mut self, facts: TrackFacts) {
         let fresh = Self::new(facts, self.origin);
         self.facts = fresh.facts;

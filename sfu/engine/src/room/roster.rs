@@ -1,34 +1,34 @@
-//! The roster of record: who is in a room, what others see of them, and on which shard they are. It lives on
-//! the room's home shard alone.
+//! Authoritative roster of a room: its participants, what others see of them, and the shard of each. Only the room's
+//! home shard has it.
 
 use bytes::Bytes;
 use sfu_protocol::{ParticipantSid, RosterEntry};
 
-/// Everybody in one room.
+/// All participants of one room.
 #[derive(Debug, Default)]
 pub struct Roster {
     people: Vec<Person>,
-    /// Shards with members, each once.
+    /// Shards with members of the room, each once.
     pub shards: Vec<u16>,
 }
 
 /// One participant of the roster.
 #[derive(Debug, Clone)]
 pub struct Person {
-    /// Who.
+    /// Session id of the participant.
     pub participant: ParticipantSid,
     /// Unique in the room.
     pub identity: String,
-    /// Not shown to others.
+    /// Whether other participants do not see it.
     pub hidden: bool,
-    /// What others see.
+    /// Encoded information that other participants get; opaque here.
     pub info: Bytes,
-    /// Where its peers are.
+    /// Shard of its peers.
     pub shard: u16,
 }
 
 impl Roster {
-    /// Adds a participant. An earlier session of the same identity is taken out and returned.
+    /// Adds a participant. Removes and returns an earlier session with the same identity.
     pub fn join(&mut self, person: Person) -> Option<Person> {
         let earlier = self.people.iter().position(|other| other.identity == person.identity);
         let earlier = earlier.map(|place| self.people.swap_remove(place));
@@ -36,7 +36,7 @@ impl Roster {
         earlier
     }
 
-    /// Everyone whom `participant` may see: all others who are not hidden.
+    /// Participants that `participant` may see: all others that are not hidden.
     pub fn seen_by(&self, participant: &ParticipantSid) -> Vec<RosterEntry> {
         self.people
             .iter()
@@ -45,7 +45,7 @@ impl Roster {
             .collect()
     }
 
-    /// Replaces what others see of a participant. Tells whether they do see it.
+    /// Replaces what others see of a participant. False if the participant is hidden or not in the room.
     pub fn update(&mut self, participant: &ParticipantSid, info: Bytes) -> bool {
         let person = self.people.iter_mut().find(|person| person.participant == *participant);
         person.is_some_and(|person| {
@@ -54,12 +54,12 @@ impl Roster {
         })
     }
 
-    /// Whether a participant is here and shown to others.
+    /// Whether a participant is in the room and not hidden.
     pub fn shows(&self, participant: &ParticipantSid) -> bool {
         self.people.iter().any(|person| person.participant == *participant && !person.hidden)
     }
 
-    /// Takes a participant out.
+    /// Removes a participant. `None` if it is not in the room.
     pub fn leave(&mut self, participant: &ParticipantSid) -> Option<Person> {
         let place = self.people.iter().position(|person| person.participant == *participant)?;
         Some(self.people.swap_remove(place))

@@ -1,24 +1,24 @@
-//! Who speaks: the list that clients show, the one person whose picture matters most, and, in very large rooms, which
-//! audio tracks are loud enough to be sent at all.
+//! Active speakers: the list that clients show, the dominant speaker, whose video matters most, and, in very large
+//! rooms, which audio tracks are loud enough to be forwarded at all.
 //!
-//! [`Speakers`] is fed with what `ingress/level.rs` makes of a track's packets: how loud it speaks, noise and held music
-//! taken out. [`Loudest`] sees every packet's level itself, since it has less than 60 ms to decide.
+//! [`Speakers`] takes the speech levels from `ingress/level.rs`, which excludes noise and music on hold. [`Loudest`]
+//! reads the audio level of every packet itself, since it must decide within 60 ms.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// How speakers are told apart from noises, and how often clients hear of it.
+/// Thresholds of speaker detection, and how often the list is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpeakerConfig {
-    /// Least time between two lists.
+    /// Minimum time between two lists.
     pub interval: Duration,
-    /// Whoever speaks for less is not listed.
+    /// Time for which a participant must speak to be listed.
     pub least: Duration,
-    /// Whoever falls silent stays listed for this long: people breathe.
+    /// Time for which a participant stays listed after falling silent, so that pauses for breath do not end speech.
     pub hold: Duration,
-    /// Somebody else becomes the dominant speaker only after being clearly louder for this long, unless the dominant
-    /// one is silent.
+    /// Time for which another participant must be clearly louder to become the dominant speaker. It does not apply
+    /// while the dominant speaker is silent.
     pub challenge: Duration,
 }
 
@@ -29,59 +29,59 @@ impl Default for SpeakerConfig {
     }
 }
 
-/// One entry of a list of speakers.
+/// One entry in a list of speakers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Speaker<K> {
-    /// Who.
+    /// Participant that the entry is about.
     pub who: K,
-    /// 0 to 1, linear, rounded up to eighths; 0 if not active.
+    /// 0 to 1, linear, in steps of 1/8, rounded up; 0 if not active.
     pub level: f32,
-    /// False: no longer.
+    /// Whether the participant speaks; false if it has stopped.
     pub active: bool,
 }
 
-/// The speakers of a room. `K` names a participant.
+/// Speaker detection of a room. `K` identifies a participant.
 #[derive(Debug)]
 pub struct Speakers<K> {
     config: SpeakerConfig,
     voices: HashMap<K, Voice>,
     dominant: Option<K>,
-    /// Who is louder than the dominant speaker, and since when.
+    /// Participant louder than the dominant speaker, and since when.
     challenger: Option<(K, Instant)>,
     listed: Option<Instant>,
     polled: Option<Instant>,
     next_poll: Option<Instant>,
 }
 
-/// What is known of one participant.
+/// State of one participant that speaks or has just spoken.
 #[derive(Debug, Clone, Copy)]
 struct Voice {
-    /// As last told, 0 if silent.
+    /// Last reported level; 0 if silent.
     level: f32,
     told: Instant,
     state: VoiceState,
-    /// The level over about a second.
+    /// Level averaged over about a second.
     score: f32,
-    /// In eighths, as clients know it; 0 not active.
+    /// Level that clients last got, in eighths; 0 if not active.
     listed: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum VoiceState {
     Silent,
-    /// Heard, but not for long enough.
+    /// Speaking, but not yet for `SpeakerConfig::least`.
     Beginning {
         since: Instant,
     },
     Speaking,
-    /// Silent, but perhaps only breathing.
+    /// Silent, but not yet for `SpeakerConfig::hold`.
     Pausing {
         since: Instant,
     },
 }
 
 impl<K: Clone + Ord + Hash> Speakers<K> {
-    /// Nobody speaks.
+    /// Speaker detection in a silent room.
     pub fn new(config: SpeakerConfig) -> Self {
         Self {
             config,
@@ -94,14 +94,14 @@ impl<K: Clone + Ord + Hash> Speakers<K> {
         }
     }
 
-    /// How loud somebody speaks, 0 to 1, linear; `None`: not at all. To be told every 100 ms or so of whoever speaks,
-    /// and once when that ends; whoever is not heard of for a second counts as silent. Of several tracks of one
-    /// participant, only the microphone's.
+    /// Takes the speech level of a participant, 0 to 1, linear; `None` for silence. Call more than once a second while
+    /// the participant speaks, since one without an update for a second counts as silent, and once when speech ends. Of
+    /// several tracks of a participant, only the microphone counts.
     pub fn on_level(&mut self, who: &K, level: Option<f32>, now: Instant) {
         let level = level.filter(|level| level.is_finite()).unwrap_or(0.0).clamp(0.0, 1.0);
         if let Some(voice) = self.voices.get_mut(who) {
             (voice.level, voice.told) = (level, now);
-            // Not left to the next poll, so that how long somebody speaks does not depend on when that is.
+            // Done here and not at the next poll, so that measured durations do not depend on when that is.
             voice.state = voice.state.next(level > 0.0, &self.config, now);
         } else if level > 0.0 {
             let state = VoiceState::Beginning { since: now };
@@ -110,7 +110,7 @@ impl<K: Clone + Ord + Hash> Speakers<K> {
         }
     }
 
-    /// Somebody left or stopped publishing. Tells whether that was one of those listed.
+    /// Removes a participant that left or stopped publishing. True if it was listed.
     pub fn remove(&mut self, who: &K) -> bool {
         let voice = self.voices.remove(who);
         self.dominant.take_if(|dominant| dominant == who);
@@ -118,18 +118,19 @@ impl<K: Clone + Ord + Hash> Speakers<K> {
         voice.is_some_and(|voice| voice.listed > 0)
     }
 
-    /// Who matters most: the one who speaks, or spoke last.
+    /// The dominant speaker, or the last one while nobody speaks. `None` before the first, and after it left.
     pub fn dominant(&self) -> Option<&K> {
         self.dominant.as_ref()
     }
 
-    /// The list as clients know it, loudest first: for somebody who has only just subscribed.
+    /// The current list as clients have it, loudest first, for a client that has just joined.
     pub fn listed(&self) -> Vec<Speaker<K>> {
         let active = self.voices.iter().filter(|(_, voice)| voice.listed > 0);
         sorted(active.map(|(who, voice)| voice.speaker(who)).collect())
     }
 
-    /// What changed in the list, loudest first; at most once per interval. Also moves the dominant speaker on.
+    /// Changes of the list, loudest first, at most once per interval; `None` if there are none. Also updates the
+    /// dominant speaker.
     pub fn poll(&mut self, now: Instant) -> Option<Vec<Speaker<K>>> {
         self.next_poll.filter(|next| *next <= now)?;
         let passed = self.polled.map_or(TICK, |polled| now.saturating_duration_since(polled));
@@ -155,7 +156,7 @@ impl<K: Clone + Ord + Hash> Speakers<K> {
         Some(sorted(changes))
     }
 
-    /// When to poll next; `None` while everybody is silent.
+    /// Time of the next call to `poll`; `None` while everybody is silent.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.next_poll
     }
@@ -191,7 +192,7 @@ impl<K: Clone + Ord + Hash> Speakers<K> {
             (Some(_), _) => Some(now),
         };
         match since {
-            // Whoever only threw in a word is silent by then.
+            // A challenger that only interjected is silent by the end of the challenge.
             Some(since)
                 if now.saturating_duration_since(since) < self.config.challenge
                     || louder.state != VoiceState::Speaking =>
@@ -207,7 +208,7 @@ impl<K: Clone + Ord + Hash> Speakers<K> {
 }
 
 impl Voice {
-    /// What clients are to know, in eighths. A level that trembles around a border stays on its side.
+    /// Level for clients in eighths, with hysteresis: a level that fluctuates around a border stays on its side.
     fn eighths(&self) -> u8 {
         if !self.state.is_active() {
             return 0;
@@ -246,57 +247,57 @@ fn sorted<K: Ord>(mut speakers: Vec<Speaker<K>>) -> Vec<Speaker<K>> {
     speakers
 }
 
-/// Which audio tracks of a very large room are sent: the loudest few. Tracks are named by their place in the room's
-/// table. It works the same on every shard that sees a track's packets: whoever is among the loudest of the whole
-/// room is among the loudest of the publisher's shard too.
+/// Selects the loudest few audio tracks of a very large room, which alone are forwarded. Tracks are identified by their
+/// index in the room's table. Every shard that receives a track's packets selects for itself: a track among the loudest
+/// of the whole room is also among the loudest of its publisher's shard.
 #[derive(Debug)]
 pub struct Loudest {
     most: usize,
     tracks: Vec<Option<Sound>>,
     count: usize,
-    /// At most `most`, in no order.
+    /// Indexes of the selected tracks, at most `most`, unordered.
     chosen: Vec<usize>,
 }
 
-/// What becomes of a packet of an audio track.
+/// What to do with a packet of an audio track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// It is sent.
+    /// Forward the packet.
     Forward,
-    /// It is sent, and is the first after a silence. What came in the 60 ms before may be sent ahead of it.
+    /// Forward the packet; the track was withheld before. Packets of the last 60 ms may be forwarded ahead of it.
     Begin,
-    /// It is not sent.
+    /// Withhold the packet.
     Skip,
 }
 
-/// The loudness of one track, in 1/256 dB above digital silence.
+/// Loudness of one track, in 1/256 dB above digital silence (-127 dBov).
 #[derive(Debug, Clone, Copy)]
 struct Sound {
-    /// Its last packets, in dB: a syllable fills them, a click does not.
+    /// Loudness of the last three packets, in dB. A syllable fills all of them, a click does not.
     packets: [u8; 3],
-    /// The mean of those where it was highest; falls slowly.
+    /// Highest mean of three packets; falls slowly.
     held: u32,
-    /// Over some seconds.
+    /// Average over some seconds.
     average: u32,
     at: Instant,
-    /// When it was last as loud as speech.
+    /// Time when the track was last as loud as speech; `None` if never.
     audible: Option<Instant>,
     chosen: bool,
 }
 
 impl Loudest {
-    /// At most `most` tracks are sent at a time, at least one.
+    /// A selection of at most `most` tracks, at least one.
     pub fn new(most: usize) -> Self {
         Self { most: most.max(1), tracks: Vec::new(), count: 0, chosen: Vec::new() }
     }
 
-    /// A packet of a track came, with the audio level that it states (RFC 6464), if it states one.
+    /// Processes a packet of a track with its audio level (RFC 6464), if it states one.
     pub fn on_packet(&mut self, track: usize, level: Option<u8>, now: Instant) -> Heard {
         let loudness = SILENCE - level.map_or(UNSTATED, |level| level & SILENCE);
         let Some(sound) = self.sound(track, now) else { return Heard::Skip };
         sound.hear(loudness, now);
         let sound = *sound;
-        // Silence is sent on while there is room for everyone, and a little longer otherwise.
+        // A silent track stays selected while there is room for all tracks, otherwise for `HOLD`.
         let is_full = self.count > self.most;
         if sound.chosen {
             let silent = sound.audible.is_none_or(|at| now.saturating_duration_since(at) >= HOLD);
@@ -316,7 +317,7 @@ impl Loudest {
         Heard::Begin
     }
 
-    /// A track is gone.
+    /// Removes a track.
     pub fn remove(&mut self, track: usize) {
         if let Some(place) = self.tracks.get_mut(track)
             && place.take().is_some()
@@ -326,13 +327,13 @@ impl Loudest {
         }
     }
 
-    /// Whether a track's packets are sent.
+    /// Whether a track's packets are forwarded.
     pub fn is_chosen(&self, track: usize) -> bool {
         matches!(self.tracks.get(track), Some(Some(sound)) if sound.chosen)
     }
 
-    /// Whether a track of sound is not sent because others are louder, in a room with that many tracks of sound. Those that
-    /// another shard keeps back have never been seen here.
+    /// Whether an audio track is withheld because others are louder, in a room with `sounds` audio tracks. True too for
+    /// tracks that another shard withholds, since none of their packets has been seen here.
     pub(super) fn is_unheard(&self, track: usize, sounds: usize) -> bool {
         sounds > self.most && !self.is_chosen(track)
     }
@@ -358,8 +359,8 @@ impl Loudest {
         }))
     }
 
-    /// Whether there is room for a track, if need be at the cost of one that is silent now, or that was less loud for
-    /// some seconds.
+    /// Whether a track can be selected. If necessary, drops a selected track that is silent now, or that was less loud
+    /// over the last seconds.
     fn make_room(&mut self, sound: &Sound, now: Instant) -> bool {
         if self.chosen.len() < self.most {
             return true;
@@ -412,7 +413,7 @@ impl Sound {
         self.held.saturating_sub(fallen(now.saturating_duration_since(self.at)))
     }
 
-    /// A track that sends nothing is silent, not unknown.
+    /// Average at `now`. A track that sends no packets counts as silent, not as unknown.
     fn average_at(&self, now: Instant) -> u32 {
         let gap = now.saturating_duration_since(self.at).saturating_sub(GAP);
         self.average.saturating_sub(fallen(gap))
@@ -420,36 +421,36 @@ impl Sound {
 }
 
 fn fallen(time: Duration) -> u32 {
-    // In a minute everything has fallen to nothing.
+    // Every value reaches 0 within a minute.
     time.as_millis().min(60_000) as u32 * FALL_PER_SECOND / 1000
 }
 
-/// How often voices are looked at while anybody is heard.
+/// Interval between two polls while anybody speaks.
 const TICK: Duration = Duration::from_millis(100);
-/// Whoever is not heard of for this long is silent.
+/// Time without an update after which a participant counts as silent.
 const STALE: Duration = Duration::from_secs(1);
-/// Over what time the levels of speakers are compared.
+/// Time over which levels are averaged to compare speakers.
 const SCORE_TIME: Duration = Duration::from_secs(1);
-/// How many times as loud as the dominant speaker another one has to be.
+/// Factor by which another participant must be louder than the dominant speaker.
 const CLEARLY: f32 = 1.25;
-/// What a packet without a level counts as, in -dBov: less than somebody who speaks.
+/// Level assumed for a packet that states none, in -dBov: quieter than somebody who speaks.
 const UNSTATED: u8 = 45;
-/// The lowest level that the seven bits tell, and what masks the voice flag off.
+/// Quietest level that the seven bits can state; also the mask that removes the voice flag.
 const SILENCE: u8 = 127;
-/// -60 dBov. In a quiet room people are heard from there.
+/// -60 dBov. In a quiet room speech is audible from there.
 const AUDIBLE: u32 = 67 * 256;
-/// 15 dB. Whoever begins to speak takes the place of one who was silent for half a second.
+/// 15 dB. A participant who begins to speak replaces one who has been silent for half a second.
 const ONSET: u32 = 15 * 256;
-/// 5 dB. Averages of equal talkers wander by less.
+/// 5 dB. Averages of equally loud speakers differ by less.
 const CLEARLY_LOUDER: u32 = 5 * 256;
-/// 30 dB. In a pause for breath a talker loses less than an onset needs.
+/// 30 dB. During a pause for breath a speaker falls by less than `ONSET`.
 const FALL_PER_SECOND: u32 = 30 * 256;
 const AVERAGE_MS: i64 = 2500;
-/// Longer than what is usually between two packets, lost ones included.
+/// Longer than the usual time between two packets, even if some are lost.
 const GAP: Duration = Duration::from_millis(100);
-/// How long a track that fell silent is sent on, if nobody else needs its room.
+/// Time for which a silent track stays selected, unless another one needs its place.
 const HOLD: Duration = Duration::from_secs(2);
-/// Places in a room's table are few, as they are used again; this only keeps a mistake from costing memory.
+/// Bound on the size of the table against a wrong index. Indexes are reused, so real ones stay small.
 const MOST_TRACKS: usize = 1 << 16;
 
 #[cfg(test)]

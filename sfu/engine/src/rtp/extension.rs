@@ -1,5 +1,5 @@
-//! RTP header extensions (RFC 8285): which identifier stands for what, reading a publisher's values without a copy,
-//! and writing the header that one subscriber gets.
+//! RTP header extensions (RFC 8285): the mapping of ids to extensions, zero-copy parsing of a publisher's values, and
+//! writing the header of an outgoing packet.
 
 mod playout_delay;
 mod read;
@@ -11,10 +11,10 @@ pub use playout_delay::{read_playout_delay, write_playout_delay};
 pub use read::{HeaderExtensions, read};
 pub use write::{OutgoingHeader, write_header};
 
-/// Header extensions that a publisher sets and a subscriber reads.
+/// Header extensions that are forwarded from the publisher to the subscribers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndToEndExtensions {
-    /// Audio level (RFC 6464): the raw byte, voice flag in the top bit, level in -dBov below it.
+    /// Audio level (RFC 6464) as the raw byte: voice flag in the top bit, level in -dBov in the others.
     pub audio_level: Option<u8>,
     /// Video orientation (3GPP TS 26.114 section 7.4.5).
     pub video_orientation: Option<u8>,
@@ -26,34 +26,34 @@ pub struct EndToEndExtensions {
     pub dependency_descriptor: Option<Bytes>,
 }
 
-/// A header extension that is understood here.
+/// A supported header extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Extension {
-    /// The media section that a packet belongs to (RFC 9143 section 15).
+    /// Mid of the media section that a packet belongs to (RFC 9143 section 15).
     Mid,
-    /// The encoding that a packet belongs to (RFC 8852 section 3.1).
+    /// RID of the encoding that a packet belongs to (RFC 8852 section 3.1).
     Rid,
-    /// The encoding that a retransmission repairs (RFC 8852 section 3.2).
+    /// RID of the encoding that a retransmission repairs (RFC 8852 section 3.2).
     RepairedRid,
-    /// Level and voice activity of a client's sound (RFC 6464).
+    /// Audio level and voice activity from client to server (RFC 6464).
     AudioLevel,
-    /// The number of a packet among all that a sender sent, for transport-wide feedback.
+    /// Transport-wide sequence number: counts all packets of a sender, for transport-wide feedback.
     TransportSequence,
-    /// When a packet was sent, 24 bits of 6.18 fixed-point seconds.
+    /// Send time of the packet, 24 bits of 6.18 fixed-point seconds.
     AbsoluteSendTime,
-    /// How a picture is to be turned (3GPP TS 26.114 section 7.4.5).
+    /// Rotation of the video (3GPP TS 26.114 section 7.4.5).
     VideoOrientation,
-    /// When a frame was captured, by the clock of its origin.
+    /// Capture time of a frame, by the clock of the device that captured it.
     AbsoluteCaptureTime,
-    /// The least and greatest delay a receiver is asked to play at.
+    /// Minimum and maximum playout delay requested from the receiver.
     PlayoutDelay,
-    /// The AV1 dependency descriptor, used with other codecs too.
+    /// AV1 dependency descriptor, also used with other codecs.
     DependencyDescriptor,
 }
 
 impl Extension {
-    /// All of them.
+    /// All supported extensions, in the order of their discriminants.
     pub const ALL: [Self; COUNT] = [
         Self::Mid,
         Self::Rid,
@@ -67,7 +67,7 @@ impl Extension {
         Self::DependencyDescriptor,
     ];
 
-    /// The name that `a=extmap` gives it.
+    /// URI that identifies the extension in `a=extmap`.
     pub const fn uri(self) -> &'static str {
         match self {
             Self::Mid => "urn:ietf:params:rtp-hdrext:sdes:mid",
@@ -87,13 +87,13 @@ impl Extension {
         }
     }
 
-    /// The extension of that name, None if it is not understood here.
+    /// The extension with this URI; `None` if it is not supported.
     pub fn from_uri(uri: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|extension| extension.uri() == uri)
     }
 }
 
-/// The negotiated identifiers of one session. Identifiers 1 to 14 are found by index, the others by a scan.
+/// The negotiated extension ids. Ids below 16 are looked up by index, others by a linear search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExtensionMap {
     ids: [u8; COUNT],
@@ -101,13 +101,13 @@ pub struct ExtensionMap {
 }
 
 impl ExtensionMap {
-    /// Nothing negotiated.
+    /// An empty map.
     pub const fn new() -> Self {
         Self { ids: [0; COUNT], small: [None; SMALL] }
     }
 
-    /// Lets `id` stand for `extension`, in place of what either stood for before. Returns false, and changes nothing,
-    /// for the identifier 0, which RFC 8285 reserves for padding.
+    /// Maps `id` to `extension`, replacing earlier mappings of either. Returns false and changes nothing for id 0,
+    /// which RFC 8285 reserves for padding.
     pub fn insert(&mut self, id: u8, extension: Extension) -> bool {
         if id == 0 {
             return false;
@@ -125,12 +125,12 @@ impl ExtensionMap {
         true
     }
 
-    /// The identifier of an extension, None if it was not negotiated.
+    /// The id of an extension; `None` if it was not negotiated.
     pub fn id_of(&self, extension: Extension) -> Option<u8> {
         Some(self.ids[extension as usize]).filter(|id| *id != 0)
     }
 
-    /// What an identifier stands for.
+    /// The extension with this id; `None` if the id was not negotiated.
     pub fn extension_of(&self, id: u8) -> Option<Extension> {
         match self.small.get(usize::from(id)) {
             Some(found) => *found,
@@ -138,7 +138,7 @@ impl ExtensionMap {
         }
     }
 
-    /// All that was negotiated.
+    /// All negotiated extensions as (id, extension).
     pub fn iter(&self) -> impl Iterator<Item = (u8, Extension)> + '_ {
         self.ids.iter().copied().zip(Extension::ALL).filter(|(id, _)| *id != 0)
     }
@@ -150,7 +150,7 @@ const SMALL: usize = 16;
 const ONE_BYTE_PROFILE: u16 = 0xbede;
 /// RFC 8285 section 4.3; the low four bits are for the application.
 const TWO_BYTE_PROFILE: u16 = 0x1000;
-/// Identifier 15 ends a block of the one-byte form.
+/// Id 15 ends a block in the one-byte form.
 const ONE_BYTE_LAST_ID: u8 = 14;
 const ONE_BYTE_LONGEST: usize = 16;
 

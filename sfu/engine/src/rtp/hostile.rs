@@ -1,5 +1,6 @@
-//! Every parser of this module against bytes that nobody meant: each length up to 1500, and seeded noise that is
-//! made to look right at the start so that it gets far. Nothing may panic, and what is accepted must lie within.
+//! Runs every parser of this module on garbage: each length up to 1500, and seeded noise that starts with
+//! valid-looking bytes so that it passes the first checks. Nothing may panic, and accepted ranges must lie within the
+//! input.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
@@ -58,7 +59,7 @@ fn feed_packet(bytes: &[u8], maps: &[ExtensionMap]) {
     }
     for map in maps {
         let _ = read(bytes, &header, map);
-        // A header of another, longer packet: must not be taken on trust.
+        // A header that belongs to a longer packet must not be trusted.
         let _ = read(&bytes[..bytes.len() / 2], &header, map);
     }
     let _ = packet::payload(&bytes[..bytes.len() / 2], &header);
@@ -87,7 +88,7 @@ fn random_maps(rng: &mut SmallRng) -> Vec<ExtensionMap> {
         .collect()
 }
 
-/// Beginnings that lead past the first checks of one parser or another.
+/// Beginnings that pass the first checks of one parser or another.
 const BEGINNINGS: [&[u8]; 14] = [
     &[],
     &[0x90, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0xbe, 0xde, 0, 8],
@@ -138,7 +139,7 @@ fn noise_behind_every_beginning_is_survived() {
         for beginning in BEGINNINGS {
             let mut bytes = vec![0; rng.random_range(beginning.len()..250)];
             rng.fill_bytes(&mut bytes);
-            // Sparse noise reads as short counts and cleared flags, which lead further.
+            // Sparse noise reads as small counts and cleared flags, which gets further.
             if rng.random() {
                 bytes.iter_mut().for_each(|byte| *byte &= 0x11);
             }

@@ -1,5 +1,5 @@
-//! RTP: packets, header extensions, retransmission format, RTCP, payload descriptors. Everything here reads bytes
-//! that somebody else wrote: nothing panics on them, and what is malformed is a typed error.
+//! RTP: packets, header extensions, the retransmission format, RTCP, and codec payload descriptors. The input comes
+//! from the network and is untrusted: nothing here panics on it, and malformed input is a typed error.
 
 pub mod codec;
 pub mod extension;

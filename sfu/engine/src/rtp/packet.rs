@@ -1,68 +1,69 @@
-//! The RTP packet as it stands on the wire (RFC 3550 section 5.1). The header is never encrypted, so it is read
-//! before decryption and tells the cipher where the payload begins; padding is inside what is encrypted.
+//! The RTP packet format (RFC 3550 section 5.1). The header is never encrypted, so it is parsed before decryption and
+//! gives the cipher the start of the payload. Padding is inside the encrypted part.
 
 use thiserror::Error;
 
 use super::reader::Reader;
 use crate::units::{PayloadType, Ssrc};
 
-/// Why bytes are not an RTP packet.
+/// Why a packet is not valid RTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RtpError {
-    /// Less than the 12 bytes of the fixed header.
+    /// Shorter than the 12 bytes of the fixed header.
     #[error("fixed header: {0} bytes are less than 12")]
     FixedHeader(usize),
-    /// A version other than 2.
+    /// The version is not 2.
     #[error("version: {0} is not 2")]
     Version(u8),
-    /// The contributing sources run past the end.
+    /// The CSRC list runs past the end of the packet.
     #[error("CSRC list: runs past the end of the packet")]
     Csrc,
-    /// The header extension runs past the end.
+    /// The header extension runs past the end of the packet.
     #[error("header extension: runs past the end of the packet")]
     Extension,
-    /// The padding count is zero, missing, or more than there is.
+    /// The padding count is zero, missing, or larger than the payload.
     #[error("padding: {0} bytes do not fit into the payload")]
     Padding(u8),
 }
 
-/// Where the header extension's elements stand in the packet, without the four bytes that announce them.
+/// Position of the header extension's elements in the packet, without the four-byte extension header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExtensionBlock {
-    /// "Defined by profile": tells the one-byte form from the two-byte form (RFC 8285 section 4).
+    /// The "defined by profile" field, which distinguishes the one-byte form from the two-byte form (RFC 8285 section
+    /// 4).
     pub profile: u16,
-    /// Offset of the first element's first byte.
+    /// Offset of the first byte of the first element.
     pub start: usize,
-    /// Offset past the last byte.
+    /// Offset after the last byte.
     pub end: usize,
 }
 
-/// The facts of an RTP header.
+/// Parsed RTP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RtpHeader {
-    /// The marker bit.
+    /// Marker bit.
     pub marker: bool,
-    /// The payload type.
+    /// Payload type, 7 bits.
     pub payload_type: PayloadType,
-    /// The sequence number, 16 bits.
+    /// Sequence number, 16 bits.
     pub sequence: u16,
-    /// The timestamp in units of the payload type's clock rate.
+    /// RTP timestamp in units of the payload type's clock rate.
     pub timestamp: u32,
-    /// The synchronization source.
+    /// Synchronization source.
     pub ssrc: Ssrc,
     /// Whether the payload ends with padding.
     pub has_padding: bool,
-    /// Bytes before the payload: fixed header, contributing sources and extension.
+    /// Number of bytes before the payload: fixed header, CSRC list and extension.
     pub header_len: usize,
-    /// The header extension, if there is one.
+    /// Position of the header extension; `None` if there is none.
     pub extension: Option<ExtensionBlock>,
 }
 
 impl RtpHeader {
-    /// Reads the header of a packet, encrypted or not.
+    /// Parses the header of a packet, encrypted or not.
     ///
     /// # Errors
-    /// Names the part that is malformed. A header that is accepted lies within the packet.
+    /// Names the malformed part. On success the whole header lies within the packet.
     pub fn parse(packet: &[u8]) -> Result<Self, RtpError> {
         let (fixed, rest) =
             packet.split_first_chunk::<FIXED_HEADER_LEN>().ok_or(RtpError::FixedHeader(packet.len()))?;
@@ -96,10 +97,10 @@ impl RtpHeader {
     }
 }
 
-/// The payload of a decrypted packet without its padding: empty if the packet is nothing but padding.
+/// The payload of a decrypted packet without its padding; empty if the packet contains only padding.
 ///
 /// # Errors
-/// [`RtpError::Padding`] if the padding count is not between 1 and the bytes that there are.
+/// [`RtpError::Padding`] if the padding count is zero or larger than the payload.
 pub fn payload<'a>(packet: &'a [u8], header: &RtpHeader) -> Result<&'a [u8], RtpError> {
     let body = packet.get(header.header_len..).ok_or(RtpError::FixedHeader(packet.len()))?;
     if !header.has_padding {
@@ -113,13 +114,13 @@ pub fn payload<'a>(packet: &'a [u8], header: &RtpHeader) -> Result<&'a [u8], Rtp
     body.get(..len).ok_or(RtpError::Padding(count))
 }
 
-/// Whether a packet that arrived on a multiplexed port is RTCP (RFC 5761 section 4): its second byte is a packet
-/// type of 192 to 223, which is why RTP never uses the payload types 64 to 95.
+/// Whether a packet on a multiplexed port is RTCP (RFC 5761 section 4): its second byte is a packet type of 192 to
+/// 223. RTP never uses the payload types 64 to 95 for this reason.
 pub fn is_rtcp(packet: &[u8]) -> bool {
     packet.get(1).is_some_and(|second| (192..=223).contains(second))
 }
 
-/// Bytes of a header without contributing sources and extension.
+/// Length of an RTP header without CSRC list and extension, in bytes.
 pub const FIXED_HEADER_LEN: usize = 12;
 const VERSION: u8 = 2;
 const PADDING: u8 = 0x20;

@@ -1,4 +1,4 @@
-//! Bounded reading of big-endian fields: every read past the end is `None`.
+//! Bounds-checked reading of big-endian fields: a read past the end returns `None`.
 
 /// The unread rest of a buffer.
 #[derive(Debug, Clone, Copy)]

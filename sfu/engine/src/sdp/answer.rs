@@ -19,9 +19,10 @@ use super::text::{SectionText, Source, session};
 use crate::rtp::codec::format::Format;
 
 impl Negotiation {
-    /// Takes a client's offer, as [`read`](Self::read), and answers it. `pending` are announced tracks without a section;
-    /// those that found theirs are in [`Outcome::published`]. `wanted` are subscriptions without a section, in order;
-    /// those that got one are in [`Outcome::bound`]. On an error nothing has changed.
+    /// Applies a client's offer, parsed by [`read`](Self::read), and writes the answer. `pending` are announced
+    /// tracks without a section; those matched to a section are returned in [`Outcome::published`]. `wanted` are
+    /// subscribed tracks without a section, in order; those assigned a section are returned in [`Outcome::bound`]. On
+    /// an error nothing has changed.
     pub fn apply_offer(
         &mut self,
         offer: &Description,
@@ -40,7 +41,7 @@ impl Negotiation {
         Ok(outcome)
     }
 
-    /// Whether this offer restarts ICE, so that the caller can hand new credentials of ours to
+    /// Whether this offer restarts ICE. If so, the caller passes new credentials of ours to
     /// [`apply_offer`](Self::apply_offer) (RFC 8445 section 9).
     pub fn restarts_ice(&self, offer: &Description) -> bool {
         self.remote.as_ref().is_some_and(|remote| offer.ice != remote.ice)
@@ -79,8 +80,8 @@ impl Negotiation {
         Ok(outcome)
     }
 
-    /// Slots follow the offer's sections: count never shrinks, mids and kinds stay, except where a stopped
-    /// section is put to new use (RFC 8829 section 5.2.2).
+    /// Matches slots to the offer's sections. The number of sections never shrinks, and mids and kinds stay the same,
+    /// except where a stopped section is reused (RFC 8829 section 5.2.2).
     fn align(&mut self, offer: &Description, outcome: &mut Outcome) -> Result<(), SdpError> {
         if offer.sections.len() < self.slots.len() {
             let reason = format!("fewer sections than before ({})", self.slots.len());
@@ -111,8 +112,8 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Sections in which the client sends, has begun to, or has ceased to. Answers tracks whose section the
-    /// client now sends in.
+    /// Updates the sections in which the client sends, has started to send or has stopped sending. Returns tracks of
+    /// ours that lost their section because the client now sends in it.
     fn take_published(
         &mut self,
         offer: &Description,
@@ -204,8 +205,8 @@ impl Negotiation {
         outcome.unmatched = parked.collect();
     }
 
-    /// Tells of announced tracks whose sections cannot be taken: those that are named there, then, of a stack that renames,
-    /// the first of their kind.
+    /// Reports announced tracks whose sections cannot be accepted. Tracks are matched to the refused sections by
+    /// track id; then, if the client's stack renames ids, the remaining tracks take the first section of their kind.
     fn match_all_refused(&mut self, pending: &[AddTrack], outcome: &mut Outcome) {
         let Outcome { published, refused, .. } = outcome;
         let is_published =
@@ -221,7 +222,8 @@ impl Negotiation {
         }
     }
 
-    /// Sections in which the client receives, and those that nobody can use. Answers tracks that lost theirs.
+    /// Updates the sections in which the client receives, and the unusable ones. Returns tracks of ours that lost
+    /// their section.
     fn take_received(&mut self, offer: &Description, outcome: &mut Outcome) -> Vec<WantedTrack> {
         let mut lost = Vec::new();
         let data = outcome.data.as_ref().map(|data| data.mid.as_str());
@@ -268,9 +270,10 @@ impl Negotiation {
         lost
     }
 
-    /// Sections in which the client has sent, and will not again. Clients that take a new section for each track they
-    /// publish never stop those of before; refused here, they are stopped, and the client puts them to new use (RFC 8829
-    /// section 5.2.2). The first few stay, for clients that do it themselves: to these a refused section is lost.
+    /// Stops (rejects) sections in which the client has sent before and sends no longer. Some clients use a new
+    /// section for each track they publish and never stop the earlier ones. Rejecting a section in our answer stops
+    /// it, and the client can then reuse it (RFC 8829 section 5.2.2). The first `IDLE_SECTIONS` stay unrejected, for
+    /// clients that reuse idle sections themselves: such a client cannot use a rejected section again.
     fn retire(&mut self) {
         let dead =
             self.slots.iter_mut().filter(|slot| matches!(slot.usage, Usage::Inactive | Usage::Rejected));
@@ -281,7 +284,7 @@ impl Negotiation {
             }
             match slot.usage {
                 Usage::Inactive if kept < IDLE_SECTIONS => kept += 1,
-                // Its sender goes, and with it what is known of its track id.
+                // Stopping the section removes the client's sender, so its track id no longer matters.
                 _ => {
                     slot.usage = Usage::Rejected;
                     slot.left = None;
@@ -290,8 +293,9 @@ impl Negotiation {
         }
     }
 
-    /// Gives free sections to wanted tracks, in order. A section that is said to be sent in has to be silent in one answer
-    /// first: clients hear of a track when its section begins to be sent in.
+    /// Assigns free sections to wanted tracks, in order. A section that our last description marks as sending must
+    /// first be inactive in one answer, because a client reports a new track only when its section changes to
+    /// sending.
     fn bind(
         &mut self,
         offer: &Description,
@@ -355,7 +359,7 @@ impl Negotiation {
     }
 }
 
-/// Whether a track that can be had in these formats can be sent with these payload types.
+/// Whether a track that is available in these formats can be sent with these payload types.
 pub(super) fn can_carry(codecs: &[NegotiatedCodec], available: &[Format]) -> bool {
     let has = |wanted: &Format| codecs.iter().any(|codec| codec.decodes(wanted));
     if available.is_empty() { !codecs.is_empty() } else { available.iter().any(has) }
@@ -379,8 +383,8 @@ impl<'a> AnswerWriter<'a> {
         if matches!(slot.usage, Usage::Rejected) {
             text.reject();
             text.flag("inactive");
-            // Nobody has to look at what follows; but some stacks want to know each format, and some take what a section
-            // leaves out for refused in all.
+            // Receivers may ignore the rest of a rejected section. But some stacks need every format described, and
+            // some treat what one section leaves out as refused in all sections.
             let idle = codecs::accept_sent(offered, self.negotiation.client, &[]);
             if idle.is_empty() {
                 text.formats(&offered.formats);
@@ -424,7 +428,7 @@ fn media(text: &mut SectionText, offered: &Section, codecs: &[NegotiatedCodec]) 
         text.flag("extmap-allow-mixed");
     }
     for (id, uri, direction) in extensions::answered(offered) {
-        // RFC 8285 section 7: a direction offered is mirrored.
+        // RFC 8285 section 7: the answer states the reverse of the offered direction.
         match direction {
             Direction::SendOnly => text.value("extmap", format!("{id}/recvonly {uri}")),
             Direction::RecvOnly => text.value("extmap", format!("{id}/sendonly {uri}")),
@@ -434,7 +438,7 @@ fn media(text: &mut SectionText, offered: &Section, codecs: &[NegotiatedCodec]) 
     text.codecs(codecs);
 }
 
-/// The simulcast streams that are taken, in the offer's order, none of them paused (RFC 8853 section 5.3).
+/// Lists the simulcast streams that we accept, in the offer's order, none of them paused (RFC 8853 section 5.3).
 fn receive_rids(text: &mut SectionText, offered: &Section) {
     let rids = publish::sent_rids(offered);
     for rid in &rids {
@@ -445,5 +449,5 @@ fn receive_rids(text: &mut SectionText, offered: &Section) {
     }
 }
 
-/// Sections that may stay idle after the client has sent in them.
+/// Number of idle sections that are not rejected after the client has stopped sending in them.
 const IDLE_SECTIONS: usize = 4;

@@ -1,4 +1,4 @@
-//! Which codecs we relay, and which of an offer's payload types are taken. Always the offer's numbers.
+//! The codecs that we relay, and which payload types of an offer are accepted. Answers use the offer's numbers.
 
 use sfu_protocol::{AddTrack, ClientTraits, MediaKind};
 
@@ -7,16 +7,16 @@ use crate::rtp::codec::Codec;
 use crate::rtp::codec::format::{Format, Profile, parameter};
 use crate::units::PayloadType;
 
-/// One payload type that both sides agreed on.
+/// A payload type that both sides have agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NegotiatedCodec {
-    /// Its number.
+    /// RTP payload type number.
     pub payload_type: PayloadType,
-    /// What it carries.
+    /// Codec of the payload type.
     pub codec: Codec,
-    /// The payload type of its retransmissions (RFC 4588).
+    /// Payload type of the retransmissions (RFC 4588); `None` without RTX.
     pub rtx: Option<PayloadType>,
-    /// Format parameters, as written in our description.
+    /// Format parameters, as in our own description.
     pub fmtp: String,
     /// Agreed `a=rtcp-fb` values.
     pub feedback: Vec<&'static str>,
@@ -25,9 +25,9 @@ pub struct NegotiatedCodec {
 }
 
 impl NegotiatedCodec {
-    /// What of its codec this payload type stands for.
+    /// The codec profile that this payload type stands for.
     pub fn profile(&self) -> Profile {
-        // Others are not taken.
+        // Payload types with unsupported parameters were not accepted.
         Profile::of(self.codec, &self.fmtp).unwrap_or(Profile::Only)
     }
 
@@ -57,7 +57,7 @@ impl NegotiatedCodec {
     }
 }
 
-/// The codec that a lower- or upper-case MIME subtype names.
+/// The codec with this MIME subtype, ignoring case; `None` if it is not relayed.
 pub fn codec_named(name: &str) -> Option<Codec> {
     KNOWN.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name)).map(|(_, codec, _)| *codec)
 }
@@ -76,8 +76,8 @@ pub fn mime_type(codec: Codec) -> &'static str {
     }
 }
 
-/// What we take of a section in which the client sends. With an announcement its first codec leads; without
-/// one, everything known is taken so that the answer need not wait.
+/// Payload types to accept in a section in which the client sends. The announced codecs come first (after RED, if
+/// preferred). Without an announcement every known codec is accepted, so that the answer need not wait for it.
 pub(super) fn accept_published(
     section: &Section,
     client: ClientTraits,
@@ -97,7 +97,7 @@ pub(super) fn accept_published(
     let mut codecs = accept(section, feedback);
     codecs.retain(|codec| codec.codec != Codec::Red || !no_red);
     prefer(&mut codecs, &preferred);
-    // Firefox sends the first codec that both know, whatever stands first in the answer.
+    // Firefox sends the first codec of its own order that both sides know, not the first in the answer.
     if let Some(first) = codecs.first().map(|codec| codec.codec)
         && client.firefox
         && preferred.contains(&first)
@@ -115,7 +115,7 @@ pub(super) fn accept_published(
     codecs
 }
 
-/// Whether the client sends sound of two channels, as it announces or says itself (RFC 7587 section 6.1).
+/// Whether the client sends stereo audio, by its announcement or its description (RFC 7587 section 6.1).
 pub(super) fn is_stereo(section: &Section, announced: Option<&AddTrack>) -> bool {
     let says = |codec: &CodecParameters| {
         codec_of(codec, section.kind) == Some(Codec::Opus)
@@ -124,8 +124,8 @@ pub(super) fn is_stereo(section: &Section, announced: Option<&AddTrack>) -> bool
     announced.is_some_and(|track| track.stereo) || section.codecs.iter().any(says)
 }
 
-/// What we take of a section in which the client receives; the track's own codecs lead. A publisher may
-/// change its codec, so everything common stays.
+/// Payload types to accept in a section in which the client receives; the track's own codecs come first. All other
+/// common codecs are accepted too, because a publisher may change its codec.
 pub(super) fn accept_sent(
     section: &Section,
     client: ClientTraits,
@@ -141,7 +141,7 @@ pub(super) fn accept_sent(
     codecs
 }
 
-/// What we offer in a section of our own; mids and numbers are ours.
+/// Payload types that we offer in a section of our own, with our own numbers.
 pub(super) fn offered(kind: MediaKind, client: ClientTraits, available: &[Format]) -> Vec<NegotiatedCodec> {
     let (table, feedback) = match kind {
         MediaKind::Audio => (OFFERED_AUDIO, SENT_AUDIO_FEEDBACK),
@@ -163,7 +163,7 @@ pub(super) fn offered(kind: MediaKind, client: ClientTraits, available: &[Format
     codecs
 }
 
-/// Of what we offered, what an answer's section kept, in the answer's order.
+/// The part of our offer that the answer accepted, in the answer's order.
 pub(super) fn kept_by_answer(offered: &[NegotiatedCodec], section: &Section) -> Vec<NegotiatedCodec> {
     let mut kept = Vec::new();
     for answered in &section.codecs {
@@ -199,7 +199,7 @@ fn accept(section: &Section, feedback: &'static [&'static str]) -> Vec<Negotiate
             encoding,
         });
     }
-    // RED that wraps something else than the Opus taken here cannot be read (RFC 2198 section 5).
+    // RED around anything but the Opus payload type accepted here cannot be parsed (RFC 2198 section 5).
     let opus = accepted.iter().find(|codec| codec.codec == Codec::Opus).map(|codec| codec.payload_type.0);
     accepted.retain(|codec| codec.codec != Codec::Red || opus.is_some_and(|opus| wraps(&codec.fmtp, opus)));
     accepted
@@ -224,8 +224,9 @@ fn codec_of(offered: &CodecParameters, kind: SectionKind) -> Option<Codec> {
     (*of == media && *clock_rate == offered.clock_rate && usable).then_some(codec)
 }
 
-/// What both know. Of the ways to tell what arrived one is enough, and transport-wide feedback is the tersest; the
-/// receiver's own estimate (REMB) is for those that cannot tell.
+/// Feedback types that both sides support. Only one type of congestion feedback is accepted: transport-wide feedback
+/// if possible, because it is the most compact, then RFC 8888. The receiver's own estimate (REMB) is for clients that
+/// support neither.
 fn common_feedback(ours: &[&'static str], offered: &CodecParameters) -> Vec<&'static str> {
     let offers = |value: &str| offered.feedback.iter().any(|theirs| theirs == value);
     let wanted = |value: &str| match value {
@@ -236,7 +237,7 @@ fn common_feedback(ours: &[&'static str], offered: &CodecParameters) -> Vec<&'st
     ours.iter().copied().filter(|value| offers(value) && wanted(value)).collect()
 }
 
-/// Puts in front what a track can be had in, and says of it what its receiver has to know.
+/// Sorts the payload types that fit the track's formats to the front, and signals stereo where the track is stereo.
 fn fit(codecs: &mut [NegotiatedCodec], available: &[Format]) {
     codecs.sort_by_key(|codec| place(codec, available));
     if available.iter().any(|format| format.codec == Codec::Opus && format.stereo) {
@@ -246,8 +247,8 @@ fn fit(codecs: &mut [NegotiatedCodec], available: &[Format]) {
     }
 }
 
-/// How well a payload type fits what a track can be had in; the least is the best. Of a codec's profiles that one leads
-/// that is the track's own, or contains it.
+/// Sort key of a payload type by how well it fits the formats of a track; lower is better. Among a codec's profiles,
+/// an equal profile comes first, then one that may carry the track's profile, then one that can only decode it.
 pub(crate) fn place(codec: &NegotiatedCodec, available: &[Format]) -> usize {
     let profile = codec.profile();
     let of_codec = |fits: fn(Profile, Profile) -> bool| {
@@ -261,20 +262,20 @@ pub(crate) fn place(codec: &NegotiatedCodec, available: &[Format]) -> usize {
     rank.unwrap_or(3 * steps)
 }
 
-/// Stable: what is not preferred keeps its order behind what is.
+/// Moves preferred codecs to the front. The sort is stable: other codecs keep their order.
 fn prefer(codecs: &mut [NegotiatedCodec], preferred: &[Codec]) {
     codecs.sort_by_key(|codec| {
         preferred.iter().position(|wanted| *wanted == codec.codec).unwrap_or(preferred.len())
     });
 }
 
-/// Whether RED leads the answer to a microphone, so that its publisher sends it. It costs the publisher twice the rate
-/// of its sound, and browsers over a single connection agree on nothing else that repairs it. Who receives it is sent
-/// as much redundancy as the own link needs.
+/// Whether RED comes first in the answer to a microphone section, so that the publisher sends RED. RED doubles the
+/// publisher's audio bitrate, but browsers on a single connection negotiate no other way to repair lost audio. Each
+/// receiver is sent only as much redundancy as its own link needs.
 const PREFER_RED: bool = true;
 
 const OPUS_FMTP: &str = "minptime=10;useinbandfec=1";
-/// RFC 7587 section 6.1. Clients ask for two channels where they read it.
+/// RFC 7587 section 6.1. Clients ask for stereo when they read this.
 const SENDS_STEREO: &str = ";sprop-stereo=1";
 
 const PUBLISHED_VIDEO_FEEDBACK: &[&str] = &["nack", "nack pli", "ccm fir", "transport-cc"];

@@ -1,7 +1,7 @@
 //! A remote description as typed data (RFC 8866, RFC 8829).
 //!
-//! `rtc-sdp` splits the text; this module bounds it first and gives meaning to what it yields. What it does
-//! not know it ignores. Everything that is ever written back into an answer is checked here, once.
+//! `rtc-sdp` splits the text into lines and attributes. This module limits the text first, and interprets the
+//! attributes. Unknown attributes are ignored. Everything that is later echoed in an answer is validated here, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
@@ -14,18 +14,18 @@ use super::section::parse_section;
 use crate::limits::Limits;
 use crate::units::{PayloadType, Ssrc};
 
-/// An offer or an answer of the other side.
+/// A parsed offer or answer of the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// Credentials of the one transport (all media share it by BUNDLE).
+    /// ICE credentials. All media share one transport (BUNDLE), so there is one pair.
     pub ice: IceCredentials,
-    /// `a=ice-lite`.
+    /// Whether `a=ice-lite` is present.
     pub ice_lite: bool,
-    /// The certificate that its DTLS handshake will show.
+    /// Hash of the certificate that the other side presents in the DTLS handshake.
     pub fingerprint: Fingerprint,
-    /// Who opens the DTLS handshake; `None` if the description does not say.
+    /// DTLS role from `a=setup`; `None` if absent.
     pub setup: Option<Setup>,
-    /// `a=extmap-allow-mixed` at session level.
+    /// Whether `a=extmap-allow-mixed` is present at session level.
     pub extmap_allow_mixed: bool,
     /// Mids of the BUNDLE group (RFC 9143).
     pub bundle: Vec<String>,
@@ -33,45 +33,45 @@ pub struct Description {
     pub sections: Vec<Section>,
 }
 
-/// User fragment and password (RFC 8839 section 5.4).
+/// ICE user fragment and password (RFC 8839 section 5.4).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IceCredentials {
-    /// 4 to 256 characters.
+    /// User fragment: 4 to 256 characters.
     pub ufrag: String,
-    /// 22 to 256 characters.
+    /// Password: 22 to 256 characters.
     pub pwd: String,
 }
 
-/// A certificate's hash (RFC 8122).
+/// Hash of a certificate (RFC 8122).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// `sha-256`, `sha-384` or `sha-512`.
+    /// Hash function: `sha-256`, `sha-384` or `sha-512`.
     pub algorithm: String,
-    /// The hash.
+    /// Hash value: 32, 48 or 64 bytes.
     pub value: Vec<u8>,
 }
 
-/// `a=setup` (RFC 8842).
+/// Value of `a=setup`: role in the DTLS handshake (RFC 8842).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setup {
-    /// Either.
+    /// Takes either role; the answerer chooses.
     ActPass,
     /// Sends the ClientHello.
     Active,
-    /// Waits for it.
+    /// Waits for the ClientHello.
     Passive,
 }
 
-/// Direction of a section, seen from who describes it.
+/// Direction of media in a section, from the point of view of the side that describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// Both ways.
+    /// Sends and receives.
     SendRecv,
-    /// It sends.
+    /// Sends only.
     SendOnly,
-    /// It receives.
+    /// Receives only.
     RecvOnly,
-    /// Neither.
+    /// Neither sends nor receives.
     Inactive,
 }
 
@@ -86,7 +86,7 @@ impl Direction {
         matches!(self, Self::SendRecv | Self::RecvOnly)
     }
 
-    /// As it stands in a description.
+    /// SDP attribute name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SendRecv => "sendrecv",
@@ -96,7 +96,7 @@ impl Direction {
         }
     }
 
-    /// The opposite of [`as_str`](Self::as_str).
+    /// Parses an SDP attribute name; `None` if it is not a direction.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "sendrecv" => Some(Self::SendRecv),
@@ -108,147 +108,147 @@ impl Direction {
     }
 }
 
-/// One media section.
+/// A parsed media section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
-    /// Its identification tag (RFC 5888).
+    /// Identification tag, unique within the description (RFC 5888).
     pub mid: String,
-    /// Sound, pictures or data.
+    /// Type of media in the section.
     pub kind: SectionKind,
     /// Media type of the m-line, echoed in the answer.
     pub media: String,
     /// Transport protocol of the m-line, echoed in the answer.
     pub protocol: String,
-    /// Formats of the m-line, echoed when the section is refused.
+    /// Formats of the m-line, echoed when the section is rejected.
     pub formats: Vec<String>,
-    /// Port 0 without `a=bundle-only`: stopped or refused.
+    /// Port 0 without `a=bundle-only`: the section is stopped or rejected.
     pub rejected: bool,
-    /// Who sends.
+    /// Direction of media; `SendRecv` if absent.
     pub direction: Direction,
-    /// Stream and track id (`a=msid`, or the `msid` of the first described SSRC).
+    /// Stream and track id, from `a=msid` or else from the first SSRC with an `msid`.
     pub msid: Option<Msid>,
-    /// Payload types, in the order of the m-line. Retransmission formats stand with what they repair.
+    /// Payload types, in the order of the m-line. RTX payload types are attached to the codec that they repair.
     pub codecs: Vec<CodecParameters>,
     /// Header extensions (RFC 8285).
     pub extensions: Vec<ExtensionMapping>,
-    /// Reduced-size RTCP is understood (RFC 5506).
+    /// Whether reduced-size RTCP is supported (RFC 5506).
     pub rtcp_rsize: bool,
-    /// `a=extmap-allow-mixed` at media level.
+    /// Whether `a=extmap-allow-mixed` is present at media level.
     pub extmap_allow_mixed: bool,
     /// `a=rid` lines (RFC 8851).
     pub rids: Vec<Rid>,
-    /// What `a=simulcast` sends, in its order, the first alternative of each (RFC 8853).
+    /// RIDs in the send list of `a=simulcast`, in order; of alternatives only the first (RFC 8853).
     pub simulcast_send: Vec<String>,
-    /// Described SSRCs (RFC 5576).
+    /// SSRCs described by `a=ssrc` (RFC 5576).
     pub ssrcs: Vec<SsrcDescription>,
-    /// Groups of them.
+    /// Groups of SSRCs (`a=ssrc-group`).
     pub ssrc_groups: Vec<SsrcGroup>,
 }
 
-/// What a section carries.
+/// Type of media in a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SectionKind {
-    /// Sound.
+    /// Audio over RTP.
     Audio,
-    /// Pictures.
+    /// Video over RTP.
     Video,
     /// Data channels (RFC 8841).
     Data {
-        /// `a=sctp-port`.
+        /// Value of `a=sctp-port`; 5000 if absent.
         sctp_port: u16,
-        /// `a=max-message-size` in bytes; 64 KiB if absent, 0 any.
+        /// Value of `a=max-message-size` in bytes; 64 KiB if absent, 0 means no limit.
         max_message_size: u64,
     },
-    /// Something else; always refused.
+    /// Any other type; always rejected.
     Other,
 }
 
-/// `a=msid` (RFC 8830).
+/// Stream and track id from `a=msid` (RFC 8830).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Msid {
-    /// The first token; `-` stands for none.
+    /// Stream id; `-` means no stream.
     pub stream: String,
-    /// The second token, empty if absent.
+    /// Track id; empty if absent.
     pub track: String,
 }
 
-/// One payload type.
+/// A payload type and its codec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodecParameters {
-    /// Its number.
+    /// RTP payload type number, 0 to 127.
     pub payload_type: PayloadType,
     /// Encoding name as offered.
     pub name: String,
-    /// In Hz.
+    /// RTP clock rate in Hz.
     pub clock_rate: u32,
-    /// 1 if not told.
+    /// Number of audio channels; 1 if absent.
     pub channels: u8,
-    /// Format parameters, empty if none.
+    /// Format parameters (`a=fmtp`); empty if absent.
     pub fmtp: String,
     /// `a=rtcp-fb` values such as `nack pli`.
     pub feedback: Vec<String>,
-    /// The payload type that retransmits this one (RFC 4588 `apt`).
+    /// Payload type of the retransmissions (RFC 4588 `apt`); `None` without RTX.
     pub rtx: Option<PayloadType>,
 }
 
-/// One `a=extmap`.
+/// Header extension from an `a=extmap` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtensionMapping {
-    /// 1 to 255.
+    /// Extension id, 1 to 255.
     pub id: u8,
-    /// In which direction the describing side uses it.
+    /// Direction in which the describing side uses the extension.
     pub direction: Direction,
-    /// What it is.
+    /// URI that identifies the extension.
     pub uri: String,
 }
 
-/// One `a=rid`.
+/// RTP stream from an `a=rid` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rid {
-    /// Its name, ASCII letters and digits.
+    /// Name of the stream: 1 to 16 ASCII letters, digits, `-` and `_`.
     pub id: String,
-    /// True: the describing side sends it.
+    /// Whether the describing side sends the stream (it receives it otherwise).
     pub send: bool,
-    /// Marked `~` in `a=simulcast`.
+    /// Whether `a=simulcast` marks the stream as paused (`~`).
     pub paused: bool,
 }
 
-/// What `a=ssrc` lines say of one source.
+/// What the `a=ssrc` lines state about one SSRC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SsrcDescription {
-    /// The source.
+    /// The described SSRC.
     pub ssrc: Ssrc,
-    /// Its canonical name.
+    /// Canonical name; `None` if absent.
     pub cname: Option<String>,
-    /// Its stream and track id (older stacks).
+    /// Stream and track id, stated by older stacks; `None` if absent.
     pub msid: Option<Msid>,
 }
 
-/// One `a=ssrc-group`.
+/// Group from an `a=ssrc-group` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SsrcGroup {
-    /// What the group means.
+    /// Relation between the SSRCs.
     pub semantics: GroupSemantics,
-    /// Its members.
+    /// SSRCs in the group, in order.
     pub ssrcs: Vec<Ssrc>,
 }
 
-/// Meaning of a group of SSRCs.
+/// Relation between the SSRCs of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupSemantics {
-    /// A source and its retransmission.
+    /// Flow identification: a media SSRC and the SSRC of its retransmissions.
     Fid,
     /// Simulcast layers.
     Sim,
 }
 
 impl Description {
-    /// Reads a connection's first description. Errors name the line, attribute or section at fault.
+    /// Parses the first description of a connection. Errors name the line, attribute or section at fault.
     pub fn parse(sdp: &str, limits: &Limits) -> Result<Self, SdpError> {
         Self::parse_within(sdp, limits, limits.sdp_bytes)
     }
 
-    /// Reads a description of at most that many bytes.
+    /// Parses a description of at most `longest` bytes.
     pub fn parse_within(sdp: &str, limits: &Limits, longest: usize) -> Result<Self, SdpError> {
         check_text(sdp, limits, longest)?;
         let session = SessionDescription::unmarshal(&mut Cursor::new(sdp.as_bytes()))
@@ -260,7 +260,7 @@ impl Description {
         check_mids(&sections)?;
         let bundle = parse_bundle(&session.attributes, &sections)?;
         keep_extensions_consistent(&mut sections);
-        // RFC 9143 section 7.1.2: the first bundled section that is not rejected speaks for the transport.
+        // RFC 9143 section 7.1.2: the first bundled section that is not rejected states the transport parameters.
         let position =
             |mid: &String| sections.iter().position(|section| section.mid == *mid && !section.rejected);
         let tagged = bundle.iter().find_map(position);
@@ -279,7 +279,7 @@ impl Description {
     }
 }
 
-/// The value of the first attribute of that name; empty for a flag.
+/// Value of the first attribute named `key`; empty if the attribute has no value.
 pub(super) fn value_of<'a>(attributes: &'a [Attribute], key: &str) -> Option<&'a str> {
     attributes
         .iter()
@@ -287,7 +287,7 @@ pub(super) fn value_of<'a>(attributes: &'a [Attribute], key: &str) -> Option<&'a
         .map(|attribute| attribute.value.as_deref().unwrap_or(""))
 }
 
-/// An RFC 8866 `token`: what may be written back into a line without changing its meaning.
+/// Whether `text` is an RFC 8866 `token`, which can be echoed in a line without changing the line's meaning.
 pub(super) fn is_token(text: &str, longest: usize) -> bool {
     !text.is_empty()
         && text.len() <= longest
@@ -354,7 +354,8 @@ fn parse_bundle(attributes: &[Attribute], sections: &[Section]) -> Result<Vec<St
     Ok(bundle)
 }
 
-/// An id has one meaning on a transport (RFC 9143 section 9.1): later mappings that disagree are not used.
+/// Drops extension mappings that contradict an earlier one: an id has one meaning on a transport (RFC 9143 section
+/// 9.1).
 fn keep_extensions_consistent(sections: &mut [Section]) {
     let mut meanings = BTreeMap::new();
     for section in sections.iter_mut().filter(|section| !section.rejected) {
@@ -375,7 +376,7 @@ fn parse_ice(levels: &[&[Attribute]; 2]) -> Result<IceCredentials, SdpError> {
         if !(shortest..=256).contains(&value.len()) {
             return Err(SdpError::new(field, format!("must have {shortest} to 256 characters")));
         }
-        // RFC 8839 ice-char; libwebrtc's older stacks also use '-', '_' and '='.
+        // RFC 8839 ice-char; older libwebrtc stacks also use '-', '_' and '='.
         if !value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte)) {
             return Err(SdpError::new(field, "contains a character that is not allowed"));
         }

@@ -1,33 +1,33 @@
-//! Header extensions that are negotiated, per direction. Adding one is one line here.
+//! The header extensions that we negotiate, for each direction. To add one, add a line here.
 
 use sfu_protocol::MediaKind;
 
 use super::description::{Direction, Section};
 use crate::rtp::extension::Extension;
 
-/// RFC 9143: the section that a packet belongs to.
+/// Mid of the section that a packet belongs to (RFC 9143).
 pub const MID: &str = Extension::Mid.uri();
-/// RFC 8852: the simulcast stream that a packet belongs to.
+/// RID of the simulcast stream that a packet belongs to (RFC 8852).
 pub const RID: &str = Extension::Rid.uri();
-/// RFC 8852: the simulcast stream that a retransmission repairs.
+/// RID of the simulcast stream that a retransmission repairs (RFC 8852).
 pub const REPAIRED_RID: &str = Extension::RepairedRid.uri();
-/// RFC 6464: loudness.
+/// Audio level (RFC 6464).
 pub const AUDIO_LEVEL: &str = Extension::AudioLevel.uri();
-/// Transport-wide sequence numbers.
+/// Transport-wide sequence number, for congestion control feedback.
 pub const TRANSPORT_CC: &str = Extension::TransportSequence.uri();
-/// Time of sending, 24 bits.
+/// Absolute send time, 24 bits.
 pub const ABS_SEND_TIME: &str = Extension::AbsoluteSendTime.uri();
-/// AV1 RTP specification, appendix A.
+/// Dependency descriptor (AV1 RTP specification, appendix A).
 pub const DEPENDENCY_DESCRIPTOR: &str = Extension::DependencyDescriptor.uri();
-/// Time of capture in the publisher's clock.
+/// Absolute capture time in the publisher's clock.
 pub const ABS_CAPTURE_TIME: &str = Extension::AbsoluteCaptureTime.uri();
-/// 3GPP TS 26.114: rotation.
+/// Video orientation (3GPP TS 26.114).
 pub const VIDEO_ORIENTATION: &str = Extension::VideoOrientation.uri();
-/// Bounds of the receiver's delay.
+/// Playout delay: minimum and maximum of the receiver's delay.
 pub const PLAYOUT_DELAY: &str = Extension::PlayoutDelay.uri();
 
-/// What we read of published media; holds all that we send, too. `ABS_SEND_TIME` only stands in where `TRANSPORT_CC` is
-/// not offered.
+/// Extensions that we accept on published media. The list also contains all extensions that we send. `ABS_SEND_TIME`
+/// is used only where `TRANSPORT_CC` is not offered.
 const PUBLISHED: &[&str] = &[
     MID,
     RID,
@@ -41,10 +41,10 @@ const PUBLISHED: &[&str] = &[
     PLAYOUT_DELAY,
 ];
 
-/// What we write on sound that we send, with the ids of our own offers.
+/// Extensions that we write on audio, with the ids of our own offers.
 const SENT_AUDIO: &[(u8, &str)] = &[(1, AUDIO_LEVEL), (2, ABS_CAPTURE_TIME), (7, MID)];
 
-/// What we write on pictures that we send, with the ids of our own offers.
+/// Extensions that we write on video, with the ids of our own offers.
 const SENT_VIDEO: &[(u8, &str)] = &[
     (2, ABS_CAPTURE_TIME),
     (3, VIDEO_ORIENTATION),
@@ -54,12 +54,12 @@ const SENT_VIDEO: &[(u8, &str)] = &[
     (7, MID),
 ];
 
-/// Ids above this need two-byte headers (RFC 8285 section 4.2), which we neither ask for nor send.
+/// Larger ids need two-byte headers (RFC 8285 section 4.2), which we neither ask for nor send.
 const LARGEST_ID: u8 = 14;
 
-/// What we answer to a section, whoever sends in it, with the direction that it is offered for. Chromium
-/// never offers again, in any section of the connection, what one answer left out: a section in which we send
-/// must therefore keep RID and the like alive for those in which the client will.
+/// Extensions that our answer accepts in a section, with the offered direction, whichever side sends there. If one
+/// answer leaves out an extension, Chromium never offers it again in any section of the connection. A section in
+/// which we send must therefore also accept RID and other extensions that only the client uses.
 pub(super) fn answered(section: &Section) -> Vec<(u8, &'static str, Direction)> {
     let mut accepted: Vec<(u8, &'static str, Direction)> = PUBLISHED
         .iter()
@@ -75,13 +75,13 @@ pub(super) fn answered(section: &Section) -> Vec<(u8, &'static str, Direction)> 
     accepted
 }
 
-/// Of what was answered to a section, what the client writes on packets that it sends in it.
+/// Accepted extensions that the client writes on packets it sends in the section.
 pub(super) fn accept_published(section: &Section) -> Vec<(u8, &'static str)> {
     let sent = answered(section).into_iter().filter(|(.., direction)| direction.sends());
     sent.map(|(id, uri, _)| (id, uri)).collect()
 }
 
-/// Of what was answered to a section, what we write on packets that we send in it.
+/// Accepted extensions that we write on packets we send in the section.
 pub(super) fn accept_sent(section: &Section, kind: MediaKind) -> Vec<(u8, &'static str)> {
     let written = answered(section).into_iter().filter(|(_, uri, direction)| {
         direction.receives() && offered(kind).iter().any(|(_, written)| written == uri)
@@ -89,7 +89,7 @@ pub(super) fn accept_sent(section: &Section, kind: MediaKind) -> Vec<(u8, &'stat
     written.map(|(id, uri, _)| (id, uri)).collect()
 }
 
-/// What we offer in a section of our own.
+/// Extensions in our own offers.
 pub(super) fn offered(kind: MediaKind) -> &'static [(u8, &'static str)] {
     match kind {
         MediaKind::Audio => SENT_AUDIO,
@@ -97,7 +97,7 @@ pub(super) fn offered(kind: MediaKind) -> &'static [(u8, &'static str)] {
     }
 }
 
-/// Of what we offered, what an answer's section kept.
+/// Extensions of our offer that the answer accepted.
 pub(super) fn kept_by_answer(section: &Section, kind: MediaKind) -> Vec<(u8, &'static str)> {
     let theirs = |id: u8, uri: &str| {
         section.extensions.iter().any(|extension| extension.id == id && extension.uri == uri)

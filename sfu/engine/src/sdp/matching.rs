@@ -1,8 +1,9 @@
-//! How announcements of tracks meet the media sections in which they are sent. Either may come first.
+//! Matches announcements of tracks to the media sections in which the tracks are sent. Either may arrive first.
 //!
-//! A section names its track by the id in `a=msid`, an announcement by its `cids`. Some stacks rename all ids, and a
-//! browser renames one whenever it sends a track again while an earlier sender of it is still there. So what no id
-//! matches is matched by its kind, but never while its own counterpart may still be on its way.
+//! A section identifies its track by the track id in `a=msid`, an announcement by its `cids`. These ids do not always
+//! agree: some stacks rename all ids, and a browser renames a track's id if the track is sent again while an earlier
+//! sender of it still exists. An announcement and a section without a matching id are therefore matched by their
+//! kind, but not while a counterpart with the right id may still arrive.
 
 use std::collections::BTreeSet;
 
@@ -12,24 +13,26 @@ use super::negotiation::{Negotiation, Slot, Usage};
 use super::publish::{PublishedSection, PublishedSlot};
 
 impl Negotiation {
-    /// An announcement arrived: gives those in `pending` their sections, as far as it is certain which these are.
+    /// Assigns sections to announcements after a new announcement, where the match is certain. Returns the newly
+    /// matched sections.
     pub fn match_parked(&mut self, pending: &[AddTrack]) -> Vec<PublishedSection> {
         self.meet(pending, Patience::Fresh).into_iter().map(|slot| slot.section.clone()).collect()
     }
 
-    /// What [`has_leftovers`](Self::has_leftovers) told of has waited long enough: no id will match it any more.
+    /// Assigns the remaining sections by kind. Call when the waiting time for the matches that
+    /// [`has_leftovers`](Self::has_leftovers) reported is over, so that no match by id is expected any more.
     pub fn match_leftovers(&mut self, pending: &[AddTrack]) -> Vec<PublishedSection> {
         self.meet(pending, Patience::Waited).into_iter().map(|slot| slot.section.clone()).collect()
     }
 
-    /// Whether an announcement and a section of one kind are there that may belong together, though no id says so.
+    /// Whether an announcement and a section of the same kind may belong together although no id matches.
     pub fn has_leftovers(&self, pending: &[AddTrack]) -> bool {
         let ids = Ids::of(&self.slots);
         let waits = |kind| self.published().any(|slot| slot.is_unnamed() && slot.section.kind == kind);
         pending.iter().any(|track| !ids.names_live(track) && waits(track.kind))
     }
 
-    /// Gives announcements to parked sections, and answers these.
+    /// Assigns announcements to sections without a track, and returns these sections.
     pub(super) fn meet(&mut self, pending: &[AddTrack], patience: Patience) -> Vec<&mut PublishedSlot> {
         let ids = Ids::of(&self.slots);
         let mut parked: Vec<&mut PublishedSlot> = Vec::new();
@@ -73,20 +76,21 @@ impl Negotiation {
     }
 }
 
-/// Whether what no id matches may still find its own counterpart.
+/// Whether a counterpart with a matching id may still arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// It may.
+    /// It may still arrive: match by kind only where that is certain.
     Fresh,
-    /// That would have come by now.
+    /// It would have arrived by now: match by kind.
     Waited,
 }
 
 /// Track ids in the client's descriptions.
 struct Ids {
-    /// Of sections in which it sends.
+    /// Track ids of sections in which the client sends.
     live: BTreeSet<String>,
-    /// Of sections in which it has ceased to send. Their senders are still there: a browser gives their ids to no other.
+    /// Track ids of sections in which the client has stopped sending. Their senders still exist, so a browser gives
+    /// these ids to no other sender.
     left: BTreeSet<String>,
 }
 
@@ -100,32 +104,36 @@ impl Ids {
         Self { live: live.collect(), left: left.collect() }
     }
 
-    /// The announcement names a section whose turn comes, or that carries another track.
+    /// Whether the announcement lists the id of a section in which the client sends. Such an announcement is matched
+    /// by id only, even if that section carries another track now.
     fn names_live(&self, track: &AddTrack) -> bool {
         track.cids.iter().any(|cid| self.live.contains(cid))
     }
 
-    /// The announcement's own id cannot be that of its section.
+    /// Whether the announcement's section must have a different id, because the browser still uses the announced ids
+    /// for stopped senders.
     fn is_taken(&self, track: &AddTrack) -> bool {
         !track.cids.is_empty() && track.cids.iter().all(|cid| self.left.contains(cid))
     }
 }
 
-/// Sections that waited in vain, since their announcement was refused, are the older ones.
+/// Keeps only the `count` newest sections once the waiting time is over. Older sections that still wait are those whose
+/// announcement was refused.
 fn newest(
     mut sections: Vec<&mut PublishedSlot>,
     count: usize,
     patience: Patience,
 ) -> Vec<&mut PublishedSlot> {
     if patience == Patience::Waited {
-        // Stable: those that one offer brought stay in order.
+        // The sort is stable: sections of the same offer keep their order.
         sections.sort_by_key(|slot| slot.began);
         sections.drain(..sections.len().saturating_sub(count));
     }
     sections
 }
 
-/// Announces to each section what `choose` says, and moves it to `matched`. Answers the sections that got nothing.
+/// Announces to each section the track that `choose` returns, and moves the section to `matched`. Returns the
+/// sections without a track.
 fn give<'slot, 'track>(
     sections: Vec<&'slot mut PublishedSlot>,
     matched: &mut Vec<&'slot mut PublishedSlot>,

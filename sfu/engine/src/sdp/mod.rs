@@ -1,11 +1,15 @@
-//! Session descriptions: what a client offers, what we make of it, what we answer.
+//! SDP session descriptions: reading a client's offers and answers, deciding what to accept, and writing our own.
 //!
-//! Everything here is pure. A description goes in as text, descriptions and decisions come out as data;
-//! transports, streams and tracks are set up by the caller from those decisions.
+//! Everything here is pure. A description goes in as text; descriptions and decisions come out as data. The caller
+//! sets up transports, streams and tracks from those decisions.
 //!
-//! [`description`] turns text into typed data and refuses what is malformed, [`codecs`] and [`extensions`]
-//! say what we relay, [`negotiation`] keeps the state of one peer connection, [`answer`] and [`offer`] move
-//! it, [`matching`] gives announced tracks their sections, [`placement`] wanted ones, [`text`] writes descriptions.
+//! - [`description`] parses text into typed data and rejects malformed input.
+//! - [`codecs`] and [`extensions`] list what we support.
+//! - [`negotiation`] holds the state of one peer connection.
+//! - [`answer`] and [`offer`] advance that state.
+//! - [`matching`] assigns media sections to announced (published) tracks.
+//! - [`placement`] assigns media sections to subscribed tracks.
+//! - [`text`] writes descriptions.
 
 pub mod answer;
 pub mod codecs;
@@ -29,13 +33,13 @@ pub use offer::OutgoingOffer;
 pub use placement::SectionsNeeded;
 pub use publish::{PublishedSection, StreamSsrcs};
 
-/// Why a description cannot be used. Nothing was changed by it.
+/// Why a description was rejected. The negotiation state is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct SdpError {
     /// The line, attribute or section at fault, such as `a=fingerprint` or `a=rid (mid 3)`.
     pub field: String,
-    /// What is wrong with it, in plain words.
+    /// What is wrong with `field`, in plain words.
     pub reason: String,
 }
 

@@ -1,8 +1,8 @@
-//! The state of one peer connection: which section carries what.
+//! The negotiation state of one peer connection: what each media section is used for.
 //!
-//! A [`Slot`] stands for one media section, in the order of the descriptions. [`answer`](super::answer) and
-//! [`offer`](super::offer) work on a copy of the slots and put it in place only when all went well, so a
-//! description that is refused changes nothing.
+//! A [`Slot`] is the state of one media section; slots are in the order of the descriptions.
+//! [`answer`](super::answer) and [`offer`](super::offer) work on a copy of the slots and replace the originals only
+//! on success, so a rejected description changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,154 +20,155 @@ use crate::limits::Limits;
 use crate::rtp::codec::format::Format;
 use crate::units::Ssrc;
 
-/// What our side of the connection says of itself. To restart ICE, hand in new credentials.
+/// Our side of the connection, as our descriptions state it. New ICE credentials here restart ICE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalParameters {
-    /// Credentials of our ICE-lite agent.
+    /// ICE credentials of our ICE-lite agent.
     pub ice: IceCredentials,
-    /// Hash of our certificate.
+    /// Hash of our DTLS certificate.
     pub fingerprint: Fingerprint,
-    /// Host candidates, best first.
+    /// Addresses of our host candidates, best first.
     pub candidates: Vec<SocketAddr>,
 }
 
-/// What a peer connection is for.
+/// Which media a peer connection carries, and which side offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Both directions; the client offers.
+    /// Media in both directions; the client offers.
     Single,
-    /// The client publishes; it offers.
+    /// Media from the client only; the client offers.
     Publisher,
-    /// The client receives; we offer.
+    /// Media to the client only; we offer.
     Subscriber,
 }
 
-/// A track that the client is to receive and that has no section yet.
+/// A track that the client subscribes to and that has no media section yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedTrack {
-    /// Which.
+    /// Id of the subscribed track.
     pub track: TrackSid,
-    /// Who publishes it.
+    /// Participant that publishes the track.
     pub publisher: ParticipantSid,
     /// Audio or video.
     pub kind: MediaKind,
-    /// The codecs that it can be had in, the one to be sent first leading; empty: not known here yet.
+    /// Formats in which the track is available, the one to be sent first in front; empty while unknown.
     pub available: Vec<Format>,
 }
 
-/// Who opens the DTLS handshake.
+/// Our role in the DTLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DtlsRole {
-    /// We do.
+    /// We send the ClientHello.
     Client,
-    /// The other side does.
+    /// The other side sends the ClientHello.
     Server,
 }
 
-/// The other side's end of the transport.
+/// Transport parameters of the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteTransport {
-    /// Its credentials.
+    /// ICE credentials of the other side.
     pub ice: IceCredentials,
-    /// The hash that its certificate must have.
+    /// Hash that the other side's certificate must have.
     pub fingerprint: Fingerprint,
-    /// Our part in the handshake. Never changes once set.
+    /// Our role in the handshake. Never changes once set.
     pub dtls_role: DtlsRole,
 }
 
-/// The accepted data section.
+/// The accepted data channel section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataSection {
-    /// Its mid.
+    /// Mid of the section.
     pub mid: String,
-    /// The other side's SCTP port.
+    /// SCTP port of the other side.
     pub sctp_port: u16,
-    /// The longest message that the other side takes, in bytes; 0: any.
+    /// Longest message that the other side accepts, in bytes; 0 means no limit.
     pub max_message_size: u64,
 }
 
-/// A section in which we send a track.
+/// A media section in which we send a track to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BoundSection {
-    /// Its mid.
+    /// Mid of the section.
     pub mid: String,
-    /// What is sent in it.
+    /// Track that is sent in the section.
     pub track: TrackSid,
-    /// Who publishes that.
+    /// Participant that publishes the track.
     pub publisher: ParticipantSid,
     /// Audio or video.
     pub kind: MediaKind,
-    /// The codecs that the track could be had in when it was bound, one of which the client takes; empty: not known
-    /// then.
+    /// Formats in which the track was available when it was bound; the client accepts at least one of them. Empty if
+    /// they were unknown at that time and have not been learned since.
     pub available: Vec<Format>,
-    /// The SSRC to send with; stays while the track is bound here.
+    /// SSRC that we send with; unchanged while the track is bound to this section.
     pub ssrc: Ssrc,
-    /// The SSRC of retransmissions (video whose codecs have RTX).
+    /// SSRC of our retransmissions; only for video whose codecs have RTX.
     pub rtx_ssrc: Option<Ssrc>,
-    /// Agreed payload types, those of the track's own codecs first.
+    /// Negotiated payload types, those of the track's own codecs first.
     pub codecs: Vec<NegotiatedCodec>,
-    /// Agreed header extensions, by id.
+    /// Negotiated header extensions as (id, URI).
     pub extensions: Vec<(u8, &'static str)>,
 }
 
 /// A section in which the client sends and whose track is not announced yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnmatchedSection {
-    /// Its mid.
+    /// Mid of the section.
     pub mid: String,
     /// Audio or video.
     pub kind: MediaKind,
-    /// Its track id in the offer.
+    /// Track id from the section's `a=msid` in the offer.
     pub sdp_cid: String,
 }
 
-/// A section in which the client would send, and of which nothing can be taken: it offers no codec that is forwarded.
+/// A section in which the client wants to send but which we cannot accept, because it offers no codec that we
+/// forward.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RefusedSection {
     pub kind: MediaKind,
-    /// Its track id in the offer.
+    /// Track id from the section's `a=msid` in the offer.
     pub sdp_cid: String,
 }
 
-/// A section whose published media ended.
+/// A section in which the client has stopped sending a track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnpublishedSection {
-    /// Its mid.
+    /// Mid of the section.
     pub mid: String,
-    /// The track, if it had been announced.
+    /// Track that ended; `None` if it was never announced.
     pub track: Option<TrackSid>,
 }
 
-/// What a description decided. Apply the endings before the beginnings: a track may move from one section
-/// to another at once.
+/// Result of applying a description. Apply the ended tracks (`unpublished`, `unbound`) before the new ones
+/// (`published`, `bound`): one description may move a track from one section to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Transport facts, to be set or to be compared.
+    /// Transport parameters of the other side: the first time to be set, later to be compared.
     pub remote: RemoteTransport,
-    /// The other side's credentials changed: the caller handed in new ones of ours (or will next time) and
-    /// the transport continues on them.
+    /// The other side's ICE credentials changed. The caller has passed new credentials of ours (or will next time),
+    /// and the transport continues with them.
     pub ice_restart: bool,
-    /// The answer to give; empty when an answer was applied.
+    /// The answer to send; empty when the description applied was itself an answer.
     pub answer_sdp: String,
-    /// Every section that we send in.
+    /// All sections in which we send, by mid.
     pub mid_to_track: BTreeMap<String, TrackSid>,
-    /// Published media that ended.
+    /// Sections in which the client has stopped sending a track.
     pub unpublished: Vec<UnpublishedSection>,
-    /// Announced tracks that now have their section.
+    /// Sections newly matched with an announced track.
     pub published: Vec<PublishedSection>,
-    /// Sections published before whose description changed.
+    /// Already published sections whose parameters changed.
     pub republished: Vec<PublishedSection>,
-    /// Sections that wait for their announcement; see [`Negotiation::match_parked`].
+    /// Sections whose track is not announced yet; see [`Negotiation::match_parked`].
     pub unmatched: Vec<UnmatchedSection>,
-    /// Announced tracks whose section cannot be taken.
+    /// Announced tracks whose section we cannot accept.
     pub refused: Vec<TrackSid>,
-    /// Tracks that lost their section. Those also in `bound` got another.
+    /// Tracks that lost their section. A track that is also in `bound` got another section.
     pub unbound: Vec<TrackSid>,
-    /// Wanted tracks that now have a section, and sections bound before whose parameters changed.
+    /// Sections newly assigned to wanted tracks, and already bound sections whose parameters changed.
     pub bound: Vec<BoundSection>,
-    /// Wanted tracks that the client cannot receive: no codec in common.
+    /// Wanted tracks that the client cannot receive, because there is no codec in common.
     pub unsupported: Vec<TrackSid>,
-    /// The data section, if there is one.
+    /// The data channel section; `None` if there is none.
     pub data: Option<DataSection>,
 }
 
@@ -192,29 +193,30 @@ impl Outcome {
 }
 
 impl RefusedSection {
-    /// Whether the announced track is what the client would send here; of a stack that renames, by its kind.
+    /// Whether the client wants to send the announced track in this section. The track ids decide; for a client that
+    /// renames ids (`keeps_ids` false), the media kind is enough.
     pub(super) fn is_of(&self, track: &AddTrack, keeps_ids: bool) -> bool {
         let named = !self.sdp_cid.is_empty() && track.cids.contains(&self.sdp_cid);
         track.kind == self.kind && (named || !keeps_ids)
     }
 }
 
-/// One media section and its use.
 #[derive(Debug, Clone)]
 pub(super) struct Slot {
     pub mid: String,
     pub kind: SlotKind,
     pub usage: Usage,
-    /// Our last description says that we send a track here which is released since.
+    /// Our last description of this section is out of date, for example it says that we send a track that has been
+    /// released since. A new negotiation is needed.
     pub stale: bool,
-    /// The track that was sent here is released, and no description has said since that nothing is sent.
+    /// The track sent here was released, and no description of ours has said yet that nothing is sent.
     pub unsilenced: bool,
-    /// The track id of what the client has ceased to send here.
+    /// Track id of what the client has stopped sending here.
     pub left: Option<String>,
 }
 
 impl Slot {
-    /// A description of ours says what the section is used for now.
+    /// Call when a description of ours states the current use of the section.
     pub fn described(&mut self) {
         (self.stale, self.unsilenced) = (false, false);
     }
@@ -242,59 +244,59 @@ impl SlotKind {
     }
 }
 
-/// What a section is used for.
 #[derive(Debug, Clone)]
 pub(super) enum Usage {
-    /// Stopped for good; only a new mid brings it back.
+    /// Port 0: the section is stopped, and can be used again only under a new mid.
     Rejected,
     /// Nobody sends.
     Inactive,
     /// Data channels.
     Data,
-    /// The client sends.
+    /// The client sends a track.
     Published(Box<PublishedSlot>),
-    /// The client would receive; nothing is bound.
+    /// The client is ready to receive, but no track is bound.
     Free,
-    /// We say that we send, and send nothing; see [`placement`](super::placement).
+    /// Our description says that we send, but we send nothing; see [`placement`](super::placement).
     Placeholder,
-    /// We send.
+    /// We send a track to the client.
     Bound(Box<BoundSection>),
 }
 
-/// The state of one peer connection.
+/// The negotiation state of one peer connection.
 #[derive(Debug, Clone)]
 pub struct Negotiation {
     pub(super) role: Role,
     pub(super) client: ClientTraits,
     pub(super) limits: Limits,
-    /// Id and version of our descriptions' origin line.
+    /// Session id and version in the origin line of our last description; `None` before the first.
     pub(super) origin: Option<(u64, u64)>,
     pub(super) remote: Option<RemoteTransport>,
     pub(super) slots: Vec<Slot>,
-    /// Sections asked of the client and not offered yet.
+    /// Sections that the client was asked to add and has not offered yet.
     pub(super) requested: Option<SectionsNeeded>,
     pub(super) outstanding: Option<Box<Outstanding>>,
     pub(super) next_offer: u32,
-    /// Number of the next section of ours.
+    /// Mid of the next section that we create, as a number.
     pub(super) next_mid: u32,
-    /// Credentials of our last offer; others mean an ICE restart.
+    /// ICE credentials in our last offer; different ones mean an ICE restart.
     pub(super) offered_ice: Option<IceCredentials>,
-    /// Some track's id in the SDP was its announced one: this stack renames only where it has to.
+    /// At least one track's id in the SDP was its announced id, so this client's stack renames ids only where
+    /// necessary.
     pub(super) keeps_ids: bool,
-    /// Sections of the last offer that cannot be taken and whose tracks are not announced yet.
+    /// Sections of the last offer that we cannot accept and whose tracks are not announced yet.
     pub(super) refused: Vec<RefusedSection>,
-    /// Offers of the client so far.
+    /// Number of offers received from the client.
     pub(super) offers: u32,
 }
 
-/// Firefox 153 reads so many mids of a BUNDLE group. Sections beyond would each need a transport of their own, and without
-/// it nothing connects.
+/// Number of mids that Firefox 153 reads from a BUNDLE group. Sections beyond that would each need their own
+/// transport; without one nothing connects.
 const FIREFOX_BUNDLE: usize = 128;
-/// Sections of a Firefox with one connection that are left to what it publishes.
+/// Number of sections reserved for what a Firefox with a single connection publishes.
 const FIREFOX_PUBLISHES: usize = 8;
 
 impl Negotiation {
-    /// A connection on which nothing was said yet.
+    /// The state before the first description.
     pub fn new(role: Role, client: ClientTraits, mut limits: Limits) -> Self {
         if client.firefox {
             let sends = if role == Role::Single { FIREFOX_PUBLISHES } else { 0 };
@@ -318,12 +320,12 @@ impl Negotiation {
         }
     }
 
-    /// Whether the other side has described itself.
+    /// Whether a description of the other side has been applied.
     pub fn has_remote(&self) -> bool {
         self.remote.is_some()
     }
 
-    /// Reads an offer of the other side, within its bounds: later ones are longer than the first.
+    /// Parses an offer of the other side. Later offers may be longer than the first.
     ///
     /// # Errors
     /// Names the line, attribute or section at fault.
@@ -332,18 +334,18 @@ impl Negotiation {
         Description::parse_within(sdp, &self.limits, longest)
     }
 
-    /// Media sections so far, those out of use included.
+    /// Number of media sections so far, including unused ones.
     pub fn sections(&self) -> usize {
         self.slots.len()
     }
 
-    /// The tracks that have a section that is agreed on.
+    /// Tracks that have a negotiated section. Sections in an unanswered offer of ours do not count.
     pub fn bound_tracks(&self) -> BTreeSet<&TrackSid> {
         bound_in(&self.slots).map(|bound| &bound.track).collect()
     }
 
-    /// What a track can be had in is known now, and was not when it got its section or was offered. Answers the section
-    /// that it is bound to, if any. Where we offer, and its receiver has to be told, the next offer does so.
+    /// Sets the formats of a track that were unknown when the track was bound or offered. Returns the section that
+    /// the track is bound to, if any. On a connection that we offer, the next offer signals a format that is stereo.
     pub fn learn(&mut self, track: &TrackSid, available: &[Format]) -> Option<BoundSection> {
         let to_be_told = self.role == Role::Subscriber && available.iter().any(|format| format.stereo);
         let learn = |slot: &mut Slot| match &mut slot.usage {
@@ -359,8 +361,8 @@ impl Negotiation {
         self.slots.iter_mut().find_map(learn)
     }
 
-    /// The track is no longer to be sent: its section falls silent at the next negotiation and is free for
-    /// another. True if there was one.
+    /// Stops sending a track: its section becomes inactive at the next negotiation and is then free for another
+    /// track. Returns whether the track had a section.
     pub fn release(&mut self, track: &TrackSid) -> bool {
         let proposed = self.outstanding.iter_mut().flat_map(|outstanding| &mut outstanding.slots);
         let mut found = false;
@@ -374,15 +376,16 @@ impl Negotiation {
         found
     }
 
-    /// An announcement arrived for which no section is parked: whether its section was there and could not be taken.
+    /// Whether the section of a newly announced track was offered but could not be accepted. Call when no waiting
+    /// section matched the announcement. Each refused section is reported only once.
     pub fn match_refused(&mut self, track: &AddTrack) -> bool {
         let keeps_ids = self.keeps_ids;
         let place = self.refused.iter().position(|section| section.is_of(track, keeps_ids));
         place.map(|place| self.refused.remove(place)).is_some()
     }
 
-    /// The published track is not taken any longer, whatever the client goes on sending: the section waits
-    /// for another announcement of its track id. Answers the section's mid.
+    /// Stops taking a published track, whether or not the client continues to send it. The section then waits for
+    /// another announcement of its track id. Returns the section's mid.
     pub fn withdraw(&mut self, track: &TrackSid) -> Option<String> {
         let (mid, published) = self.slots.iter_mut().find_map(|slot| match &mut slot.usage {
             Usage::Published(published) if published.track() == Some(track) => Some((&slot.mid, published)),
@@ -403,13 +406,15 @@ impl Negotiation {
         mid_to_track(&self.slots)
     }
 
-    /// The client offered: what was asked for is there, or will not come.
+    /// Counts the client's offer. A pending request for sections is over: the offer contains them, or they will not
+    /// come.
     pub(super) fn offer_arrived(&mut self) {
         self.requested = None;
         self.offers = self.offers.wrapping_add(1);
     }
 
-    /// The other side's end of the transport, and whether ICE restarts.
+    /// Transport parameters in a description, and whether ICE restarts. `default` is the role assumed when `a=setup`
+    /// is absent. Fails if the DTLS role or the certificate changes within the connection.
     pub(super) fn transport_of(
         &self,
         description: &Description,
@@ -432,7 +437,7 @@ impl Negotiation {
         Ok((RemoteTransport { ice, fingerprint, dtls_role }, ice_restart))
     }
 
-    /// Id and version of the next description of ours (RFC 8829 section 5.2.1: 62 bits, version counts up).
+    /// Session id and version of our next description (RFC 8829 section 5.2.1: 62 bits, version counts up).
     pub(super) fn next_origin(&mut self, rng: &mut impl Rng) -> (u64, u64) {
         let (id, version) = self.origin.unwrap_or_else(|| (rng.random::<u64>() >> 2, 0));
         let next = (id, version.wrapping_add(1));
@@ -441,7 +446,6 @@ impl Negotiation {
     }
 }
 
-/// What is sent in sections.
 pub(super) fn bound_in(slots: &[Slot]) -> impl Iterator<Item = &BoundSection> {
     slots.iter().filter_map(|slot| match &slot.usage {
         Usage::Bound(bound) => Some(&**bound),
@@ -453,7 +457,7 @@ pub(super) fn mid_to_track(slots: &[Slot]) -> BTreeMap<String, TrackSid> {
     bound_in(slots).map(|bound| (bound.mid.clone(), bound.track.clone())).collect()
 }
 
-/// An SSRC that is none of `used`, which it joins.
+/// A random nonzero SSRC that is not in `used`; it is added to `used`.
 pub(super) fn draw_ssrc(used: &mut BTreeSet<u32>, rng: &mut impl Rng) -> Ssrc {
     loop {
         let ssrc = rng.random::<u32>();
@@ -463,7 +467,7 @@ pub(super) fn draw_ssrc(used: &mut BTreeSet<u32>, rng: &mut impl Rng) -> Ssrc {
     }
 }
 
-/// SSRCs of what we send.
+/// SSRCs that we send with.
 pub(super) fn own_ssrcs(slots: &[Slot]) -> BTreeSet<u32> {
     let ssrcs = bound_in(slots).flat_map(|bound| [Some(bound.ssrc), bound.rtx_ssrc]);
     ssrcs.flatten().map(|ssrc| ssrc.0).collect()

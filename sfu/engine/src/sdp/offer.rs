@@ -1,4 +1,4 @@
-//! Offering the subscriber connection, and taking its answer (RFC 8829 section 5.2).
+//! Offering on the subscriber connection, and applying the client's answer (RFC 8829 section 5.2).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,29 +18,28 @@ use super::{codecs, extensions};
 /// An offer to send to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutgoingOffer {
-    /// Our number of it; the answer carries it.
+    /// Number of the offer; the client's answer repeats it.
     pub id: u32,
-    /// The description.
+    /// SDP text of the offer.
     pub sdp: String,
-    /// Every section that we send in.
+    /// All sections in which we send, by mid.
     pub mid_to_track: BTreeMap<String, TrackSid>,
 }
 
-/// The number of an answer whose client does not number.
+/// Offer number in answers of clients that do not number them.
 const UNNUMBERED: u32 = 0;
 
-/// An offer without an answer yet.
 #[derive(Debug, Clone)]
 pub(super) struct Outstanding {
     pub id: u32,
-    /// The slots as they will be once it is answered.
+    /// The slots that become current once the offer is answered.
     pub slots: Vec<Slot>,
 }
 
 impl Negotiation {
-    /// Makes the offer that gives sections to `wanted`, silences released ones and, if the credentials in
-    /// `local` are new, restarts ICE. `None` while an offer is outstanding, when there is nothing to say, or
-    /// when the client is the one to offer.
+    /// Creates an offer that assigns sections to `wanted`, makes released sections inactive and, if the credentials
+    /// in `local` are new, restarts ICE. Returns `None` while an offer is outstanding, when nothing has changed, or
+    /// when the client is the offering side.
     pub fn create_offer(
         &mut self,
         local: &LocalParameters,
@@ -70,17 +69,17 @@ impl Negotiation {
         Some(offer)
     }
 
-    /// Takes the client's answer to the outstanding offer. `None` if there is none, or if the answer's number says that
-    /// it answers an earlier one. Many clients number nothing and say 0, others count by themselves: any other number
-    /// is no more than a hint, and what decides is whether the sections fit. On an error nothing has changed, and the
-    /// offer is still outstanding.
+    /// Applies the client's answer to the outstanding offer. Returns `Ok(None)` if no offer is outstanding, or if
+    /// `id` says that the answer belongs to an earlier offer. Many clients always send 0, and others use numbers of
+    /// their own. Any other number is therefore only a hint; the answer must match the offer's sections. On an error
+    /// nothing has changed, and the offer is still outstanding.
     pub fn apply_answer(&mut self, id: u32, sdp: &str) -> Result<Option<Outcome>, SdpError> {
         let is_earlier = |offer: u32| id != UNNUMBERED && id < offer;
         let Some(outstanding) = self.outstanding.as_ref().filter(|offer| !is_earlier(offer.id)) else {
             return Ok(None);
         };
-        // As long as a later description, were it the first answer: tracks may have been many before that connection was
-        // offered.
+        // Even the first answer may be as long as a later description, because there may be many tracks before this
+        // connection is first offered.
         let answer = Description::parse_within(sdp, &self.limits, self.limits.later_sdp_bytes)?;
         let mut slots = outstanding.slots.clone();
         if answer.sections.len() != slots.len() {
@@ -107,7 +106,8 @@ impl Negotiation {
         Ok(Some(outcome))
     }
 
-    /// Gives idle, rejected or new slots to wanted tracks, except those that are crowded out; whether any changed.
+    /// Assigns idle, rejected or new slots to wanted tracks, except those that are crowded out. Returns whether any
+    /// was assigned.
     fn propose(&mut self, slots: &mut Vec<Slot>, wanted: &[WantedTrack], rng: &mut impl Rng) -> bool {
         let mut used: BTreeSet<u32> = own_ssrcs(slots);
         let mut bound: BTreeSet<TrackSid> = bound_in(slots).map(|bound| bound.track.clone()).collect();
@@ -137,8 +137,8 @@ impl Negotiation {
         added
     }
 
-    /// A section for a track of that kind: an idle one, a rejected one under a new mid (RFC 8829 section 5.2.2), or one
-    /// more.
+    /// Returns the index of a slot for a track of this kind: an idle slot, a rejected one under a new mid (RFC 8829
+    /// section 5.2.2), or a new one. `None` at the limit of sections.
     fn make_place(&mut self, slots: &mut Vec<Slot>, places: &mut Places, kind: MediaKind) -> Option<usize> {
         if let Some(idle) = places.idle(kind).pop() {
             return Some(idle);
@@ -200,7 +200,7 @@ impl Negotiation {
                 text.flag(if bound.is_some() { "sendonly" } else { "inactive" });
                 text.rtcp(true);
                 text.extensions(extensions::offered(kind));
-                // Always the whole set, so that a payload type keeps its meaning over all offers.
+                // Always list all codecs, so that a payload type has the same meaning in every offer.
                 let available = bound.map_or(&[][..], |bound| &bound.available);
                 text.codecs(&codecs::offered(kind, self.client, available));
                 if let Some(bound) = bound {
@@ -213,8 +213,8 @@ impl Negotiation {
     }
 }
 
-/// Slots that tracks can be given, the first of each kind last. Those that are said to be sent in are silent in one
-/// offer first, as in answers.
+/// Indices of slots that can be assigned to tracks, lowest index last. A slot that our last description marks as
+/// sending must first be inactive in one offer, as in answers.
 struct Places {
     audio: Vec<usize>,
     video: Vec<usize>,

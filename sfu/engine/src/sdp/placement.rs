@@ -1,10 +1,12 @@
-//! Which sections wanted tracks will be in: how many the client has to be asked for, and who finds no room.
+//! Decides which sections subscribed tracks go into: how many sections the client must be asked for, and which tracks
+//! cannot get one.
 //!
-//! It also keeps Firefox from showing one person's media as another's. An answer with a single section of a kind that
-//! we send in tells Firefox that the payload types of that section are unique to it. Until the section has had a packet
-//! of its own, all packets with these payload types then are its own, whatever mid they carry: those of a section that
-//! the next answer adds are played in the first, and with a microphone that is muted, for good. A *placeholder* is a second
-//! section of the kind that such an answer says we send in. It has no stream, which clients pass over.
+//! This module also works around a misattribution in Firefox. If an answer has a single section of a kind in which we
+//! send, Firefox treats that section's payload types as unique to the section. Until the section has received its
+//! first packet, all packets with these payload types are attributed to it, whatever their mid. Packets of a section
+//! that the next answer adds are then played in the first section, so one person's media appears as another's; if the
+//! first section carries a muted microphone, this never ends. A *placeholder* prevents this: it is a second section
+//! of the same kind that the answer marks as sending. It has no stream, and clients ignore it.
 
 use std::collections::BTreeSet;
 
@@ -12,31 +14,31 @@ use sfu_protocol::{MediaKind, TrackSid};
 
 use super::negotiation::{Negotiation, Role, Slot, SlotKind, Usage, WantedTrack, bound_in};
 
-/// Additional receive-only sections that the client is asked for.
+/// Number of additional receive-only sections that the client is asked to offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SectionsNeeded {
-    /// For sound.
+    /// Sections for audio.
     pub audios: u32,
-    /// For pictures.
+    /// Sections for video.
     pub videos: u32,
 }
 
-/// Where wanted tracks will find sections.
+/// Which wanted tracks can get a section.
 #[derive(Debug, Default)]
 struct Placement {
-    /// Sections that are lacking, and that there is room for.
+    /// Additional audio and video sections that are needed and within the limit.
     audios: u32,
     videos: u32,
-    /// Some find a section that is there.
+    /// At least one track can use an existing section.
     free: bool,
-    /// Those that find none.
+    /// Tracks that can have no section.
     crowded: Vec<TrackSid>,
 }
 
 impl Negotiation {
-    /// How many additional receive-only sections the client must be asked for, beyond the free ones and those
-    /// asked for already. `Some` with zeros: nothing but a new offer is needed (a free section is there, or a
-    /// released one is to fall silent). `None`: nothing is needed, or a request is in flight.
+    /// The additional receive-only sections that the client must be asked for, beyond free sections and those already
+    /// requested. `Some` with zeros means that the client only has to make a new offer, because a free section exists
+    /// or a released one must become inactive. `None` means that nothing is needed, or that a request is pending.
     pub fn sections_needed(&mut self, wanted: &[WantedTrack]) -> Option<SectionsNeeded> {
         if self.role != Role::Single {
             return None;
@@ -59,17 +61,17 @@ impl Negotiation {
         Some(more)
     }
 
-    /// Wanted tracks for which no section is free, nor room for another.
+    /// Wanted tracks for which no section is free and no further one is allowed.
     pub fn crowded_out(&self, wanted: &[WantedTrack]) -> Vec<TrackSid> {
         self.place(wanted).crowded
     }
 
-    /// Where wanted tracks will find sections: sound first, for it matters more and takes less.
+    /// Works out which wanted tracks can get a section. Audio comes first, because it matters more and costs less.
     fn place(&self, wanted: &[WantedTrack]) -> Placement {
         let slots = self.outstanding.as_ref().map_or(&self.slots, |outstanding| &outstanding.slots);
         let bound: BTreeSet<&TrackSid> = bound_in(slots).map(|bound| &bound.track).collect();
         let counts = |slot: &&Slot| !matches!(slot.usage, Usage::Published(_)) && !is_reusable(slot);
-        // Our first offer begins with the data section.
+        // Our first offer starts with the data section, which counts towards the limit.
         let data = usize::from(slots.is_empty() && self.role == Role::Subscriber);
         let mut room = self.limits.media_sections.saturating_sub(slots.iter().filter(counts).count() + data);
         let mut placement = Placement::default();
@@ -96,7 +98,7 @@ impl Negotiation {
         placement
     }
 
-    /// Whether a track can be bound to the section as it is.
+    /// Whether a track can be bound to the section in its current state.
     fn is_idle(&self, slot: &Slot) -> bool {
         match slot.usage {
             Usage::Free => true,
@@ -105,8 +107,8 @@ impl Negotiation {
         }
     }
 
-    /// Sets and clears placeholders. A section that was one is free for a track only after an answer in which it was
-    /// none: clients hear of a track when its section begins to be sent in.
+    /// Sets and clears placeholders (Firefox only). A former placeholder can carry a track only after an answer that
+    /// marks it inactive, because a client reports a new track only when its section changes to sending.
     pub(super) fn place_placeholders(&mut self) {
         if !self.client.firefox || self.role != Role::Single {
             return;
@@ -133,7 +135,7 @@ impl Negotiation {
     }
 }
 
-/// Whether the section was stopped, and comes back under a new mid for whatever is sent next.
+/// Whether the section was stopped and can be reused under a new mid.
 fn is_reusable(slot: &Slot) -> bool {
     matches!((&slot.usage, slot.kind), (Usage::Rejected, SlotKind::Media(_)))
 }

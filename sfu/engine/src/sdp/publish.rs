@@ -8,58 +8,58 @@ use super::extensions;
 use crate::rtp::codec::format::Profile;
 use crate::units::Ssrc;
 
-/// What was agreed on for one section in which the client sends.
+/// Negotiated parameters of a section in which the client sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedSection {
-    /// Its mid.
+    /// Mid of the section.
     pub mid: String,
-    /// The announced track, if it is known.
+    /// The announced track; `None` while no announcement is matched.
     pub track: Option<TrackSid>,
-    /// The track id in the offer.
+    /// Track id from the section's `a=msid` in the offer; empty if absent.
     pub sdp_cid: String,
     /// Audio or video.
     pub kind: MediaKind,
-    /// Agreed payload types, in the order of the answer: the first is what will be sent.
+    /// Negotiated payload types, in the order of the answer; the client is expected to send the first.
     pub codecs: Vec<NegotiatedCodec>,
-    /// MIME type of the first one that is not RED, lower case.
+    /// MIME type of the first codec that is not RED, in lower case.
     pub mime_type: String,
-    /// Simulcast streams, lowest layer first; empty without RIDs.
+    /// RIDs of the simulcast streams, lowest layer first; empty without RIDs.
     pub rids: Vec<String>,
-    /// Described sources, lowest layer first; empty when RIDs or only the mid tell packets apart.
+    /// SSRCs of the layers, lowest first; empty if the section uses RIDs or describes no SSRC.
     pub ssrcs: Vec<StreamSsrcs>,
-    /// Agreed header extensions, by id.
+    /// Negotiated header extensions as (id, URI).
     pub extensions: Vec<(u8, &'static str)>,
-    /// Lost packets may be asked for (the first codec has `nack`).
+    /// Lost packets may be requested: the first codec that is not RED has `nack`.
     pub nack: bool,
-    /// Transport-wide feedback is expected.
+    /// The client expects transport-wide feedback.
     pub transport_cc: bool,
-    /// RED was agreed.
+    /// RED was negotiated.
     pub red: bool,
-    /// Of the codec that `mime_type` names.
+    /// Profile of the codec that `mime_type` names.
     pub profile: Profile,
-    /// The sound has two channels, as the description or the announcement says.
+    /// The audio is stereo, by the description or the announcement.
     pub stereo: bool,
 }
 
-/// The sources of one layer.
+/// SSRCs of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamSsrcs {
-    /// Of its media.
+    /// SSRC of the media packets.
     pub media: Ssrc,
-    /// Of its retransmissions.
+    /// SSRC of the retransmissions; `None` without RTX.
     pub rtx: Option<Ssrc>,
 }
 
-/// A published section as the negotiation keeps it.
+/// State of a section in which the client sends.
 #[derive(Debug, Clone)]
 pub(super) struct PublishedSlot {
     pub section: PublishedSection,
-    /// What the offer said, to describe the section anew when its announcement comes.
+    /// The section as offered, kept to recompute `section` when the announcement arrives.
     offered: Section,
     announced: Option<AddTrack>,
-    /// Only an announcement of this very track id revives it.
+    /// The track was withdrawn. Only an announcement with exactly this section's track id makes it published again.
     withdrawn: bool,
-    /// By which of the client's offers it began.
+    /// Number of the client's offer in which the section started to send.
     pub began: u32,
 }
 
@@ -74,19 +74,18 @@ impl PublishedSlot {
         })
     }
 
-    /// The announced track.
     pub fn track(&self) -> Option<&TrackSid> {
         self.section.track.as_ref()
     }
 
-    /// The announcement goes, the section stays.
+    /// Removes the announced track; the section stays.
     pub fn withdraw(&mut self) {
         self.announced = None;
         self.withdrawn = true;
         self.section.track = None;
     }
 
-    /// The section as a new offer has it; `None` if nothing of it can be taken any longer.
+    /// The state after a new offer of the same section; `None` if nothing in the section can be accepted any more.
     pub fn offered_again(&self, section: &Section, client: ClientTraits) -> Option<Self> {
         Some(Self {
             section: describe(section, client, self.announced.as_ref())?,
@@ -97,14 +96,14 @@ impl PublishedSlot {
         })
     }
 
-    /// Describes the section by its announcement: while the answer is not written yet.
+    /// Applies the announcement's codec preferences. Only possible while the answer is not written yet.
     pub fn prefer(&mut self, client: ClientTraits) {
         if let Some(section) = describe(&self.offered, client, self.announced.as_ref()) {
             self.section = section;
         }
     }
 
-    /// Its announcement has come.
+    /// Sets the announced track of the section.
     pub fn announce(&mut self, track: &AddTrack) {
         self.section.track = Some(track.track.clone());
         if self.section.rids.is_empty() {
@@ -115,18 +114,19 @@ impl PublishedSlot {
         self.withdrawn = false;
     }
 
-    /// Whether the announcement names its track id.
+    /// Whether the announcement lists this section's track id.
     pub fn named_by(&self, track: &AddTrack) -> bool {
         let cid = &self.section.sdp_cid;
         !cid.is_empty() && track.kind == self.section.kind && track.cids.contains(cid)
     }
 
-    /// Whether it waits for an announcement, of whatever id.
+    /// Whether the section can take an announcement with a different track id: it has no track, and none was
+    /// withdrawn.
     pub fn is_unnamed(&self) -> bool {
         self.section.track.is_none() && !self.withdrawn
     }
 
-    /// Whether it comes in as many encodings as the announcement tells of.
+    /// Whether the section has as many encodings as the announcement lists.
     pub fn looks_like(&self, track: &AddTrack) -> bool {
         self.section.rids.len().max(1) == track.layers.len().max(1)
     }
@@ -155,7 +155,7 @@ fn describe(
         mime_type: codecs::mime_type(main.codec).to_owned(),
         ssrcs: if rids.is_empty() { sources(section, announced) } else { Vec::new() },
         rids,
-        // Of sound with redundancy around it, what is asked for again is agreed with the codec inside.
+        // For audio wrapped in RED, `nack` is negotiated on the inner codec.
         nack: main.nack(),
         transport_cc: feedback && codecs.iter().any(NegotiatedCodec::transport_cc),
         profile: main.profile(),
@@ -166,7 +166,7 @@ fn describe(
     })
 }
 
-/// RIDs that are sent: as `a=simulcast` lists them, or all if it is absent.
+/// RIDs that the client sends: those in `a=simulcast`, or all with direction `send` if `a=simulcast` is absent.
 pub(super) fn sent_rids(section: &Section) -> Vec<String> {
     let described: Vec<&str> =
         section.rids.iter().filter(|rid| rid.send).map(|rid| rid.id.as_str()).collect();
@@ -182,7 +182,8 @@ pub(super) fn sent_rids(section: &Section) -> Vec<String> {
     sent
 }
 
-/// The ecosystem's names tell the order; other names stand as listed, which is low to high by custom.
+/// RIDs of the section, lowest layer first. Well-known names (`q`, `h`, `f`; `2`, `1`, `0`) determine the order;
+/// other names stay as listed, which is low to high by convention.
 fn layers_lowest_first(section: &Section) -> Vec<String> {
     let mut rids = sent_rids(section);
     let rank = |rid: &str| match rid {

@@ -1,4 +1,4 @@
-//! One media section of a remote description as typed data.
+//! Parsing of one media section of a remote description.
 
 use rtc_sdp::description::common::Attribute;
 use rtc_sdp::description::media::MediaDescription;
@@ -12,7 +12,7 @@ use crate::limits::Limits;
 use crate::rtp::codec::format::parameter;
 use crate::units::{PayloadType, Ssrc};
 
-/// Reads one section; `index` names it where it has no mid.
+/// Parses one section. `index` identifies the section in the error if its mid is missing or invalid.
 pub(super) fn parse_section(
     media: &MediaDescription,
     index: usize,
@@ -158,7 +158,8 @@ impl<'a> Context<'a> {
         Ok(attach_rtx(codecs))
     }
 
-    /// Splits `<payload type> <rest>`; a payload type that the m-line does not list is ignored.
+    /// Splits `<payload type> <rest>`. The codec is `None` if the m-line does not list the payload type; the caller
+    /// then ignores the line.
     fn addressed<'c, 'v>(
         &self,
         field: &str,
@@ -218,7 +219,7 @@ impl<'a> Context<'a> {
             let uri = tokens.next().ok_or_else(|| self.error("a=extmap", "has no URI"))?;
             let direction = Direction::parse(direction)
                 .ok_or_else(|| self.error("a=extmap", "has an unknown direction"))?;
-            // Ids above 255 are place holders that an answerer picks from (RFC 8285 section 7); not for us.
+            // Ids above 255 are placeholders that an answerer replaces (RFC 8285 section 7). We ignore them.
             let Ok(id) = u8::try_from(number) else { continue };
             if extensions.iter().any(|extension| extension.id == id) {
                 return Err(self.error("a=extmap", format!("id {id} is used twice")));
@@ -252,7 +253,7 @@ impl<'a> Context<'a> {
     }
 
     fn check_rid(&self, field: &str, id: &str) -> Result<(), SdpError> {
-        // RFC 8851 section 10; 16 bytes are what a one-byte header extension can carry.
+        // RFC 8851 section 10; 16 bytes is the limit of a one-byte header extension.
         let name = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if id.is_empty() || id.len() > 16 || !name {
             return Err(self.error(field, format!("{id:?} is not a name of at most 16 letters and digits")));
@@ -260,7 +261,7 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// What `a=simulcast` sends, and which of it is paused.
+    /// RIDs in the send list of `a=simulcast`, and those of them that are paused.
     fn simulcast(&self) -> Result<(Vec<String>, Vec<String>), SdpError> {
         let (mut sent, mut paused) = (Vec::new(), Vec::new());
         let Some(value) = self.values("simulcast").next() else { return Ok((sent, paused)) };
@@ -269,7 +270,7 @@ impl<'a> Context<'a> {
             if direction != "send" {
                 continue;
             }
-            // Drafts before RFC 8853 wrote `send rid=q;h;f`.
+            // Drafts before RFC 8853 used the form `send rid=q;h;f`.
             let list = list.strip_prefix("rid=").unwrap_or(list);
             for stream in list.split(';') {
                 let first = stream.split(',').next().unwrap_or("");
@@ -350,7 +351,7 @@ fn blank_codec(number: u8) -> CodecParameters {
     }
 }
 
-/// Payload types that need no `a=rtpmap` (RFC 3551 section 6); only those that we relay.
+/// Payload types that need no `a=rtpmap` (RFC 3551 section 6), limited to those that we relay.
 fn static_codec(number: u8) -> Option<CodecParameters> {
     let name = match number {
         0 => "PCMU",
@@ -360,7 +361,7 @@ fn static_codec(number: u8) -> Option<CodecParameters> {
     Some(CodecParameters { name: name.to_owned(), clock_rate: 8000, ..blank_codec(number) })
 }
 
-/// Moves retransmission formats to what they repair; those that repair nothing offered are dropped.
+/// Attaches RTX payload types to the codecs that they repair. RTX for payload types that are not offered is dropped.
 fn attach_rtx(mut codecs: Vec<CodecParameters>) -> Vec<CodecParameters> {
     let is_rtx = |codec: &CodecParameters| codec.name.eq_ignore_ascii_case("rtx");
     let repairs: Vec<(PayloadType, Option<u8>)> = codecs
@@ -378,7 +379,7 @@ fn attach_rtx(mut codecs: Vec<CodecParameters>) -> Vec<CodecParameters> {
     codecs
 }
 
-/// Longer ones do not fit the one-byte header extension that carries them (RFC 9143 section 15).
+/// Longer mids do not fit a one-byte header extension (RFC 9143 section 15).
 const MAX_MID_BYTES: usize = 16;
 const MAX_FORMATS: usize = 128;
 const MAX_FEEDBACK: usize = 16;

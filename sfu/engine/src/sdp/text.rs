@@ -1,4 +1,4 @@
-//! Writing descriptions: the lines common to answers and offers.
+//! Writing descriptions: the lines that answers and offers have in common.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use super::codecs::NegotiatedCodec;
 use super::negotiation::LocalParameters;
 use crate::units::Ssrc;
 
-/// What a section that we send in says of its source.
+/// Track and SSRCs that a section states when we send in it.
 pub(super) struct Source<'a> {
     pub track: &'a TrackSid,
     pub publisher: &'a ParticipantSid,
@@ -19,13 +19,13 @@ pub(super) struct Source<'a> {
     pub rtx: Option<Ssrc>,
 }
 
-/// Builds one media section.
+/// Builder of one media section.
 pub(super) struct SectionText {
     media: MediaDescription,
 }
 
 impl SectionText {
-    /// A section with a port, which is what an accepted one has.
+    /// An accepted section: its port is not zero.
     pub fn new(media: &str, protocol: &str, mid: &str) -> Self {
         let address = Address { address: "0.0.0.0".to_owned(), ttl: None, range: None };
         let media = MediaDescription {
@@ -47,27 +47,27 @@ impl SectionText {
         section
     }
 
-    /// `a=<key>`.
+    /// Adds `a=<key>`.
     pub fn flag(&mut self, key: &str) {
         self.media.attributes.push(Attribute::new(key.to_owned(), None));
     }
 
-    /// `a=<key>:<value>`.
+    /// Adds `a=<key>:<value>`.
     pub fn value(&mut self, key: &str, value: impl Into<String>) {
         self.media.attributes.push(Attribute::new(key.to_owned(), Some(value.into())));
     }
 
-    /// Formats of the m-line that need no description.
+    /// Adds formats to the m-line without describing them.
     pub fn formats(&mut self, formats: &[String]) {
         self.media.media_name.formats.extend_from_slice(formats);
     }
 
-    /// Port 0: the section is refused (RFC 3264 section 6).
+    /// Sets port 0, which rejects the section (RFC 3264 section 6).
     pub fn reject(&mut self) {
         self.media.media_name.port.value = 0;
     }
 
-    /// Credentials, certificate and DTLS role.
+    /// Adds ICE credentials, certificate fingerprint and DTLS role.
     pub fn transport(&mut self, local: &LocalParameters, setup: &str) {
         self.value("ice-ufrag", &local.ice.ufrag);
         self.value("ice-pwd", &local.ice.pwd);
@@ -76,10 +76,10 @@ impl SectionText {
         self.value("setup", setup);
     }
 
-    /// Host candidates of the component, and that there will be no others (RFC 8839, RFC 8840).
+    /// Adds our host candidates and states that no others follow (RFC 8839, RFC 8840).
     pub fn candidates(&mut self, candidates: &[SocketAddr]) {
         for (index, address) in candidates.iter().enumerate() {
-            // RFC 8445 section 5.1.2.1: type preference of host candidates 126, component 1.
+            // RFC 8445 section 5.1.2.1: type preference 126 for host candidates, component 1.
             let local_preference = u32::from(u16::MAX).saturating_sub(index as u32);
             let priority = (126 << 24) | (local_preference << 8) | 255;
             let (ip, port, foundation) = (address.ip(), address.port(), index + 1);
@@ -88,7 +88,7 @@ impl SectionText {
         self.flag("end-of-candidates");
     }
 
-    /// Multiplexing of RTCP, as BUNDLE needs it, and reduced-size RTCP (RFC 5506).
+    /// Adds `a=rtcp-mux`, which BUNDLE requires, and optionally reduced-size RTCP (RFC 5506).
     pub fn rtcp(&mut self, reduced_size: bool) {
         self.flag("rtcp-mux");
         if reduced_size {
@@ -96,14 +96,14 @@ impl SectionText {
         }
     }
 
-    /// `a=extmap` lines.
+    /// Adds `a=extmap` lines.
     pub fn extensions(&mut self, extensions: &[(u8, &'static str)]) {
         for (id, uri) in extensions {
             self.value("extmap", format!("{id} {uri}"));
         }
     }
 
-    /// Payload types with their retransmissions, formats and feedback.
+    /// Adds payload types with their RTX payload types, format parameters and feedback.
     pub fn codecs(&mut self, codecs: &[NegotiatedCodec]) {
         for codec in codecs {
             let number = codec.payload_type.0;
@@ -123,33 +123,33 @@ impl SectionText {
         }
     }
 
-    /// Stream naming and SSRCs of what we send.
+    /// Adds the stream and track ids and the SSRCs that we send with.
     pub fn source(&mut self, source: &Source<'_>) {
         let Source { track, publisher, ssrc, rtx } = source;
         self.value("msid", format!("{publisher}|{track} {track}"));
         if let Some(rtx) = rtx {
             self.value("ssrc-group", format!("FID {} {}", ssrc.0, rtx.0));
         }
-        // One canonical name for all that a participant publishes: its clocks are one (RFC 3550 section 6.5.1).
+        // All tracks of a participant share one canonical name, because they share one clock (RFC 3550 section
+        // 6.5.1).
         for ssrc in [Some(*ssrc), *rtx].into_iter().flatten() {
             self.value("ssrc", format!("{} cname:{publisher}", ssrc.0));
         }
     }
 
-    /// The data section.
+    /// Adds the lines of a data channel section.
     pub fn data(&mut self) {
         self.formats(&["webrtc-datachannel".to_owned()]);
         self.value("sctp-port", SCTP_PORT.to_string());
         self.value("max-message-size", MAX_MESSAGE_SIZE.to_string());
     }
 
-    /// The finished section.
     pub fn finish(self) -> MediaDescription {
         self.media
     }
 }
 
-/// The whole description around its sections.
+/// Writes a complete description. `id` is the session id and version of the origin line.
 pub(super) fn session(
     id: (u64, u64),
     bundle: &[&str],
@@ -189,7 +189,7 @@ fn fingerprint_text(local: &LocalParameters) -> String {
     format!("{} {}", local.fingerprint.algorithm, bytes.join(":"))
 }
 
-/// Both sides' SCTP port; nothing listens there, SCTP runs inside DTLS (RFC 8261).
+/// SCTP port of both sides. It is not a UDP port: SCTP runs inside DTLS (RFC 8261).
 const SCTP_PORT: u16 = 5000;
-/// Clients cap at 64,000 bytes of their own accord and refuse to send below 65,535.
+/// Clients limit their own messages to 64,000 bytes, and refuse to send if this value is below 65,535.
 const MAX_MESSAGE_SIZE: u32 = 65_536;

@@ -1,5 +1,5 @@
-//! Who gets which layer of what: brings what one subscriber's link carries together with what its tracks cost now,
-//! and carries out what `egress/allocate.rs` decides.
+//! Layer allocation for one subscriber: combines the capacity of its link with the current cost of its tracks, and
+//! carries out the decisions of `egress/allocate.rs`.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -16,11 +16,11 @@ use crate::room::Track;
 use crate::room::rate::Sublayer;
 use crate::units::Bitrate;
 
-/// While nothing is known of a link, the lowest layers of everything wanted are sent up to this: what becomes of
-/// them is the first that shows what it carries.
+/// Assumed capacity while there is no estimate for a link: the lowest layers of all wanted tracks are sent, up to this
+/// bitrate. Feedback on them gives the first estimate.
 const BLIND: Bitrate = Bitrate::from_kbps(2_000);
 
-/// Memory kept between decisions.
+/// Buffers reused between allocations.
 #[derive(Debug, Default)]
 pub(super) struct Allocation {
     costs: Vec<LayerCost>,
@@ -28,14 +28,14 @@ pub(super) struct Allocation {
     decisions: Vec<Decision>,
 }
 
-/// One subscription's place in a decision.
+/// One subscription's inputs to an allocation.
 struct Entry {
     slot: usize,
     handle: TrackHandle,
-    /// Of its layers, among all costs.
+    /// Range of this track's layers in the list of all layer costs.
     costs: Range<usize>,
     ideal: Option<Layer>,
-    /// The highest temporal layer that the wanted frame rate needs, `None` for all.
+    /// The highest temporal layer that the wanted frame rate needs; `None` if all are needed.
     enough: Option<u8>,
     kind: MediaKind,
     muted: bool,
@@ -46,7 +46,7 @@ struct Entry {
 }
 
 impl Shard {
-    /// Decides anew for everything that a peer receives.
+    /// Allocates layers again for all subscriptions of a peer.
     pub(super) fn allocate_peer(&mut self, now: Instant, index: PeerIndex) {
         let mut allocation = std::mem::take(&mut self.allocation);
         let entries = self.decide(now, index, &mut allocation);
@@ -72,7 +72,7 @@ impl Shard {
             let speaker = room.dominant.as_ref() == Some(&track.facts.publisher);
             let first = costs.len();
             if room.is_unheard(handle.track) {
-                // It takes no room while it is not sent.
+                // An audio track that is not forwarded because others are louder takes no bandwidth.
                 costs.push(LayerCost { active: true, bitrate: Bitrate::ZERO, slower: Slower::default() });
             } else {
                 costs.extend((0..track.facts.layers.len()).map(|place| cost(track, place, now)));
@@ -116,7 +116,8 @@ impl Shard {
         }
     }
 
-    /// The subscriber has said what arrived: decides anew if its link carries something else now.
+    /// Handles a possibly changed bandwidth estimate: reallocates if the subscriber's link has changed or a
+    /// reallocation is due.
     pub(super) fn on_estimate(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let restarted = peer.egress.restart_after_outage();
@@ -126,7 +127,7 @@ impl Shard {
         }
     }
 
-    /// Asks for the key frames that what was decided needs.
+    /// Requests the key frames that the last allocation needs.
     fn ask_key_frames(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let all = peer.egress.iter().filter(|(_, each)| each.wants_key_frame().is_some());
@@ -169,28 +170,28 @@ fn entry(
     }
 }
 
-/// What a layer costs: as measured, or as layers of its size usually do.
+/// The cost of a layer: its measured bitrate or, if there is none, the usual bitrate of a layer of its size.
 fn cost(track: &Track, place: usize, now: Instant) -> LayerCost {
     let info = track.facts.layers.get(place);
     let measured = track.rate_of(place).and_then(|(rate, at)| rate.sustained_up_to(at, now));
     let expected = match track.facts.kind {
         MediaKind::Audio => USUAL_AUDIO,
         MediaKind::Video => info.map_or(Bitrate::ZERO, |info| {
-            // A publisher says of its sizes what it likes.
+            // The publisher states the size, and may state anything.
             let pixels = u64::from(info.width).saturating_mul(u64::from(info.height));
             Bitrate::from_bps(pixels.saturating_mul(USUAL_BITS_PER_PIXEL))
         }),
     };
     let active = info.is_some_and(|info| info.active);
-    // The last that was measured of a layer that has stopped is nothing.
+    // A layer that has stopped was last measured at zero.
     let measured = measured.filter(|rate| active && *rate > Bitrate::ZERO);
     let bitrate = measured.unwrap_or(expected);
     let slower = if active { slower_costs(track, place, bitrate, now) } else { Slower::default() };
     LayerCost { active, bitrate, slower }
 }
 
-/// What a layer costs with fewer temporal layers, as far as that is less than `whole` and, but for the lowest layer,
-/// pictures still move.
+/// The cost of a layer with fewer temporal layers. An entry is `None` unless it is less than `whole` and, except for
+/// the lowest layer, keeps at least [`LEAST_FRAMES`] frames per second.
 fn slower_costs(track: &Track, place: usize, whole: Bitrate, now: Instant) -> Slower {
     let rate = track.rate_of(place).filter(|_| track.facts.kind == MediaKind::Video);
     [0, 1].map(|temporal| {
@@ -202,8 +203,8 @@ fn slower_costs(track: &Track, place: usize, whole: Bitrate, now: Instant) -> Sl
     })
 }
 
-/// The lowest temporal layer of a layer, or of the next lower that flows, with which that has the wanted frame rate.
-/// `None`: all are needed, or it is not known what they have.
+/// The lowest temporal layer that reaches the wanted frame rate, in `layer` or, if that is inactive, in the next lower
+/// active layer. `None` if all temporal layers are needed, no rate is wanted, or the frame rates are not known.
 fn enough_for(fps: u32, track: &Track, layer: Layer, now: Instant) -> Option<u8> {
     if fps == 0 {
         return None;
@@ -211,21 +212,22 @@ fn enough_for(fps: u32, track: &Track, layer: Layer, now: Instant) -> Option<u8>
     let flows = |place: &usize| track.facts.layers.get(*place).is_some_and(|info| info.active);
     let (rate, at) = track.rate_of((0..=usize::from(layer.0)).rev().find(flows)?)?;
     let frames = |temporal| rate.frames_per_second_up_to(Sublayer { temporal, ..at }, now).unwrap_or(0);
-    // A rate that is measured, and wishes such as 15 of 29.97, are not exact.
+    // 90 % is enough: measured rates are not exact, and neither are wishes such as 15 of 29.97.
     let wanted = fps.saturating_mul(9).div_ceil(10);
     (0..Sublayer::TOP.temporal).find(|temporal| frames(*temporal) >= wanted)
 }
 
-/// What sound and the lowest layers of pictures cost together.
+/// The total cost of the lowest layers of all wanted, unmuted audio and video tracks.
 fn lowest(candidates: &[Candidate<'_>]) -> Bitrate {
     let wanted = candidates.iter().filter(|candidate| candidate.ideal.is_some() && !candidate.muted);
     let costs = wanted.filter_map(|candidate| candidate.layers.first().map(|layer| layer.bitrate.bps()));
     Bitrate::from_bps(costs.fold(0, u64::saturating_add))
 }
 
-/// Of sound: Opus at 40 kbit/s and its headers.
+/// Assumed cost of an audio track: Opus at 40 kbit/s plus headers.
 const USUAL_AUDIO: Bitrate = Bitrate::from_kbps(60);
-/// Frames per second below which a smaller picture is better than a slow one.
+/// Frames per second below which a lower resolution is better than a lower frame rate.
 const LEAST_FRAMES: u32 = 9;
-/// Per second. Browsers send 180 lines at 0.12 Mbit/s, 360 at 0.45, 720 at 1.7.
+/// Assumed video bitrate, in bits per second for each pixel of the frame size. Browsers send 180 lines at 0.12 Mbit/s,
+/// 360 at 0.45, 720 at 1.7.
 const USUAL_BITS_PER_PIXEL: u64 = 2;

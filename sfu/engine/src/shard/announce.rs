@@ -1,4 +1,4 @@
-//! Announcements of tracks: kept until their media sections are there, matched, given up.
+//! Announcements of tracks: stored until they are matched with their media sections, or given up.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::sdp::PublishedSection;
 use crate::stats::Drop;
 
 impl Shard {
-    /// An announcement: kept until its media section is there, or matched with one that was parked.
+    /// Handles an announcement: matches it with a parked media section, or stores it until its section arrives.
     pub(super) fn on_add_track(&mut self, now: Instant, participant: ParticipantIndex, track: &AddTrack) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         let index = entry.publisher;
@@ -20,7 +20,8 @@ impl Shard {
         let limits = &self.config.limits;
         let too_many = entry.pending.len() >= limits.pending_tracks
             || peer.ingress.tracks().len() >= limits.published_tracks;
-        // The track may have ended while its backup was announced; a section of that may never come.
+        // The track may have ended while its backup codec was being announced. The backup's section may then never
+        // come.
         let lacks_track = matches!(&track.part, TrackPart::Backup { of }
             if !entry.pending.iter().any(|pending| pending.track.track == *of)
                 && !is_published_by(self.rooms.get(entry.room.0), index, of));
@@ -47,8 +48,8 @@ impl Shard {
         self.await_match(now, participant);
     }
 
-    /// Announcements or sections have changed: what no id brings together is looked at again when its own counterpart
-    /// would have come.
+    /// Called after announcements or media sections have changed. Schedules matching by kind for those that no id
+    /// connects, late enough for counterparts with a matching id to arrive first.
     pub(super) fn await_match(&mut self, now: Instant, participant: ParticipantIndex) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         let Some(peer) = self.peers.get(entry.publisher.0) else { return };
@@ -62,7 +63,7 @@ impl Shard {
         }
     }
 
-    /// Does what is due for a participant's announcements.
+    /// Matches by kind and expires a participant's announcements, if one of these deadlines has come.
     pub(super) fn serve_announcements(&mut self, now: Instant, participant: ParticipantIndex) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         if entry.announcements_due().is_none_or(|due| now < due) {
@@ -90,9 +91,11 @@ impl Shard {
     }
 }
 
-/// How long what no id brings together waits for its own counterpart. Both leave the client at the same time.
+/// Time that an announcement or section that no id connects waits for its counterpart. The client sends both at the
+/// same time.
 const MATCH_WAIT: Duration = Duration::from_millis(500);
-/// How long it waits in all while others are announced, each of which could be its counterpart.
+/// Maximum total wait while further announcements arrive, each of which could be the counterpart.
 const MATCH_PATIENCE: Duration = Duration::from_secs(2);
-/// How long an announcement waits for its media section. A client may lose its connection meanwhile.
+/// Time that an announcement waits for its media section. It is long because a client may lose its connection
+/// meanwhile.
 const SECTION_WAIT: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! Reliable messages that wait for one receiver, and when too many have waited too long.
+//! Backlog of reliable messages for one receiver, and the rules for giving up a receiver that is too slow.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,27 +7,28 @@ use bytes::Bytes;
 
 use crate::limits::Limits;
 
-/// How a receiver, or all those of one shard, keep up with a sender: in order, the worst last.
+/// How a receiver, or all receivers on one shard, keep up with a sender. Ordered: the worst level is last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum BacklogLevel {
-    /// There are none.
+    /// There is no receiver to wait for.
     #[default]
     Nobody,
-    /// At least one takes more at once.
+    /// At least one receiver can take more now.
     Ready,
-    /// So much waits for each that more would only wait, too.
+    /// Every receiver has such a backlog that further messages would only be queued.
     Behind,
-    /// For one as much waits as may.
+    /// At least one receiver's backlog exceeds its limit.
     Full,
 }
 
 impl BacklogLevel {
-    /// Whether a sender may have to wait for it.
+    /// Whether a receiver at this level can make a sender wait.
     pub fn holds_up(self) -> bool {
         matches!(self, Self::Behind | Self::Full)
     }
 
-    /// That of both. Who is full holds up the sender; of the others the fastest sets the pace.
+    /// The combined level of two sets of receivers. A full receiver holds up the sender; otherwise the fastest receiver
+    /// sets the pace.
     pub fn with(self, other: Self) -> Self {
         match (self, other) {
             (Self::Full, _) | (_, Self::Full) => Self::Full,
@@ -38,27 +39,27 @@ impl BacklogLevel {
     }
 }
 
-/// Reliable messages for one receiver for which its association has no room yet, or for which it has no channel yet, in
-/// order. The messages themselves are shared with other receivers.
+/// Reliable messages for one receiver, in order, that wait for space in its SCTP association or for its data channel to
+/// open. The message bytes are shared with other receivers.
 #[derive(Debug)]
 pub struct Backlog {
     messages: VecDeque<(Instant, Bytes)>,
     bytes: usize,
     behind: bool,
-    /// The receiver had a channel.
+    /// Whether the receiver has ever had a channel.
     opened: bool,
     created: Instant,
-    /// When the receiver last took something.
+    /// Time of the receiver's last progress: a message left the backlog, or the association's buffer shrank.
     progressed: Instant,
-    /// What its association had buffered when last asked.
+    /// Bytes buffered in the receiver's association when last checked.
     buffered: usize,
     pace: Pace,
     level: BacklogLevel,
-    /// The receiver has missed a message, and gets none of those after it.
+    /// Whether the receiver has missed a message. It then gets none of the later ones.
     given_up: bool,
 }
 
-/// How fast a receiver takes what waits for it, second by second.
+/// Rate at which a receiver drains its backlog, measured over at least [`PACE_WINDOW`].
 #[derive(Debug)]
 struct Pace {
     since: Instant,
@@ -67,7 +68,6 @@ struct Pace {
 }
 
 impl Backlog {
-    /// Nothing waits.
     pub fn new(now: Instant) -> Self {
         Self {
             messages: VecDeque::new(),
@@ -83,22 +83,20 @@ impl Backlog {
         }
     }
 
-    /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
-    /// How many messages wait.
     pub fn len(&self) -> usize {
         self.messages.len()
     }
 
-    /// What waits, in bytes, with what each message takes beside itself.
+    /// Size of the backlog in bytes, including [`MESSAGE`] bytes of overhead for each message.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Keeps a message.
+    /// Appends a message.
     pub fn push(&mut self, now: Instant, packet: Bytes, limits: &Limits) {
         if self.messages.is_empty() {
             self.progressed = now;
@@ -109,12 +107,11 @@ impl Backlog {
         self.behind |= self.bytes > limits.data_buffered_bytes;
     }
 
-    /// The message that is next.
     pub fn front(&self) -> Option<&Bytes> {
         self.messages.front().map(|(_, packet)| packet)
     }
 
-    /// The next message was taken.
+    /// Removes the first message after the association took it.
     pub fn taken(&mut self, now: Instant, limits: &Limits) {
         if let Some(bytes) = self.pop(limits) {
             self.progressed = now;
@@ -122,8 +119,8 @@ impl Backlog {
         }
     }
 
-    /// While there has been no channel: drops the oldest messages that are too many or came too long ago, so that what is
-    /// left has no hole. Answers how many.
+    /// If the receiver has never had a channel: drops the oldest messages while the backlog is too large, and those
+    /// older than [`HELD`]. Only the oldest go, so the rest has no gap. Returns the number dropped.
     pub fn forget(&mut self, now: Instant, limits: &Limits) -> usize {
         let before = self.messages.len();
         while !self.opened
@@ -145,15 +142,15 @@ impl Backlog {
         Some(bytes)
     }
 
-    /// How the receiver kept up when that was last looked at.
+    /// The level at the last [update](Self::update_level).
     pub fn level(&self) -> BacklogLevel {
         self.level
     }
 
-    /// Looks at how the receiver keeps up now.
+    /// Determines the receiver's level now.
     pub fn update_level(&mut self, now: Instant, has_channel: bool, limits: &Limits) -> BacklogLevel {
         self.opened |= has_channel;
-        // Who has had no channel for long is not going to have one, and is nobody to wait for.
+        // A receiver that has had no channel for this long will not get one. Nobody waits for it.
         let never = !self.opened && now.saturating_duration_since(self.created) > HELD;
         self.level = if self.given_up || never {
             BacklogLevel::Nobody
@@ -167,19 +164,19 @@ impl Backlog {
         self.level
     }
 
-    /// Who was full has to get rid of a part before it counts as less.
+    /// Bytes above which the receiver is full. Hysteresis: a full receiver has to drain an eighth of the limit first.
     fn full_above(&self, limits: &Limits) -> usize {
         let relief = if self.level == BacklogLevel::Full { limits.data_backlog_bytes / 8 } else { 0 };
         limits.data_backlog_bytes - relief
     }
 
-    /// Whether the receiver has been behind for so long, or by so much, that it is to begin anew. `buffered`: what its
-    /// association has buffered.
+    /// Whether the receiver has been behind for so long, or by so much, that its session has to be restarted.
+    /// `buffered`: bytes buffered in its association; `None` without a channel.
     pub fn is_overdue(&mut self, now: Instant, buffered: Option<usize>, limits: &Limits) -> bool {
         let Some(oldest) = self.messages.front().map(|(at, _)| *at) else { return false };
         let waits = |since: Instant| now.saturating_duration_since(since);
         let Some(buffered) = buffered else {
-            // A channel that it had is gone: what waits is lost, and it has to know.
+            // The receiver's channel has closed. The backlog is lost, and the receiver has to be notified.
             return self.opened && waits(oldest) > HELD;
         };
         if buffered < self.buffered {
@@ -195,14 +192,14 @@ impl Backlog {
             || waits(oldest) > limits.data_lag
     }
 
-    /// Gives up what waits and what is still to come, since the receiver is to begin anew. Answers how many messages
-    /// waited.
+    /// Discards the backlog, and all further messages, because the receiver's session is going to be restarted. Returns
+    /// the number of discarded messages.
     pub fn give_up(&mut self) -> usize {
         (self.bytes, self.behind, self.given_up) = (0, false, true);
         std::mem::take(&mut self.messages).len()
     }
 
-    /// Whether the receiver gets nothing any more.
+    /// Whether the receiver gets no further messages.
     pub fn is_given_up(&self) -> bool {
         self.given_up
     }
@@ -222,14 +219,15 @@ fn cost(packet: &Bytes) -> usize {
     packet.len().saturating_add(MESSAGE)
 }
 
-/// What a message takes that waits, beside itself.
+/// Overhead of a queued message, in bytes.
 const MESSAGE: usize = 64;
-/// How long a message waits for a channel: who joins has its channels sooner, and what is older belongs to what it
-/// missed.
+/// Time that a message waits for a receiver's channel. Channels open sooner than this after a join; older messages
+/// count as sent before the receiver joined.
 const HELD: Duration = Duration::from_secs(10);
-/// Who is full and takes less than this, in bytes per second, holds up nobody: 1 Mbit/s.
+/// Minimum drain rate of a full receiver, in bytes per second (1 Mbit/s). A slower one is given up instead of holding
+/// up its senders.
 const LEAST_PACE: f64 = 125_000.0;
-/// How long the pace is measured.
+/// Minimum time over which the drain rate is measured.
 const PACE_WINDOW: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Commands of signaling sessions, each to where it is carried out.
+//! Dispatches the commands of signaling sessions.
 
 use std::time::Instant;
 
@@ -53,7 +53,7 @@ impl Shard {
         }
     }
 
-    /// The place of a participant on this shard.
+    /// The index of a participant, if it is on this shard.
     pub(super) fn participant(&self, sid: &ParticipantSid) -> Option<ParticipantIndex> {
         self.participant_by_sid.get(sid).copied()
     }

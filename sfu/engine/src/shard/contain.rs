@@ -1,5 +1,5 @@
-//! Panic containment: a bug in one participant's path ends that participant, nobody else. A track's path is its
-//! publisher's; what of a room is nobody's begins anew.
+//! Panic containment: a panic in code that runs for one participant ends that participant and nobody else. Code that
+//! runs for a track counts as its publisher's. Room state that belongs to no participant is reset after a panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,13 +11,13 @@ use crate::handles::{ParticipantIndex, PeerIndex, RoomIndex, TrackHandle};
 use crate::room::Origin;
 
 impl Shard {
-    /// Runs a piece of one participant's path. If it panics the participant is ended, counted, and told.
+    /// Runs code for one participant. If it panics, the participant is ended and notified, and the panic is counted.
     pub(super) fn contained<R>(
         &mut self,
         participant: ParticipantIndex,
         work: impl FnOnce(&mut Self) -> R,
     ) -> Option<R> {
-        // Unwind safety: whatever the panic left half done belongs to the participant, which goes.
+        // Unwind safety: all state that the panic left inconsistent belongs to the participant, which is ended.
         let result = catch_unwind(AssertUnwindSafe(|| work(self)));
         if result.is_err() {
             self.condemn_panicked(participant);
@@ -25,7 +25,7 @@ impl Shard {
         result.ok()
     }
 
-    /// Like [`contained`](Self::contained), for a peer's participant.
+    /// Like [`contained`](Self::contained), for the participant of a peer.
     pub(super) fn contained_peer<R>(
         &mut self,
         peer: PeerIndex,
@@ -35,14 +35,14 @@ impl Shard {
         self.contained(participant, work)
     }
 
-    /// Runs a piece of a track's path that belongs to none of its subscribers. If it panics its publisher is ended; a
-    /// track whose publisher is elsewhere begins anew here.
+    /// Runs code for a track that belongs to none of its subscribers. If it panics, the track's publisher is ended. If
+    /// the publisher is on another shard, the track's memory and measurements on this shard are reset instead.
     pub(super) fn contained_track<R>(
         &mut self,
         handle: TrackHandle,
         work: impl FnOnce(&mut Self) -> R,
     ) -> Option<R> {
-        // Unwind safety: what the panic left half done goes with the publisher, or is replaced.
+        // Unwind safety: state that the panic left inconsistent ends with the publisher, or is replaced.
         let result = catch_unwind(AssertUnwindSafe(|| work(self)));
         if result.is_err() {
             self.blame_publisher(handle);
@@ -66,9 +66,9 @@ impl Shard {
         }
     }
 
-    /// Runs a piece of what a room does for nobody in particular. If it panics, who spoke is forgotten.
+    /// Runs code for a room that belongs to no participant. If it panics, the room's speaker detection is reset.
     pub(super) fn contained_room(&mut self, index: RoomIndex, work: impl FnOnce(&mut Self)) {
-        // Unwind safety: what the panic left half done is replaced.
+        // Unwind safety: state that the panic left inconsistent is replaced.
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
             self.stats.panics += 1;
             if let Some(room) = self.rooms.get_mut(index.0) {
@@ -77,8 +77,8 @@ impl Shard {
         }
     }
 
-    /// Takes what panicked peers publish and receive out of their room, by what the room knows of it: for when they
-    /// cannot be asked.
+    /// Removes what panicked peers publish and receive from their room. It uses only the room's own records, because
+    /// the peers' state cannot be trusted.
     pub(super) fn cut_off(&mut self, room: RoomIndex, peers: &[PeerIndex]) {
         let Some(entry) = self.rooms.get_mut(room.0) else { return };
         let (mut published, mut received) = (Vec::new(), Vec::new());
@@ -103,7 +103,7 @@ impl Shard {
         }
     }
 
-    /// Notes that a participant's path panicked.
+    /// Counts a panic and schedules the end of the participant for which the code ran.
     pub(super) fn condemn_panicked(&mut self, participant: ParticipantIndex) {
         self.stats.panics += 1;
         self.doomed.push((participant, Ending::failure(EndReason::Panicked)));

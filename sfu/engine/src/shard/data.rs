@@ -1,4 +1,4 @@
-//! User data between the people of a room.
+//! User data between the participants of a room.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,11 +14,11 @@ use crate::room::data::{Sender, UserData, stamp};
 use crate::stats::Drop;
 use crate::transport::sctp::{ChannelId, DataError};
 
-/// Channels that the server opens on a subscriber connection: label, ordered, retransmissions.
+/// Channels that the server opens on a subscriber connection: label, ordered, maximum retransmissions.
 const SERVER_CHANNELS: [(&str, bool, Option<u16>); 3] =
     [("_reliable", true, None), ("_lossy", false, Some(0)), ("_data_track", false, Some(0))];
 
-/// Labels of the channels that carry user packets, with what they are for.
+/// Labels of the channels that carry user packets, with the kind of data on each.
 pub(super) const CHANNELS: [(&str, DataKind); 2] =
     [("_reliable", DataKind::Reliable), ("_lossy", DataKind::Lossy)];
 
@@ -33,7 +33,7 @@ impl Shard {
         }
     }
 
-    /// A message arrived on a data channel.
+    /// Handles a message that arrived on a data channel.
     pub(super) fn on_user_data(&mut self, now: Instant, index: PeerIndex, label: &str, payload: &Bytes) {
         let Some(participant) = self.peers.get(index.0).map(|peer| peer.participant) else { return };
         let Some(entry) = self.participants.get(participant.0) else { return };
@@ -72,8 +72,8 @@ impl Shard {
         self.deliver_data(now, &data);
     }
 
-    /// Whether a reliable message has not been sent before: a client that resumes sends some again. Messages without a
-    /// number are all new.
+    /// Whether a reliable message is new. A client that resumes sends some messages again. Messages without a sequence
+    /// number (0) always count as new.
     fn is_next(&mut self, sender: ParticipantIndex, sequence: u32) -> bool {
         let Some(entry) = self.participants.get_mut(sender.0) else { return false };
         let next = sequence == 0 || sequence > entry.sending.last_sequence;
@@ -81,7 +81,7 @@ impl Shard {
         next
     }
 
-    /// A message of another shard.
+    /// Handles a user message from another shard.
     pub(super) fn on_fabric_data(&mut self, now: Instant, data: &UserData) {
         if data.kind == DataKind::Reliable {
             self.data_taken(data);
@@ -89,7 +89,7 @@ impl Shard {
         self.deliver_data(now, data);
     }
 
-    /// Hands a message to those of its recipients who are here.
+    /// Delivers a message to its recipients on this shard.
     fn deliver_data(&mut self, now: Instant, data: &UserData) {
         let Some(room) = self.room_by_sid.get(&data.room).and_then(|room| self.rooms.get(room.0)) else {
             return self.stats.drop(Drop::StaleMessage);
@@ -116,8 +116,8 @@ impl Shard {
         }
     }
 
-    /// The channel by which user data leaves to a participant: in dual mode that of the subscriber connection; a client
-    /// whose publisher connection is the primary one has its channels there.
+    /// The open channel for user data to a participant. In dual mode the subscriber connection comes first; a client
+    /// whose publisher connection is the primary one has its channels there instead.
     pub(super) fn data_channel(
         &self,
         member: ParticipantIndex,
@@ -139,7 +139,7 @@ impl Shard {
         }
     }
 
-    /// Sends a reliable message, at once or later. Answers how its receiver keeps up then.
+    /// Sends a reliable message, or queues it. Returns the receiver's level afterwards.
     fn send_reliable(&mut self, now: Instant, member: ParticipantIndex, packet: &Bytes) -> BacklogLevel {
         let channel = self.data_channel(member, DataKind::Reliable);
         let Some(entry) = self.participants.get(member.0) else { return BacklogLevel::Nobody };
@@ -159,7 +159,7 @@ impl Shard {
         self.update_level(now, member, channel.is_some())
     }
 
-    /// Keeps a reliable message until there is room for it.
+    /// Queues a reliable message in its receiver's backlog.
     fn put_off(&mut self, now: Instant, member: ParticipantIndex, packet: Bytes, has_channel: bool) {
         let limits = &self.config.limits;
         let Some(entry) = self.participants.get_mut(member.0) else { return };
@@ -174,7 +174,7 @@ impl Shard {
         self.note_laggard(now, member);
     }
 
-    /// Sends a participant what waits for it, as far as its association has room.
+    /// Sends a participant's backlog, as far as its association has space.
     pub(super) fn send_waiting(&mut self, now: Instant, member: ParticipantIndex) {
         if self.participants.get(member.0).is_none_or(|entry| entry.backlog.is_empty()) {
             return;
@@ -199,7 +199,7 @@ impl Shard {
         self.update_level(now, member, channel.is_some());
     }
 
-    /// A peer's association has moved, or a channel has opened: what waits for it may leave.
+    /// Sends the backlog of a peer's participant, after the peer's association made progress or a channel opened.
     pub(super) fn send_waiting_of(&mut self, now: Instant, index: PeerIndex) {
         if let Some(member) = self.peers.get(index.0).map(|peer| peer.participant) {
             self.send_waiting(now, member);
@@ -224,14 +224,14 @@ impl Shard {
     }
 }
 
-/// What became of a message.
+/// Result of writing a message to an association.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Written {
-    /// The association has it.
+    /// The association took the message.
     Done,
-    /// There is no room now.
+    /// The association has no space now, or the channel is not open.
     Later,
-    /// Its receiver takes none so long. It was counted.
+    /// The message cannot be sent: it is longer than the receiver accepts. The drop has been counted.
     Never,
 }
 

@@ -1,5 +1,5 @@
-//! Whose datagram is it? By source address once ICE has validated that; by the user name of a connectivity
-//! check before.
+//! Maps a datagram to its peer: by source address once ICE has validated it, before that by the ufrag in the user name
+//! of a connectivity check.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,20 +8,20 @@ use smallvec::SmallVec;
 
 use crate::handles::PeerIndex;
 
-/// Addresses one peer may have validated at a time; further ones replace that which was proved least lately.
+/// Maximum number of validated addresses of one peer. A further address replaces the least recently validated one.
 const ADDRESSES_PER_PEER: usize = 16;
 
-/// Peers that may have validated one address at a time.
+/// Maximum number of peers that have validated the same address.
 const PEERS_PER_ADDRESS: usize = 4;
 
-/// The peers that validated one address. First is the one to which the last authentic packet from there belonged.
+/// The peers that validated one address. The peer that received the last authentic packet from that address is first.
 pub type Claims = SmallVec<[PeerIndex; 2]>;
 
-/// As many peers as may have validated this address already.
+/// Error: the maximum number of peers has validated this address already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crowded;
 
-/// The two tables.
+/// Tables from source addresses and ICE user fragments to peers.
 #[derive(Debug, Default)]
 pub struct Demux {
     by_address: HashMap<SocketAddr, Claims>,
@@ -30,8 +30,8 @@ pub struct Demux {
 }
 
 impl Demux {
-    /// The peers that validated this address: one, but for an address that passes from one to another, or that
-    /// somebody forges.
+    /// The peers that validated this address. There is more than one only if the address passes from one peer to
+    /// another or somebody forges it.
     pub fn by_address(&self, source: &SocketAddr) -> &[PeerIndex] {
         self.by_address.get(source).map(SmallVec::as_slice).unwrap_or_default()
     }
@@ -46,7 +46,8 @@ impl Demux {
         self.by_ufrag.insert(ufrag, peer);
     }
 
-    /// ICE validated an address for a peer. Takes it from nobody.
+    /// Records that ICE validated an address for a peer. Other peers keep the address. Fails if too many have it
+    /// already.
     pub fn add_address(&mut self, source: SocketAddr, peer: PeerIndex) -> Result<(), Crowded> {
         let claims = self.by_address.entry(source).or_default();
         if !claims.contains(&peer) {
@@ -65,7 +66,8 @@ impl Demux {
         Ok(())
     }
 
-    /// A packet from this address was that peer's: it is asked first about the next one.
+    /// Moves a peer to the front after a packet from this address was authenticated as its own. The next packet is
+    /// tried with this peer first.
     pub fn put_first(&mut self, source: &SocketAddr, peer: PeerIndex) {
         let Some(claims) = self.by_address.get_mut(source) else { return };
         if let Some(place) = claims.iter().position(|known| *known == peer) {
@@ -73,12 +75,10 @@ impl Demux {
         }
     }
 
-    /// Forgets a user fragment.
     pub fn remove_ufrag(&mut self, ufrag: &str) {
         self.by_ufrag.remove(ufrag);
     }
 
-    /// Forgets that a peer validated an address.
     pub fn remove_address(&mut self, source: SocketAddr, peer: PeerIndex) {
         if let Some(list) = self.addresses.get_mut(&peer) {
             list.retain(|known| *known != source);
@@ -86,7 +86,7 @@ impl Demux {
         self.remove_claim(source, peer);
     }
 
-    /// Forgets a peer's addresses.
+    /// Removes all addresses of a peer.
     pub fn remove_addresses(&mut self, peer: PeerIndex) {
         for address in self.addresses.remove(&peer).unwrap_or_default() {
             self.remove_claim(address, peer);

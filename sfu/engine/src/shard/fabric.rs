@@ -1,6 +1,5 @@
-//! What shards of one process say to each other. A room's home shard keeps its roster of record and is the
-//! one place that orders announcements of tracks; media, demand and user data go straight between the shards
-//! concerned.
+//! Messages between the shards of one process. A room's home shard keeps its authoritative roster and is the one place
+//! that orders announcements of tracks. Media, demand and user data go directly between the shards concerned.
 
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use crate::units::SenderClock;
 pub enum FabricMessage {
     /// A published packet, for a shard with subscribers of its track.
     Media(Arc<MediaPacket>),
-    /// A published packet of sound, the first after its track was kept back where it originates.
+    /// A published audio packet, the first one after the origin had withheld the track because others were louder.
     SoundBegins(Arc<MediaPacket>),
     /// A publisher's sender report, for a shard with subscribers of its track.
     SenderClock {
@@ -27,16 +26,16 @@ pub enum FabricMessage {
         track: TrackId,
         /// Encoding that the report is about.
         layer: Layer,
-        /// Sender report: a time of capture and the RTP timestamp that it has.
+        /// Sender report: a capture time and the RTP timestamp that belongs to it.
         report: SenderClock,
     },
-    /// To the origin of a track: what is wanted of it there.
+    /// To the origin of a track: the highest layer that another shard's subscribers want.
     Demand {
         /// Track that is wanted.
         track: TrackId,
-        /// Shard whose subscribers want it.
+        /// Shard whose subscribers want the track.
         from: ShardId,
-        /// The highest layer wanted, `None` for nothing.
+        /// The highest layer wanted; `None` if nothing is.
         highest: Option<Layer>,
     },
     /// To the origin of a track: a subscriber needs a key frame.
@@ -46,35 +45,37 @@ pub enum FabricMessage {
         /// Layer that needs the key frame.
         layer: Layer,
     },
-    /// To the origin of a track: its first visible subscriber is bound.
+    /// To the origin of a track: its first subscriber on the sending shard that is not a hidden participant has begun.
     FirstSubscriber {
-        /// Track that is received now.
+        /// Track that has a subscriber now.
         track: TrackId,
     },
     /// A user message, to every shard with members of the room.
     Data(Arc<UserData>),
-    /// To the origin of reliable user messages: so much of them was taken. Not told for each.
+    /// To the origin of reliable user messages: another shard has taken some of them and gives their credit back. Sent
+    /// every 64 KiB, not for every message.
     DataTaken {
-        /// Shard whose receivers took it.
+        /// Shard that took the messages.
         from: ShardId,
-        /// What was taken, in bytes as [`UserData::cost`] counts.
+        /// Bytes taken, as [`UserData::cost`] counts.
         bytes: usize,
     },
-    /// To the shard of a sender of user messages: how receivers elsewhere keep up with it, when that has changed.
+    /// To the shard of a sender of reliable user messages: the backlog level of its receivers on another shard has
+    /// changed.
     DataLevel {
-        /// The sender.
+        /// Participant that sends the user messages.
         sender: ParticipantSid,
-        /// Where the receivers are.
+        /// Shard of the receivers.
         from: ShardId,
-        /// Level of the receivers there, taken together.
+        /// Combined level of all receivers on that shard.
         level: BacklogLevel,
     },
-    /// To shards that received user messages of a participant: it has gone.
+    /// To shards that received reliable user messages from a participant: that participant has left.
     DataEnded {
-        /// The sender.
+        /// Participant that has left.
         sender: ParticipantSid,
     },
-    /// Everything that concerns one room's replicas and its home.
+    /// A message between a room's replicas and its home shard.
     Room {
         /// Room that the message is about.
         room: RoomSid,
@@ -83,46 +84,46 @@ pub enum FabricMessage {
     },
 }
 
-/// What a room's home shard and its replicas say to each other.
+/// Messages between a room's home shard ("home") and its replicas.
 #[derive(Debug, Clone)]
 pub enum RoomMessage {
-    /// To home: members are here now. Answered by `Replica`.
+    /// To home: the sending shard has members of the room now. Answered by `Replica`.
     Attach {
-        /// Shard that has members.
+        /// Shard that now has members.
         from: ShardId,
     },
-    /// To home: no members are here any more.
+    /// To home: the sending shard has no members of the room any more.
     Detach {
-        /// Shard that has none any more.
+        /// Shard that no longer has members.
         from: ShardId,
     },
-    /// From home: all tracks, for a shard that has just attached.
+    /// From home: all tracks of the room, for a shard that has just attached.
     Replica {
-        /// With the shard that each originates on.
+        /// All tracks, each with the shard on which it originates.
         tracks: Vec<(TrackFacts, ShardId)>,
     },
-    /// From home: which shards have members.
+    /// From home to every attached shard: the list of shards with members has changed.
     Shards {
-        /// All of them.
+        /// All shards with members, the receiving one included.
         shards: Vec<u16>,
     },
     /// To home: a participant enters. Answered by `Entered`.
     Enter {
-        /// Shard that its peers are on.
+        /// Shard of the participant's peers.
         from: ShardId,
         /// Participant that enters.
         participant: ParticipantSid,
-        /// Unique in the room.
+        /// Identity of the participant, unique in the room.
         identity: String,
-        /// Not shown to others.
+        /// Whether the participant is hidden from others.
         hidden: bool,
         /// What others see.
         info: Bytes,
     },
-    /// From home: a participant is in. Its session is told by home itself, so that no change of the roster
-    /// can overtake the roster.
+    /// From home: a participant is in the roster. Home itself reports the join to the participant's session, so that no
+    /// roster change can overtake the roster.
     Entered {
-        /// Participant that is in.
+        /// Participant that has entered.
         participant: ParticipantSid,
     },
     /// To home: a participant's information changed.
@@ -132,37 +133,37 @@ pub enum RoomMessage {
         /// What others see.
         info: Bytes,
     },
-    /// To home: a participant went.
+    /// To home: a participant left.
     Exit {
-        /// Participant that went.
+        /// Participant that left.
         participant: ParticipantSid,
-        /// Reason that the others are told.
+        /// Reason reported to the other participants.
         reason: LeaveReason,
     },
-    /// From home: a newer session of the same identity took the place of this one.
+    /// From home: a newer session of the same identity has replaced a participant.
     Superseded {
-        /// Who has to go.
+        /// Participant that has to be ended.
         participant: ParticipantSid,
     },
-    /// From home to every attached shard: somebody came, who is to hear how well others are connected.
+    /// From home to every attached shard: a participant entered that has yet to learn the others' connection quality.
     Newcomer,
-    /// To home: how loud a participant speaks, at most ten times a second while it does, and once when that ends.
+    /// To home: how loud a participant speaks. Sent at most ten times a second while it speaks, and once when it stops.
     Voice {
         /// Participant that speaks.
         participant: ParticipantSid,
-        /// Above 0 to 1, linear; `None`: not at all.
+        /// Audio level, linear, above 0 and up to 1; `None` when the participant has stopped speaking.
         level: Option<f32>,
     },
-    /// From home to every attached shard: who speaks, or spoke last, and so matters most.
+    /// From home to attached shards: the dominant speaker, who speaks or spoke last. Sent on attachment and on change.
     Dominant {
-        /// Participant whose pictures are made room for; `None`: nobody.
+        /// Participant whose video gets bandwidth first; `None` if there is no dominant speaker.
         participant: Option<ParticipantSid>,
     },
-    /// To home, and from home to every attached shard: a track, new or changed.
+    /// To home, and from home to every attached shard: a track is new or has changed.
     Track {
-        /// What it is now.
+        /// Facts of the track as they are now.
         facts: TrackFacts,
-        /// Where it originates.
+        /// Shard on which the track originates.
         origin: ShardId,
     },
     /// To home, and from home to every attached shard: a track is gone.
@@ -172,26 +173,26 @@ pub enum RoomMessage {
     },
 }
 
-/// What becomes of a message for which another shard's mailbox has no room.
+/// Drop rule for a message when the receiving shard's mailbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FabricClass {
-    /// It is dropped and counted: what is needed of it is asked for again.
+    /// The message is dropped and counted. What receivers need of it they request again.
     Media,
-    /// If it is lossy it is dropped and counted: how much there is of it is up to those who send it. If not, its sender
-    /// keeps it and tries again; the credit between two shards bounds how much that is. It takes no room from control,
-    /// and waits for none.
+    /// User data. A lossy message is dropped and counted, because only its senders limit how much of it there is. A
+    /// reliable message is kept by the sending shard, which tries again; the credit between two shards bounds how much
+    /// that can be. User data neither takes mailbox space from control messages nor waits for them.
     Data {
-        /// What it counts as, in bytes.
+        /// Size that the message counts as, in bytes.
         bytes: usize,
-        /// It may be dropped.
+        /// Whether the message may be dropped.
         lossy: bool,
     },
-    /// It is never dropped; its sender keeps it and tries again.
+    /// The message is never dropped: the sending shard keeps it and tries again.
     Control,
 }
 
 impl FabricMessage {
-    /// What becomes of it if there is no room.
+    /// The drop rule for this message.
     pub fn class(&self) -> FabricClass {
         match self {
             Self::Media(_) | Self::SoundBegins(_) | Self::SenderClock { .. } | Self::KeyFrame { .. } => {

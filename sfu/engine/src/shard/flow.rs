@@ -1,8 +1,9 @@
-//! Reliable user data from senders to receivers on any shard, and back the word that a sender has to wait.
+//! Flow control of reliable user data, from receivers on any shard back to the sender.
 //!
-//! Each shard looks at its own receivers of what a sender sent, and tells the sender's shard when their [`BacklogLevel`]
-//! changes ([`Flows`](super::holds::Flows)). The sender's association is not read while somebody is full, or while all are
-//! behind. Between shards no more is under way than a credit, given back as messages are taken; so mailboxes are bounded.
+//! Each shard watches its own receivers of a sender's messages, and reports to the sender's shard when their
+//! [`BacklogLevel`] changes ([`Flows`](super::holds::Flows)). The sender's association is not read while any receiver
+//! is full, or while all are behind. Between two shards, senders wait once more than a fixed credit of data is under
+//! way. The credit is given back as messages are taken. This bounds the mailboxes.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +18,14 @@ use crate::handles::ParticipantIndex;
 use crate::room::data::UserData;
 use crate::stats::Drop;
 
-/// What is known of a local participant as a sender of reliable data.
+/// State of a local participant as a sender of reliable data.
 #[derive(Debug, Default)]
 pub struct Sending {
-    /// The number of its last message.
+    /// Highest sequence number among the sender's messages; 0 before the first.
     pub last_sequence: u32,
-    /// How the receivers on each shard keep up; a shard that is not named has none.
+    /// Level of the receivers on each shard. A shard that is not listed has reported none.
     levels: SmallVec<[(ShardId, BacklogLevel); 2]>,
-    /// It waits until another shard has taken what is under way.
+    /// Whether the sender waits until another shard gives credit back.
     credit: bool,
     held: bool,
 }
@@ -42,25 +43,24 @@ impl Sending {
         self.credit || all.holds_up()
     }
 
-    /// Other shards that keep something of it.
+    /// Shards that have state about this sender.
     fn shards(&self) -> impl Iterator<Item = ShardId> {
         self.levels.iter().map(|(shard, _)| *shard)
     }
 }
 
-/// What is under way between this shard and each other, in bytes.
+/// Reliable user data under way between this shard and each other shard, in bytes, indexed by shard.
 #[derive(Debug, Default)]
 pub struct Credit {
-    /// Sent, and not known to be taken.
+    /// Bytes sent to each shard and not yet reported as taken.
     sent: Vec<usize>,
-    /// Taken, and not yet told.
+    /// Bytes taken from each shard and not yet reported to it.
     taken: Vec<usize>,
-    /// Senders here that wait.
+    /// Senders on this shard that wait for credit.
     waiting: Vec<ParticipantIndex>,
 }
 
 impl Credit {
-    /// Nothing is under way.
     pub fn new(shards: u16) -> Self {
         let none = vec![0; usize::from(shards)];
         Self { sent: none.clone(), taken: none, waiting: Vec::new() }
@@ -72,7 +72,8 @@ impl Credit {
 }
 
 impl Shard {
-    /// Sends a message to the shards of its room, and makes its sender wait if one of them has enough under way.
+    /// Counts a message that was sent to the other shards of its room, and makes its sender wait if the credit of one
+    /// of them is spent.
     pub(super) fn spread_data(&mut self, sender: ParticipantIndex, shards: &[u16], data: &UserData) {
         for shard in shards {
             if let Some(sent) = self.credit.sent.get_mut(usize::from(*shard)) {
@@ -88,7 +89,7 @@ impl Shard {
         }
     }
 
-    /// A message of another shard was taken.
+    /// Counts a message taken from another shard, and gives credit back after every [`CREDIT_STEP`] bytes.
     pub(super) fn data_taken(&mut self, data: &UserData) {
         let Some(taken) = self.credit.taken.get_mut(usize::from(data.origin)) else { return };
         *taken = taken.saturating_add(data.cost());
@@ -99,7 +100,7 @@ impl Shard {
         }
     }
 
-    /// Another shard has taken so many bytes.
+    /// Handles credit given back by another shard, and releases the senders that need not wait any longer.
     pub(super) fn credit_back(&mut self, from: ShardId, bytes: usize) {
         if let Some(sent) = self.credit.sent.get_mut(usize::from(from.0)) {
             *sent = sent.saturating_sub(bytes);
@@ -119,7 +120,7 @@ impl Shard {
         }
     }
 
-    /// Notes how the receivers here keep up with a message that has just been handed to them.
+    /// Records the levels of the receivers to which a message has just been delivered.
     pub(super) fn note_flow(&mut self, data: &UserData, receivers: &[(ParticipantIndex, BacklogLevel)]) {
         let has_receivers = receivers.iter().any(|(_, level)| *level != BacklogLevel::Nobody);
         let Some(flow) = self.flows.on_message(&data.sender, ShardId(data.origin), has_receivers) else {
@@ -133,7 +134,7 @@ impl Shard {
         self.tell_level(flow);
     }
 
-    /// Looks at how a receiver keeps up. If that is better than before, those who wait for it may go on.
+    /// Updates the level of a receiver. If it has improved, reports this to the senders that it held up.
     pub(super) fn update_level(
         &mut self,
         now: Instant,
@@ -161,7 +162,7 @@ impl Shard {
         }
     }
 
-    /// The receivers on a shard keep up otherwise than before with a sender that is here.
+    /// Handles a changed level of the receivers on a shard, for a sender on this shard.
     pub(super) fn on_level(&mut self, sender: &ParticipantSid, from: ShardId, level: BacklogLevel) {
         match self.participant(sender) {
             Some(index) => {
@@ -170,7 +171,7 @@ impl Shard {
                 }
                 self.apply_hold(index);
             }
-            // It has gone meanwhile.
+            // The sender has left in the meantime.
             None if from != self.config.id => {
                 self.send_fabric(from, FabricMessage::DataEnded { sender: sender.clone() });
             }
@@ -178,7 +179,7 @@ impl Shard {
         }
     }
 
-    /// Reads or ceases to read what a sender sends.
+    /// Stops or resumes reading a sender's associations, if that has changed.
     fn apply_hold(&mut self, sender: ParticipantIndex) {
         let Some(entry) = self.participants.get_mut(sender.0) else { return };
         let held = entry.sending.must_wait();
@@ -195,7 +196,7 @@ impl Shard {
         }
     }
 
-    /// A participant has gone, who may have been a receiver and a sender.
+    /// Removes the data state of a participant that has left, as a receiver and as a sender.
     pub(super) fn forget_data_of(
         &mut self,
         index: ParticipantIndex,
@@ -215,7 +216,7 @@ impl Shard {
         }
     }
 
-    /// Notes that messages wait for a receiver.
+    /// Adds a receiver with a backlog to those that are served regularly.
     pub(super) fn note_laggard(&mut self, now: Instant, receiver: ParticipantIndex) {
         let Some(entry) = self.participants.get_mut(receiver.0) else { return };
         if !std::mem::replace(&mut entry.lags, true) {
@@ -224,7 +225,7 @@ impl Shard {
         self.laggards_due.get_or_insert(now + LOOK_AFTER);
     }
 
-    /// Looks after those for whom messages wait.
+    /// Serves the receivers with a backlog, if that is due.
     pub(super) fn serve_laggards(&mut self, now: Instant) {
         if self.laggards_due.is_none_or(|due| due > now) {
             return;
@@ -246,7 +247,7 @@ impl Shard {
         }
     }
 
-    /// Ends a receiver that has been too far behind for too long.
+    /// Ends a receiver that is too far behind or has been behind for too long.
     pub(super) fn end_if_overdue(&mut self, now: Instant, receiver: ParticipantIndex) {
         let channel = self.data_channel(receiver, DataKind::Reliable);
         let buffered =
@@ -257,7 +258,8 @@ impl Shard {
         }
     }
 
-    /// Ends a receiver that gets no further reliable message. It is told, and begins anew; a hole it would not see.
+    /// Ends a receiver that cannot get further reliable messages. It is notified and starts a new session; a gap in its
+    /// messages it would not notice.
     pub(super) fn give_up(&mut self, now: Instant, receiver: ParticipantIndex, reason: EndReason) {
         let Some(entry) = self.participants.get_mut(receiver.0) else { return };
         let lost = entry.backlog.give_up();
@@ -268,9 +270,9 @@ impl Shard {
     }
 }
 
-/// User data under way from one shard to another, in bytes, above which senders wait.
+/// Reliable user data under way from one shard to another, in bytes, above which senders wait.
 const CREDIT: usize = 1024 * 1024;
-/// How much is taken before that is told.
+/// Bytes taken from a shard before credit is given back to it.
 const CREDIT_STEP: usize = 64 * 1024;
-/// Those for whom messages wait are looked after that often.
+/// Interval at which receivers with a backlog are served.
 const LOOK_AFTER: Duration = Duration::from_millis(250);

@@ -1,5 +1,4 @@
-//! Where packets of this shard's publishers, and those that came from other shards, join: to every subscriber
-//! here, to every shard with subscribers.
+//! Delivers packets, from this shard's publishers and from other shards alike, to every subscriber on this shard.
 
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,35 +23,35 @@ use crate::room::rate::Sublayer;
 use crate::stats::Drop;
 use crate::units::DataSize;
 
-/// Packets handed out together at most: a large video frame.
+/// Maximum number of packets delivered together: a large video frame.
 const BATCH: usize = 64;
 
-/// Packets of one track that arrived one after the other and were not handed out yet.
+/// Consecutive packets of one track that have not been delivered yet.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     track: Option<TrackHandle>,
     packets: Vec<Arc<MediaPacket>>,
 }
 
-/// Packets that repeat earlier ones, with the memory of the track that each belongs into.
+/// Redundant audio packets (RED) made for subscribers, each with the index of the track's packet memory that stores it.
 type Repeating = SmallVec<[(usize, Arc<MediaPacket>); 2]>;
 
-/// What is left to do once packets were handed out.
+/// Work that remains after packets were delivered to the subscribers.
 struct HandedOut {
-    /// Layers of which somebody needs a key frame.
+    /// Layers for which a subscriber needs a key frame.
     needed: SmallVec<[Layer; 4]>,
     repeating: Repeating,
 }
 
-/// What a packet takes beside its payload: IP, UDP, RTP with extensions, and the cipher's tag.
+/// Bytes that a packet takes in addition to its payload: IP, UDP, RTP with extensions, and the cipher's tag.
 const HEADERS: usize = 64;
 
-/// Subscribers whose state is fetched together.
+/// Number of subscribers whose state is prefetched together.
 const AHEAD: usize = 16;
 
-/// Reads what the next subscribers' turns will need, of all of them at once. Between two frames the cache is filled
-/// with packets, so that each of these reads goes to memory; one after the other, as the turns would do them, they
-/// are a third of what forwarding costs, and side by side the processor waits for them once.
+/// Prefetches into the CPU cache the state of the next [`AHEAD`] subscribers. Between two frames packets fill the
+/// cache, so each of these reads goes to memory. Done one by one during delivery, they are a third of the cost of
+/// forwarding; done together, the processor waits for them once.
 fn fetch_ahead(peers: &Slab<Peer>, subscribers: &[Subscriber], packets: usize) {
     let next = || subscribers.iter().take(AHEAD);
     let egress = |subscriber: &Subscriber| peers.get(subscriber.peer.0).map(|peer| &peer.egress);
@@ -64,7 +63,7 @@ fn fetch_ahead(peers: &Slab<Peer>, subscribers: &[Subscriber], packets: usize) {
 }
 
 impl Shard {
-    /// The same for what the next peers' flushes will need.
+    /// Prefetches into the CPU cache the state that flushing the next [`AHEAD`] dirty peers will need.
     pub(super) fn fetch_transports(&mut self) {
         if self.fetched > 0 {
             return;
@@ -74,19 +73,19 @@ impl Shard {
         self.fetched = self.touched.len().min(AHEAD);
     }
 
-    /// Forwards a packet that was published here.
+    /// Forwards a packet of a publisher on this shard.
     pub(super) fn forward(&mut self, handle: TrackHandle, packet: MediaPacket) {
         self.pass_on_packet(handle, Arc::new(packet));
     }
 
-    /// Hands a packet to every subscriber here, wherever it came from. Packets of one track that arrive together
-    /// are handed out together, so that what is private to a subscriber is brought into the cache once for all of
-    /// them; see [`deliver_batch`](Self::deliver_batch).
+    /// Delivers a packet to every subscriber on this shard. Packets of one track that arrive together are delivered
+    /// together, so that each subscriber's state is brought into the cache once for all of them; see
+    /// [`deliver_batch`](Self::deliver_batch).
     pub(super) fn deliver(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
-        // An encoding begins with a key frame, and what is remembered behind it then follows: that memory has to
-        // hold everything that came before.
+        // A subscription that begins at a key frame goes on with the later packets in the memory, which must hold
+        // everything that arrived before this packet.
         let begins = packet.facts.starts_key_frame();
-        // What sound repeats has to be there as well.
+        // Audio redundancy (RED) also reads earlier packets from the memory.
         let alone = begins || packet.codec.kind() == MediaKind::Audio;
         if alone || self.batch.track != Some(handle) || self.batch.packets.len() >= BATCH {
             self.deliver_batch();
@@ -98,12 +97,12 @@ impl Shard {
         }
     }
 
-    /// Hands out the packets that were kept together. Comes before anything else that reads or changes a track, its
-    /// subscribers or their numbering.
+    /// Delivers the batched packets. It has to be called before anything else that reads or changes a track, its
+    /// subscribers or their sequence numbers.
     pub(super) fn deliver_batch(&mut self) {
         let Some(handle) = self.batch.track.take() else { return };
         let mut packets = std::mem::take(&mut self.batch.packets);
-        // Whatever is being done while this comes between, it may be somebody else's.
+        // The caller may be working for another participant, who must not be blamed for a panic here.
         self.contained_track(handle, |shard| shard.deliver_all(handle, &packets));
         packets.clear();
         self.batch.packets = packets;
@@ -120,7 +119,7 @@ impl Shard {
         }
     }
 
-    /// Gives packets to every subscriber here.
+    /// Delivers packets to every subscriber on this shard. `None` if the track is gone.
     fn hand_out(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>]) -> Option<HandedOut> {
         let track = track_in_mut(&mut self.rooms, handle)?;
         let (peers, stats, touched) = (&mut self.peers, &mut self.stats, &mut self.touched);
@@ -132,7 +131,7 @@ impl Shard {
         };
         let source = PacketSource { clocks: &track.reports, memory: &track.memory, depths: depths.as_ref() };
         let mut next = 0;
-        // One subscriber's panic must not cost the others these packets: resume behind it.
+        // A panic in one subscriber must not cost the others these packets: the loop resumes after it.
         while next < track.subscribers.len() {
             let result = catch_unwind(AssertUnwindSafe(|| {
                 while let Some(subscriber) = track.subscribers.get(next) {
@@ -171,8 +170,8 @@ impl Shard {
         Some(HandedOut { needed, repeating })
     }
 
-    /// Keeps packets for those who will ask for them again or come later, and counts what they cost. Comes after they
-    /// are handed out, so that who begins with them is not given them twice.
+    /// Stores packets in the track's memory, for retransmission and for late joiners, and measures the track's bitrate.
+    /// It has to follow delivery: a subscription that begins with these packets would otherwise get them twice.
     fn remember(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>], repeating: Repeating) {
         #[cfg(feature = "fault-injection")]
         self.fail_to_remember(handle);

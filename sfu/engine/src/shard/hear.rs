@@ -1,5 +1,5 @@
-//! Which sound of a very large room is sent at all: the loudest few tracks, decided once per published packet and never
-//! per subscriber.
+//! In very large rooms only the loudest few audio tracks are forwarded. This is decided once per published packet,
+//! never per subscriber.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::room::Track;
 use crate::room::speaker::Heard;
 use crate::units::ExtendedSequence;
 
-/// Who begins to speak is recognised within that time; what came in it is sent after all.
+/// Time within which a beginning speaker is recognised. Packets withheld during this time are sent after all.
 const PRELUDE: Duration = Duration::from_millis(60);
 
-/// Packets of it at most: 5 ms each.
+/// Maximum number of packets in the prelude: 5 ms each.
 const MOST_PRELUDE: u64 = 12;
 
 impl Shard {
-    /// Hands a packet of a publisher, or of another shard, to whoever receives it: subscribers here and, if it
-    /// originates here, other shards; or to nobody, if it is of a track that others are louder than.
+    /// Forwards a packet from a publisher, or from another shard, to the subscribers on this shard and, if it
+    /// originates here, to other shards. An audio packet is withheld if its track is not among the loudest.
     pub(super) fn pass_on_packet(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
         let mut begins = false;
         if packet.codec.kind() == MediaKind::Audio {
@@ -36,8 +36,9 @@ impl Shard {
         self.deliver(handle, packet);
     }
 
-    /// The same of a packet of another shard that is the first after that shard kept the track back: what it kept back is
-    /// not missing. This shard cannot tell by itself, for it may have room for every track that it gets.
+    /// Forwards the first audio packet that another shard sends after it had withheld the track. The withheld packets
+    /// must not count as lost. This shard cannot detect that itself: its own limit may admit every track that it
+    /// receives.
     pub(super) fn begin_routed_sound(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
         self.deliver_batch();
         self.close_numbers(handle);
@@ -51,7 +52,7 @@ impl Shard {
         loudest.on_packet(handle.track, level, packet.arrival)
     }
 
-    /// The packet goes to nobody now. Should its track begin to be heard with one of the next, it is needed.
+    /// Withholds a packet, and stores it in case the track is admitted with one of the next packets.
     fn keep_back(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
         self.stats.audio_unheard += 1;
         let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
@@ -62,8 +63,9 @@ impl Shard {
         }
     }
 
-    /// A track begins to be heard, or does so again, with this packet: subscribers' numbers go on from where they
-    /// stopped, and what was kept back just before comes first. True if other shards have to be told so with this packet.
+    /// Starts, or restarts, forwarding an audio track with this packet. Subscribers' sequence numbers continue where
+    /// they stopped. Packets withheld just before are sent first. Returns true if this packet has to be marked for
+    /// other shards as the first one; false if a withheld packet was marked, or none was withheld.
     fn begin_sound(&mut self, handle: TrackHandle, packet: &MediaPacket) -> bool {
         self.deliver_batch();
         let Some(track) = track_in_mut(&mut self.rooms, handle) else { return false };
@@ -73,7 +75,7 @@ impl Shard {
         for (place, earlier) in prelude.iter().enumerate() {
             self.route(handle, earlier, place == 0);
         }
-        // An encoding begins with it, and so all that is remembered behind it follows.
+        // Delivering the first packet also delivers the later ones from the memory, because the stream begins with it.
         if let Some(first) = prelude.first() {
             self.deliver(handle, Arc::clone(first));
             self.deliver_batch();
@@ -81,7 +83,8 @@ impl Shard {
         prelude.is_empty()
     }
 
-    /// What comes next of a track of sound follows what its subscribers were sent last, whatever its number.
+    /// Makes the next packet of an audio track follow the last one sent to each subscriber, whatever its sequence
+    /// number.
     fn close_numbers(&mut self, handle: TrackHandle) {
         let subscribers = track_in(&self.rooms, handle).map(|track| track.subscribers.clone());
         for subscriber in subscribers.unwrap_or_default() {
@@ -93,8 +96,8 @@ impl Shard {
         }
     }
 
-    /// Hands a packet that originates here to the shards with subscribers. `begins`: it is the first after its track was
-    /// kept back.
+    /// Sends a packet that originates on this shard to the shards with subscribers. `begins`: the packet is the first
+    /// after its track was withheld.
     fn route(&mut self, handle: TrackHandle, packet: &Arc<MediaPacket>, begins: bool) {
         let track = track_in(&self.rooms, handle);
         let Some(track) = track else { return };
@@ -110,7 +113,7 @@ impl Shard {
     }
 }
 
-/// What was kept back of a track just before a packet, without a hole, in order.
+/// The packets of a track that were withheld just before `packet`, in order and without a gap.
 fn prelude(track: &Track, packet: &MediaPacket, unheard_since: u64) -> SmallVec<[Arc<MediaPacket>; 4]> {
     let Some(memory) = track.memory.get(usize::from(packet.layer.0)) else { return SmallVec::new() };
     let earliest = packet.sequence.0.saturating_sub(MOST_PRELUDE).max(unheard_since);
@@ -124,5 +127,5 @@ fn prelude(track: &Track, packet: &MediaPacket, unheard_since: u64) -> SmallVec<
     prelude
 }
 
-/// The lowest level that RFC 6464 tells.
+/// The lowest audio level of RFC 6464, in -dBov.
 const SILENCE: u8 = 127;

@@ -1,7 +1,8 @@
 //! Which receivers on one shard hold up which senders of reliable data.
 //!
-//! A sender waits for everyone to whom it has sent something that would only wait, whomever it has written to since. A
-//! receiver holds it up until it keeps up better. What others send to that receiver meanwhile does not count.
+//! A receiver that was behind or full when a sender's message reached it counts for that sender until its level
+//! improves, even if the sender has since written to others. What other senders send to that receiver meanwhile does
+//! not count.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,11 +12,11 @@ use smallvec::SmallVec;
 use super::ShardId;
 use super::backlog::BacklogLevel;
 
-/// One sender to receivers on this shard. Never used twice.
+/// Identifies one sender to receivers on this shard. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowId(u64);
 
-/// Senders of reliable data to receivers on this shard, wherever they are.
+/// Senders of reliable data to receivers on this shard. The senders may be on any shard.
 #[derive(Debug, Default)]
 pub struct Flows {
     flows: HashMap<FlowId, Flow>,
@@ -27,28 +28,28 @@ pub struct Flows {
 struct Flow {
     sender: ParticipantSid,
     origin: ShardId,
-    /// The level that the sender's shard knows of.
+    /// Level that was last reported to the sender's shard.
     told: BacklogLevel,
-    /// Somebody takes more at once: a receiver of the last message, or one that has caught up since.
+    /// Whether a receiver can take more now: a receiver of the last message, or one that has caught up since.
     ready: bool,
-    /// Receivers that are behind.
+    /// Number of receivers that are behind.
     behind: usize,
-    /// Receivers that are full.
+    /// Number of receivers that are full.
     full: usize,
 }
 
-/// Senders that one receiver holds up, or would if others were not faster, with its level for each.
+/// Senders for which one receiver is behind or full, with its level for each. It holds them up unless other receivers
+/// are faster.
 #[derive(Debug, Default)]
 pub struct Holds(BTreeMap<FlowId, BacklogLevel>);
 
-/// A level that a sender's shard is to be told.
+/// A changed level, to be reported to the sender's shard.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LevelNews {
-    /// The sender.
     pub sender: ParticipantSid,
-    /// Its shard.
+    /// Shard of the sender.
     pub origin: ShardId,
-    /// The level of all its receivers here together.
+    /// Combined level of the sender's receivers on this shard.
     pub level: BacklogLevel,
 }
 
@@ -84,8 +85,8 @@ impl Flow {
 }
 
 impl Flows {
-    /// A message of a sender has been handed to its receivers here, each of which is [noted](Self::note) next. `None` if it
-    /// has no receivers here, nor had any before.
+    /// Called when a message has been delivered to its receivers on this shard; the caller [notes](Self::note) each of
+    /// them next. `None` if the sender has no receivers on this shard and never had any.
     pub fn on_message(
         &mut self,
         sender: &ParticipantSid,
@@ -112,7 +113,7 @@ impl Flows {
         id
     }
 
-    /// Notes how a receiver of the last message keeps up.
+    /// Records the level of a receiver of the last message.
     pub fn note(&mut self, id: FlowId, holds: &mut Holds, level: BacklogLevel) {
         let Some(flow) = self.flows.get_mut(&id) else { return };
         let before = if level.holds_up() { holds.0.insert(id, level) } else { holds.0.remove(&id) };
@@ -120,7 +121,7 @@ impl Flows {
         flow.count(level);
     }
 
-    /// A receiver keeps up better than before. Answers whose senders that concerns.
+    /// Applies the improved level of a receiver. Returns the senders for which the receiver's level was worse before.
     pub fn ease(&mut self, holds: &mut Holds, level: BacklogLevel) -> SmallVec<[FlowId; 4]> {
         let mut eased = SmallVec::new();
         holds.0.retain(|id, known| {
@@ -135,7 +136,7 @@ impl Flows {
         eased
     }
 
-    /// The level of a sender's receivers, if its shard does not know it.
+    /// The level of a sender's receivers, if it differs from the one last reported. It then counts as reported.
     pub fn news(&mut self, id: FlowId) -> Option<LevelNews> {
         let flow = self.flows.get_mut(&id)?;
         let level = flow.level();
@@ -143,7 +144,7 @@ impl Flows {
         is_new.then(|| LevelNews { sender: flow.sender.clone(), origin: flow.origin, level })
     }
 
-    /// A sender has gone.
+    /// Removes a sender that has left.
     pub fn forget(&mut self, sender: &ParticipantSid) {
         if let Some(id) = self.by_sender.remove(sender) {
             self.flows.remove(&id);
@@ -165,7 +166,8 @@ mod tests {
     }
 
     impl Receivers {
-        /// A message of `sender` finds receivers so; what its shard is told.
+        /// Delivers a message of `sender` to receivers at these levels. Returns the level reported to the sender's
+        /// shard.
         fn message(&mut self, sender: &str, found: &[(usize, BacklogLevel)]) -> Option<BacklogLevel> {
             let id = self.flows.on_message(&ParticipantSid::new(sender), HERE, !found.is_empty())?;
             for (receiver, level) in found {
@@ -174,7 +176,7 @@ mod tests {
             self.flows.news(id).map(|news| news.level)
         }
 
-        /// A receiver keeps up better; what is told of which senders.
+        /// Improves a receiver's level. Returns the levels reported, by sender.
         fn eases(&mut self, receiver: usize, level: BacklogLevel) -> Vec<(String, BacklogLevel)> {
             let eased = self.flows.ease(&mut self.holds[receiver], level);
             let news = eased.into_iter().filter_map(|id| self.flows.news(id));
@@ -208,7 +210,7 @@ mod tests {
         assert_eq!(all.message("ana", &[(1, Behind), (2, Behind)]), None);
         assert_eq!(all.eases(1, Ready), [("ana".to_owned(), Ready)]);
         assert_eq!(all.message("ana", &[(1, Behind)]), Some(Behind));
-        // Whoever goes sets no pace.
+        // A receiver that leaves does not set the pace.
         assert_eq!(all.eases(1, Nobody), []);
         assert_eq!(all.eases(2, Nobody), []);
         assert_eq!(all.eases(0, Nobody), [("ana".to_owned(), Nobody)]);
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!(all.message("ana", &[(0, Behind)]), Some(Behind));
         let both = [("ana".to_owned(), Ready), ("ben".to_owned(), Ready)];
         assert_eq!(all.eases(0, Ready), both, "both go on");
-        // A sender that has gone is forgotten.
+        // A sender that has left is removed.
         assert_eq!(all.message("ana", &[(0, Full)]), Some(Full));
         all.flows.forget(&ParticipantSid::new("ana"));
         assert_eq!(all.eases(0, Ready), []);

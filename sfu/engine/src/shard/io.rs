@@ -1,4 +1,4 @@
-//! What goes in at a shard's one door and comes out at the other.
+//! Inputs, outputs and configuration of a shard.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Instant, SystemTime};
@@ -13,57 +13,58 @@ use crate::transmit::Transmit;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
 
-/// What a shard is told when it is made.
+/// Configuration of a shard.
 #[derive(Debug, Clone)]
 pub struct ShardConfig {
-    /// Its own number.
+    /// Number of this shard.
     pub id: ShardId,
-    /// How many there are in this process.
+    /// Number of shards in this process.
     pub shards: u16,
-    /// The addresses of its own socket, as clients can reach them: its ICE host candidates.
+    /// Addresses at which clients reach this shard's socket: its ICE host candidates.
     pub candidates: Vec<SocketAddr>,
-    /// Seeds numbering, sids of streams and pacing. Keys and passwords come from the system's generator.
+    /// Seed for initial RTP sequence numbers and timestamps, SSRCs and SDP session ids. Keys and passwords come from
+    /// the operating system's generator.
     pub rng_seed: u64,
-    /// One moment in both clocks, for the NTP times in sender reports.
+    /// One moment as read from both clocks, for the NTP times in sender reports.
     pub clock: (Instant, SystemTime),
-    /// Bounds.
+    /// Limits on what participants can cost.
     pub limits: Limits,
 }
 
-/// One thing that happened.
+/// An input to the shard: something that happened.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A UDP payload arrived. It is decrypted in place.
     Datagram {
-        /// From whom; an IPv4 address is given as such, never mapped into IPv6.
+        /// Source address. IPv4 addresses are never mapped into IPv6.
         source: SocketAddr,
-        /// The local address that it was sent to, if the socket tells: answers leave from there.
+        /// Local address to which the datagram was sent, if the socket reports it. Replies are sent from this address.
         local: Option<IpAddr>,
-        /// The payload.
+        /// UDP payload.
         data: &'a mut [u8],
     },
-    /// A signaling session asks for something.
+    /// A command from a signaling session.
     Command(Command),
-    /// Another shard or node says something.
+    /// A message from another shard.
     Fabric(FabricMessage),
-    /// The time asked for by [`Output::Timeout`] has come. Early calls are harmless.
+    /// The time requested by [`Output::Timeout`] has come. Early calls are harmless.
     Timeout,
 }
 
-/// What the shard wants done.
+/// An action for the caller to carry out.
 #[derive(Debug)]
 pub enum Output {
-    /// Send the first `transmit.size` bytes of the buffer handed to `poll_output`.
+    /// Send the first `transmit.size` bytes of the buffer passed to `poll_output`.
     Transmit(Transmit),
-    /// Tell the signaling service.
+    /// Pass the event to the signaling service.
     Event(Event),
-    /// Tell another shard of this process.
+    /// Pass a message to another shard of this process.
     Fabric {
-        /// Which.
+        /// Receiving shard.
         to: ShardId,
-        /// What.
+        /// Message to pass on.
         message: FabricMessage,
     },
-    /// Nothing more for now; call again at this time, or after the next input.
+    /// Nothing more to do now. Pass [`Input::Timeout`] at this time, unless another input comes first.
     Timeout(Instant),
 }

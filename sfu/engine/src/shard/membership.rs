@@ -1,4 +1,4 @@
-//! Coming and going.
+//! Joining and leaving: participants, their peers, and the room replicas that they need.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -14,32 +14,32 @@ use crate::room::Room;
 use crate::sdp::Role;
 use crate::stats::Drop;
 
-/// How a participant's time here ends.
+/// Why a participant is ended, for the others and for its own session.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ending {
-    /// What others are told.
+    /// Reason reported to the other participants.
     leave: LeaveReason,
-    /// What its own session is told, if it does not know already.
+    /// Reason reported to the participant's own session; `None` if the session asked for the end itself.
     told: Option<EndReason>,
 }
 
 impl Ending {
-    /// Its session said so.
+    /// The participant's session asked for the end.
     pub(super) fn left(leave: LeaveReason) -> Self {
         Self { leave, told: None }
     }
 
-    /// The media plane gave up on it.
+    /// The media plane gave up on the participant.
     pub(super) fn failure(reason: EndReason) -> Self {
         Self { leave: LeaveReason::MediaFailure, told: Some(reason) }
     }
 
-    /// It closed its transport itself.
+    /// The client closed its transport.
     pub(super) fn closed() -> Self {
         Self { leave: LeaveReason::ClientInitiated, told: Some(EndReason::TransportClosed) }
     }
 
-    /// A newer session of its identity is here.
+    /// A newer session of the same identity has entered the room.
     pub(super) fn superseded() -> Self {
         Self { leave: LeaveReason::DuplicateIdentity, told: Some(EndReason::DuplicateIdentity) }
     }
@@ -57,7 +57,7 @@ impl Shard {
             return;
         }
         let Some((publisher, subscriber)) = self.make_peers(now, &join) else {
-            // Without random numbers from the system nobody can be given a password.
+            // This fails only if the system gives no random numbers; ICE passwords need them.
             self.events
                 .push_back(Event::Ended { participant: join.participant, reason: EndReason::NodeFull });
             return;
@@ -117,7 +117,8 @@ impl Shard {
         index
     }
 
-    /// The replica of a room, made and attached to its home if it is not here yet.
+    /// The replica of a room for a new member. It is created if necessary, and attached to the room's home shard if it
+    /// has no members yet.
     pub(super) fn room(&mut self, sid: &RoomSid) -> RoomIndex {
         let index = self.known_or_new_room(sid);
         let unattached = self.rooms.get(index.0).is_some_and(|room| room.members.is_empty());
@@ -127,7 +128,7 @@ impl Shard {
         index
     }
 
-    /// The replica of a room, made if it is not here yet; with the roster if this is its home.
+    /// The replica of a room, created if necessary. It has the roster if this is the room's home shard.
     pub(super) fn known_or_new_room(&mut self, sid: &RoomSid) -> RoomIndex {
         if let Some(index) = self.known_room(sid) {
             return index;
@@ -139,13 +140,13 @@ impl Shard {
         index
     }
 
-    /// Ends a participant: transports, tracks, subscriptions and roster entry go.
+    /// Ends a participant: removes its transports, tracks, subscriptions and roster entry.
     pub(super) fn end(&mut self, now: Instant, index: ParticipantIndex, ending: Ending) {
         let Some(participant) = self.participants.get(index.0) else { return };
         let sid = participant.sid.clone();
         let room = participant.room;
         let peers: Vec<PeerIndex> = participant.peers().collect();
-        // It may have panicked, and be half of what it was.
+        // If the participant has panicked, its state may be inconsistent, and this may panic too.
         let forget = || peers.iter().for_each(|peer| self.forget_media(now, *peer));
         if catch_unwind(AssertUnwindSafe(forget)).is_err() {
             self.stats.panics += 1;
@@ -178,7 +179,7 @@ impl Shard {
         }
     }
 
-    /// Takes a peer's tracks and subscriptions out of the room.
+    /// Removes a peer's tracks and subscriptions from the room.
     fn forget_media(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         #[cfg(feature = "fault-injection")]
@@ -193,7 +194,7 @@ impl Shard {
         }
     }
 
-    /// Drops a room's replica when nothing keeps it.
+    /// Drops a room's replica if it is idle: no members on this shard and, on the home shard, an idle roster.
     pub(super) fn drop_idle_room(&mut self, index: RoomIndex) {
         if !self.rooms.get(index.0).is_some_and(Room::is_idle) {
             return;
@@ -206,7 +207,7 @@ impl Shard {
         }
     }
 
-    /// Ends a participant because a newer session of its identity is here.
+    /// Ends a participant because a newer session of the same identity has entered the room.
     pub(super) fn supersede(&mut self, sid: &ParticipantSid) {
         if let Some(index) = self.participant(sid) {
             self.doomed.push((index, Ending::superseded()));

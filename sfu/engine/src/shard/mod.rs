@@ -1,5 +1,5 @@
-//! One core's peers and rooms, behind two doors. The shard is the only place that knows both peers and rooms;
-//! it decides nothing, it carries what one returns to where another takes it.
+//! One core's peers and rooms. Its whole API is [`Shard::handle_input`] and [`Shard::poll_output`]. The shard is the
+//! only module that knows both peers and rooms. It makes no decisions: it passes values between the modules that do.
 
 pub mod fabric;
 pub mod io;
@@ -53,16 +53,16 @@ use demux::Demux;
 use participant::Participant;
 use timers::Timers;
 
-/// Least size of the buffer handed to [`Shard::poll_output`]: the largest UDP send.
+/// Minimum size of the buffer passed to [`Shard::poll_output`], in bytes: the largest UDP send.
 pub const TRANSMIT_BUFFER: usize = 65_535;
 
-/// With nothing to wait for, come back after this.
+/// [`Output::Timeout`] asks for a call after this time when no deadline is scheduled.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Timers are not finer than this.
+/// Timer resolution: a peer's deadline is never scheduled sooner than this from now.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
 
-/// Owns its peers and rooms outright.
+/// The media engine of one core. It shares no mutable state with other shards.
 pub struct Shard {
     config: ShardConfig,
     certificate: Arc<Certificate>,
@@ -78,23 +78,23 @@ pub struct Shard {
     room_timers: Timers<RoomIndex>,
     participant_timers: Timers<ParticipantIndex>,
     touched: VecDeque<PeerIndex>,
-    /// How many at the front of `touched` have been fetched into the cache.
+    /// Number of peers at the front of `touched` whose state has been prefetched into the CPU cache.
     fetched: usize,
     batch: forward::Batch,
     allocation: allocate::Allocation,
     events: VecDeque<Event>,
     fabric: VecDeque<(ShardId, FabricMessage)>,
-    /// Messages to itself: a room's home is often the shard that speaks to it.
+    /// Fabric messages from this shard to itself. They are common: a room's home is often the sending shard.
     loopback: VecDeque<FabricMessage>,
     doomed: Vec<(ParticipantIndex, membership::Ending)>,
-    /// Participants whose wishes have changed since sections were negotiated.
+    /// Participants whose wanted tracks have changed since media sections were last negotiated.
     unnegotiated: Vec<ParticipantIndex>,
-    /// Senders of reliable data to receivers here.
+    /// Senders of reliable data to receivers on this shard.
     flows: holds::Flows,
     credit: flow::Credit,
-    /// Peers of which more is to be read.
+    /// Peers whose received data is read again because their sender no longer has to wait.
     released: VecDeque<PeerIndex>,
-    /// Participants for whom reliable data waits.
+    /// Participants with a backlog of reliable data.
     laggards: Vec<ParticipantIndex>,
     laggards_due: Option<Instant>,
     rng: SmallRng,
@@ -141,8 +141,8 @@ impl Shard {
         }
     }
 
-    /// Something happened. Afterwards call [`poll_output`](Self::poll_output) until it answers
-    /// [`Output::Timeout`]; several inputs may be handed in first, and make longer runs.
+    /// Handles one input. Afterwards call [`poll_output`](Self::poll_output) until it returns [`Output::Timeout`].
+    /// Several inputs may be passed in first; batching them gives longer send runs.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         if !matches!(input, Input::Datagram { .. } | Input::Fabric(FabricMessage::Media(_))) {
             self.deliver_batch();
@@ -156,7 +156,7 @@ impl Shard {
         self.settle(now);
     }
 
-    /// What the shard wants done next. `buffer` is at least [`TRANSMIT_BUFFER`] bytes.
+    /// Returns the next action for the caller to carry out. `buffer` is at least [`TRANSMIT_BUFFER`] bytes.
     pub fn poll_output(&mut self, now: Instant, buffer: &mut [u8]) -> Output {
         self.deliver_batch();
         self.negotiate_all();
@@ -183,7 +183,7 @@ impl Shard {
             return Output::Fabric { to, message };
         }
         if !self.unnegotiated.is_empty() {
-            // Settling has made more to negotiate.
+            // Work done above has queued more negotiations.
             return Output::Timeout(now);
         }
         let next = [self.timers.next(), self.room_timers.next(), self.participant_timers.next()];
@@ -191,7 +191,7 @@ impl Shard {
         Output::Timeout(next.unwrap_or(now + IDLE))
     }
 
-    /// What it counted so far.
+    /// Counters so far, with the gauges brought up to date.
     pub fn stats(&mut self) -> &Stats {
         self.stats.participants = self.participants.len() as u64;
         self.stats.rooms = self.rooms.len() as u64;
@@ -204,19 +204,19 @@ impl Shard {
         &self.stats
     }
 
-    /// What was decided about a participant, and why; `None` if it is not here.
+    /// Decisions about what a participant receives, with their reasons; `None` if it is not on this shard.
     pub fn inspect(&self, participant: &ParticipantSid, now: Instant) -> Option<Inspection> {
         let entry = self.participants.get(self.participant(participant)?.0)?;
         let peer = self.peers.get(entry.receiver().0)?;
         Some(peer.egress.inspect(participant.clone(), now))
     }
 
-    /// For what the worker counts on its behalf: refused sends, full mailboxes.
+    /// Counters for the worker to increment on the shard's behalf: refused sends, full mailboxes.
     pub fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
     }
 
-    /// Makes the path of a participant's peers panic once, at that place: for tests of panic containment.
+    /// Makes a participant's peers panic once at the place `fault`, for tests of panic containment.
     #[cfg(feature = "fault-injection")]
     pub fn inject(&mut self, participant: &ParticipantSid, fault: crate::peer::Fault) {
         let peers = self.participant(participant).and_then(|index| self.participants.get(index.0));
@@ -227,13 +227,12 @@ impl Shard {
         }
     }
 
-    /// Makes the path of nobody here panic once, at that place.
+    /// Makes the shard panic once at the place `fault`, in code that runs for no participant of this shard.
     #[cfg(feature = "fault-injection")]
     pub fn inject_for_nobody(&mut self, fault: crate::peer::Fault) {
         self.fault = Some(fault);
     }
 
-    /// Panics if that was asked for.
     #[cfg(feature = "fault-injection")]
     fn fail_at(&mut self, place: crate::peer::Fault) {
         if self.fault == Some(place) {
@@ -242,7 +241,7 @@ impl Shard {
         }
     }
 
-    /// Carries out what inputs left behind: messages to itself, participants to be ended.
+    /// Does the work that inputs left queued: messages to this shard itself, participants to end, peers to read from.
     fn settle(&mut self, now: Instant) {
         loop {
             if let Some(message) = self.loopback.pop_front() {
@@ -272,7 +271,7 @@ impl Shard {
         self.send_fabric(home_of(&sid, self.config.shards), FabricMessage::Room { room: sid, message });
     }
 
-    /// Puts a peer in the list of those that have something to send, or whose deadline may have moved.
+    /// Marks a peer as dirty: it may have something to send, or its deadline may have moved.
     fn touch(&mut self, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         peer.stirred = Stirred::Wholly;
@@ -282,19 +281,17 @@ impl Shard {
     }
 }
 
-/// A track by its place.
 fn track_in(rooms: &Slab<Room>, handle: TrackHandle) -> Option<&Track> {
     rooms.get(handle.room.0)?.tracks.get(handle.track)
 }
 
-/// The same, to be changed.
 fn track_in_mut(rooms: &mut Slab<Room>, handle: TrackHandle) -> Option<&mut Track> {
     rooms.get_mut(handle.room.0)?.tracks.get_mut(handle.track)
 }
 
-/// The shard that keeps a room's roster of record: the same on every shard of a process.
+/// The room's home shard, which keeps its authoritative roster. Every shard of a process computes the same one.
 pub fn home_of(room: &RoomSid, shards: u16) -> ShardId {
-    // FNV-1a: stable over processes and versions, which the standard library's hasher does not promise.
+    // FNV-1a is stable across processes and versions; the standard library's hasher does not promise that.
     let hash = room.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -1,4 +1,4 @@
-//! Descriptions in, descriptions out, and what they decide put in place.
+//! SDP negotiation: reads the client's offers and answers, writes the server's, and applies the outcome.
 
 use std::time::Instant;
 
@@ -76,8 +76,8 @@ impl Shard {
         self.negotiate_wishes(participant);
     }
 
-    /// What the participant wants, or what it has sections for, has changed. Many wishes come at once; what follows from
-    /// them is looked at when all that arrived has been taken.
+    /// Schedules negotiation after the tracks that a participant wants, or its media sections, have changed. Many
+    /// requests come at once, so negotiation runs when all pending input has been handled.
     pub(super) fn negotiate_wishes(&mut self, participant: ParticipantIndex) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         if !std::mem::replace(&mut entry.unnegotiated, true) {
@@ -85,7 +85,7 @@ impl Shard {
         }
     }
 
-    /// Negotiates with those whose wishes have changed.
+    /// Negotiates with all participants for which negotiation is scheduled.
     pub(super) fn negotiate_all(&mut self) {
         while let Some(participant) = self.unnegotiated.pop() {
             let entry = self.participants.get_mut(participant.0);
@@ -95,17 +95,18 @@ impl Shard {
         }
     }
 
-    /// Asks for sections, or offers them, for what the participant wants and does not have.
+    /// Requests media sections from the client, or offers them, for the wanted tracks that have none.
     fn negotiate(&mut self, participant: ParticipantIndex) {
         let wanted = self.wanted(participant);
         let Some(entry) = self.participants.get(participant.0) else { return };
-        // The first offer of a single connection brings sections along; asking before would ask twice.
+        // A single connection's first offer brings media sections along. Requesting sections earlier would request them
+        // twice.
         if !entry.entered {
             return;
         }
         let (sid, index) = (entry.sid.clone(), entry.receiver());
-        // Where the publisher connection is the primary one, the other is offered when there is something to
-        // receive.
+        // If the publisher connection is the primary one, the subscriber connection is offered only when there is
+        // something to receive.
         let is_secondary = entry.mode == ConnectionMode::Dual { subscriber_primary: false };
         if is_secondary && wanted.is_empty() && self.peers.get(index.0).is_some_and(Peer::is_new) {
             return;
@@ -143,7 +144,8 @@ impl Shard {
         self.events.push_back(Event::NegotiationFailed { participant, target, id, error });
     }
 
-    /// New credentials of ours. Checks with those of before still find the peer, until the next restart.
+    /// Applies new local ICE credentials. Connectivity checks with the previous ones still find the peer until the next
+    /// restart.
     fn restart_ice(&mut self, index: PeerIndex, fresh: IceCredentials) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         self.demux.add_ufrag(fresh.ufrag.clone(), index);
@@ -211,13 +213,13 @@ impl Shard {
         }
     }
 
-    /// What our side of a connection says of itself.
+    /// The local ICE, DTLS and candidate parameters for a description.
     fn local_parameters(&self, index: PeerIndex) -> Option<LocalParameters> {
         let peer = self.peers.get(index.0)?;
         Some(crate::peer::setup::local(&peer.transport, &self.certificate, &self.config.candidates))
     }
 
-    /// What the participant wants and has no media section for.
+    /// The wanted tracks that have no media section, except those without a common codec.
     fn wanted(&self, participant: ParticipantIndex) -> Vec<WantedTrack> {
         let Some(entry) = self.participants.get(participant.0) else { return Vec::new() };
         let Some(peer) = self.peers.get(entry.receiver().0) else { return Vec::new() };
@@ -238,7 +240,7 @@ impl Shard {
     }
 }
 
-/// The agreed header extensions that are understood here.
+/// The negotiated header extensions that the engine knows.
 pub(super) fn extension_map(agreed: &[(u8, &'static str)]) -> ExtensionMap {
     let mut map = ExtensionMap::new();
     for (id, uri) in agreed {

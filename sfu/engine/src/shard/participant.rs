@@ -1,4 +1,4 @@
-//! A participant as its shard knows it: one or two peers, and what it wants that has no media section yet.
+//! A participant as its shard knows it: one or two peers, the tracks that it announced, and the tracks that it wants.
 
 use std::time::Instant;
 
@@ -12,72 +12,68 @@ use super::holds::Holds;
 use crate::handles::{PeerIndex, RoomIndex};
 use crate::peer::quality::Watch;
 
-/// One participant.
 #[derive(Debug)]
 pub struct Participant {
-    /// Its sid.
     pub sid: ParticipantSid,
-    /// Its identity.
     pub identity: String,
-    /// Not shown to others.
+    /// Whether the participant is hidden from others.
     pub hidden: bool,
-    /// What it may do.
     pub permissions: Permissions,
-    /// One connection or two.
+    /// Whether the participant has one connection or two.
     pub mode: ConnectionMode,
-    /// Where it is.
     pub room: RoomIndex,
-    /// The single connection, or the one that publishes.
+    /// The peer that publishes; in single mode also the peer that receives.
     pub publisher: PeerIndex,
-    /// The one that receives, in dual mode.
+    /// The peer that receives; only in dual mode.
     pub subscriber: Option<PeerIndex>,
     /// Announced tracks that have no media section yet.
     pub pending: Vec<Pending>,
-    /// When announcements and sections that no id brings together are to be matched by their kind.
+    /// Time at which announcements and media sections that no id connects are matched by their kind; `None` if there
+    /// are none.
     pub match_at: Option<Instant>,
-    /// Since when there are some.
+    /// Time since which such unmatched announcements and sections have existed.
     pub unmatched_since: Option<Instant>,
-    /// What it wants, in the order in which it asked.
+    /// Wanted tracks, in the order of the requests, except that tracks of a dominant speaker may have been moved to the
+    /// front.
     pub wishes: Vec<Wish>,
-    /// Reliable user messages that wait for it.
+    /// Reliable user messages that wait to be sent to the participant.
     pub backlog: Backlog,
-    /// Senders of such messages that it holds up.
+    /// Senders of reliable user messages that the participant holds up because it is a slow receiver.
     pub holds: Holds,
-    /// Whether the shard looks after it, since messages wait for it.
+    /// Whether the participant is in the shard's `laggards`, because it has a backlog.
     pub lags: bool,
-    /// What it is as a sender of reliable user messages.
+    /// State as a sender of reliable user messages.
     pub sending: Sending,
-    /// Whether the room's home has answered its entry.
+    /// Whether the room's home shard has confirmed the participant's entry.
     pub entered: bool,
-    /// Whether it waits to be asked for sections, or to be offered some.
+    /// Whether the participant is in the shard's `unnegotiated`: its wanted tracks have changed since the last
+    /// negotiation.
     pub unnegotiated: bool,
-    /// How well it is connected.
+    /// Connection quality, and the schedule of its ratings.
     pub watch: Watch,
-    /// The deadline that stands in the shard's timers for it.
+    /// The participant's deadline in the shard's timers; other entries there are stale.
     pub scheduled: Option<Instant>,
 }
 
-/// One wanted track.
+/// A track that a participant wants.
 #[derive(Debug, Clone)]
 pub struct Wish {
-    /// Which.
     pub track: TrackSid,
-    /// Who publishes it.
     pub publisher: ParticipantSid,
-    /// Audio or video.
     pub kind: MediaKind,
-    /// What is wanted of it.
+    /// Wanted size, frame rate, quality and priority.
     pub demand: TrackDemand,
-    /// No codec in common: not asked for again.
+    /// The client has no codec in common with the track, so no media section is negotiated for it.
     pub hopeless: bool,
-    /// There is no media section for it, nor room for another, as the client was told. It gets the next that is free.
+    /// The track has no media section and none can be added, which was reported to the client. The track gets the next
+    /// section that becomes free.
     pub crowded: bool,
-    /// Its publisher speaks, and another track has given up its section for it.
+    /// The track's publisher became the dominant speaker, and another track has given up its media section for this
+    /// one.
     pub seated: bool,
 }
 
 impl Wish {
-    /// A wish that nothing is known of yet.
     pub fn new(track: TrackSid, publisher: ParticipantSid, kind: MediaKind, demand: TrackDemand) -> Self {
         Self { track, publisher, kind, demand, hopeless: false, crowded: false, seated: false }
     }
@@ -86,9 +82,10 @@ impl Wish {
 /// An announced track that has no media section yet.
 #[derive(Debug, Clone)]
 pub struct Pending {
-    /// As it was announced.
+    /// The announcement.
     pub track: AddTrack,
-    /// When it is given up, and its publisher told. Backup codecs are not: they may never be needed.
+    /// Time at which the announcement is given up and its publisher notified. `None` for backup codecs, which may never
+    /// be needed.
     pub expires: Option<Instant>,
 }
 
@@ -98,13 +95,12 @@ impl Participant {
         self.pending.iter().map(|pending| pending.track.clone()).collect()
     }
 
-    /// When something is due for its announcements.
+    /// The next deadline of the announcements: an expiry, or matching by kind.
     pub fn announcements_due(&self) -> Option<Instant> {
         let expires = self.pending.iter().filter_map(|pending| pending.expires);
         expires.chain(self.match_at).min()
     }
 
-    /// Takes a participant in.
     pub fn new(
         join: Join,
         room: RoomIndex,
@@ -141,7 +137,6 @@ impl Participant {
         self.subscriber.unwrap_or(self.publisher)
     }
 
-    /// The peer of a connection.
     pub fn peer(&self, target: Target) -> Option<PeerIndex> {
         match target {
             Target::Publisher => Some(self.publisher),
@@ -149,12 +144,11 @@ impl Participant {
         }
     }
 
-    /// Its peers.
     pub fn peers(&self) -> impl Iterator<Item = PeerIndex> {
         [Some(self.publisher), self.subscriber].into_iter().flatten()
     }
 
-    /// Notes or changes a wish. True if it is new.
+    /// Adds a wanted track, or updates the demand of a known one. Returns true if it is new.
     pub fn wish(&mut self, wish: Wish) -> bool {
         if let Some(known) = self.wishes.iter_mut().find(|known| known.track == wish.track) {
             known.demand = wish.demand;

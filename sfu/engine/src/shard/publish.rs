@@ -1,4 +1,4 @@
-//! What participants publish: from an announcement and a media section to a track in the room, and its end.
+//! Publishing: turns an announcement and its media section into a track in the room, and removes the track again.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::sdp::codecs::codec_named;
 use crate::stats::Drop;
 
 impl Shard {
-    /// An announced track cannot be published.
+    /// Gives up an announced track that cannot be published, with its announced backup codecs, and reports the failure.
     pub(super) fn fail_publication(
         &mut self,
         participant: ParticipantIndex,
@@ -35,7 +35,7 @@ impl Shard {
         self.events.push_back(Event::PublicationFailed { participant, track, reason });
     }
 
-    /// An announcement and its media section have met.
+    /// Publishes a track whose announcement and media section are both there.
     pub(super) fn publish(
         &mut self,
         now: Instant,
@@ -111,8 +111,8 @@ impl Shard {
         id
     }
 
-    /// Makes the codecs that a track may come in as well known to the room. Ahead of the track: who knows that, knows
-    /// all of them.
+    /// Makes a track's possible backup codecs known to the room. They are announced before the track itself, so that a
+    /// shard that knows the track knows all its codecs.
     fn promise(
         &mut self,
         room: RoomIndex,
@@ -142,7 +142,7 @@ impl Shard {
         }
     }
 
-    /// What a track of this peer promises in that codec.
+    /// The facts of a backup codec that a track of this peer has promised and that is not published yet.
     fn promised(&self, room: RoomIndex, index: PeerIndex, of: &TrackSid, mime: &str) -> Option<TrackFacts> {
         let mut renditions = self.rooms.get(room.0)?.renditions(of);
         let (_, track) = renditions.find(|(_, track)| {
@@ -153,7 +153,7 @@ impl Shard {
         Some(track.facts.clone())
     }
 
-    /// Nothing has promised such a codec, or the track is gone: the section is not taken.
+    /// Refuses the media section of a backup codec, because no track has promised that codec or the track is gone.
     fn refuse_backup(&mut self, index: PeerIndex, participant: ParticipantSid, section: TrackSid) {
         self.stats.drop(Drop::StaleMessage);
         if let Some(peer) = self.peers.get_mut(index.0) {
@@ -162,7 +162,7 @@ impl Shard {
         self.events.push_back(Event::TrackUnpublished { participant, track: section });
     }
 
-    /// Stops taking a track by command.
+    /// Unpublishes a track at the request of its participant's session, or because its announcement expired.
     pub(super) fn unpublish(&mut self, now: Instant, participant: ParticipantIndex, track: &TrackSid) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         let announced = entry.pending.len();
@@ -177,7 +177,8 @@ impl Shard {
         self.withdraw(now, index, track);
     }
 
-    /// Takes what a section published out of the room: a track in all its codecs, or one that was not its first.
+    /// Removes from the room what a media section published: the whole track if the section carried its main codec,
+    /// otherwise only that backup codec, which is then merely promised again.
     pub(super) fn withdraw(&mut self, now: Instant, index: PeerIndex, section: &TrackSid) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let participant = peer.participant;
@@ -202,7 +203,7 @@ impl Shard {
         }
     }
 
-    /// A track has lost its first section: its other codecs go with it, whether or not their sections remain.
+    /// Removes a track whose main section has ended. Its backup codecs end too, whether or not their sections remain.
     fn remove_published(&mut self, participant: ParticipantIndex, room: RoomIndex, sid: &TrackSid) {
         let places = self.rooms.get(room.0).map(|room| room.places_of(sid)).unwrap_or_default();
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
@@ -219,7 +220,7 @@ impl Shard {
         self.send_home(room, RoomMessage::TrackGone { track: sid.clone() });
     }
 
-    /// Mutes or unmutes a published track.
+    /// Mutes or unmutes a track, announced or published, in all its codecs.
     pub(super) fn set_muted(
         &mut self,
         now: Instant,
@@ -255,7 +256,7 @@ impl Shard {
     }
 }
 
-/// Whether a peer publishes a track of that sid, in whatever codecs.
+/// Whether a peer publishes the track `sid`, in any codec.
 pub(super) fn is_published_by(room: Option<&Room>, index: PeerIndex, sid: &TrackSid) -> bool {
     let main = room.and_then(|room| room.renditions(sid).next());
     main.is_some_and(|(_, track)| track.origin == Origin::Here(index))
@@ -265,7 +266,7 @@ fn is_backup_of(announced: &AddTrack, track: &TrackSid) -> bool {
     matches!(&announced.part, TrackPart::Backup { of } if of == track)
 }
 
-/// The sids of sections in which a peer publishes one of these.
+/// The sids under which a peer's sections publish the tracks at `places` in the room.
 fn sections_in(peer: &Peer, room: RoomIndex, places: &[usize]) -> Vec<TrackSid> {
     let published = peer.ingress.tracks().iter();
     let concerned =
@@ -273,7 +274,8 @@ fn sections_in(peer: &Peer, room: RoomIndex, places: &[usize]) -> Vec<TrackSid> 
     concerned.map(|track| track.sid.clone()).collect()
 }
 
-/// A codec that has spatial layers puts them into one stream, unless its description names several.
+/// VP9 and AV1 put several announced layers into one stream as spatial layers, unless the section describes several
+/// streams.
 fn arrangement_of(announced: &AddTrack, section: &PublishedSection) -> Arrangement {
     let scalable = matches!(Codec::from_mime(&section.mime_type), Some(Codec::Vp9 | Codec::Av1));
     if scalable && streams_of(section) == 1 && announced.layers.len() > 1 {
@@ -287,8 +289,8 @@ fn streams_of(section: &PublishedSection) -> usize {
     section.rids.len().max(section.ssrcs.len()).clamp(1, MOST_LAYERS)
 }
 
-/// A track's layers, from what the announcement says of their sizes, and the description of their number where each is
-/// a stream.
+/// A track's layers. Their sizes come from the announcement. Their number comes from the media section if each layer is
+/// a stream, otherwise from the announcement.
 fn layers_of(announced: &AddTrack, section: &PublishedSection) -> Vec<LayerInfo> {
     let count = match arrangement_of(announced, section) {
         Arrangement::Encodings => streams_of(section),
@@ -308,7 +310,7 @@ fn layers_of(announced: &AddTrack, section: &PublishedSection) -> Vec<LayerInfo>
         .collect()
 }
 
-/// The layers that an announcement describes, of a codec of which no section is there yet.
+/// The layers that an announcement describes, for a codec that has no media section yet. At least one.
 fn layers_announced(announced: &AddTrack) -> Vec<LayerInfo> {
     let described = announced.layers.iter().take(MOST_SPATIAL);
     let mut layers: Vec<LayerInfo> = described
@@ -359,9 +361,9 @@ pub(super) fn bindings_of(section: &PublishedSection) -> Vec<PayloadBinding> {
     bindings.collect()
 }
 
-/// Streams of a track that are told apart (the log of what was sent has three bits for them).
+/// Maximum number of streams of a track: the send log has three bits for the stream.
 const MOST_LAYERS: usize = 8;
-/// Spatial layers of a stream that are told apart.
+/// Maximum number of spatial layers of a stream.
 const MOST_SPATIAL: usize = 3;
-/// Codecs of a track beside the first.
+/// Maximum number of backup codecs of a track.
 const MOST_BACKUPS: usize = 2;

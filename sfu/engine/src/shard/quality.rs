@@ -1,4 +1,4 @@
-//! How well participants are connected: brings together what each one's peers and tracks tell, every few seconds.
+//! Connection quality of participants: combines observations of each participant's peers and tracks every few seconds.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use crate::egress::layer_select::ideal_layer;
 use crate::handles::{ParticipantIndex, PeerIndex};
 use crate::peer::quality::{Missing, Observed};
 
-/// A track that sent its last packet this long before its peer fell silent was still flowing: sound in silence comes
-/// every 400 ms.
+/// A track counts as still sending if its last packet came within this time before its peer fell silent. Audio sends a
+/// packet every 400 ms during silence.
 const FLOWING: Duration = Duration::from_secs(1);
 
 impl Shard {
-    /// Asks to look after a participant at a time.
+    /// Schedules a participant's next deadline.
     pub(super) fn schedule_participant(&mut self, index: ParticipantIndex, at: Instant) {
         if let Some(entry) = self.participants.get_mut(index.0) {
             entry.scheduled = Some(at);
@@ -22,7 +22,7 @@ impl Shard {
         }
     }
 
-    /// Looks after participants whose deadlines have come.
+    /// Serves the participants whose deadlines have come.
     pub(super) fn serve_participants(&mut self, now: Instant) {
         while let Some((deadline, index)) = self.participant_timers.expired(now) {
             let due = self.participants.get(index.0).is_some_and(|entry| entry.scheduled == Some(deadline));
@@ -73,7 +73,7 @@ impl Shard {
         self.schedule_participant(index, next);
     }
 
-    /// Whether media that somebody wants flowed from a peer until `last`: then its silence is no choice.
+    /// Whether a peer was sending wanted media until `last`. If so, its silence is not intended.
     fn is_sending(&self, index: PeerIndex, last: Instant) -> bool {
         let Some(peer) = self.peers.get(index.0) else { return false };
         peer.ingress.tracks().iter().any(|track| {
@@ -83,7 +83,7 @@ impl Shard {
         })
     }
 
-    /// What does not arrive from a publisher.
+    /// Packet losses and missing video layers from a publisher.
     fn observe_up(&mut self, index: PeerIndex) -> Observed {
         let Some(peer) = self.peers.get_mut(index.0) else { return Observed::default() };
         let losses = peer.ingress.take_losses();
@@ -100,7 +100,7 @@ impl Shard {
         Observed { losses, missing }
     }
 
-    /// What does not arrive at a subscriber, or is not sent to it because it would not.
+    /// Packet losses to a subscriber, and video layers that it wants and that are not sent for lack of bandwidth.
     fn observe_down(&mut self, index: PeerIndex) -> Observed {
         let Some(peer) = self.peers.get_mut(index.0) else { return Observed::default() };
         let losses = peer.egress.take_losses();

@@ -1,4 +1,4 @@
-//! A datagram's way in: to its peer, through its transport, to what it is.
+//! Receive path of a datagram: find its peer, open it in the peer's transport, handle the media, RTCP or data in it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -21,11 +21,11 @@ use crate::transport::ice::peek_local_ufrag;
 use crate::transport::{Failure, Received, TransportEvent};
 use crate::units::{NtpTime, Ssrc};
 
-/// A peer keeps an address that others want too for this long after each connectivity check from it: two of the longest
-/// intervals between checks that clients have.
+/// A peer keeps a contested address for this long after each connectivity check from that address: two of the longest
+/// check intervals that clients use.
 const ADDRESS_HELD: Duration = Duration::from_secs(12);
 
-/// As long as datagrams are; longer ones are copied to the heap.
+/// Usual maximum datagram size, in bytes. Copies of longer datagrams go to the heap.
 const ONE_DATAGRAM: usize = 1500;
 
 impl Shard {
@@ -36,7 +36,8 @@ impl Shard {
         local: Option<IpAddr>,
         data: &mut [u8],
     ) {
-        // A connectivity check names its peer itself; everything else is known by its validated address.
+        // A connectivity check names its peer by ufrag. Any other datagram belongs to the peer that validated its
+        // address.
         let peer = if protocol(data) == Some(Protocol::Stun) {
             peek_local_ufrag(data).and_then(|ufrag| self.demux.by_ufrag(ufrag)).ok_or(Drop::UnknownUfrag)
         } else {
@@ -55,15 +56,16 @@ impl Shard {
         }
     }
 
-    /// Several peers proved this address, because it passed from one to another, or somebody forges it. Whose packet it
-    /// is, its keys tell. Handshakes begin without keys: each looks for what is its own.
+    /// Handles a datagram from an address that several peers validated, because it passed from one to another or
+    /// because somebody forges it. The packet belongs to the peer whose keys open it. DTLS handshakes begin without
+    /// keys, so each peer gets a copy of a DTLS datagram and picks out its own records.
     #[cold]
     fn receive_of_several(&mut self, now: Instant, source: SocketAddr, local: Option<IpAddr>, data: &[u8]) {
         let claims = Claims::from_slice(self.demux.by_address(&source));
         let is_dtls = protocol(data) == Some(Protocol::Dtls);
         let (mut taken, mut refused) = (false, None);
         for peer in claims {
-            // What does not open is lost.
+            // A failed attempt to decrypt in place destroys the packet, so each peer gets a copy.
             let mut copy: SmallVec<[u8; ONE_DATAGRAM]> = SmallVec::from_slice(data);
             let received =
                 self.contained_peer(peer, |shard| shard.receive(now, peer, source, local, &mut copy));
@@ -80,7 +82,7 @@ impl Shard {
         }
     }
 
-    /// An error if nothing in it was that peer's.
+    /// Handles a datagram as one peer's. Returns an error if the peer's transport ignored it.
     fn receive(
         &mut self,
         now: Instant,
@@ -137,8 +139,8 @@ impl Shard {
         result
     }
 
-    /// A peer proved an address. If too many share it already, one that has not proved it lately gives it up, or the
-    /// newcomer does not get it.
+    /// Records that a peer validated an address. If too many peers share the address already, the one whose last check
+    /// is oldest gives it up if that check is at least [`ADDRESS_HELD`] ago. Otherwise the new peer does not get it.
     fn claim_address(&mut self, now: Instant, source: SocketAddr, index: PeerIndex) {
         if self.demux.add_address(source, index).is_ok() {
             return;
@@ -196,7 +198,7 @@ impl Shard {
                     self.on_estimate(now, index);
                 }
             }
-            // A goodbye changes nothing that the media section does not.
+            // A BYE needs no handling: the end of a stream is signaled by its media section.
             Rtcp::Malformed(_) => self.stats.drop(Drop::BadRtcp),
             Rtcp::Goodbye { .. } | Rtcp::SourceDescription | Rtcp::Other { .. } => {}
         }
@@ -209,7 +211,7 @@ impl Shard {
             peer.egress.note_estimate(now);
             self.on_estimate(now, index);
         }
-        // A burst is for what is missing still.
+        // Only now may a probe begin: it is for the bandwidth that is still missing after the new allocation.
         if let Some(peer) = self.peers.get_mut(index.0) {
             peer.egress.poll_bandwidth(now);
         }
@@ -251,7 +253,7 @@ impl Shard {
         }
     }
 
-    /// Sends again what the subscriber reports as lost.
+    /// Retransmits the packets that transport-wide feedback reports as lost.
     fn resend_lost(&mut self, now: Instant, index: PeerIndex, feedback: &TransportFeedback) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         for lost in peer.egress.lost(feedback) {
@@ -276,7 +278,7 @@ impl Shard {
         }
     }
 
-    /// Sends a subscriber's need of a key frame to where the track originates.
+    /// Passes a subscriber's keyframe request to the track's origin: its publisher here, or another shard.
     pub(super) fn ask_key_frame(&mut self, now: Instant, handle: TrackHandle, layer: Layer) {
         let track = track_in(&self.rooms, handle);
         let Some(track) = track else { return };
@@ -294,7 +296,7 @@ impl Shard {
         }
     }
 
-    /// Takes what the transport has to tell.
+    /// Handles the pending events of a peer's transport.
     pub(super) fn drain_transport(&mut self, now: Instant, index: PeerIndex) {
         while let Some(peer) = self.peers.get_mut(index.0) {
             let (participant, target) = (peer.participant, peer.target);

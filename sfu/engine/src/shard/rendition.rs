@@ -1,5 +1,5 @@
-//! Which codec of a track a subscription is given: when its section and the track have met, when a codec of the track
-//! comes or goes, and when the section takes others than before.
+//! Chooses the codec of a track for each subscription: when a media section is bound to the track, when a codec of the
+//! track is added or removed, and when the codecs of the section change.
 
 use std::time::Instant;
 
@@ -14,14 +14,15 @@ use crate::room::{Origin, Subscriber, Track, TrackFacts, demand};
 use crate::rtp::codec::format::Format;
 
 impl Shard {
-    /// The transport is up: what was bound before begins to flow.
+    /// Starts the subscriptions that were bound before the transport was connected.
     pub(super) fn start_subscriptions(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get(index.0) else { return };
         let slots: Vec<usize> = peer.egress.iter().map(|(slot, _)| slot).collect();
         self.choose_renditions(now, index, &slots);
     }
 
-    /// Gives a peer's subscriptions the codecs of their tracks that serve them best. Layers are chosen once for all.
+    /// Attaches each of these subscriptions of a peer to the best codec of its track that it can decode. Layers are
+    /// allocated once for all of them.
     pub(super) fn choose_renditions(&mut self, now: Instant, index: PeerIndex, slots: &[usize]) {
         let subscribers = slots.iter().map(|slot| Subscriber { peer: index, slot: *slot });
         let attached: Vec<(Subscriber, TrackHandle)> =
@@ -35,7 +36,7 @@ impl Shard {
         }
     }
 
-    /// This shard has heard of a track, or of another codec of it: whoever has a section for it chooses.
+    /// Chooses the codec again for every subscription on this shard to a track that is new or has another codec now.
     pub(super) fn choose_all(&mut self, now: Instant, index: RoomIndex, sid: &TrackSid) {
         let Some(room) = self.rooms.get(index.0) else { return };
         let members = room.members.clone();
@@ -62,12 +63,12 @@ impl Shard {
         }
     }
 
-    /// Gives a subscription the codec of its track that serves it best, unless it has that already.
+    /// Attaches a subscription to the best codec of its track, unless it has that codec already.
     pub(super) fn choose_rendition(&mut self, now: Instant, subscriber: Subscriber) {
         self.choose_renditions(now, subscriber.peer, &[subscriber.slot]);
     }
 
-    /// Puts a subscription to the codec of its track that serves it best. Answers that, unless it has it already.
+    /// Attaches a subscription to the best codec of its track. `None` if it has that codec already, or none fits.
     fn attach_best(&mut self, subscriber: Subscriber) -> Option<TrackHandle> {
         let peer = self.peers.get(subscriber.peer.0)?;
         let subscription = peer.egress.get(subscriber.slot)?;
@@ -108,7 +109,8 @@ impl Shard {
         Some(handle)
     }
 
-    /// A subscription begins to flow.
+    /// Starts a subscription that has just been attached: from the packet memory if possible, otherwise with a keyframe
+    /// request.
     fn begin(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
         let track = track_in(&self.rooms, handle);
         let (Some(track), Some(peer)) = (track, self.peers.get_mut(subscriber.peer.0)) else { return };
@@ -130,8 +132,8 @@ impl Shard {
         }
     }
 
-    /// A promised codec has its section, or one that had is no more than promised again. Who has subscribed to it stays;
-    /// who is better served by it, or was, chooses anew.
+    /// Handles a backup codec that has got its media section, or that has lost it and is only promised again. Its
+    /// subscriptions stay. All subscriptions of the track choose their codec again.
     pub(super) fn renew_track(&mut self, now: Instant, handle: TrackHandle, facts: TrackFacts) {
         let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         let (sid, arrangement) = (facts.sid.clone(), facts.arrangement);
@@ -146,7 +148,7 @@ impl Shard {
         }
         self.choose_all(now, handle.room, &sid);
         self.reallocate(now, handle);
-        // The same layer of another number of layers is another quality.
+        // The quality reported for a layer depends on the number of layers, so it may change with the same layer.
         let Some(track) = track_in(&self.rooms, handle) else { return };
         let renamed = track.facts.layers.len() != layers && asked.is_some() && track.asked == asked;
         if renamed && matches!(track.origin, Origin::Here(_)) && track.facts.kind == MediaKind::Video {
@@ -154,7 +156,7 @@ impl Shard {
         }
     }
 
-    /// Tells a track's publisher what is wanted of it, in each codec.
+    /// Reports to a track's publisher the highest wanted quality in each codec.
     pub(super) fn tell_wanted(&mut self, handle: TrackHandle) {
         let Some(room) = self.rooms.get(handle.room.0) else { return };
         let Some(facts) = room.tracks.get(handle.track).map(|track| &track.facts) else { return };
@@ -169,7 +171,7 @@ impl Shard {
         self.events.push_back(Event::SubscribedQuality { participant, track, codecs });
     }
 
-    /// Tells a track's publisher, once, that somebody receives it, in whatever codec.
+    /// Reports to a track's publisher, once, that the track has a subscriber, in any codec.
     pub(super) fn tell_first_subscriber(&mut self, handle: TrackHandle) {
         let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         if std::mem::replace(&mut track.subscribed_told, true) {

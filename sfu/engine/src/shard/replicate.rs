@@ -1,4 +1,4 @@
-//! Messages of other shards, and of this one to itself: rosters, replicas of rooms, demand, media.
+//! Handles fabric messages from other shards, and from this shard to itself: rosters, room replicas, demand, media.
 
 use std::time::Instant;
 
@@ -47,7 +47,8 @@ impl Shard {
         }
     }
 
-    /// Does what another shard says of a track. It may have ended while the message was on its way.
+    /// Runs `work` on the track that a message is about. If the track ended while the message was under way, the
+    /// message is dropped and counted.
     fn for_track(&mut self, id: TrackId, work: impl FnOnce(&mut Self, TrackHandle)) {
         match self.tracks.get(&id).copied() {
             Some(handle) => {
@@ -133,13 +134,13 @@ impl Shard {
         self.rooms.get_mut(index.0)
     }
 
-    /// The roster of record, if this is the room's home.
+    /// The authoritative roster, if this shard is the room's home.
     fn roster_mut(&mut self, sid: &RoomSid) -> Option<&mut Roster> {
         self.room_mut(sid)?.roster.as_mut()
     }
 
-    /// Home passes an announcement on to every attached shard but its origin and itself. On any other shard
-    /// there is no roster and nothing to pass on to.
+    /// On the room's home shard: sends an announcement to every attached shard except its origin and this one. Other
+    /// shards have no roster, so there this does nothing.
     fn pass_on(&mut self, sid: &RoomSid, origin: ShardId, message: &RoomMessage) {
         let roster = self.known_room(sid).and_then(|room| self.rooms.get(room.0)?.roster.as_ref());
         let shards = roster.map(|roster| roster.shards.clone()).unwrap_or_default();
@@ -233,7 +234,7 @@ impl Shard {
         }
     }
 
-    /// A track elsewhere is new, or changed.
+    /// Handles the announcement of a new or changed track that originates on another shard.
     fn learn_track(&mut self, now: Instant, sid: &RoomSid, facts: TrackFacts, origin: ShardId) {
         let Some(index) = self.known_room(sid) else { return };
         if origin == self.config.id {
@@ -260,7 +261,7 @@ impl Shard {
         }
     }
 
-    /// What home does not list is gone.
+    /// Removes the tracks of other shards that the home shard's list does not contain.
     fn forget_all_but(&mut self, sid: &RoomSid, tracks: &[(TrackFacts, ShardId)]) {
         let Some(index) = self.known_room(sid) else { return };
         let Some(room) = self.rooms.get(index.0) else { return };
@@ -275,7 +276,7 @@ impl Shard {
         }
     }
 
-    /// A track elsewhere is gone.
+    /// Removes a track, in all its codecs.
     fn forget_track(&mut self, sid: &RoomSid, track: &TrackSid) {
         let Some(index) = self.known_room(sid) else { return };
         let places = self.rooms.get(index.0).map(|room| room.places_of(track)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is due by time, and what leaves.
+//! Timer handling, and output of peers.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use crate::handles::{PeerIndex, TrackHandle};
 use crate::peer::Stirred;
 
 impl Shard {
-    /// Deadlines have come.
+    /// Serves every peer, room and participant whose deadline has come.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while let Some((deadline, index)) = self.timers.expired(now) {
             let Some(peer) = self.peers.get_mut(index.0) else { continue };
@@ -22,7 +22,7 @@ impl Shard {
         self.serve_laggards(now);
     }
 
-    /// Writes what a touched peer has to send next. `None` when it has nothing more.
+    /// Writes the next packets that a dirty peer has to send. `None` when it has nothing more to send.
     pub(super) fn poll_peer(
         &mut self,
         now: Instant,
@@ -44,7 +44,7 @@ impl Shard {
         transmit.flatten()
     }
 
-    /// Does what is due for a peer.
+    /// Does the work of a peer whose deadline has come.
     fn serve(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         peer.transport.handle_timeout(now);
@@ -68,18 +68,18 @@ impl Shard {
         self.drain_transport(now, index);
     }
 
-    /// A peer has nothing more to send: note when it is due next.
+    /// Clears the dirty mark of a peer that has nothing more to send, and schedules its next deadline.
     pub(super) fn reschedule(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         peer.touched = false;
-        // Media moves no deadline, unless some of it has to wait.
+        // Media does not change deadlines unless some of it is still queued.
         let stirred = std::mem::replace(&mut peer.stirred, Stirred::Media);
         if stirred == Stirred::Media && !peer.egress.is_waiting() {
             return;
         }
         let Some(deadline) = peer.poll_timeout() else { return };
-        // A deadline that has passed and was served without moving would spin; it is looked at again a
-        // moment later instead.
+        // A past deadline that did not move when it was served would cause a busy loop. It is checked again one timer
+        // grain later instead.
         let deadline = deadline.max(now + super::TIMER_GRAIN);
         if peer.scheduled.is_none_or(|scheduled| deadline < scheduled) {
             peer.scheduled = Some(deadline);

@@ -1,5 +1,5 @@
-//! Who speaks: from each participant's shard to the room's home, which decides, and from there to clients and to all
-//! shards with members.
+//! Active speakers: each participant's shard reports voice levels to the room's home shard. The home shard decides who
+//! speaks, and reports it to clients and to all shards with members.
 
 use std::time::Instant;
 
@@ -10,17 +10,17 @@ use crate::handles::{PeerIndex, RoomIndex};
 use crate::ingress::voice::VoiceNews;
 use crate::room::Track;
 
-/// Why clients are told who speaks.
+/// Why the list of speakers is sent to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SpeakersTold {
-    /// That has changed.
+    /// The list has changed. An empty list is sent too.
     Changed,
-    /// Somebody has come who does not know yet.
+    /// A participant has entered that does not know the list. An empty list is not sent.
     IfAny,
 }
 
 impl Shard {
-    /// Tells the room's home how loud a peer's participant speaks.
+    /// Reports the voice level of a peer's participant to the room's home shard.
     pub(super) fn tell_voice(&mut self, index: PeerIndex, news: VoiceNews) {
         let Some(peer) = self.peers.get(index.0) else { return };
         let Some(entry) = self.participants.get(peer.participant.0) else { return };
@@ -32,7 +32,7 @@ impl Shard {
         self.send_home(entry.room, message);
     }
 
-    /// Home hears how loud somebody speaks.
+    /// On the home shard: handles a participant's voice level.
     pub(super) fn on_voice(
         &mut self,
         now: Instant,
@@ -43,7 +43,7 @@ impl Shard {
         let Some(index) = self.known_room(sid) else { return };
         let Some(room) = self.rooms.get_mut(index.0) else { return };
         let (Some(roster), Some(speakers)) = (&room.roster, &mut room.speakers) else { return };
-        // What was on its way when its speaker left names nobody.
+        // The participant may have left while the message was under way.
         if !roster.shows(participant) {
             return;
         }
@@ -51,7 +51,7 @@ impl Shard {
         self.serve_room(now, index);
     }
 
-    /// Home forgets the voice of somebody who left.
+    /// On the home shard: removes a participant that has left from the speakers.
     pub(super) fn forget_voice(&mut self, sid: &RoomSid, participant: &ParticipantSid) {
         let Some(index) = self.known_room(sid) else { return };
         let speakers = self.rooms.get_mut(index.0).and_then(|room| room.speakers.as_mut());
@@ -61,7 +61,7 @@ impl Shard {
         self.tell_dominant(index);
     }
 
-    /// Looks after rooms whose deadlines have come.
+    /// Serves the rooms whose deadlines have come.
     pub(super) fn serve_rooms(&mut self, now: Instant) {
         while let Some((deadline, index)) = self.room_timers.expired(now) {
             let room = self.rooms.get_mut(index.0);
@@ -76,7 +76,7 @@ impl Shard {
         self.contained_room(index, |shard| shard.decide_speakers(now, index));
     }
 
-    /// Home decides who speaks, and tells.
+    /// On the home shard: decides who speaks, and reports changes.
     fn decide_speakers(&mut self, now: Instant, index: RoomIndex) {
         #[cfg(feature = "fault-injection")]
         self.fail_at(crate::peer::Fault::Speakers);
@@ -94,7 +94,7 @@ impl Shard {
         }
     }
 
-    /// Tells clients who speaks.
+    /// Sends the list of speakers to clients.
     pub(super) fn tell_speakers(&mut self, index: RoomIndex, told: SpeakersTold) {
         let Some(room) = self.rooms.get(index.0) else { return };
         let Some(speakers) = &room.speakers else { return };
@@ -106,7 +106,7 @@ impl Shard {
         }
     }
 
-    /// Tells all shards with members who matters most, if that changed.
+    /// Reports the dominant speaker to all shards with members, if it changed.
     fn tell_dominant(&mut self, index: RoomIndex) {
         let Some(room) = self.rooms.get(index.0) else { return };
         let (Some(roster), Some(speakers)) = (&room.roster, &room.speakers) else { return };
@@ -123,9 +123,9 @@ impl Shard {
         }
     }
 
-    /// Somebody else matters most. The next decisions about bandwidth, twice a second while it is measured, make room for
-    /// that one's pictures first, which then need not wait for their time; deciding at once for everybody in a large room
-    /// would hold up its media.
+    /// Sets the dominant speaker. The next allocations, which run twice a second while bandwidth is measured, give this
+    /// speaker's video bandwidth first and without upgrade delay. Reallocating at once for everybody in a large room
+    /// would delay its media.
     pub(super) fn set_dominant(&mut self, index: RoomIndex, dominant: Option<ParticipantSid>) {
         let Some(room) = self.rooms.get_mut(index.0) else { return };
         room.dominant = dominant;

@@ -1,4 +1,4 @@
-//! Subscriptions: from a wish to a media section to packets.
+//! Subscriptions: a participant wants a track, the track gets a media section, and the section gets packets.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -29,7 +29,7 @@ impl Shard {
         }
         let (track, demand) = (wish.track.clone(), wish.demand);
         if entry.wishes.iter().any(|known| known.track == track && known.hopeless) {
-            // It failed, and is asked for again: what the client can decode may have changed.
+            // The track had no codec in common and is requested again: the client's codecs may have changed since.
             self.drop_wish(participant, &track);
         }
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
@@ -48,7 +48,8 @@ impl Shard {
         }
     }
 
-    /// A track is not wanted any more: its section is free for another. False if it was not wanted.
+    /// Removes a track from those that a participant wants, and frees its media section for another track. Returns
+    /// false if the track was not wanted.
     fn drop_wish(&mut self, participant: ParticipantIndex, track: &TrackSid) -> bool {
         let Some(entry) = self.participants.get_mut(participant.0) else { return false };
         let Some(place) = entry.wishes.iter().position(|wish| wish.track == *track) else { return false };
@@ -89,8 +90,9 @@ impl Shard {
         }
     }
 
-    /// A wanted track has a media section, or the section's parameters changed. Answers its place among the peer's
-    /// subscriptions, where a codec is to be chosen.
+    /// Sets up a subscription for a wanted track that has got a media section, or updates it after the section's
+    /// parameters changed. Returns the subscription's slot in the peer's egress; the caller then chooses a codec for
+    /// it.
     pub(super) fn bind(
         &mut self,
         now: Instant,
@@ -111,7 +113,7 @@ impl Shard {
         let mut codecs: Vec<&NegotiatedCodec> = section.codecs.iter().collect();
         codecs.sort_by_key(|codec| place(codec, &section.available));
         for codec in codecs {
-            // The first of a codec's profiles is the one that fits the track best.
+            // Sorted by fit: the first profile of each codec fits the track best.
             if payload_types.iter().all(|known| known.codec != codec.codec) {
                 payload_types.push(EgressPayload {
                     codec: codec.codec,
@@ -151,7 +153,7 @@ impl Shard {
         ))
     }
 
-    /// A subscription loses its media section, or its peer.
+    /// Removes a subscription that has lost its media section or whose peer ends.
     pub(super) fn detach(&mut self, index: PeerIndex, slot: usize) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
         let Some(subscription) = peer.egress.remove(slot) else { return };
@@ -160,7 +162,7 @@ impl Shard {
         }
     }
 
-    /// A subscription no longer gets a track in this codec.
+    /// Removes a subscription from the subscribers of a track in one codec.
     pub(super) fn leave(&mut self, handle: TrackHandle, subscriber: Subscriber) {
         if let Some(track) = track_in_mut(&mut self.rooms, handle) {
             track.subscribers.retain(|known| *known != subscriber);
@@ -169,8 +171,8 @@ impl Shard {
         self.demand_changed(handle);
     }
 
-    /// A subscription that is in no track's list any more: should it get another track, or the same again, that begins
-    /// anew.
+    /// Resets a subscription that is no longer in any track's list of subscribers. The next track that it gets, even
+    /// the same one, starts as a new source.
     fn part(&mut self, subscriber: Subscriber) {
         self.stats.subscriptions = self.stats.subscriptions.saturating_sub(1);
         let peer = self.peers.get_mut(subscriber.peer.0);
@@ -180,7 +182,7 @@ impl Shard {
         }
     }
 
-    /// Takes a track's subscription from a peer.
+    /// Removes a peer's subscription to a track, if there is one.
     pub(super) fn unbind(&mut self, index: PeerIndex, track: &TrackSid) {
         let slot = self.peers.get(index.0).and_then(|peer| peer.egress.slot_of(track));
         if let Some(slot) = slot {
@@ -188,7 +190,8 @@ impl Shard {
         }
     }
 
-    /// A track that the client could not decode, it can now: asking for it again must not interrupt it.
+    /// Notes that a client can decode a track that it could not decode before. A repeated subscribe request must then
+    /// not restart the track.
     pub(super) fn supported(&mut self, participant: ParticipantIndex, track: &TrackSid) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         if let Some(wish) = entry.wishes.iter_mut().find(|wish| wish.track == *track) {
@@ -208,7 +211,8 @@ impl Shard {
         });
     }
 
-    /// Notes for which wishes there is no section, nor room for another, and tells of those that are new among them.
+    /// Notes which wanted tracks have no media section while no further section can be added. Reports those that were
+    /// not in this state before.
     pub(super) fn tell_crowded_out(&mut self, participant: ParticipantIndex, crowded: &[TrackSid]) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         let crowded: BTreeSet<&TrackSid> = crowded.iter().collect();
@@ -229,15 +233,15 @@ impl Shard {
         }
     }
 
-    /// Somebody speaks whose tracks a subscriber has no sections for: they take those of others, the last that were
-    /// asked for.
+    /// If the dominant speaker has tracks without media sections at this subscriber, gives them the sections of other
+    /// publishers' tracks, of those that were requested last.
     pub(super) fn seat_speaker(&mut self, participant: ParticipantIndex, speaker: &ParticipantSid) {
         let Some(entry) = self.participants.get_mut(participant.0) else { return };
         if !entry.wishes.iter().any(|wish| wish.crowded && wish.publisher == *speaker) {
             return;
         }
         let index = entry.receiver();
-        // Its wishes come first, and stay there.
+        // The speaker's tracks move to the front of the list, and stay there.
         entry.wishes.sort_by_key(|wish| wish.publisher != *speaker);
         let Some(peer) = self.peers.get(index.0) else { return };
         let bound = peer.negotiation.bound_tracks();
@@ -267,7 +271,7 @@ impl Shard {
         self.negotiate_wishes(participant);
     }
 
-    /// Removes a track's replica; its subscriptions wait, should it come again, until they are ended.
+    /// Removes a track from this shard. Its subscriptions stay until they are ended, in case the track comes back.
     pub(super) fn remove_track(&mut self, handle: TrackHandle) {
         let Some(room) = self.rooms.get_mut(handle.room.0) else { return };
         let Some(track) = room.remove_track(handle.track) else { return };
@@ -281,7 +285,8 @@ impl Shard {
         }
     }
 
-    /// A stream has come alive or fallen silent: every subscription may choose anew.
+    /// Notes that a stream has started or stopped, reports it to the room's home shard, and reallocates every
+    /// subscription of the track.
     pub(super) fn set_layer_active(&mut self, now: Instant, handle: TrackHandle, layer: Layer, active: bool) {
         let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         match track.facts.arrangement {
@@ -289,7 +294,8 @@ impl Shard {
                 let Some(info) = track.facts.layers.get_mut(usize::from(layer.0)) else { return };
                 info.active = active;
             }
-            // Which of its layers a stream carries is seen frame by frame; what is missing, the next lower stands for.
+            // Layer selection sees in each frame which spatial layers the stream carries. For a missing layer the next
+            // lower one is sent.
             Arrangement::Spatial => track.facts.layers.iter_mut().for_each(|info| info.active = active),
         }
         let begins = active && track.facts.rendition == Rendition::Negotiated;
@@ -305,8 +311,8 @@ impl Shard {
         self.reallocate(now, handle);
     }
 
-    /// Chooses layers anew for every subscription of a track. Those that need a key frame ask for it at the
-    /// track's next packet, unless that is one.
+    /// Chooses layers again for every subscription of a track. A subscription that needs a key frame requests it at the
+    /// track's next packet, unless that packet begins one.
     pub(super) fn reallocate(&mut self, now: Instant, handle: TrackHandle) {
         let track = track_in(&self.rooms, handle);
         let subscribers = track.map(|track| track.subscribers.clone()).unwrap_or_default();
@@ -316,8 +322,8 @@ impl Shard {
         self.demand_changed(handle);
     }
 
-    /// Tells where a track comes from what is wanted of it, if that changed: its publisher, or its origin on another
-    /// shard.
+    /// Computes the highest wanted layer of a track. If it changed, reports it to the track's publisher or, if the
+    /// track originates on another shard, to that shard.
     pub(super) fn demand_changed(&mut self, handle: TrackHandle) {
         let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         let peers = &self.peers;
@@ -332,13 +338,14 @@ impl Shard {
         }
         let before = std::mem::replace(&mut track.asked, highest);
         if matches!(track.origin, Origin::Shard(_)) {
-            // What did not come here all the time has holes.
+            // The memory of a layer that was not received all the time has gaps. No subscription may begin with it.
             let whole = before.min(highest).map_or(0, |layer| usize::from(layer.0) + 1);
             track.memory.iter_mut().skip(whole).for_each(PacketMemory::forget_key_frame);
             for known in &track.subscribers {
                 let peer = self.peers.get_mut(known.peer.0);
                 let subscription = peer.and_then(|peer| peer.egress.get_mut(known.slot));
-                // A layer that is to be left does not come any more. Should it come again, that does not follow.
+                // The origin stops sending layers above `highest`. If such a layer comes again, its packets do not
+                // follow those sent before, so the subscription has to restart.
                 if let Some(subscription) = subscription.filter(|each| each.select.stream() > highest) {
                     subscription.select.restart();
                 }
@@ -364,8 +371,9 @@ impl Shard {
     }
 }
 
-/// What the subscriber will report about a section. Packets are told apart only where what is sent again has a source of
-/// its own (see [`Reporting::is_per_packet`]): a client that offers no retransmissions is not waited for.
+/// Kind of bandwidth feedback that the subscriber will send for a section. Per-packet feedback (see
+/// [`Reporting::is_per_packet`]) is used only if retransmissions have an SSRC of their own (RTX): a client that offers
+/// no retransmissions is not waited for.
 fn reporting(section: &BoundSection, numbered: bool) -> Reporting {
     let agreed = |feedback: fn(&NegotiatedCodec) -> bool| section.codecs.iter().any(feedback);
     let repaired = section.rtx_ssrc.is_some() && section.codecs.iter().any(|codec| codec.rtx.is_some());

@@ -1,19 +1,19 @@
-//! Which protocol a datagram belongs to (RFC 7983, RFC 5761).
+//! Protocol of a datagram (RFC 7983, RFC 5761).
 
 /// The protocols that share a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// A connectivity check.
+    /// STUN: a connectivity check.
     Stun,
-    /// A handshake, or data channels.
+    /// DTLS: a handshake, or data channels.
     Dtls,
-    /// Media.
+    /// RTP: media.
     Rtp,
-    /// Reports and feedback.
+    /// RTCP: reports and feedback.
     Rtcp,
 }
 
-/// By the first two bytes.
+/// The protocol of a datagram, by its first two bytes; `None` if they match none.
 pub fn protocol(datagram: &[u8]) -> Option<Protocol> {
     match datagram {
         [0..=3, ..] => Some(Protocol::Stun),

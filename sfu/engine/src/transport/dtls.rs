@@ -1,9 +1,9 @@
-//! DTLS 1.2 (RFC 6347) over rtc-dtls, so that whoever lacks the keys changes nothing.
+//! DTLS 1.2 (RFC 6347) over rtc-dtls, hardened so that an attacker without the keys cannot disturb it.
 //!
-//! Plain handshake messages are put together here and verified (fingerprint, then signature over all of the
-//! handshake) before rtc-dtls sees them, and are sent again by the peer if they were not the true ones. No
-//! other plain record is ever acted on: no alert, no ChangeCipherSpec. No plain alert is ever sent. After the
-//! handshake only records of the encrypted epoch go in, where rtc-dtls drops what is not authentic.
+//! Plaintext handshake messages are reassembled here and verified before rtc-dtls sees them: the fingerprint first,
+//! then the signature over the handshake. If forged messages were received, the peer's retransmission replaces them.
+//! Other plaintext records, alerts and ChangeCipherSpec included, are ignored. No plaintext alert is ever sent. After
+//! the handshake only records of the encrypted epoch reach rtc-dtls, which drops those that are not authentic.
 
 mod certificate;
 mod client;
@@ -27,44 +27,44 @@ use self::engine::{Engine, Progress};
 use self::record::{ALERT, APPLICATION_DATA, HANDSHAKE, Record, fragments, records};
 use crate::stats::Drop;
 
-/// Which side of DTLS we are (RFC 5763 section 5).
+/// Local DTLS role (RFC 5763 section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DtlsRole {
-    /// The remote description says `active` or `actpass`.
+    /// Server, because the remote description says `active` or `actpass`.
     Server,
-    /// The remote description says `passive`.
+    /// Client, because the remote description says `passive`.
     Client,
 }
 
-/// SRTP profiles that are taken.
+/// SRTP profiles that are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SrtpOffer {
-    /// AEAD_AES_128_GCM alone.
+    /// Only AEAD_AES_128_GCM.
     AeadOnly,
-    /// AES_CM_128_HMAC_SHA1_80 as well, for peers that do not offer the other.
+    /// AEAD_AES_128_GCM, and AES_CM_128_HMAC_SHA1_80 for peers that do not support the former.
     AesCm80Too,
 }
 
-/// What came of a message that does not go on.
+/// Reason that a handshake message did not advance the handshake.
 #[derive(Debug)]
 enum Verdict {
-    /// Not acceptable here and now; perhaps not from the peer.
+    /// The message is not acceptable now. It may be forged.
     Ignored,
-    /// A certificate that is not the announced one; perhaps not from the peer.
+    /// The certificate is not the announced one. It may be forged.
     Mismatch,
-    /// rtc-dtls refused an unverified message; perhaps not from the peer.
+    /// rtc-dtls rejected an unverified message, for this reason. The message may be forged.
     Complaint(String),
-    /// It was the peer, and it cannot go on.
+    /// The handshake cannot continue, for this reason.
     Failed(String),
 }
 
-/// Something that the owner has to know.
+/// An event of the DTLS association.
 pub(super) enum DtlsEvent {
-    /// The handshake is complete. SRTP keys, if the peer wants SRTP.
+    /// The handshake is complete. With the SRTP keys, if the peer wants SRTP.
     Connected(Option<SrtpKeys>),
     /// The handshake cannot be completed.
     Failed(String),
-    /// The peer said goodbye, or gave up, with proof.
+    /// The peer closed or aborted the connection with an authentic alert.
     Closed,
     /// Decrypted user data: an SCTP packet.
     Data(Bytes),
@@ -78,14 +78,14 @@ pub(super) struct Dtls {
     stage: Stage,
     out: VecDeque<Bytes>,
     events: VecDeque<DtlsEvent>,
-    /// Encrypted records that came before the keys.
+    /// Encrypted records that arrived before the keys are available.
     early: VecDeque<Vec<u8>>,
     mismatch: bool,
     complaint: Option<String>,
 }
 
 enum Stage {
-    /// A client that may not send yet.
+    /// A client without an address to send to.
     Waiting,
     Lobby(server::Lobby),
     Server(server::Handshake),
@@ -126,7 +126,7 @@ impl Dtls {
         dtls
     }
 
-    /// There is an address to send to. A client begins.
+    /// Called when there is a validated address to send to. A client starts the handshake.
     pub(super) fn start(&mut self, now: Instant) {
         if !matches!(self.stage, Stage::Waiting) {
             return;
@@ -140,7 +140,7 @@ impl Dtls {
         }
     }
 
-    /// A datagram from an address that ICE has validated. An error if nothing in it was of use.
+    /// Handles a datagram from an address that ICE has validated. Returns an error if nothing in it was useful.
     pub(super) fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), Drop> {
         let mut useful = false;
         for record in records(datagram).take(MAX_RECORDS) {
@@ -203,7 +203,7 @@ impl Dtls {
             Stage::Waiting | Stage::Lobby(_) | Stage::Ended => return false,
         };
         if !keyed {
-            // The newest stay: the true ones are repeated.
+            // The newest records are kept: the peer retransmits the authentic ones.
             if self.early.len() >= MAX_EARLY {
                 self.early.pop_front();
             }
@@ -214,7 +214,7 @@ impl Dtls {
             Stage::Server(handshake) => &mut handshake.engine,
             Stage::Client(handshake) => &mut handshake.engine,
             Stage::Connected { engine, answered } => {
-                // Each repeated Finished leaves a trace in rtc-dtls.
+                // rtc-dtls accumulates state with each repeated Finished.
                 if record.first() == Some(&HANDSHAKE) && *answered >= MAX_ANSWERED {
                     return false;
                 }
@@ -222,7 +222,7 @@ impl Dtls {
             }
             Stage::Waiting | Stage::Lobby(_) | Stage::Ended => return false,
         };
-        // An error is an authentic record that ends nothing: an alert that only warns.
+        // An error means an authentic record that does not end the connection: a warning alert.
         let progress = engine.encrypted(now, record).unwrap_or_default();
         let before = self.out.len();
         self.out.extend(std::iter::from_fn(|| engine.transmit()));
@@ -255,7 +255,7 @@ impl Dtls {
                 return;
             }
         };
-        // Checked before; here once more against what rtc-dtls took.
+        // The certificate was verified before. This checks the one that rtc-dtls accepted.
         if !engine.peer_certificate().is_some_and(|certificate| self.fingerprint.is_of(certificate)) {
             self.mismatch = true;
             self.fail("fingerprint".to_owned());
@@ -272,17 +272,18 @@ impl Dtls {
         }
     }
 
-    /// Encrypts an SCTP packet. Nothing happens before the handshake is complete.
+    /// Encrypts and queues an SCTP packet. Has no effect before the handshake is complete.
     pub(super) fn write(&mut self, now: Instant, data: &[u8]) {
         if let Stage::Connected { engine, .. } = &mut self.stage {
-            // It fails on a closed connection only, and then the stage would be another.
+            // It fails only on a closed connection, which would not be in this stage.
             if engine.write(now, data).is_ok() {
                 self.out.extend(std::iter::from_fn(|| engine.transmit()));
             }
         }
     }
 
-    /// Says goodbye if the peer can be sure who says it.
+    /// Ends the association. Sends a close alert only after the handshake, because only then the alert is
+    /// authenticated.
     pub(super) fn close(&mut self, now: Instant) {
         if let Stage::Connected { mut engine, .. } = std::mem::replace(&mut self.stage, Stage::Ended) {
             engine.close(now);
@@ -314,22 +315,22 @@ impl Dtls {
         }
     }
 
-    /// Whether a certificate was seen that is not the announced one.
+    /// Whether a certificate was received that is not the announced one.
     pub(super) fn has_mismatch(&self) -> bool {
         self.mismatch
     }
 
-    /// Why the last hello was refused, if one was.
+    /// Reason that rtc-dtls rejected the last ClientHello that it rejected, if any.
     pub(super) fn complaint(&self) -> Option<&str> {
         self.complaint.as_deref()
     }
 }
 
-/// Records, or messages in a record, that are looked at in one datagram. A flight has at most eight.
+/// Maximum number of records handled in a datagram, and of fragments in a record. A flight has at most eight.
 const MAX_RECORDS: usize = 32;
-/// Encrypted records kept until the keys are there: Finished, and the first data behind it.
+/// Maximum number of encrypted records stored until the keys are available: Finished, and the first data after it.
 const MAX_EARLY: usize = 8;
-/// How often a peer that repeats its last flight gets ours again.
+/// Maximum number of answers to a peer that repeats its last flight.
 const MAX_ANSWERED: u32 = 7;
 
 #[cfg(test)]

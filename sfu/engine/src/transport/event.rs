@@ -1,4 +1,4 @@
-//! What a transport tells its owner.
+//! Events and results that a transport reports to its owner.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -9,16 +9,16 @@ use crate::rtp::packet::RtpHeader;
 use crate::stats::Drop;
 use crate::units::{ExtendedSequence, Ssrc};
 
-/// What tells sources of RTP that belong to somebody from others. Nothing is kept of others.
+/// Decides which RTP sources are known or expected. No state is created for other sources.
 pub trait Sources {
-    /// Whether media of this source is taken now.
+    /// Whether a live stream uses this source now.
     fn knows(&self, ssrc: Ssrc) -> bool;
 
-    /// Whether media of a source of which nothing has come yet would be taken. The packet's payload is still encrypted.
+    /// Whether the first packet of a new source would be accepted. The payload of `packet` is still encrypted.
     fn expects(&self, header: &RtpHeader, packet: &[u8]) -> bool;
 }
 
-/// All sources are expected: for those who know whom they are talking to.
+/// Accepts all sources; for callers that trust the peer.
 #[derive(Debug, Clone, Copy)]
 pub struct AnySource;
 
@@ -32,87 +32,87 @@ impl Sources for AnySource {
     }
 }
 
-/// What came of a datagram.
+/// Result of handling a datagram.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<'a> {
-    /// It was taken, and has nothing for the owner but events.
+    /// The datagram was accepted. It has no result other than events.
     Nothing,
-    /// It was discarded.
+    /// The datagram was discarded, for this reason.
     Ignored(Drop),
-    /// Media: authentic, not seen before, decrypted.
+    /// An RTP packet: authentic, not seen before, decrypted.
     Rtp {
-        /// Header as it was sent, payload in the clear, tag removed.
+        /// Packet with its header as sent, payload decrypted, tag removed.
         packet: &'a mut [u8],
-        /// Its header.
+        /// Parsed header of the packet.
         header: RtpHeader,
-        /// The packet's number past 16 bits.
+        /// Sequence number, extended beyond 16 bits.
         extended: ExtendedSequence,
     },
-    /// A compound packet of reports and feedback: authentic, not seen before, decrypted.
+    /// A compound RTCP packet: authentic, not seen before, decrypted.
     Rtcp {
-        /// Index and tag removed.
+        /// Packet with SRTCP index and tag removed.
         packet: &'a [u8],
     },
 }
 
-/// Something that happened.
+/// An event of a transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransportEvent {
-    /// The handshake is complete and the keys are there.
+    /// The DTLS handshake is complete.
     Connected,
-    /// It is over, and was not meant to be.
+    /// The transport has ended because of a failure.
     Failed(Failure),
-    /// The peer said goodbye, and proved that it was the peer.
+    /// The peer closed the connection with an authentic DTLS alert.
     Closed,
-    /// The peer chose this path, the first time or instead of another.
+    /// The peer selected its first path, or another one than before.
     PathChanged {
-        /// From now on media goes there.
+        /// Path on which media is sent from now on.
         new: Path,
     },
-    /// A data channel can be used: the peer's, or one of ours that the peer has confirmed.
+    /// A data channel is open: one that the peer opened, or a local one that the peer has confirmed.
     DataOpen {
-        /// The channel.
+        /// Channel that is open.
         channel: ChannelId,
-        /// Its label.
+        /// Label of the channel, which may be empty.
         label: String,
     },
-    /// A user message.
+    /// A user message arrived.
     Data {
-        /// The channel.
+        /// Channel on which the message arrived.
         channel: ChannelId,
-        /// Not text.
+        /// Whether the message is binary instead of text.
         binary: bool,
-        /// The message.
+        /// Content of the message.
         payload: Bytes,
     },
-    /// Messages were discarded: they are malformed, too long, or on no channel.
+    /// Messages were discarded because they are malformed, too long, or on no channel.
     DataDiscarded {
-        /// How many.
+        /// Number of messages discarded.
         messages: u64,
     },
-    /// A data channel is no more.
+    /// A data channel has closed.
     DataClosed {
-        /// The channel.
+        /// Channel that has closed.
         channel: ChannelId,
     },
 }
 
-/// Why a transport failed.
+/// Reason that a transport failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Failure {
-    /// No authentic connectivity check within the limit.
+    /// No authentic connectivity check arrived within the time limit.
     #[error("no connectivity check")]
     IceTimeout,
-    /// No complete handshake within the limit.
+    /// The DTLS handshake did not complete within the time limit.
     #[error("no handshake")]
     DtlsTimeout,
-    /// The handshake cannot be completed.
+    /// The DTLS handshake cannot be completed, for this reason.
     #[error("handshake: {0}")]
     Dtls(String),
-    /// The peer has another certificate than the remote description announced.
+    /// The peer's certificate is not the one that the remote description announced.
     #[error("fingerprint mismatch")]
     FingerprintMismatch,
-    /// No connectivity check for too long (RFC 7675 section 5.1).
+    /// No authentic connectivity check arrived for too long (RFC 7675 section 5.1).
     #[error("consent expired")]
     ConsentExpired,
 }

@@ -1,5 +1,5 @@
-//! ICE-lite (RFC 8445 section 2.5) with consent (RFC 7675): answers checks, keeps the addresses they proved,
-//! lets the client choose among them. Sends nothing of its own.
+//! ICE-lite (RFC 8445 section 2.5) with consent (RFC 7675). The agent answers connectivity checks, stores the addresses
+//! that they validate, and lets the client select among these. It sends no checks of its own.
 
 mod stun;
 
@@ -17,7 +17,8 @@ use crate::stats::Drop;
 
 mod credentials;
 
-/// The first half of a check's user name: whom it is meant for. Reads only as far as needed, proves nothing.
+/// The local ufrag in the user name of a connectivity check, which names the peer. It is not authenticated. `None` if
+/// the datagram is not a check.
 pub fn peek_local_ufrag(datagram: &[u8]) -> Option<&str> {
     stun::username(datagram)?.split_once(':').map(|(local, _)| local)
 }
@@ -27,31 +28,32 @@ pub fn peek_local_ufrag(datagram: &[u8]) -> Option<&str> {
 #[error("no random bytes")]
 pub struct NoRandomness;
 
-/// The two ends of a path: the peer's address, and ours where the host has several.
+/// The two ends of a path: the peer's address and the local address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Path {
-    /// The peer's address, as seen from here.
+    /// Peer's address as it arrives at this host, after any NAT.
     pub remote: SocketAddr,
-    /// The address it was received at, if known.
+    /// Local address at which the peer's datagrams arrive, if known.
     pub local: Option<IpAddr>,
 }
 
-/// What an authentic check led to.
+/// Result of an authentic check.
 pub(super) struct Checked {
-    /// To be sent back on the path it came from.
+    /// Response, to be sent on the path on which the check arrived.
     pub(super) response: Response,
-    /// The client chose this path, by name or by checking no other, and another one was chosen before or none.
+    /// Newly selected path, if the selection changed: the client nominated it, or no longer checks the one selected
+    /// before.
     pub(super) selected: Option<Path>,
 }
 
 /// The ICE agent of one peer.
 pub(super) struct Agent {
     current: Session,
-    /// Until a check with the new credentials succeeds, those before a restart are good too.
+    /// Credentials from before an ICE restart, valid until a check with the new ones succeeds.
     previous: Option<Session>,
-    /// Set by [`restart`](Self::restart): local credentials that wait for the remote ones.
+    /// Whether [`restart`](Self::restart) has set local credentials for which the remote ones have not arrived yet.
     restarted: bool,
-    /// In the order in which they were proved; the last used last.
+    /// Validated paths, at most [`MAX_PAIRS`], in no particular order.
     pairs: SmallVec<[Pair; 4]>,
     selected: Option<Path>,
     last_check: Option<Instant>,
@@ -60,7 +62,7 @@ pub(super) struct Agent {
 struct Session {
     local: IceCredentials,
     local_key: hmac::Key,
-    /// Nothing until the remote description is there.
+    /// Remote credentials; `None` until the remote description is set.
     remote: Option<IceCredentials>,
 }
 
@@ -92,12 +94,12 @@ impl Agent {
         }
     }
 
-    /// The credentials to be named in the local description.
+    /// The current local credentials.
     pub(super) fn local(&self) -> &IceCredentials {
         &self.current.local
     }
 
-    /// New local credentials, as an answer to new remote ones (RFC 8445 section 9).
+    /// Sets new local credentials for an ICE restart by the client (RFC 8445 section 9).
     pub(super) fn restart(&mut self, local: IceCredentials) {
         let before = std::mem::replace(&mut self.current, Session::new(local));
         if before.remote.is_some() {
@@ -106,7 +108,7 @@ impl Agent {
         self.restarted = true;
     }
 
-    /// What the remote description says. The same as before changes nothing.
+    /// Sets the remote credentials. Unchanged credentials have no effect.
     pub(super) fn set_remote(&mut self, remote: IceCredentials) {
         if self.current.remote.as_ref() == Some(&remote) {
             return;
@@ -119,29 +121,29 @@ impl Agent {
         self.restarted = false;
     }
 
-    /// The path that the client chose.
+    /// The path that the client selected.
     pub(super) fn selected(&self) -> Option<Path> {
         self.selected
     }
 
-    /// Whether that address answers to the client, as its checks proved.
+    /// Whether an authentic check has arrived from an address.
     pub(super) fn is_validated(&self, remote: SocketAddr) -> bool {
         self.selected.is_some_and(|path| path.remote == remote)
             || self.pairs.iter().any(|pair| pair.path.remote == remote)
     }
 
-    /// When the last authentic check arrived from that address.
+    /// Time of the last authentic check from an address.
     pub(super) fn last_check_from(&self, remote: SocketAddr) -> Option<Instant> {
         self.pairs.iter().filter(|pair| pair.path.remote == remote).map(|pair| pair.last_check).max()
     }
 
-    /// When the last authentic check arrived, of whichever path.
+    /// Time of the last authentic check on any path.
     pub(super) fn last_check(&self) -> Option<Instant> {
         self.last_check
     }
 
-    /// A datagram that looks like STUN. Without the right password nothing happens and nothing is sent, so
-    /// that nobody learns from here who is there (RFC 8445 section 7.3 would send errors).
+    /// Handles a datagram that looks like STUN. Without the right password it has no effect and gets no response, so
+    /// that strangers cannot find out which peers exist (RFC 8445 section 7.3 would send errors).
     pub(super) fn handle(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<Checked, Drop> {
         let request = Request::parse(datagram).ok_or(Drop::BadStun)?;
         let (is_current, session) = if self.current.is_meant(request.username) {
@@ -173,8 +175,8 @@ impl Agent {
         Ok(Checked { response, selected })
     }
 
-    /// Whether the path that the client chose is checked no longer. A client that names its choice only once does not
-    /// know that its NAT has given it another port: its checks simply come from there.
+    /// Whether the client no longer checks the selected path. A client that nominates only once does not know that its
+    /// NAT has given it another port. Its checks then simply come from that port.
     fn has_left(&self, now: Instant) -> bool {
         let Some(selected) = self.selected else { return false };
         let pair = self.pairs.iter().find(|pair| pair.path == selected);
@@ -205,10 +207,10 @@ impl fmt::Display for Path {
     }
 }
 
-/// Paths remembered. A client has a few addresses, and each may show with several ports.
+/// Maximum number of stored paths. A client has a few addresses, and each may appear with several ports.
 const MAX_PAIRS: usize = 16;
-/// A path that was chosen and not checked for that long has been left, if another is checked. Clients that go on naming
-/// their choice check it every 2.5 s; those that do not check nothing else.
+/// Time without checks after which a selected path counts as abandoned, if another path is checked. Clients that repeat
+/// their nomination check the selected path every 2.5 s. Clients that do not repeat it check no other path.
 const LEFT: Duration = Duration::from_secs(4);
 
 #[cfg(test)]

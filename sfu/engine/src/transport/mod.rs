@@ -1,7 +1,7 @@
 //! One peer connection's transport: ICE-lite, DTLS, SRTP and SCTP, sans-IO.
 //!
-//! The order of authority: a datagram from an address that no authentic connectivity check has proved is not
-//! looked at, unless it is such a check. What is not authentic changes nothing and is not answered.
+//! A datagram is parsed only if it is a connectivity check or comes from an address that an authentic check has
+//! validated. STUN, RTP and RTCP packets that are not authentic change no state and are not answered.
 
 pub mod demux;
 pub mod dtls;
@@ -30,43 +30,43 @@ use crate::rtp::packet::RtpHeader;
 use crate::stats::Drop;
 use crate::units::ExtendedSequence;
 
-/// What a transport is made with.
+/// Configuration of a transport.
 #[derive(Debug, Clone)]
 pub struct TransportConfig {
-    /// Our ICE credentials, to be named in the local description.
+    /// Local ICE credentials, as named in the local description.
     pub local: IceCredentials,
-    /// Our certificate: one per process.
+    /// Local certificate, one per process.
     pub certificate: Arc<Certificate>,
-    /// SRTP profiles that are taken.
+    /// SRTP profiles that are accepted.
     pub srtp: SrtpOffer,
-    /// Bounds on what the peer can cost.
+    /// Limits on what the peer can cost.
     pub limits: Limits,
 }
 
-/// What the remote description says.
+/// Transport parameters from the remote description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteParameters {
     /// The peer's ICE credentials.
     pub ice: IceCredentials,
-    /// The digest of the peer's certificate.
+    /// Digest of the peer's certificate.
     pub fingerprint: Fingerprint,
-    /// What we are.
+    /// Local DTLS role, which follows from the peer's.
     pub dtls_role: DtlsRole,
 }
 
-/// A remote description that cannot be used. Nothing has changed.
+/// Reason that a remote description cannot be used. The transport is then unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TransportError {
-    /// `ice-ufrag` is not of 4 to 256 characters (RFC 8839 section 5.4).
+    /// `ice-ufrag` does not have 4 to 256 characters (RFC 8839 section 5.4).
     #[error("ice-ufrag of {0} characters")]
     Ufrag(usize),
-    /// `ice-pwd` is not of 22 to 256 characters.
+    /// `ice-pwd` does not have 22 to 256 characters.
     #[error("ice-pwd of {0} characters")]
     Pwd(usize),
-    /// The hash function is unknown, or the digest is not as long as its digests are.
+    /// The hash function is unknown, or the digest does not have the length of that function's digests.
     #[error("fingerprint {0}")]
     Fingerprint(Fingerprint),
-    /// Another certificate or DTLS side than before: that would be another connection.
+    /// The certificate or the DTLS role differs from the earlier description. That would be another connection.
     #[error("fingerprint or setup changed")]
     Changed,
 }
@@ -75,18 +75,18 @@ pub enum TransportError {
 pub struct Transport {
     config: TransportConfig,
     agent: Agent,
-    /// Nothing until the remote description is there.
+    /// DTLS and SCTP; `None` until the remote description is set.
     secure: Option<Secure>,
     sealer: Option<Sealer>,
     opener: Option<Opener>,
-    /// Where an address is needed before the peer has chosen one.
+    /// Path of the last authentic check or DTLS datagram. It is used while the peer has not selected a path.
     fallback: Option<Path>,
     stage: Stage,
     replies: VecDeque<(Path, SmallVec<[u8; 128]>)>,
     events: VecDeque<TransportEvent>,
-    /// Messages of the peer may be there that have not been read.
+    /// Whether SCTP may have received messages that have not been read.
     unread: bool,
-    /// Reliable ones are not read.
+    /// Whether reading of reliable messages is suspended.
     held: bool,
 }
 
@@ -98,7 +98,7 @@ struct Secure {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// No authentic check yet.
+    /// No authentic connectivity check has arrived yet.
     Checking {
         since: Instant,
     },
@@ -110,7 +110,7 @@ enum Stage {
 }
 
 impl Transport {
-    /// A transport that waits for the remote description and the first check.
+    /// A transport that waits for the remote description and the first connectivity check.
     pub fn new(config: TransportConfig, now: Instant) -> Self {
         Self {
             agent: Agent::new(config.local.clone()),
@@ -127,8 +127,8 @@ impl Transport {
         }
     }
 
-    /// The remote description, the first or a later one. New ICE credentials are a restart, before which
-    /// [`restart_ice`](Self::restart_ice) gives ours; the same as before changes nothing.
+    /// Sets the parameters of the first or a later remote description. New ICE credentials mean an ICE restart; call
+    /// [`restart_ice`](Self::restart_ice) with new local ones before. Unchanged parameters have no effect.
     pub fn set_remote(&mut self, remote: RemoteParameters, now: Instant) -> Result<(), TransportError> {
         let IceCredentials { ufrag, pwd } = &remote.ice;
         if !(4..=256).contains(&ufrag.len()) {
@@ -159,24 +159,24 @@ impl Transport {
             }
         }
         self.agent.set_remote(remote.ice);
-        // Nothing has arrived that could be discarded.
+        // No packet has arrived, so none can be discarded.
         let _ = self.pump(now);
         Ok(())
     }
 
-    /// New ICE credentials of ours, for an ICE restart (RFC 8445 section 9). The old ones count until a check
-    /// with the new ones has succeeded, and so does the chosen path.
+    /// Sets new local ICE credentials for an ICE restart (RFC 8445 section 9). The old credentials stay valid until a
+    /// check with the new ones succeeds. The selected path stays until the peer selects another.
     pub fn restart_ice(&mut self, local: IceCredentials) {
         self.agent.restart(local);
     }
 
-    /// Our ICE credentials now.
+    /// The current local ICE credentials.
     pub fn local_ice(&self) -> &IceCredentials {
         self.agent.local()
     }
 
-    /// A datagram that belongs to this peer by its source or by the user name in it. Decrypted in place.
-    /// Afterwards [`poll_event`](Self::poll_event) and [`poll_transmit`](Self::poll_transmit) may have
+    /// Handles a datagram that belongs to this peer by its source address or by the user name in it. It is decrypted in
+    /// place. Afterwards [`poll_event`](Self::poll_event) and [`poll_transmit`](Self::poll_transmit) may return
     /// something, except after RTP and RTCP.
     pub fn handle_datagram<'a>(
         &mut self,
@@ -249,7 +249,7 @@ impl Transport {
         handled.and(delivered)
     }
 
-    /// Moves things between DTLS and SCTP until nothing moves. An error if a packet was discarded.
+    /// Moves data between DTLS and SCTP until none is left. Returns an error if an SCTP packet was discarded.
     fn pump(&mut self, now: Instant) -> Result<(), Drop> {
         let mut result = Ok(());
         let Some(secure) = &mut self.secure else { return result };
@@ -298,8 +298,8 @@ impl Transport {
         }
     }
 
-    /// The next datagram to be sent: replies to checks, handshake, data channels. Media is not among them.
-    /// Returns its length, and the addresses it goes to and from. `buffer` is at least 1,500 bytes.
+    /// Writes the next datagram to send: a reply to a check, a handshake message or data channel traffic, but never
+    /// media. Returns its length, destination and source. `buffer` is at least 1,500 bytes.
     pub fn poll_transmit(
         &mut self,
         _now: Instant,
@@ -313,20 +313,20 @@ impl Transport {
         copy(&datagram, buffer).map(|len| (len, path.remote, path.local))
     }
 
-    /// What happened.
+    /// The next event. Reads further SCTP messages if none is pending.
     pub fn poll_event(&mut self, now: Instant) -> Option<TransportEvent> {
         while self.events.is_empty() && self.unread && !self.held && self.stage != Stage::Ended {
             if let Some(secure) = &mut self.secure {
                 secure.sctp.read_on(now);
             }
-            // Nothing arrives here.
+            // No packet has arrived, so none can be discarded.
             let _ = self.pump(now);
         }
         self.events.pop_front()
     }
 
-    /// Whether reliable messages of the peer stay unread from now on, so that it has to wait. What was read before
-    /// still comes out of [`poll_event`](Self::poll_event): at most 128 KiB.
+    /// Suspends or resumes reading the peer's reliable messages; while suspended, the peer has to wait. Messages read
+    /// before still come out of [`poll_event`](Self::poll_event): at most 128 KiB.
     pub fn hold_data(&mut self, held: bool) {
         self.held = held;
         if let Some(secure) = &mut self.secure {
@@ -334,7 +334,7 @@ impl Transport {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    /// When to call [`handle_timeout`](Self::handle_timeout) next; `None` if no deadline is set.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.stage == Stage::Ended {
             return None;
@@ -363,7 +363,7 @@ impl Transport {
         self.agent.last_check().map(|last| last + self.config.limits.consent_timeout)
     }
 
-    /// Time passed.
+    /// Handles the deadlines that have passed: setup and consent timeouts, and those of DTLS and SCTP.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.stage == Stage::Ended {
             return;
@@ -387,56 +387,56 @@ impl Transport {
             secure.dtls.handle_timeout(now);
             secure.sctp.handle_timeout(now);
         }
-        // Nothing arrives here that could be discarded.
+        // No packet has arrived, so none can be discarded.
         let _ = self.pump(now);
     }
 
-    /// The path that the peer chose: where media goes, and from which of our addresses.
+    /// The path that the peer selected: destination of media, and the local address to send from.
     pub fn destination(&self) -> Option<(SocketAddr, Option<IpAddr>)> {
         self.agent.selected().map(|path| (path.remote, path.local))
     }
 
-    /// When that address last proved to be the peer's.
+    /// Time of the last authentic connectivity check from an address.
     pub fn last_check_from(&self, source: SocketAddr) -> Option<Instant> {
         self.agent.last_check_from(source)
     }
 
-    /// Reads a little of everything that protecting and addressing a packet looks at, so that it is in the cache by
-    /// then.
+    /// Prefetches into the CPU cache the state that protecting and addressing a packet needs. The result has no
+    /// meaning.
     pub fn touch(&self) -> usize {
         let port = self.destination().map_or(0, |(destination, _)| usize::from(destination.port()));
         port ^ self.sealer.as_ref().map_or(0, Sealer::touch) ^ usize::from(self.is_connected())
     }
 
-    /// Whether that address was proved to be the peer's.
+    /// Whether an authentic connectivity check has validated an address as the peer's.
     pub fn is_validated(&self, source: SocketAddr) -> bool {
         self.agent.is_validated(source)
     }
 
-    /// Whether DTLS is complete and nothing has ended since.
+    /// Whether the DTLS handshake is complete and the transport has not ended since.
     pub fn is_connected(&self) -> bool {
         self.stage == Stage::Connected
     }
 
-    /// The SRTP profile in use, once connected to a peer that wants SRTP.
+    /// The SRTP profile in use; `None` until connected, or if the peer does not use SRTP.
     pub fn srtp_profile(&self) -> Option<Profile> {
         self.sealer.as_ref().map(Sealer::profile)
     }
 
-    /// How much longer an RTP packet becomes: 16 bytes, or 10 with AES_CM_128_HMAC_SHA1_80.
+    /// Bytes that protection adds to an RTP packet: 16, or 10 with AES_CM_128_HMAC_SHA1_80.
     pub fn srtp_overhead(&self) -> usize {
         self.srtp_profile().unwrap_or(Profile::AeadAes128Gcm).rtp_overhead()
     }
 
-    /// How much longer an RTCP packet becomes: 20 bytes, or 14.
+    /// Bytes that protection adds to an RTCP packet: 20, or 14 with AES_CM_128_HMAC_SHA1_80.
     pub fn srtcp_overhead(&self) -> usize {
         self.srtp_profile().unwrap_or(Profile::AeadAes128Gcm).rtcp_overhead()
     }
 
     /// Protects the RTP packet in the first `len` bytes of `packet`, of which `header_len` are the header with
-    /// extensions; [`srtp_overhead`](Self::srtp_overhead) bytes have to be free behind. Returns the new length;
-    /// nothing without keys, or if the lengths do not fit. A number may be used once per SSRC, except to send
-    /// the very same packet again.
+    /// extensions; [`srtp_overhead`](Self::srtp_overhead) bytes have to be free after them. Returns the new length;
+    /// `None` without keys or if the lengths do not fit. A sequence number may be used only once per SSRC, except to
+    /// send the identical packet again.
     pub fn protect_rtp(
         &self,
         sequence: ExtendedSequence,
@@ -447,15 +447,14 @@ impl Transport {
         self.sealer.as_ref()?.seal_rtp(sequence, packet, header_len, len)
     }
 
-    /// Protects the compound RTCP packet in the first `len` bytes of `packet`, with
-    /// [`srtcp_overhead`](Self::srtcp_overhead) bytes free behind. Returns the new length; nothing without
-    /// keys, or if the lengths do not fit.
+    /// Protects the compound RTCP packet in the first `len` bytes of `packet`; [`srtcp_overhead`](Self::srtcp_overhead)
+    /// bytes have to be free after them. Returns the new length; `None` without keys or if the lengths do not fit.
     pub fn protect_rtcp(&mut self, packet: &mut [u8], len: usize) -> Option<usize> {
         self.sealer.as_mut()?.seal_rtcp(packet, len)
     }
 
-    /// Opens a data channel as soon as the association is there; [`TransportEvent::DataOpen`] tells. Needs the
-    /// remote description.
+    /// Opens a data channel as soon as the SCTP association is established; [`TransportEvent::DataOpen`] then reports
+    /// it. Fails with [`DataError::NotOpen`] before the remote description is set.
     pub fn open_channel(
         &mut self,
         now: Instant,
@@ -469,14 +468,15 @@ impl Transport {
         Ok(channel)
     }
 
-    /// Notes the longest message that the peer takes, in bytes; 0: any. Needs the remote description.
+    /// Sets the longest message that the peer accepts, in bytes; 0 for no limit. Has no effect before the remote
+    /// description is set.
     pub fn limit_messages(&mut self, bytes: u64) {
         if let Some(secure) = &mut self.secure {
             secure.sctp.limit_messages(bytes);
         }
     }
 
-    /// Sends a message on an open channel, with the reliability that the channel was declared with.
+    /// Sends a message on an open channel, with the channel's declared reliability.
     pub fn send_data(
         &mut self,
         now: Instant,
@@ -491,24 +491,25 @@ impl Transport {
         Ok(())
     }
 
-    /// User data that waits to be sent or acknowledged, in bytes.
+    /// User data that has not been sent or acknowledged yet, in bytes.
     pub fn buffered_data(&mut self) -> usize {
         self.secure.as_mut().map_or(0, |secure| secure.sctp.buffered())
     }
 
-    /// Sources of RTP that are remembered, so that no packet of theirs is taken twice.
+    /// Number of RTP sources with a replay window.
     pub fn sources(&self) -> usize {
         self.opener.as_ref().map_or(0, Opener::sources)
     }
 
-    /// Forgets sources of RTP that have ended.
+    /// Removes the replay windows of RTP sources that have ended, except those of the last few.
     pub fn forget_sources(&mut self, sources: &impl Sources) {
         if let Some(opener) = &mut self.opener {
             opener.forget(|ssrc| sources.knows(ssrc));
         }
     }
 
-    /// Says goodbye, which [`poll_transmit`](Self::poll_transmit) has afterwards. Nothing is received any more.
+    /// Closes the transport. [`poll_transmit`](Self::poll_transmit) then returns the DTLS close alert. Further
+    /// datagrams are ignored.
     pub fn close(&mut self, now: Instant) {
         if let Some(secure) = &mut self.secure {
             secure.dtls.close(now);
@@ -522,12 +523,12 @@ fn copy(datagram: &[u8], buffer: &mut [u8]) -> Option<usize> {
     Some(datagram.len())
 }
 
-/// Replies to checks that wait to be sent, beyond which checks get none.
+/// Maximum number of queued replies to checks. Further checks get no reply.
 const MAX_REPLIES: usize = 64;
-/// Streams of a track, and with each its retransmissions.
+/// Maximum number of RTP sources of a track: 8 streams, each with its RTX stream.
 const SOURCES_PER_TRACK: usize = 2 * 8;
 
-/// Sources of RTP that may be remembered: those of as many tracks as may be published, and some that have ended.
+/// Maximum number of RTP sources with a replay window: those of all tracks that may be published, and some that ended.
 fn max_sources(limits: &Limits) -> usize {
     SOURCES_PER_TRACK.saturating_mul(limits.published_tracks).saturating_add(srtp::ENDED_SOURCES + 1)
 }

@@ -1,11 +1,11 @@
 //! SCTP over DTLS (RFC 8261) and the data channels in it (RFC 8831), over rtc-sctp.
 //!
-//! As DTLS server we wait for the peer's INIT, as client we send ours: every WebRTC stack whose DTLS side is
-//! the client initiates.
+//! A DTLS server waits for the peer's INIT; a DTLS client sends its own. In every WebRTC stack the DTLS client
+//! initiates SCTP.
 //!
-//! Messages are read as soon as they are whole, until the owner holds the reliable ones: then these stay in the
-//! association, its receive window closes, and the peer waits. That the window is open again the peer is told at once
-//! ([`window`]); rtc-sctp would leave it to the peer to ask.
+//! Messages are read as soon as they are complete, until the owner suspends reading of the reliable ones
+//! ([`Sctp::hold`]). These then stay in the association, its receive window closes, and the peer waits. When the window
+//! opens again, the peer is notified at once (`window.rs`); rtc-sctp alone would wait for the peer's window probe.
 
 mod channel;
 mod scan;
@@ -34,84 +34,85 @@ use super::dtls::DtlsRole;
 use crate::limits::Limits;
 use crate::stats::Drop;
 
-/// A message or channel that is not taken.
+/// Reason that a message cannot be sent or a channel cannot be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DataError {
-    /// The channel is not open: not yet, no longer, or never was.
+    /// The channel is not open: not yet, no longer, or it never existed.
     #[error("channel is not open")]
     NotOpen,
-    /// The message is longer than the limit.
+    /// The message is longer than the local limit or the peer's; with its length in bytes.
     #[error("message of {0} bytes")]
     TooLong(usize),
-    /// The peer does not keep up: more than the limit waits to be sent.
+    /// The peer does not keep up: the send buffer is full.
     #[error("too much waits to be sent")]
     Backlog,
-    /// The limit of channels.
+    /// The maximum number of channels is reached.
     #[error("too many channels")]
     TooManyChannels,
-    /// The label is too long.
+    /// The label is too long; with its length in bytes.
     #[error("label of {0} bytes")]
     Label(usize),
 }
 
-/// Something that the owner has to know.
+/// An event of the association or its channels.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SctpEvent {
-    /// Both ends know of a channel.
+    /// A channel is open at both ends.
     Open {
-        /// Which.
+        /// Channel that is open.
         channel: ChannelId,
-        /// Its label, which may be empty.
+        /// Label of the channel, which may be empty.
         label: String,
     },
-    /// A whole message.
+    /// A complete message arrived.
     Message {
-        /// On which channel.
+        /// Channel on which the message arrived.
         channel: ChannelId,
-        /// As bytes, not as text.
+        /// Whether the message is binary instead of text.
         binary: bool,
-        /// What it says.
+        /// Content of the message.
         payload: Bytes,
     },
-    /// A channel is gone.
+    /// A channel has closed.
     Closed {
-        /// Which.
+        /// Channel that has closed.
         channel: ChannelId,
     },
 }
 
-/// Associations and channels of one peer.
+/// The SCTP association and the data channels of one peer.
 pub struct Sctp {
     role: DtlsRole,
     endpoint: Endpoint,
-    /// More than one only before one is established.
+    /// The association. There may be several before one is established.
     associations: SmallVec<[(AssociationHandle, Association); 1]>,
     established: bool,
     inits: u32,
-    /// The last INIT and our answer: repeated, it gets the same again. rtc-sctp would begin anew, with a tag
-    /// that the peer, having the first answer after all, does not know.
+    /// The last INIT and the answer to it. A repeated INIT gets the same answer. rtc-sctp would start another
+    /// association, with a tag that the peer does not know if it has received the first answer after all.
     last_init: Option<(Bytes, Vec<Bytes>)>,
     channels: Vec<Channel>,
     next_channel: u32,
     account: Account,
-    /// Reliable messages are not read.
+    /// Whether reading of reliable messages is suspended.
     held: bool,
-    /// Messages may be there that have not been read.
+    /// Whether there may be received messages that have not been read.
     unread: bool,
-    /// Data chunks that came while the window was closed, as packets of nothing else, and may not have been taken. The peer
-    /// may always have one on its way (RFC 9260 section 6.1), which rtc-sctp discards then; sent again only after a time
-    /// that doubles each time, it would hold up what follows for up to a minute after the window is open again.
+    /// Data chunks that arrived while the receive window was closed and that rtc-sctp may have discarded, as packets of
+    /// data chunks only. The peer may always have one chunk in flight (RFC 9260 section 6.1). The peer retransmits it
+    /// with exponential backoff, so without this copy the following data could be delayed for up to a minute after the
+    /// window opens.
     refused: Vec<Bytes>,
-    /// Messages discarded that have not been told.
+    /// Number of discarded messages that have not been reported yet.
     discarded: u64,
-    /// The common header of the last packet that was for the association.
+    /// Common header of the last packet that belonged to an association.
     peer_header: Option<[u8; window::HEADER]>,
     max_channels: usize,
-    /// Longest message that is taken.
+    /// Longest message accepted from the peer, in bytes.
     max_message: usize,
-    /// Longest message that is sent.
+    /// Longest message sent, in bytes.
     max_sent: usize,
-    /// Longest message that the peer takes.
+    /// Longest message that the peer accepts, in bytes.
     peer_max: usize,
     max_buffered: usize,
     out: VecDeque<Bytes>,
@@ -119,7 +120,8 @@ pub struct Sctp {
 }
 
 impl Sctp {
-    /// Nothing is there until DTLS is. A server waits, a client begins at [`start`](Self::start).
+    /// SCTP state without an association. A server waits for the peer's INIT; a client initiates at
+    /// [`start`](Self::start).
     pub fn new(role: DtlsRole, limits: &Limits) -> Self {
         let server = ServerConfig::new(transport_config(limits));
         let mut endpoint = EndpointConfig::new();
@@ -150,11 +152,11 @@ impl Sctp {
         }
     }
 
-    /// DTLS is there. A client begins.
+    /// Called when DTLS is connected. A client initiates the association.
     pub fn start(&mut self, now: Instant, limits: &Limits) {
         if matches!(self.role, DtlsRole::Client) && self.associations.is_empty() {
             let config = ClientConfig::new(transport_config(limits));
-            // It fails for a bad address only, and this one is good.
+            // This fails only for an invalid address, and `THERE` is valid.
             if let Ok(association) = self.endpoint.connect(now, config, THERE) {
                 self.associations.push(association);
             }
@@ -162,7 +164,7 @@ impl Sctp {
         }
     }
 
-    /// A packet out of DTLS. An error if it was discarded.
+    /// Handles an SCTP packet from DTLS. Returns an error if the packet was discarded.
     pub fn handle(&mut self, now: Instant, packet: Bytes) -> Result<(), Drop> {
         self.contain(|sctp| sctp.handle_packet(now, packet)).unwrap_or(Err(Drop::BadData))
     }
@@ -203,8 +205,8 @@ impl Sctp {
         Ok(())
     }
 
-    /// Keeps the data chunks of a packet that may not have been taken. Acknowledgements have been: later they would say
-    /// what is no longer so.
+    /// Stores the data chunks of a packet that rtc-sctp may have discarded. The packet's acknowledgements are left out:
+    /// they have been processed, and would be outdated later.
     fn keep_refused(&mut self, packet: &[u8]) {
         let Some(acknowledged) = self.account.acknowledged() else { return };
         self.refused.retain(|kept| scan::data_after(kept, acknowledged).is_some());
@@ -216,8 +218,8 @@ impl Sctp {
         }
     }
 
-    /// rtc-sctp has slices that a peer with the keys can make panic, and reads lengths so loosely that they
-    /// cannot all be checked before. Then the association is over, and nothing else.
+    /// Runs code that calls rtc-sctp. An authenticated peer can make slices in rtc-sctp panic; it reads lengths so
+    /// loosely that they cannot all be checked beforehand. A panic ends the association and nothing else.
     fn contain<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
         let result = catch_unwind(AssertUnwindSafe(|| work(&mut *self))).ok();
         if result.is_none() {
@@ -236,8 +238,8 @@ impl Sctp {
         found.map(|(_, association)| association.handle_event(event)).ok_or(Drop::BadData)
     }
 
-    /// Opens a channel, in-band, as soon as the association is there. [`SctpEvent::Open`] tells when the peer
-    /// knows of it.
+    /// Opens a channel in-band (RFC 8832) as soon as the association is established. [`SctpEvent::Open`] reports that
+    /// the peer has confirmed it.
     pub fn open(
         &mut self,
         now: Instant,
@@ -261,7 +263,7 @@ impl Sctp {
         Ok(id)
     }
 
-    /// Notes the longest message that the peer takes, in bytes (RFC 8841 section 6); 0: any.
+    /// Sets the longest message that the peer accepts, in bytes (RFC 8841 section 6); 0 for no limit.
     pub fn limit_messages(&mut self, bytes: u64) {
         self.peer_max = match bytes {
             0 => usize::MAX,
@@ -284,7 +286,7 @@ impl Sctp {
         let (stream, lossy) = known
             .and_then(|known| Some((known.stream?, !known.reliability.is_full())))
             .ok_or(DataError::NotOpen)?;
-        // What may be lost is of no use late.
+        // Lossy messages get a smaller buffer: they are of no use when late.
         let most = if lossy { self.max_buffered / LOSSY_SHARE } else { self.max_buffered };
         let (_, association) = self.associations.first_mut().ok_or(DataError::NotOpen)?;
         let waiting = association.stream(stream).ok().and_then(|stream| stream.buffered_amount().ok());
@@ -292,7 +294,7 @@ impl Sctp {
             return Err(DataError::Backlog);
         }
         use PayloadProtocolIdentifier as Kind;
-        // SCTP has no empty messages: a byte that is not looked at stands for one (RFC 8831 section 6.6).
+        // SCTP has no empty messages. One ignored byte represents an empty message (RFC 8831 section 6.6).
         let (kind, payload) = match (payload.is_empty(), binary) {
             (false, true) => (Kind::Binary, payload),
             (false, false) => (Kind::String, payload),
@@ -305,24 +307,24 @@ impl Sctp {
         Ok(())
     }
 
-    /// User data that waits to be sent or acknowledged, in bytes.
+    /// User data that has not been sent or acknowledged yet, in bytes.
     pub fn buffered(&mut self) -> usize {
         let Some((_, association)) = self.associations.first_mut() else { return 0 };
         let streams = self.channels.iter().filter_map(|channel| channel.stream);
         streams.filter_map(|stream| association.stream(stream).ok()?.buffered_amount().ok()).sum()
     }
 
-    /// Whether reliable messages stay unread, so that the peer has to wait.
+    /// Suspends or resumes reading reliable messages. While suspended, the peer has to wait.
     pub fn hold(&mut self, held: bool) {
         self.held = held;
     }
 
-    /// Whether messages may be there that [`hold`](Self::hold) or the share of one turn left unread.
+    /// Whether [`hold`](Self::hold), or the limit on one read, may have left messages unread.
     pub fn has_unread(&self) -> bool {
         self.unread
     }
 
-    /// Reads on.
+    /// Reads further messages, and retries data that was refused while the window was closed.
     pub fn read_on(&mut self, now: Instant) {
         if !self.established {
             self.unread = false;
@@ -335,27 +337,27 @@ impl Sctp {
         self.discarded += u64::from(read.is_none());
     }
 
-    /// How many messages were discarded since this was asked last: they are malformed, too long, or on no channel.
+    /// Number of messages discarded since the last call, because they were malformed, too long, or on no channel.
     pub fn take_discarded(&mut self) -> u64 {
         std::mem::take(&mut self.discarded)
     }
 
-    /// The next SCTP packet, to be sent through DTLS.
+    /// The next SCTP packet to send through DTLS.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         self.out.pop_front()
     }
 
-    /// What happened.
+    /// The next event.
     pub fn poll_event(&mut self) -> Option<SctpEvent> {
         self.events.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    /// When to call [`handle_timeout`](Self::handle_timeout) next; `None` if no timer runs.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.associations.iter().filter_map(|(_, association)| association.poll_timeout()).min()
     }
 
-    /// Time passed.
+    /// Runs the association timers if one has expired.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
             self.contain(|sctp| {
@@ -367,7 +369,7 @@ impl Sctp {
         }
     }
 
-    /// Takes out of the associations what they have.
+    /// Collects messages, events and outgoing packets from the associations.
     fn progress(&mut self, now: Instant) {
         if !self.established {
             let connected = self.associations.iter_mut().position(|(_, association)| {
@@ -392,7 +394,8 @@ impl Sctp {
         }
     }
 
-    /// Reads what can be read of all streams, up to the share of one turn, and of those that are held nothing.
+    /// Reads available messages of all streams, up to [`READ_BYTES`]. Reliable streams are skipped while reading is
+    /// suspended.
     fn read(&mut self, now: Instant) {
         let mut bytes = 0;
         self.unread = false;
@@ -412,7 +415,7 @@ impl Sctp {
         }
     }
 
-    /// Takes what came while the window was closed.
+    /// Feeds the stored data chunks that were refused while the window was closed to rtc-sctp again.
     fn take_refused(&mut self, now: Instant) {
         if self.held || self.refused.is_empty() {
             return;
@@ -421,21 +424,21 @@ impl Sctp {
             if let Some((handle, DatagramEvent::AssociationEvent(event))) =
                 self.endpoint.handle(now, THERE, None, packet)
             {
-                // The association is there: this is it.
+                // It fails only for an unknown association, and there is just one.
                 let _ = self.dispatch(handle, event);
             }
         }
         self.progress(now);
     }
 
-    /// Whether a stream carries what may wait but not be lost.
+    /// Whether a stream belongs to a fully reliable channel, which is not read while reading is suspended.
     fn holds(&self, stream: u16) -> bool {
         let channel = self.channels.iter().find(|channel| channel.stream == Some(stream));
         channel.is_some_and(|channel| channel.open && channel.reliability.is_full())
     }
 
-    /// Makes rtc-sctp say how much room there is, which it does only when something arrives: a chunk that it has had
-    /// already, with the request to be answered at once.
+    /// Makes rtc-sctp advertise the receive window. It does so only when a packet arrives, so it is given a chunk that
+    /// it has already had, with the flag that requests an immediate acknowledgement.
     fn tell_window(&mut self, now: Instant) {
         let (Some(header), Some(number)) = (self.peer_header, self.account.acknowledged()) else { return };
         let repeated = window::repeated_chunk(header, number);
@@ -447,7 +450,7 @@ impl Sctp {
         }
     }
 
-    /// The next message of a stream, without its bytes if there are too many.
+    /// The next message of a stream; without its payload if that is longer than `max_message`.
     fn read_message(&mut self, stream: u16) -> Option<(PayloadProtocolIdentifier, Option<Bytes>)> {
         let (_, association) = self.associations.first_mut()?;
         let message = association.stream(stream).ok()?.read_sctp().ok()??;
@@ -456,7 +459,7 @@ impl Sctp {
         Some((message.ppi, payload))
     }
 
-    /// Takes a message. False if it is not acceptable.
+    /// Handles a message. Returns false if it was discarded.
     fn message(
         &mut self,
         now: Instant,
@@ -475,7 +478,7 @@ impl Sctp {
             _ => return false,
         };
         let Some(channel) = known else { return false };
-        // Data on a channel that we opened is as good as an ACK that was overtaken (RFC 8832 section 6).
+        // Data on a channel that we opened confirms it: the ACK was overtaken (RFC 8832 section 6).
         if !std::mem::replace(&mut channel.open, true) {
             self.events.push_back(SctpEvent::Open { channel: channel.id, label: channel.label.clone() });
         }
@@ -511,20 +514,20 @@ impl Sctp {
         }
     }
 
-    /// Sets how a stream sends, and sends the first control message on it.
+    /// Sets the reliability of a stream, and sends the first control message on it.
     fn configure(&mut self, now: Instant, stream: u16, reliability: Reliability, message: Option<Bytes>) {
         let Some((_, association)) = self.associations.first_mut() else { return };
         let Ok(mut stream) = association.stream(stream) else { return };
         let Reliability { ordered, kind, value } = reliability;
-        // Both fail on a closed stream only; then its closing is told as an event.
+        // Both calls fail only on a closed stream, whose closing is reported as an event.
         let _ = stream.set_reliability_params(!ordered, kind, value);
         if let Some(message) = message {
             let _ = stream.write_chunk_with_ppi(now, &message, PayloadProtocolIdentifier::Dcep);
         }
     }
 
-    /// Gives a stream to each channel of ours that has none: even numbers are the DTLS client's, odd ones the
-    /// server's (RFC 8832 section 6).
+    /// Opens a stream for each local channel that has none. The DTLS client uses even stream numbers, the server odd
+    /// ones (RFC 8832 section 6).
     fn open_pending(&mut self, now: Instant) {
         let first = u16::from(matches!(self.role, DtlsRole::Server));
         for at in 0..self.channels.len() {
@@ -576,7 +579,7 @@ impl Sctp {
 
     fn abort(&mut self, now: Instant) {
         for (_, association) in &mut self.associations {
-            // Nothing is left to be done if it is closed already.
+            // It fails only if the association is closed already.
             let _ = association.abort();
         }
         self.progress(now);
@@ -593,8 +596,8 @@ fn receive_window(limits: &Limits) -> u32 {
 }
 
 fn transport_config(limits: &Limits) -> TransportConfig {
-    // Giving up is not SCTP's business here: ICE knows when the peer is gone. rtc-sctp would stop its timer
-    // after five retransmissions and stall for ever.
+    // SCTP never gives up by itself: ICE detects when the peer is gone. By default rtc-sctp would stop its timer after
+    // five retransmissions and stall for ever.
     let timers = TimerConfig {
         max_t1_init_retrans: usize::MAX,
         max_t1_cookie_retrans: usize::MAX,
@@ -609,25 +612,26 @@ fn transport_config(limits: &Limits) -> TransportConfig {
         .with_timer_config(timers)
 }
 
-/// An SCTP packet, which gains 37 bytes from DTLS: 1,197.
+/// Maximum SCTP packet size, in bytes. DTLS adds 37 bytes: 1,197.
 const MTU: u32 = 1160;
-/// Associations that a peer may begin at a time before one is there.
+/// Maximum number of concurrent associations before one is established.
 const MAX_HANDSHAKES: usize = 4;
-/// And in all.
+/// Maximum number of associations that a peer may initiate in total.
 const MAX_INITS: u32 = 8;
-/// How much more than the window a peer may make us hold, each piece's cost included: a peer that has to wait may fill
-/// the window with the smallest messages there are.
+/// Maximum received data held for a peer, each chunk's overhead included, as a multiple of the receive window. It is
+/// large because a waiting peer may fill the window with the smallest possible messages.
 const HELD_FACTOR: usize = 48;
-/// Messages read in one turn, in bytes, so that who sends can be held in between; and what each counts beside its bytes.
+/// Bytes of messages read at a time, so that reading can be suspended in between.
 const READ_BYTES: usize = 64 * 1024;
+/// Bytes that each message counts toward [`READ_BYTES`] in addition to its payload.
 const READ_COST: usize = 64;
-/// Packets of which data is kept that came while the window was closed.
+/// Maximum number of stored packets whose data arrived while the window was closed.
 const REFUSED: usize = 4;
-/// Of what reliable messages may buffer, lossy ones may buffer this part.
+/// Lossy messages may use the send buffer up to this fraction (one fourth) of the limit for reliable ones.
 const LOSSY_SHARE: usize = 4;
-/// Stream numbers of our own are below this.
+/// Stream numbers of locally opened channels are below this.
 const MAX_OWN_STREAM: u16 = 1024;
-/// rtc-sctp tells its peers apart by address; here there is one.
+/// rtc-sctp distinguishes peers by address. Here each endpoint has one peer, with a made-up address.
 const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 const THERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
 

@@ -1,7 +1,7 @@
 //! SRTP and SRTCP in place: AEAD_AES_128_GCM (RFC 7714) and AES_CM_128_HMAC_SHA1_80 (RFC 3711) over aws-lc-rs.
 //!
-//! Sending keeps no state per stream: the caller numbers its packets past 16 bits. Receiving keeps a replay
-//! window per SSRC, made only for a source that is expected, and after a packet of it was authentic.
+//! Sending keeps no state per stream: the caller supplies sequence numbers extended beyond 16 bits. Receiving keeps a
+//! replay window per SSRC. It is created only for an expected source, after an authentic packet.
 
 mod derive;
 mod window;
@@ -22,9 +22,9 @@ use crate::units::{ExtendedSequence, Ssrc};
 /// A protection profile of DTLS-SRTP (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Profile {
-    /// AEAD_AES_128_GCM: what every current browser takes.
+    /// AEAD_AES_128_GCM, which every current browser accepts.
     AeadAes128Gcm,
-    /// AES_CM_128_HMAC_SHA1_80: for clients that know nothing better.
+    /// AES_CM_128_HMAC_SHA1_80, for clients that support nothing better.
     AesCm128HmacSha1_80,
 }
 
@@ -40,7 +40,7 @@ impl Profile {
         }
     }
 
-    /// How much longer an RTP packet becomes.
+    /// Bytes that protection adds to an RTP packet.
     pub fn rtp_overhead(self) -> usize {
         match self {
             Self::AeadAes128Gcm => GCM_TAG,
@@ -48,33 +48,33 @@ impl Profile {
         }
     }
 
-    /// How much longer an RTCP packet becomes.
+    /// Bytes that protection adds to an RTCP packet.
     pub fn rtcp_overhead(self) -> usize {
         self.rtp_overhead() + INDEX_LEN
     }
 }
 
-/// One direction's master key and salt.
+/// Master key and salt of one direction.
 #[derive(Clone)]
 pub struct MasterKey {
-    /// 16 bytes.
+    /// Master key, 16 bytes.
     pub key: [u8; Profile::KEY_LEN],
-    /// 12 or 14 bytes, as the profile says.
+    /// Master salt: 12 or 14 bytes, depending on the profile.
     pub salt: SmallVec<[u8; 14]>,
 }
 
-/// Keys could not be made.
+/// Reason that session keys could not be derived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SrtpError {
-    /// The salt's length does not fit the profile.
+    /// The salt does not have the length that the profile requires.
     #[error("master salt of {0} bytes")]
     SaltLength(usize),
-    /// The cryptographic library refused a key.
+    /// The cryptographic library rejected a key.
     #[error("key refused")]
     Key,
 }
 
-/// Seals what is sent.
+/// Encrypts and authenticates packets to send.
 pub struct Sealer {
     cipher: Cipher,
     profile: Profile,
@@ -93,7 +93,7 @@ impl Sealer {
         self.profile
     }
 
-    /// Reads a little of it; see [`Transport::touch`](super::Transport::touch).
+    /// Prefetches into the CPU cache; see [`Transport::touch`](super::Transport::touch).
     pub(super) fn touch(&self) -> usize {
         match &self.cipher {
             Cipher::Gcm(gcm) => usize::from(gcm.rtp_salt[0]) ^ self.rtcp_index as usize,
@@ -101,9 +101,9 @@ impl Sealer {
         }
     }
 
-    /// Protects the RTP packet in the first `len` bytes of `buffer`, whose header (extensions included) takes
-    /// `header_len` and which has room for the overhead behind. Returns the new length, nothing if the lengths
-    /// do not fit.
+    /// Protects the RTP packet in the first `len` bytes of `buffer`, of which `header_len` are the header with
+    /// extensions. The buffer needs space for the overhead after the packet. Returns the new length; `None` if the
+    /// lengths do not fit.
     pub fn seal_rtp(
         &self,
         sequence: ExtendedSequence,
@@ -134,8 +134,8 @@ impl Sealer {
         Some(total)
     }
 
-    /// Protects the compound RTCP packet in the first `len` bytes of `buffer`, which has room for the overhead
-    /// behind. Returns the new length, nothing if the lengths do not fit.
+    /// Protects the compound RTCP packet in the first `len` bytes of `buffer`, which needs space for the overhead after
+    /// the packet. Returns the new length; `None` if the lengths do not fit.
     pub fn seal_rtcp(&mut self, buffer: &mut [u8], len: usize) -> Option<usize> {
         let total = len.checked_add(self.profile.rtcp_overhead())?;
         if len < RTCP_HEADER || total > buffer.len() {
@@ -166,29 +166,29 @@ impl Sealer {
     }
 }
 
-/// Opens what is received.
+/// Authenticates and decrypts received packets.
 pub struct Opener {
     cipher: Cipher,
     profile: Profile,
-    /// Sources of RTP that packets have come of, the oldest first.
+    /// RTP sources of which authentic packets have arrived, oldest first.
     sources: SmallVec<[(Ssrc, Window); 8]>,
     max_sources: usize,
-    /// Senders of RTCP.
+    /// Senders of RTCP, with their replay windows.
     reporters: SmallVec<[Reporter; 4]>,
-    /// RTCP packets so far.
+    /// Number of authentic RTCP packets so far.
     reports: u64,
 }
 
-/// A sender of RTCP. Unlike those of RTP, its packets carry their whole number, so it may be forgotten.
+/// A sender of RTCP. SRTCP packets carry their entire index, unlike SRTP packets, so this state may be dropped.
 struct Reporter {
     ssrc: Ssrc,
     window: Window,
-    /// The count of RTCP packets when the last of this sender came.
+    /// Value of `reports` when this sender's last packet arrived.
     last: u64,
 }
 
 impl Opener {
-    /// Derives the session keys. Remembers at most `max_sources` sources of RTP.
+    /// Derives the session keys. At most `max_sources` RTP sources get a replay window.
     pub fn new(profile: Profile, master: &MasterKey, max_sources: usize) -> Result<Self, SrtpError> {
         Ok(Self {
             cipher: Cipher::new(profile, master)?,
@@ -200,9 +200,9 @@ impl Opener {
         })
     }
 
-    /// Checks and decrypts an RTP packet in place. Returns the length without the tag, and its number extended
-    /// past 16 bits. `is_expected` is asked for a source of which no packet has come. On an error the packet's content is
-    /// lost and nothing else has changed.
+    /// Authenticates and decrypts an RTP packet in place. Returns the length without the tag, and the extended sequence
+    /// number. `is_expected` is called for a source without a replay window. On an error the packet's content may be
+    /// destroyed; no other state has changed.
     pub fn open_rtp(
         &mut self,
         packet: &mut [u8],
@@ -219,7 +219,7 @@ impl Opener {
             None if self.is_full() => return Err(Drop::TooManyStreams),
             None => ExtendedSequence::first(sequence),
         };
-        // Before any cryptography: duplicates are cheap to send.
+        // Checked before any cryptography, because duplicates are cheap to send.
         if window.is_some_and(|window| window.seen(extended.0)) {
             return Err(Drop::Replayed);
         }
@@ -237,8 +237,9 @@ impl Opener {
         Ok((len, extended))
     }
 
-    /// Opens the first packet that arrives of a stream. Streams begin anywhere (RFC 3550 section 5.1), and the packets
-    /// before a wrap may be lost: then the rollover counter is 1 already (RFC 3711 section 3.3.1 has no way to tell).
+    /// Opens the first packet that arrives of a stream. A stream may begin with any sequence number (RFC 3550 section
+    /// 5.1). If all packets before a wrap are lost, the sender's rollover counter is already 1, which the receiver
+    /// cannot know (RFC 3711 section 3.3.1). So both counters are tried.
     #[cold]
     fn open_first(
         &self,
@@ -248,7 +249,7 @@ impl Opener {
         header_len: usize,
         len: usize,
     ) -> Option<ExtendedSequence> {
-        // The content of a packet that does not open is lost.
+        // A failed attempt destroys the content.
         let sealed: SmallVec<[u8; ONE_PACKET]> = SmallVec::from_slice(packet);
         if self.cipher.open_rtp(packet, ssrc, first, header_len, len).is_some() {
             return Some(first);
@@ -258,7 +259,7 @@ impl Opener {
         self.cipher.open_rtp(packet, ssrc, wrapped, header_len, len).map(|()| wrapped)
     }
 
-    /// Checks and decrypts a compound RTCP packet in place. Returns its length without index and tag.
+    /// Authenticates and decrypts a compound RTCP packet in place. Returns its length without index and tag.
     pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, Drop> {
         let len = packet
             .len()
@@ -297,12 +298,12 @@ impl Opener {
         Ok(len)
     }
 
-    /// Sources of RTP remembered.
+    /// Number of RTP sources with a replay window.
     pub fn sources(&self) -> usize {
         self.sources.len()
     }
 
-    /// Whether packets of the source were opened, and it is not forgotten.
+    /// Whether an RTP source has a replay window.
     pub fn remembers(&self, ssrc: Ssrc) -> bool {
         self.place_of(ssrc).is_some()
     }
@@ -311,13 +312,12 @@ impl Opener {
         self.sources.iter().position(|(known, _)| *known == ssrc)
     }
 
-    /// Whether there is no room for another source of RTP.
+    /// Whether the maximum number of RTP sources is reached.
     pub fn is_full(&self) -> bool {
         self.sources.len() >= self.max_sources
     }
 
-    /// Forgets sources of RTP that have ended, but for the last few: what of them is late, or played again, is still
-    /// known for what it is.
+    /// Removes RTP sources that have ended, except the last 16. Late or replayed packets of those are still recognised.
     pub fn forget(&mut self, lives: impl Fn(Ssrc) -> bool) {
         let ended = self.sources.iter().filter(|(ssrc, _)| !lives(*ssrc)).count();
         let mut excess = ended.saturating_sub(ENDED_SOURCES);
@@ -328,7 +328,7 @@ impl Opener {
         });
     }
 
-    /// The one that was silent longest goes, should there be too many.
+    /// Adds a sender of RTCP. At the maximum, it replaces the one that has been silent the longest.
     fn add_reporter(&mut self, ssrc: Ssrc, index: u32) {
         if self.reporters.len() >= MAX_REPORTERS {
             let silent = self.reporters.iter().enumerate().min_by_key(|(_, reporter)| reporter.last);
@@ -340,8 +340,8 @@ impl Opener {
     }
 }
 
-/// Session keys of one direction. The difference in size does not matter: one per peer and direction, and a
-/// box would cost a cache miss per packet.
+/// Session keys of one direction. The variants' difference in size does not matter: there is one value per peer and
+/// direction, and a box would cost a cache miss per packet.
 #[expect(clippy::large_enum_variant, reason = "see above")]
 enum Cipher {
     Gcm(Gcm),
@@ -359,7 +359,8 @@ impl Cipher {
         }
     }
 
-    /// `None`, and the content lost, if it was not sealed with this key and number. `len` is without the tag.
+    /// Opens an RTP packet of `len` bytes without the tag. Returns `None`, with the content destroyed, if it was not
+    /// protected with this key and sequence number.
     fn open_rtp(
         &self,
         packet: &mut [u8],
@@ -396,13 +397,13 @@ impl Gcm {
         })
     }
 
-    /// RFC 7714 section 8.1.
+    /// SRTP nonce, RFC 7714 section 8.1.
     fn rtp_nonce(&self, ssrc: u32, rollover: u32, sequence: u16) -> Nonce {
         let count = (u128::from(ssrc) << 48) | (u128::from(rollover) << 16) | u128::from(sequence);
         xor_nonce(self.rtp_salt, count)
     }
 
-    /// RFC 7714 section 9.1.
+    /// SRTCP nonce, RFC 7714 section 9.1.
     fn rtcp_nonce(&self, ssrc: u32, index: u32) -> Nonce {
         xor_nonce(self.rtcp_salt, (u128::from(ssrc) << 48) | u128::from(index))
     }
@@ -457,7 +458,7 @@ impl Cm {
         })
     }
 
-    /// RFC 3711 section 4.1.1.
+    /// Encrypts or decrypts an RTP payload in counter mode, RFC 3711 section 4.1.1.
     fn rtp_stream(&self, ssrc: u32, rollover: u32, sequence: u16, data: &mut [u8]) -> Option<()> {
         let index = (u64::from(rollover) << 16) | u64::from(sequence);
         apply_stream(&self.rtp, &self.rtp_salt, ssrc, index, data)
@@ -467,7 +468,7 @@ impl Cm {
         apply_stream(&self.rtcp, &self.rtcp_salt, ssrc, u64::from(index), data)
     }
 
-    /// The rollover counter is authenticated but not sent (RFC 3711 section 4.2).
+    /// Authentication tag. The rollover counter is authenticated but not sent (RFC 3711 section 4.2).
     fn rtp_tag(&self, packet: &[u8], rollover: u32) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.rtp_auth);
         context.update(packet);
@@ -501,7 +502,7 @@ fn counter_mode(key: &[u8; 16]) -> Option<EncryptingKey> {
     EncryptingKey::ctr(UnboundCipherKey::new(&AES_128, key).ok()?).ok()
 }
 
-/// Adds the key stream of a packet: RFC 3711 section 4.1.1.
+/// XORs a packet's key stream into `data`, RFC 3711 section 4.1.1.
 fn apply_stream(key: &EncryptingKey, salt: &[u8; 14], ssrc: u32, index: u64, data: &mut [u8]) -> Option<()> {
     let mut salted = [0; 16];
     salted.get_mut(..14)?.copy_from_slice(salt);
@@ -512,14 +513,14 @@ fn apply_stream(key: &EncryptingKey, salt: &[u8; 14], ssrc: u32, index: u64, dat
 
 fn xor_nonce(salt: [u8; 12], count: u128) -> Nonce {
     let mut nonce = salt;
-    // The counter takes the low ten bytes of twelve; the top four of the sixteen are zero.
+    // The count takes the low ten of the nonce's twelve bytes. The top four of its sixteen bytes are zero.
     for (byte, with) in nonce.iter_mut().zip(count.to_be_bytes().into_iter().skip(4)) {
         *byte ^= with;
     }
     Nonce::assume_unique_for_key(nonce)
 }
 
-/// What SRTCP's tag covers beside the encrypted part: RFC 7714 section 17.
+/// Data that SRTCP's tag covers in addition to the encrypted part: RFC 7714 section 17.
 fn rtcp_aad(header: &[u8], word: [u8; INDEX_LEN]) -> Option<[u8; RTCP_HEADER + INDEX_LEN]> {
     let mut aad = [0; RTCP_HEADER + INDEX_LEN];
     aad.get_mut(..RTCP_HEADER)?.copy_from_slice(header);
@@ -533,9 +534,10 @@ fn read_u32(data: &[u8], at: usize) -> Option<u32> {
 
 fn drop_result<T>(_: T) {}
 
-/// Sources of RTP that are remembered after their end.
+/// Number of RTP sources whose replay windows are kept after their end.
 pub(super) const ENDED_SOURCES: usize = 16;
-/// Senders of RTCP that are remembered. A client has one for each source it sends and one for what it receives.
+/// Maximum number of RTCP senders with a replay window. A client has one for each source that it sends, and one for its
+/// receiver reports.
 const MAX_REPORTERS: usize = 128;
 const GCM_TAG: usize = 16;
 const HMAC_TAG: usize = 10;
@@ -544,7 +546,7 @@ const INDEX_MASK: u32 = 0x7fff_ffff;
 const ENCRYPTED_FLAG: u32 = 0x8000_0000;
 const RTP_HEADER: usize = 12;
 const RTCP_HEADER: usize = 8;
-/// As long as packets are; longer ones are copied to the heap.
+/// Usual maximum packet size, in bytes. Copies of longer packets go to the heap.
 const ONE_PACKET: usize = 1500;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::ice::tests::{Check, read_response};
 use super::*;
 use crate::rtp::packet::RtpHeader;
 
-/// A server and a client. Both are our own transport, and both are lite: the test sends the checks.
+/// A server and a client. Both are this crate's transport and ICE-lite, so the test sends the checks.
 struct Net {
     now: Instant,
     limits: Limits,
@@ -61,7 +61,7 @@ impl Net {
         Check::new(&self.server.ice, &self.client.ice)
     }
 
-    /// A check from the client's address, and one from the server's.
+    /// Sends a check from the client's address, and one from the server's.
     fn checks(&mut self) {
         let to_server = self.check().nominating().bytes();
         let mut to_client = Check::new(&self.client.ice, &self.server.ice).nominating().bytes();
@@ -80,7 +80,7 @@ impl Net {
         }
     }
 
-    /// Lets everything cross that is to be sent, except replies to checks, which are only checked.
+    /// Delivers all queued datagrams in both directions, except replies to checks, which are only verified.
     fn cross(&mut self) {
         loop {
             let mut moved = false;
@@ -112,7 +112,7 @@ impl Net {
         }
     }
 
-    /// Lets time pass, with checks every two seconds if wanted.
+    /// Advances time, with checks every two seconds if `with_checks`.
     fn pass(&mut self, time: Duration, with_checks: bool) {
         let end = self.now + time;
         let mut next_check = self.now;
@@ -147,7 +147,7 @@ impl Net {
         self.client.events.clear();
     }
 
-    /// Media and data still pass, and nothing else has happened.
+    /// Asserts that media and data still pass, and that nothing else has happened.
     fn assert_alive(&mut self, sequence: u64) {
         self.server.events.clear();
         let mut packet = rtp(sequence);
@@ -166,7 +166,7 @@ impl Net {
     }
 }
 
-/// A packet with room for the tag.
+/// An RTP packet with space for the tag.
 fn rtp(sequence: u64) -> Vec<u8> {
     let mut packet = vec![0x80, 96];
     packet.extend((sequence as u16).to_be_bytes());
@@ -176,7 +176,7 @@ fn rtp(sequence: u64) -> Vec<u8> {
     packet
 }
 
-/// Noise that looks like the beginning of each protocol.
+/// Random datagrams, each with the first bytes of a protocol.
 fn hostile(rng: &mut SmallRng, len: usize) -> Vec<Vec<u8>> {
     let firsts: [&[u8]; 9] = [
         &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42],
@@ -403,7 +403,7 @@ fn remote_descriptions_are_checked_and_a_restart_is_followed() {
 fn strangers_get_not_one_byte_in_any_stage() {
     let mut rng = SmallRng::seed_from_u64(1);
     let mut net = net(SrtpOffer::AeadOnly);
-    // True datagrams of this and of another connection, from the wrong address.
+    // Authentic datagrams of this and of another connection, from the wrong address.
     let mut true_ones = vec![];
     let mut other = self::net(SrtpOffer::AeadOnly);
     other.checks();

@@ -1,4 +1,4 @@
-//! A client: a whole independent WebRTC stack (str0m) that publishes synthetic frames and notes what it receives.
+//! A client: a complete independent WebRTC stack (str0m) that publishes synthetic frames and records what it receives.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -16,118 +16,114 @@ use str0m::media::{
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
 
-/// What a client publishes on one media section.
+/// Track that a client publishes in one media section.
 pub struct Publisher {
-    /// The section.
     pub mid: Mid,
-    /// The announced track.
     pub track: TrackSid,
-    /// Layers, lowest first; one entry without RID for a single encoding.
+    /// Layers, lowest first; a single entry without RID if there is no simulcast.
     pub layers: Vec<PublishedLayer>,
     /// Time between frames.
     pub interval: Duration,
-    /// When the next frame is due.
+    /// Time at which the next frame is due.
     pub next: Instant,
-    /// Frames made so far.
+    /// Frames produced so far.
     pub frames: u32,
-    /// Frames are made until this many.
+    /// Number of frames after which production stops.
     pub limit: u32,
     /// Opus or VP8.
     pub codec: Codec,
-    /// Added to every media time, in clock ticks: to let timestamps wrap during a test.
+    /// Offset of every media time, in clock ticks, to let timestamps wrap around during a test.
     pub time_offset: u64,
-    /// Nothing is sent while true.
+    /// Whether sending is paused.
     pub paused: bool,
-    /// The level that the n-th packet of sound states, in dB below full scale; `None`: packets state none.
+    /// Audio level of the n-th packet, in dB below full scale; `None`: packets state no level.
     pub loudness: Option<fn(u32) -> i8>,
 }
 
-/// One encoding.
+/// One encoding of a track.
 pub struct PublishedLayer {
-    /// Its RID.
+    /// RID; `None` without simulcast.
     pub rid: Option<Rid>,
-    /// Bytes of an ordinary frame; a key frame has four times as many.
+    /// Bytes of a delta frame; a key frame has four times as many.
     pub frame_bytes: usize,
-    /// The next frame is a key frame.
+    /// Whether the next frame is a key frame.
     pub key_next: bool,
-    /// It sends.
+    /// Whether this encoding is sent.
     pub active: bool,
 }
 
-/// A frame that came out of the client's depacketizer.
+/// Frame from the client's depacketizer.
 #[derive(Debug, Clone)]
 pub struct ReceivedFrame {
-    /// What its section carried when it came.
+    /// Track that the frame's section was assigned to on arrival.
     pub track: Option<TrackSid>,
-    /// When.
+    /// Arrival time.
     pub at: Instant,
-    /// Its RTP time.
+    /// RTP media time.
     pub time: MediaTime,
-    /// The publisher's number of it.
+    /// Frame number assigned by the publisher.
     pub number: u32,
-    /// Which encoding it was made for.
+    /// Index of the simulcast layer for which the frame was made.
     pub layer: u8,
-    /// Whether it is a key frame.
     pub key: bool,
-    /// Whether all its bytes are as they were made.
+    /// Whether all bytes are as the publisher made them.
     pub intact: bool,
-    /// Whether the client's stack saw a gap before it.
+    /// Whether the client's stack saw no gap between the previous frame and this one.
     pub contiguous: bool,
 }
 
-/// A whole client.
+/// A client with its WebRTC stack and everything it received.
 pub struct Client {
-    /// Its name, also its identity.
+    /// Name, also the participant's identity.
     pub name: String,
-    /// Its session.
     pub participant: ParticipantSid,
-    /// Where its datagrams come from.
+    /// Address of the client's socket.
     pub address: SocketAddr,
-    /// Where they seem to come from: elsewhere, if it forges them, or if there is a NAT between.
+    /// Source address that the server sees; differs from `address` if the client forges it or is behind a NAT.
     pub appears_from: SocketAddr,
-    /// Where datagrams reach it: elsewhere if there is a NAT between; `None`: nowhere.
+    /// Address at which datagrams reach the client; differs from `address` behind a NAT. `None`: unreachable.
     pub reached_at: Option<SocketAddr>,
-    /// Which shard holds it.
+    /// Index of the shard that serves the client.
     pub shard: usize,
-    /// What it leaves out of its offers: an `a=` line that contains one of these.
+    /// Offer lines that contain one of these strings are left out.
     pub offers_without: &'static [&'static str],
-    /// Its stack.
+    /// WebRTC stack of the client.
     pub rtc: Rtc,
-    /// When its stack wants to be called.
+    /// Next timeout of the stack.
     pub timeout: Instant,
-    /// What it publishes.
+    /// Frame-based tracks that the client publishes.
     pub publishers: Vec<Publisher>,
     /// Frames received.
     pub frames: Vec<ReceivedFrame>,
-    /// Scalable streams that it publishes.
+    /// Scalable streams that the client publishes.
     pub raw_publishers: Vec<RawPublisher>,
-    /// Packets received, by one that works with packets.
+    /// Packets received, if the client works with packets.
     pub packets: Vec<ReceivedPacket>,
-    /// User messages received, with their channel's label.
+    /// User messages received, each with the label of its channel.
     pub messages: Vec<(String, Vec<u8>)>,
-    /// User messages that leave as soon as the stack has room for them, with their channel's label.
+    /// User messages to be sent as soon as the stack has room, each with the label of its channel.
     pub outgoing: VecDeque<(String, Vec<u8>)>,
-    /// Key-frame requests received.
+    /// Arrival times of key-frame requests.
     pub key_frame_requests: Vec<Instant>,
-    /// What comes in which section, by the answers.
+    /// Track in each media section, from the server's descriptions.
     pub tracks: BTreeMap<String, TrackSid>,
-    /// When ICE and DTLS were done.
+    /// Time at which ICE and DTLS were connected.
     pub connected: Option<Instant>,
-    /// The stack reported the connection lost.
+    /// Whether the stack reported the connection lost.
     pub disconnected: bool,
-    /// Open channels.
+    /// Open data channels by label.
     pub channels: BTreeMap<String, ChannelId>,
-    /// The time of the last input.
+    /// Time of the last input to the stack.
     pub last_input: Instant,
-    /// What is done to a server's answer before the stack reads it.
+    /// Edit of each server answer before the stack parses it.
     pub edit_answer: Option<fn(&str) -> String>,
     offered: bool,
-    /// Sections that it is to send in no longer, from its next offer on.
+    /// Sections that the client stops sending in with its next offer.
     ceased: Vec<Mid>,
-    /// Sections in which it offers to receive.
+    /// Receive-only sections of the client's offers.
     receives: Vec<Mid>,
-    /// It goes on offering to receive in sections that were answered as inactive, as browsers do. This stack does not by
-    /// itself, and decodes nothing where another source follows in a section.
+    /// Whether offers set sections that were answered as inactive back to receive-only, as browsers do. The stack does
+    /// not do this by itself, and decodes nothing if another source follows in such a section.
     pub receives_again: bool,
     pending: Option<SdpPendingOffer>,
     outbox: Vec<(SocketAddr, Vec<u8>)>,
@@ -135,7 +131,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that has not said anything yet.
+    /// Creates a client that has sent nothing yet.
     pub fn new(name: &str, address: SocketAddr, shard: usize, now: Instant) -> Self {
         let rtc = Rtc::builder()
             .set_rtcp_report_interval_video(Duration::from_millis(500))
@@ -145,7 +141,7 @@ impl Client {
         Self::of(rtc, name, address, shard, now)
     }
 
-    /// One that works with packets.
+    /// Creates a client that works with RTP packets instead of frames.
     pub fn raw(name: &str, address: SocketAddr, shard: usize, now: Instant) -> Self {
         Self::of(packets::stack(now), name, address, shard, now)
     }
@@ -186,8 +182,8 @@ impl Client {
         }
     }
 
-    /// Offers: what it publishes now, `audios` and `videos` more sections to receive in, and the first time
-    /// the data channels. An offer that is not answered yet is given up.
+    /// Makes an offer of new tracks, of `audios` and `videos` more receive-only sections, and of data channels in the
+    /// first offer. A pending offer is abandoned.
     pub fn offer(&mut self, publish: &[NewPublisher], audios: u32, videos: u32, now: Instant) -> String {
         let first = !std::mem::replace(&mut self.offered, true);
         let silent =
@@ -229,8 +225,8 @@ impl Client {
             });
         }
         if publish.is_empty() && audios == 0 && videos == 0 && silenced.is_empty() && !first {
-            // Nothing changes in the client; it offers because it was asked to. Toggling nothing is not
-            // something this stack can offer, so it adds a section that stays unused.
+            // No change is needed; the client offers because it was asked to. The stack cannot repeat an unchanged
+            // offer, so this one adds a section that stays unused.
             api.add_media(MediaKind::Video, Direction::Inactive, None, None, None);
         }
         let (offer, pending) = api.apply().expect("something changed");
@@ -262,14 +258,14 @@ impl Client {
         offer.to_sdp_string().lines().filter(kept).map(|line| format!("{line}\r\n")).collect()
     }
 
-    /// Sends a track no longer, and says so in its next offer.
+    /// Stops sending a track; the next offer tells the server.
     pub fn cease(&mut self, track: &TrackSid) {
         let place = self.publishers.iter().position(|publisher| publisher.track == *track);
         let publisher = self.publishers.remove(place.expect("it is published"));
         self.ceased.push(publisher.mid);
     }
 
-    /// Offers to send a scalable stream no longer.
+    /// Makes an offer that stops sending a scalable stream.
     pub fn offer_without(&mut self, track: &TrackSid) -> String {
         let place = self.raw_publishers.iter().position(|publisher| publisher.track == *track);
         let publisher = self.raw_publishers.remove(place.expect("it is published"));
@@ -280,7 +276,7 @@ impl Client {
         offer.to_sdp_string()
     }
 
-    /// Offers an ICE restart.
+    /// Makes an offer that restarts ICE.
     pub fn restart_ice(&mut self) -> String {
         let mut api = self.rtc.sdp_api();
         api.ice_restart(true);
@@ -289,12 +285,11 @@ impl Client {
         offer.to_sdp_string()
     }
 
-    /// Whether it has made an offer.
     pub fn has_offered(&self) -> bool {
         self.offered
     }
 
-    /// Takes the server's answer.
+    /// Applies the server's answer.
     pub fn answer(&mut self, sdp: &str, mid_to_track: BTreeMap<String, TrackSid>) {
         let edited = self.edit_answer.map(|edit| edit(sdp));
         let sdp = edited.as_deref().unwrap_or(sdp);
@@ -305,8 +300,8 @@ impl Client {
         self.answer_every_nack();
     }
 
-    /// This stack ceases to answer NACKs above a share of retransmissions that ten per cent of loss comes close
-    /// to. What is tested is the server's part.
+    /// Removes the stack's limit on answered NACKs. By default it stops above a share of retransmissions that 10 % loss
+    /// nearly reaches, and the tests are about the server.
     fn answer_every_nack(&mut self) {
         for publisher in &self.publishers {
             for layer in &publisher.layers {
@@ -318,7 +313,7 @@ impl Client {
         }
     }
 
-    /// Takes the server's offer (subscriber connection) and answers it.
+    /// Applies the server's offer (subscriber connection). Returns the answer.
     pub fn take_offer(&mut self, sdp: &str, mid_to_track: BTreeMap<String, TrackSid>) -> String {
         let offer = SdpOffer::from_sdp_string(sdp).expect("the server's offer parses");
         let answer = self.rtc.sdp_api().accept_offer(offer).expect("the server's offer is acceptable");
@@ -326,7 +321,7 @@ impl Client {
         answer.to_sdp_string()
     }
 
-    /// When it wants to be called next.
+    /// Time at which [`advance`](Self::advance) must be called next.
     pub fn next(&self) -> Instant {
         let media = self.publishers.iter().filter(|publisher| self.connected.is_some() && publisher.due());
         let raw =
@@ -335,14 +330,14 @@ impl Client {
         media.map_or(self.timeout, |media| media.min(self.timeout))
     }
 
-    /// A datagram arrived.
+    /// Handles a datagram that arrived.
     pub fn receive(&mut self, now: Instant, source: SocketAddr, data: &[u8]) {
         let Ok(contents) = data.try_into() else { return };
         let receive = Receive { proto: Protocol::Udp, source, destination: self.address, contents };
         self.input(Input::Receive(now, receive));
     }
 
-    /// Time has passed: makes the frames that are due.
+    /// Handles the stack's timeout and sends the frames that are due.
     pub fn advance(&mut self, now: Instant) {
         self.input(Input::Timeout(now));
         if self.connected.is_none() {
@@ -363,12 +358,11 @@ impl Client {
         self.poll();
     }
 
-    /// Datagrams that leave, with their destinations.
+    /// Takes the datagrams to be sent, with their destinations.
     pub fn take_outbox(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
         std::mem::take(&mut self.outbox)
     }
 
-    /// Sends a user message.
     pub fn send(&mut self, label: &str, payload: &[u8]) {
         let channel = *self.channels.get(label).expect("the channel is open");
         let mut channel = self.rtc.channel(channel).expect("the channel is open");
@@ -376,7 +370,7 @@ impl Client {
         self.poll();
     }
 
-    /// Asks for a key frame of a track.
+    /// Requests a key frame of a track (PLI).
     pub fn ask_for_picture(&mut self, track: &TrackSid) {
         let mid =
             self.tracks.iter().find(|(_, known)| *known == track).map(|(mid, _)| Mid::from(mid.as_str()));
@@ -386,18 +380,18 @@ impl Client {
         self.input(Input::Timeout(self.last_input));
     }
 
-    /// Frames of a track.
+    /// Received frames of a track.
     pub fn frames_of(&self, track: &TrackSid) -> Vec<&ReceivedFrame> {
         self.frames.iter().filter(|frame| frame.track.as_ref() == Some(track)).collect()
     }
 
-    /// Packets of a track.
+    /// Received packets of a track.
     pub fn packets_of(&self, track: &TrackSid) -> Vec<&ReceivedPacket> {
         let carries = |packet: &&ReceivedPacket| self.tracks.get(&*packet.mid.to_string()) == Some(track);
         self.packets.iter().filter(carries).collect()
     }
 
-    /// What it has just offered is published as a scalable stream, after a while.
+    /// Turns the track that was offered last into a scalable stream, which begins after the time `after`.
     pub fn publish_raw(&mut self, mode: Mode, codec: Codec, after: Duration) {
         let offered = self.publishers.pop().expect("a track was offered");
         let publisher = RawPublisher::new(offered.mid, offered.track, mode, codec, offered.next + after);
@@ -414,7 +408,7 @@ impl Client {
         self.poll();
     }
 
-    /// Takes everything that the stack has to say, and gives it messages while it has room for them.
+    /// Handles all output of the stack, and writes outgoing messages while the stack has room.
     pub fn poll(&mut self) {
         self.poll_stack();
         while self.write_next() {
@@ -422,7 +416,7 @@ impl Client {
         }
     }
 
-    /// Gives the stack messages while it has room for them, which leave when it is polled.
+    /// Writes outgoing messages while the stack has room. They are sent with the next poll.
     pub fn write_outgoing(&mut self) {
         while self.write_next() {}
     }
@@ -540,7 +534,7 @@ impl Client {
                 writer = writer.audio_level(-below, false);
             }
             writer.write(pt, at, time, frame).expect("the client's stack takes a frame");
-            // The stack wants to be polled between two writes to one section.
+            // The stack must be polled between two writes to one section.
             self.poll();
             self.input(Input::Timeout(now));
         }
@@ -553,27 +547,26 @@ impl Publisher {
     }
 }
 
-/// What a client is about to publish.
+/// Track that a client is about to publish.
 #[derive(Debug, Clone)]
 pub struct NewPublisher {
-    /// The announced track.
     pub track: TrackSid,
-    /// The client's id of it, which its section names.
+    /// Client-side track id, which the section names too.
     pub cid: String,
-    /// RID and bytes of an ordinary frame for each layer, lowest first.
+    /// RID and bytes of a delta frame for each layer, lowest first.
     pub layers: Vec<(String, usize)>,
     /// Time between frames.
     pub interval: Duration,
     /// Opus or VP8.
     pub codec: Codec,
-    /// Added to every media time, in clock ticks.
+    /// Offset of every media time, in clock ticks.
     pub time_offset: u64,
 }
 
 const MARK: &[u8; 4] = b"any!";
 
-/// A frame that tells what it is, and in which a flipped or missing byte shows. The first bit is VP8's: set in
-/// frames that are no key frames (RFC 6386 section 9.1).
+/// Frame that states its number, layer and length, and in which a changed or missing byte is detected. The first bit
+/// has its VP8 meaning: it is set in delta frames (RFC 6386 section 9.1).
 fn make_frame(number: u32, layer: u8, key: bool, bytes: usize) -> Vec<u8> {
     let mut frame = vec![u8::from(!key), layer];
     frame.extend_from_slice(MARK);

@@ -1,5 +1,5 @@
-//! Virtual time: shards and clients on a seeded network, with no clock and no socket. Hours pass in seconds, and
-//! a failure is repeated by its seed.
+//! Simulation in virtual time: shards and clients on a seeded network, without clock or sockets. Hours pass in seconds,
+//! and a seed reproduces a failure.
 
 #![allow(dead_code, reason = "every test file uses its part of the harness")]
 
@@ -33,36 +33,35 @@ use client::{Client, NewPublisher};
 use network::Path;
 use scalable::Mode;
 
-/// Everything.
+/// Whole simulation: shards, clients and the network between them.
 pub struct World {
-    /// The time.
+    /// Present virtual time.
     pub now: Instant,
-    /// When it began.
+    /// Virtual time at which the simulation began.
     pub start: Instant,
-    /// The shards of one process.
+    /// Shards of one server process.
     pub shards: Vec<Shard>,
-    /// The clients.
     pub clients: Vec<Client>,
-    /// Each client's link: towards the server, from the server.
+    /// Link of each client: the direction towards the server, then the direction from the server.
     pub links: Vec<(Path, Path)>,
-    /// All events, with their times.
+    /// All events from the shards, with their times.
     pub events: Vec<(Instant, Event)>,
-    /// Datagrams that the server sent, by destination.
+    /// Number of datagrams that the server sent, by destination.
     pub sent: BTreeMap<SocketAddr, u64>,
-    /// What receivers throw away unseen of what reaches them.
+    /// Selects datagrams that receivers drop after they have passed the link.
     pub unseen: fn(&[u8]) -> bool,
-    /// Subscribes every client to every track of others.
+    /// Whether every client subscribes to every track of other clients.
     pub auto_subscribe: bool,
-    /// How often a shard asked to be called by the clock.
+    /// How often a shard was called because its timeout expired.
     pub wakeups: u64,
-    /// What is published from now on is that of a screen.
+    /// Whether tracks announced from now on are screen shares; has no effect on scalable streams.
     pub screen_share: bool,
-    /// How long a scalable stream's encoder takes to begin.
+    /// Delay between the offer of a scalable stream and its first frame.
     pub encoders_take: Duration,
-    /// Keeps no events: for benchmarks.
+    /// Whether events are discarded, as benchmarks want.
     pub quiet: bool,
     published: Vec<(ParticipantSid, TrackSid, MediaKind)>,
-    /// Sids of codecs of tracks, which nobody subscribes to.
+    /// Sids of backup-codec tracks, to which no client subscribes.
     backups: Vec<TrackSid>,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
@@ -103,16 +102,16 @@ impl Ord for Scheduled {
     }
 }
 
-/// The room that all tests use.
+/// Room that all tests use.
 pub const ROOM: &str = "RM_test";
 
 impl World {
-    /// A process with that many shards, with the default limits.
+    /// Creates a process of `shards` shards with the default limits.
     pub fn new(seed: u64, shards: u16) -> Self {
         Self::with_limits(seed, shards, &Limits::default())
     }
 
-    /// A process with that many shards.
+    /// Creates a process of `shards` shards.
     pub fn with_limits(seed: u64, shards: u16, limits: &Limits) -> Self {
         println!("seed {seed}");
         #[expect(clippy::disallowed_methods, reason = "virtual time starts from some moment")]
@@ -154,12 +153,13 @@ impl World {
         }
     }
 
-    /// A client enters the room on a shard. Its link takes `delay` each way.
+    /// Lets a new client join the room on `shard`, over a link with `delay` in each direction. Returns the client's
+    /// index.
     pub fn join(&mut self, name: &str, shard: usize, delay: Duration) -> usize {
         self.enter(name, shard, delay, Client::new)
     }
 
-    /// The same of one that works with packets.
+    /// Like [`join`](Self::join), for a client that works with RTP packets instead of frames.
     pub fn join_raw(&mut self, name: &str, shard: usize, delay: Duration) -> usize {
         self.enter(name, shard, delay, Client::raw)
     }
@@ -194,17 +194,17 @@ impl World {
         index
     }
 
-    /// The client announces a video track with these layers and offers it. Returns the track.
+    /// Announces and offers a video track with these layers: RID and frame bytes of each. Returns the track.
     pub fn publish_video(&mut self, client: usize, layers: &[(&str, usize)]) -> TrackSid {
         self.publish(client, Codec::Vp8, layers, Duration::from_micros(33_333), 0)
     }
 
-    /// The client announces an audio track and offers it. Returns the track.
+    /// Announces and offers an audio track. Returns the track.
     pub fn publish_audio(&mut self, client: usize) -> TrackSid {
         self.publish(client, Codec::Opus, &[("", 80)], Duration::from_millis(20), 0)
     }
 
-    /// The client announces a track and offers it. Returns the track.
+    /// Announces and offers a track. Returns the track.
     pub fn publish(
         &mut self,
         client: usize,
@@ -223,8 +223,8 @@ impl World {
         track
     }
 
-    /// The client takes a video track back and publishes the same again, both in one offer. As browsers do then, it calls
-    /// it otherwise than it announces it. `cid` is what it called it first.
+    /// Stops a video track and publishes it again, both in one offer. The new section has another id than the announced
+    /// one, as with browsers; the announcement repeats `cid`, the id of the first publication.
     pub fn publish_again(
         &mut self,
         client: usize,
@@ -250,7 +250,7 @@ impl World {
         track
     }
 
-    /// The client offers these besides what it offered before.
+    /// Sends an offer that adds these tracks to what the client offered before.
     pub fn offer(&mut self, client: usize, publish: &[NewPublisher]) {
         let (audios, videos) = self.spare_sections(client);
         let sdp = self.clients[client].offer(publish, audios, videos, self.now);
@@ -258,7 +258,7 @@ impl World {
         self.command(self.clients[client].shard, Command::Offer { participant, id: 0, sdp });
     }
 
-    /// A new track as it is announced, and as it is published.
+    /// Makes a new track: its announcement, and what the client publishes.
     pub fn announcement(&mut self, codec: Codec, layers: &[(&str, usize)]) -> (AddTrack, NewPublisher) {
         self.next_track += 1;
         let track = TrackSid::new(format!("TR_{}", self.next_track));
@@ -304,12 +304,12 @@ impl World {
         (announced, new)
     }
 
-    /// A client that works with packets announces a scalable stream and offers it. Returns the track.
+    /// Announces and offers a scalable stream of a client that works with packets. Returns the track.
     pub fn publish_scalable(&mut self, client: usize, mode: Mode, codec: Codec, encrypted: bool) -> TrackSid {
         self.publish_part(client, mode, codec, encrypted, TrackPart::default())
     }
 
-    /// The same of one that can be had in other codecs too.
+    /// Like [`publish_scalable`](Self::publish_scalable), for a track that is also available in the codecs `backups`.
     pub fn publish_promising(
         &mut self,
         client: usize,
@@ -322,7 +322,8 @@ impl World {
         self.publish_part(client, mode, codec, false, TrackPart::Main { backups, policy })
     }
 
-    /// Publishes a track in another codec. Returns the sid by which that is known to the session alone.
+    /// Publishes a track in another codec. Returns the sid of this backup, which is known only to the publisher's
+    /// session.
     pub fn publish_backup(&mut self, client: usize, of: &TrackSid, mode: Mode, codec: Codec) -> TrackSid {
         self.publish_part(client, mode, codec, false, TrackPart::Backup { of: of.clone() })
     }
@@ -384,14 +385,14 @@ impl World {
         track
     }
 
-    /// The client ceases to publish a section that carries a track, or a codec of one.
+    /// Stops publishing the section of a track or of a backup codec.
     pub fn stop_publishing(&mut self, client: usize, track: &TrackSid) {
         let (participant, shard) = (self.clients[client].participant.clone(), self.clients[client].shard);
         let sdp = self.clients[client].offer_without(track);
         self.command(shard, Command::Offer { participant, id: 0, sdp });
     }
 
-    /// The client connects without publishing.
+    /// Connects the client without publishing.
     pub fn connect(&mut self, client: usize) {
         let (audios, videos) = self.spare_sections(client);
         let sdp = self.clients[client].offer(&[], audios, videos, self.now);
@@ -399,18 +400,19 @@ impl World {
         self.command(self.clients[client].shard, Command::Offer { participant, id: 0, sdp });
     }
 
-    /// Real clients bring three receive-only sections of each kind in their first offer.
+    /// Numbers of receive-only audio and video sections to offer. Real clients include three of each in their first
+    /// offer.
     fn spare_sections(&self, client: usize) -> (u32, u32) {
         if self.clients[client].has_offered() { (0, 0) } else { (3, 3) }
     }
 
-    /// Hands a command to a shard at once.
+    /// Passes a command to a shard immediately.
     pub fn command(&mut self, shard: usize, command: Command) {
         self.shards[shard].handle_input(self.now, Input::Command(command));
         self.drain(shard);
     }
 
-    /// Lets a client make that many frames, and keeps their datagrams from the server.
+    /// Lets a client produce `frames` frames. Returns their datagrams, by time, and does not send them.
     pub fn record(&mut self, client: usize, frames: u32) -> Vec<(Instant, Vec<Vec<u8>>)> {
         let first = self.clients[client].publishers[0].frames;
         let mut recorded: Vec<(Instant, Vec<Vec<u8>>)> = Vec::new();
@@ -426,20 +428,20 @@ impl World {
         recorded
     }
 
-    /// Changes what a client wants of a track.
+    /// Changes the demand of a client for a track.
     pub fn set_demand(&mut self, client: usize, track: &TrackSid, demand: TrackDemand) {
         let participant = self.clients[client].participant.clone();
         let command = Command::SetDemand { participant, track: track.clone(), demand };
         self.command(self.clients[client].shard, command);
     }
 
-    /// A client sends a user message.
+    /// Sends a user message of a client.
     pub fn send(&mut self, client: usize, label: &str, payload: &[u8]) {
         self.clients[client].send(label, payload);
         self.send_from(client);
     }
 
-    /// A client sends user messages as fast as its stack takes them.
+    /// Sends user messages of a client as fast as its stack accepts them.
     pub fn send_all(&mut self, client: usize, label: &str, messages: impl IntoIterator<Item = Vec<u8>>) {
         let messages = messages.into_iter().map(|message| (label.to_owned(), message));
         self.clients[client].outgoing.extend(messages);
@@ -447,14 +449,14 @@ impl World {
         self.send_from(client);
     }
 
-    /// The client leaves.
     pub fn leave(&mut self, client: usize) {
         let participant = self.clients[client].participant.clone();
         let command = Command::Leave { participant, reason: LeaveReason::ClientInitiated };
         self.command(self.clients[client].shard, command);
     }
 
-    /// The NAT before a client gives it another port. Whoever had that before is not reached there any more.
+    /// Changes the public address that the NAT assigns to a client. A client that had the address before is no longer
+    /// reachable there.
     pub fn map_to(&mut self, client: usize, address: SocketAddr) {
         for other in &mut self.clients {
             other.reached_at = other.reached_at.filter(|reached| *reached != address);
@@ -463,7 +465,7 @@ impl World {
         self.clients[client].reached_at = Some(address);
     }
 
-    /// A datagram from anywhere arrives at a shard at once.
+    /// Passes a datagram from any source to a shard immediately.
     pub fn inject(&mut self, shard: usize, source: SocketAddr, data: &[u8]) {
         let mut data = data.to_vec();
         let input = Input::Datagram { source, local: None, data: &mut data };
@@ -471,12 +473,11 @@ impl World {
         self.drain(shard);
     }
 
-    /// Lets time pass.
     pub fn run(&mut self, time: Duration) {
         self.run_until(time, |_| false);
     }
 
-    /// Lets time pass until something holds, at most `time`. Tells whether it came to hold.
+    /// Lets time pass until `holds` is true, for at most `time`. Returns whether it became true.
     pub fn run_until(&mut self, time: Duration, holds: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + time;
         loop {
@@ -493,14 +494,14 @@ impl World {
         }
     }
 
-    /// The layers of the frames that reached a client in the last while.
+    /// Layers of the frames of a track that reached a client within the last `while_`.
     pub fn layers_lately(&self, client: usize, video: &TrackSid, while_: Duration) -> Vec<u8> {
         let from = self.now - while_;
         let frames = self.clients[client].frames_of(video);
         frames.iter().filter(|frame| frame.at >= from).map(|frame| frame.layer).collect()
     }
 
-    /// The same, with as many of them in one datagram as fit.
+    /// Like [`send_all`](Self::send_all), with as many messages in one datagram as fit.
     pub fn send_together(&mut self, client: usize, label: &str, messages: impl IntoIterator<Item = Vec<u8>>) {
         let messages = messages.into_iter().map(|message| (label.to_owned(), message));
         self.clients[client].outgoing.extend(messages);
@@ -508,7 +509,6 @@ impl World {
         self.send_all(client, label, []);
     }
 
-    /// Since the world began.
     pub fn elapsed(&self) -> Duration {
         self.now - self.start
     }
@@ -566,7 +566,7 @@ impl World {
         self.queue.push(Reverse(Scheduled { at: self.now + delay, order: self.order, delivery }));
     }
 
-    /// Takes everything that a shard wants done, and does it.
+    /// Handles all pending output of a shard.
     fn drain(&mut self, shard: usize) {
         let mut fabric: Vec<(usize, FabricMessage)> = Vec::new();
         let mut events = Vec::new();
@@ -616,7 +616,7 @@ impl World {
         self.clients.iter().position(|client| client.participant == *participant)
     }
 
-    /// The signaling sessions of all clients, as far as these tests need them.
+    /// Acts for the signaling sessions of all clients, as far as these tests need them.
     fn on_event(&mut self, event: Event) {
         if !self.quiet {
             self.events.push((self.now, event.clone()));
@@ -664,13 +664,13 @@ impl World {
         }
     }
 
-    /// The client cannot decode a track's video, and says so (PLI).
+    /// Requests a key frame of a track, as a client that cannot decode its video does (PLI).
     pub fn ask_for_picture(&mut self, client: usize, track: &TrackSid) {
         self.clients[client].ask_for_picture(track);
         self.send_from(client);
     }
 
-    /// A client wants a track.
+    /// Subscribes a client to a track; no effect if the client publishes the track itself.
     pub fn subscribe(
         &mut self,
         subscriber: &ParticipantSid,
@@ -693,13 +693,13 @@ impl World {
     }
 }
 
-/// Where a shard's datagrams come from.
+/// Address of a shard's socket.
 pub fn server_address(shard: usize) -> SocketAddr {
     SocketAddr::from(([10, 1, 0, 1], 7000 + shard as u16))
 }
 
-/// The length of a datagram, as a link counts it. Messages of a DTLS handshake (RFC 6347 content types 20 to 22) have
-/// signatures of random length, so all of them count as much: the same seed is to give the same times.
+/// Length of a datagram as a link counts it. DTLS handshake messages (RFC 6347 content types 20 to 22) contain
+/// signatures of random length. They all count 1,000 bytes, so that the same seed gives the same times.
 fn counted_bytes(data: &[u8]) -> usize {
     match data.first() {
         Some(20..=22) => 1_000,

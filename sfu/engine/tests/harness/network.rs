@@ -1,63 +1,63 @@
-//! A seeded network: delay, loss, duplication, reordering, a rate with a queue before it. One [`Path`] per direction of
-//! a client's link.
+//! Seeded network emulation: delay, loss, duplication, reordering, and a limited rate with a queue. Each direction of a
+//! client's link is one [`Path`].
 
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-/// One direction of a link.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Path {
-    /// Time a datagram takes.
+    /// One-way delay.
     pub delay: Duration,
     /// Share of datagrams lost, 0 to 1.
     pub loss: f64,
-    /// How many datagrams are lost in a row, in the mean; 0: each is lost or not by itself.
+    /// Mean number of consecutive datagrams per loss; at most 1: losses are independent.
     pub burst: f64,
-    /// A row of losses is going on.
+    /// Whether a loss burst is in progress.
     pub losing: bool,
     /// Share of datagrams that arrive twice, 0 to 1.
     pub duplicate: f64,
-    /// Share of datagrams held back, 0 to 1.
+    /// Share of datagrams that are delayed by `hold`, 0 to 1.
     pub reorder: f64,
-    /// How long a datagram that is held back takes in addition.
+    /// Additional delay of the datagrams that `reorder` selects.
     pub hold: Duration,
-    /// Bits per second that fit through, 0 any number.
+    /// Rate in bits per second; 0: unlimited.
     pub rate_bps: u64,
-    /// Depth of a token bucket that fills at the rate: so many bytes go through at once after a pause; 0: none.
+    /// Depth in bytes of a token bucket that fills at the rate; after a pause this many bytes pass at once. 0: no
+    /// bucket.
     pub bucket_bytes: u64,
-    /// What would wait longer than that for its turn is lost. Zero with a bucket: a policer.
+    /// Longest queueing time; a datagram that would wait longer is lost. Zero together with a bucket makes a policer.
     pub queue: Duration,
-    /// Longer datagrams are lost, if there is such a length.
+    /// Length above which datagrams are lost; `None`: no limit.
     pub longest: Option<usize>,
-    /// When what waits has gone through.
+    /// Time at which the queued datagrams have passed.
     pub free: Option<Instant>,
 }
 
 impl Path {
-    /// A path that only takes time.
+    /// Path with a delay only.
     pub fn with_delay(delay: Duration) -> Self {
         Self { delay, ..Self::default() }
     }
 
-    /// A path of a rate, with a queue of 250 ms before it.
+    /// Path with a limited rate and a queue of 250 ms.
     pub fn with_rate(delay: Duration, rate_kbps: u64) -> Self {
         let queue = Duration::from_millis(250);
         Self { delay, rate_bps: rate_kbps * 1000, queue, ..Self::default() }
     }
 
-    /// The same behind a token bucket.
+    /// Path with a limited rate, a queue of 250 ms and a token bucket.
     pub fn with_bucket(delay: Duration, rate_kbps: u64, bucket_bytes: u64) -> Self {
         Self { bucket_bytes, ..Self::with_rate(delay, rate_kbps) }
     }
 
-    /// A path that lets a token bucket through and drops what exceeds it.
+    /// Path with a policer: datagrams that exceed the token bucket are lost.
     pub fn with_policer(delay: Duration, rate_kbps: u64, bucket_bytes: u64) -> Self {
         Self { queue: Duration::ZERO, ..Self::with_bucket(delay, rate_kbps, bucket_bytes) }
     }
 
-    /// After how long the copies of one datagram arrive: none if it is lost, two if it is duplicated.
+    /// Delays after which the copies of a datagram arrive: none if it is lost, two if it is duplicated.
     pub fn carry(&mut self, rng: &mut SmallRng, now: Instant, bytes: usize) -> Vec<Duration> {
         if self.loses(rng) || self.longest.is_some_and(|longest| bytes > longest) {
             return Vec::new();
@@ -71,7 +71,8 @@ impl Path {
         vec![arrival]
     }
 
-    /// Two states, in one of which everything is lost (Gilbert): how long that lasts is drawn anew with each datagram.
+    /// Gilbert model of two states, in one of which every datagram is lost. Each datagram draws whether the state
+    /// changes.
     fn loses(&mut self, rng: &mut SmallRng) -> bool {
         if self.burst <= 1.0 || self.loss >= 1.0 {
             return rng.random_bool(self.loss);
@@ -82,16 +83,16 @@ impl Path {
         self.losing
     }
 
-    /// Until a datagram has gone through, `None` if the queue is full.
+    /// Time until a datagram has passed; `None` if the queue is full.
     fn wait(&mut self, now: Instant, bytes: usize) -> Option<Duration> {
         if self.rate_bps == 0 {
             return Some(Duration::ZERO);
         }
-        // With a bucket that is full, what comes was as good as sent while nothing was.
+        // A full bucket counts as link time saved up before `now`.
         let saved = self.micros_for(self.bucket_bytes);
         let idle = now.checked_sub(saved).unwrap_or(now);
         let begins = self.free.map_or(idle, |free| free.max(idle));
-        // IP and UDP headers fill the link, too.
+        // IPv4 and UDP headers count as well.
         let ends = begins + self.micros_for(bytes as u64 + 28);
         let waits = if self.bucket_bytes > 0 { ends } else { begins }.saturating_duration_since(now);
         if waits > self.queue {

@@ -1,5 +1,5 @@
-//! The part of a client that works with packets: it publishes a scalable stream with dependency descriptors, and notes
-//! packets with theirs.
+//! Packet-level part of a client: publishes a scalable stream with dependency descriptors, and records received packets
+//! with their descriptors.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,9 @@ const DEPENDENCY_DESCRIPTOR: &str =
 /// Time between pictures.
 const INTERVAL: Duration = Duration::from_micros(33_333);
 
-/// Bytes of a packet of each spatial layer.
+/// Minimum bytes of payload for each spatial layer, without the frame number.
 const SIZES: [usize; 3] = [200, 600, 1100];
 
-/// A published scalable stream.
 pub struct RawPublisher {
     pub mid: Mid,
     pub track: TrackSid,
@@ -28,13 +27,13 @@ pub struct RawPublisher {
     pub codec: Codec,
     pub encoder: Encoder,
     pub next: Instant,
-    /// The number of the next packet.
+    /// Sequence number of the next packet.
     sequence: u64,
-    /// Every frame published.
+    /// All frames published so far.
     pub frames: Vec<Frame>,
 }
 
-/// A packet that arrived.
+/// Packet that a client received.
 #[derive(Debug, Clone)]
 pub struct ReceivedPacket {
     pub mid: Mid,
@@ -48,14 +47,14 @@ pub struct ReceivedPacket {
 }
 
 impl ReceivedPacket {
-    /// The published frame that it is.
+    /// Number of the published frame that this packet contains.
     pub fn frame_number(&self) -> u64 {
         let at = self.payload.len() - 8;
         u64::from_be_bytes(self.payload[at..].try_into().expect("eight bytes"))
     }
 }
 
-/// A stack that works with packets, not with frames.
+/// WebRTC stack that works with RTP packets instead of frames.
 pub fn stack(now: Instant) -> Rtc {
     Rtc::builder()
         .set_rtp_mode(true)
@@ -70,7 +69,7 @@ impl RawPublisher {
         Self { mid, track, mode, codec, encoder, next: now, sequence: 1, frames: Vec::new() }
     }
 
-    /// Publishes a picture, one packet a frame.
+    /// Publishes one picture, with one packet per frame. Returns false if the section is not ready.
     pub fn publish(&mut self, rtc: &mut Rtc, now: Instant) -> bool {
         let pt =
             rtc.codec_config().find(|params| params.spec().codec == self.codec).map(|params| params.pt());
@@ -94,7 +93,7 @@ impl RawPublisher {
         true
     }
 
-    /// What a frame's packet carried.
+    /// Payload of the packet of a frame.
     pub fn payload_of(&self, frame: &Frame) -> Vec<u8> {
         payload_of(self.codec, self.mode, frame)
     }
@@ -106,7 +105,7 @@ fn payload_of(codec: Codec, mode: Mode, frame: &Frame) -> Vec<u8> {
         Codec::Vp8 => frame.vp8_payload(),
         _ => vec![0x10],
     };
-    // Noise, as of a cipher.
+    // Pseudo-random bytes resemble encrypted media.
     let mut noise = frame.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     while payload.len() < SIZES[usize::from(frame.spatial)] {
         noise ^= noise << 13;
@@ -118,7 +117,6 @@ fn payload_of(codec: Codec, mode: Mode, frame: &Frame) -> Vec<u8> {
     payload
 }
 
-/// Notes a packet.
 pub fn received(packet: &RtpPacket, codec: Codec, mid: Mid, at: Instant) -> ReceivedPacket {
     let descriptor = packet.header.ext_vals.user_values.get::<Descriptor>();
     ReceivedPacket {

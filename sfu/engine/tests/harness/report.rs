@@ -1,28 +1,28 @@
-//! What was measured, over seeds, against what must be shown, as rows of a table.
+//! Prints measurements over several seeds as table rows, and checks them against required bounds.
 
-/// What is required of a quantity under every seed.
+/// Requirement on a quantity, to be met under every seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
-    /// For information: more is better.
+    /// No requirement; larger values are better.
     More,
-    /// For information: less is better.
+    /// No requirement; smaller values are better.
     Less,
 }
 
-/// One case under all its seeds.
+/// Measurements of one case under all its seeds.
 #[derive(Debug, Default)]
 pub struct Report {
     lines: Vec<Line>,
 }
 
-/// One quantity, with what is required of it and its value under each seed.
+/// Name of a quantity, its requirement, and its value under each seed.
 type Line = (&'static str, Bound, Vec<(u64, f64)>);
 
 impl Report {
-    /// Measures under as many seeds as the environment says in `RECOVERY_SEEDS`, two if it does not; nothing if it names
-    /// another case in `RECOVERY_CASE`.
+    /// Runs `measure` with each seed from 1 to `RECOVERY_SEEDS` (environment; 2 by default). Does nothing if `case`
+    /// does not contain the value of `RECOVERY_CASE`.
     pub fn over_seeds(case: &str, mut measure: impl FnMut(u64, &mut Self)) {
         let seeds = std::env::var("RECOVERY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(2);
         if std::env::var("RECOVERY_CASE").is_ok_and(|wanted| !case.contains(&wanted)) {
@@ -35,7 +35,7 @@ impl Report {
         report.finish(case);
     }
 
-    /// Notes what was measured under a seed.
+    /// Records a value measured under a seed.
     pub fn add(&mut self, seed: u64, name: &'static str, bound: Bound, value: f64) {
         match self.lines.iter_mut().find(|(known, ..)| *known == name) {
             Some((.., values)) => values.push((seed, value)),

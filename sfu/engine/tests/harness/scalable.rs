@@ -1,25 +1,24 @@
-//! An encoder that encodes nothing: the frames of a scalable stream with their dependency descriptors, and what each
-//! is predicted from.
+//! Simulated encoder that produces the frames of a scalable stream, with their dependency descriptors and references,
+//! but no media.
 
-/// How the spatial layers of a stream build on each other.
+/// Prediction between the spatial layers of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spatial {
-    /// In every picture (`L3T3`).
+    /// Inter-layer prediction in every picture (`L3T3`).
     Every,
-    /// In key pictures only (`L3T3_KEY`).
+    /// Inter-layer prediction in key pictures only (`L3T3_KEY`).
     KeyOnly,
 }
 
-/// A scalability mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode {
-    /// Its name.
+    /// Name as in the WebRTC-SVC specification.
     pub name: &'static str,
     /// Spatial layers, 1 to 3.
     pub spatial: u8,
     /// Temporal layers, 1 to 3.
     pub temporal: u8,
-    /// How the spatial layers build on each other.
+    /// Prediction between the spatial layers.
     pub inter_layer: Spatial,
 }
 
@@ -27,7 +26,6 @@ const fn mode(name: &'static str, spatial: u8, temporal: u8, inter_layer: Spatia
     Mode { name, spatial, temporal, inter_layer }
 }
 
-/// The modes that are tested.
 pub const MODES: [Mode; 8] = [
     mode("L1T2", 1, 2, Spatial::Every),
     mode("L1T3", 1, 3, Spatial::Every),
@@ -39,38 +37,38 @@ pub const MODES: [Mode; 8] = [
     mode("L3T3_KEY", 3, 3, Spatial::KeyOnly),
 ];
 
-/// One of them.
+/// Mode with this name; panics if it is not one of [`MODES`].
 pub fn mode_of(name: &str) -> Mode {
     MODES.into_iter().find(|mode| mode.name == name).expect("a mode that is tested")
 }
 
-/// One frame of one layer.
+/// Frame of one spatial layer.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// Counts through the stream.
+    /// Frame number, consecutive throughout the stream.
     pub number: u64,
-    /// The picture that it belongs to.
+    /// Number of the frame's picture.
     pub picture: u64,
     pub spatial: u8,
     pub temporal: u8,
-    /// Numbers of the frames that it is predicted from.
+    /// Numbers of the frames that this frame is predicted from.
     pub references: Vec<u64>,
-    /// It belongs to a key picture.
+    /// Whether the frame belongs to a key picture.
     pub key: bool,
-    /// It is the last of its picture.
+    /// Whether the frame is the last of its picture.
     pub ends_picture: bool,
-    /// Its place in the pattern of temporal layers, 0 to 3.
+    /// Position in the pattern of temporal layers, 0 to 3.
     pub picture_in_pattern: u64,
-    /// Base frames of its spatial layer up to it.
+    /// Number of pictures of temporal layer 0 up to this frame's picture.
     pub base: u64,
-    /// It is the first since the number of spatial layers changed: how many there are.
+    /// Number of spatial layers, present in key pictures' base frames and in the first frame after the number changed.
     pub spatial_layers: Option<u8>,
-    /// Its dependency descriptor, as in its only packet.
+    /// Dependency descriptor of the frame's only packet.
     pub descriptor: Vec<u8>,
 }
 
 impl Frame {
-    /// A VP9 payload (RFC 9628 section 4.2) of it, in non-flexible mode.
+    /// VP9 payload of the frame (RFC 9628 section 4.2), in non-flexible mode.
     pub fn vp9_payload(&self, mode: Mode) -> Vec<u8> {
         let inter_picture =
             self.references.iter().any(|reference| *reference + u64::from(self.spatial) < self.number);
@@ -84,7 +82,7 @@ impl Frame {
             first |= if set { bit } else { 0 };
         }
         let [high, low] = (self.picture as u16).to_be_bytes();
-        // Browsers call every frame above the base layer a point to switch up at.
+        // Browsers mark every frame above the base layer as a switching-up point.
         let switching_up = u8::from(self.temporal > 0);
         let layers = self.temporal << 5 | switching_up << 4 | self.spatial << 1 | u8::from(inter_layer);
         let mut payload = vec![first, high | 0x80, low, layers, self.base as u8];
@@ -93,21 +91,20 @@ impl Frame {
         payload
     }
 
-    /// A VP8 payload (RFC 7741 section 4.2) of it.
+    /// VP8 payload of the frame (RFC 7741 section 4.2).
     pub fn vp8_payload(&self) -> Vec<u8> {
         let [high, low] = (self.picture as u16).to_be_bytes();
-        // On the base layer alone: the last picture, or the one before that.
+        // Layer sync: the frame references the base layer only, in the previous picture or the one before it.
         let sync = self.temporal == 1 || self.temporal == 2 && self.picture_in_pattern == 1;
         let tid = self.temporal << 6 | u8::from(sync) << 5;
         vec![0x90, 0xe0, high | 0x80, low, self.base as u8, tid, u8::from(!self.key), 0xaa]
     }
 }
 
-/// The encoder.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     mode: Mode,
-    /// Spatial layers that it encodes now.
+    /// Number of spatial layers that are encoded at present.
     active: u8,
     told_active: u8,
     picture: u64,
@@ -115,13 +112,13 @@ pub struct Encoder {
     key_next: bool,
     next: u64,
     base: u64,
-    /// The last frames, by spatial and temporal layer.
+    /// Numbers of the last frames, by spatial and temporal layer.
     last: [[Option<u64>; 3]; 3],
     template_offset: u8,
 }
 
 impl Encoder {
-    /// Its first picture is a key picture.
+    /// Creates an encoder whose first picture is a key picture.
     pub fn new(mode: Mode, first_number: u64) -> Self {
         Self {
             mode,
@@ -137,18 +134,18 @@ impl Encoder {
         }
     }
 
-    /// The next picture is a key picture.
+    /// Makes the next picture a key picture.
     pub fn want_key(&mut self) {
         self.key_next = true;
     }
 
-    /// Encodes so many of its spatial layers from now on. More of them need a key picture.
+    /// Sets the number of encoded spatial layers. A larger number makes the next picture a key picture.
     pub fn set_active(&mut self, spatial: u8) {
         self.key_next |= spatial > self.active;
         self.active = spatial;
     }
 
-    /// The next picture, lowest layer first.
+    /// Produces the frames of the next picture, lowest layer first.
     pub fn picture(&mut self) -> Vec<Frame> {
         let key = std::mem::take(&mut self.key_next);
         if key {
@@ -174,7 +171,8 @@ impl Encoder {
         let mut references = Vec::new();
         let layer = &self.last[usize::from(spatial)];
         if !key {
-            // A base frame builds on the last base frame, others on the newest below their own temporal layer.
+            // A base frame references the last base frame; other frames reference the newest frame of a lower temporal
+            // layer.
             let below = &layer[..usize::from(temporal.max(1))];
             references.extend(below.iter().flatten().max());
         }
@@ -201,7 +199,8 @@ impl Encoder {
         }
     }
 
-    /// (spatial, temporal, of a key picture, frame differences), in the order of the structure.
+    /// Templates in the order of the descriptor's structure: spatial layer, temporal layer, whether for key pictures,
+    /// frame differences.
     fn templates(&self) -> Vec<(u8, u8, bool, Vec<u64>)> {
         let Mode { spatial: layers, temporal: temporals, inter_layer, .. } = self.mode;
         let every = inter_layer == Spatial::Every;
@@ -224,7 +223,7 @@ impl Encoder {
         templates
     }
 
-    /// What a frame is to a decode target: 0 no part, 1 discardable, 2 a switch, 3 required.
+    /// Decode target indication of a frame: 0 not present, 1 discardable, 2 switch, 3 required.
     fn indication(&self, frame: (u8, u8), target: (u8, u8), key: bool) -> u32 {
         let ((spatial, temporal), (target_spatial, target_temporal)) = (frame, target);
         if temporal > target_temporal || spatial > target_spatial {
@@ -275,7 +274,7 @@ impl Encoder {
         if active {
             let active = |target: &(u8, u8)| u32::from(target.0 < self.active);
             let targets: Vec<_> = self.targets().collect();
-            // Lowest target in the lowest bit.
+            // The lowest target is in the lowest bit.
             targets.iter().rev().for_each(|target| {
                 bits.put(active(target), 1);
             });
@@ -320,7 +319,7 @@ impl Encoder {
     }
 }
 
-/// Writes bits, highest first.
+/// Bit writer, most significant bit first.
 #[derive(Default)]
 struct Bits {
     bits: Vec<bool>,

@@ -1,7 +1,7 @@
-//! What a client asks for when it joins, from either form of the join URL into one typed value.
+//! Parses the join URL, in either of its two forms, into [`JoinParameters`].
 //!
-//! The newer form packs everything into the query parameter `join_request` ([`wrapped`]), the older one spreads it over
-//! the query ([`query`]). The form, not the path, decides how many peer connections the client uses.
+//! The newer form packs everything into the query parameter `join_request` ([`wrapped`]). The older form uses one query
+//! parameter per setting ([`query`]). The form, not the path, decides how many peer connections the client uses.
 
 pub mod query;
 mod user_agent;
@@ -12,112 +12,112 @@ use std::collections::BTreeMap;
 use livekit_protocol::{AddTrackRequest, ClientInfo, ReconnectReason, SessionDescription, SyncState};
 use thiserror::Error;
 
-/// How many peer connections the client uses.
+/// Number of peer connections that the client uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalMode {
-    /// One for both directions (`join_request` present).
+    /// One connection for both directions (`join_request` is present).
     Single,
-    /// One to publish, one to receive (parameters in the query).
+    /// One connection for publishing and one for receiving (older form).
     Dual,
 }
 
-/// A client's wish to go on with an earlier session.
+/// Request to resume an earlier session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
-    /// The sid of that session; may be empty.
+    /// Participant sid of that session; may be empty.
     pub participant_sid: String,
-    /// Why it lost it.
+    /// Reason why the client lost its connection.
     pub reason: ReconnectReason,
 }
 
-/// What a client asks for when it joins.
+/// Parameters of a join request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JoinParameters {
-    /// One peer connection or two.
+    /// Number of peer connections.
     pub mode: SignalMode,
-    /// What the client says of itself; browser and system filled in from `User-Agent` where it is silent, the address
+    /// Description of the client. Missing browser and operating system are filled in from `User-Agent`, the address
     /// from the socket.
     pub client_info: ClientInfo,
-    /// Subscribe to everything that is published.
+    /// Whether to subscribe to every published track.
     pub auto_subscribe: bool,
-    /// The same for data tracks.
+    /// Whether to subscribe to every published data track.
     pub auto_subscribe_data_track: bool,
-    /// The client will send `track_setting` by tile size.
+    /// Whether the client will send `track_setting` messages with its tile sizes.
     pub adaptive_stream: bool,
-    /// The client copes with paused streams; `None`: it did not say.
+    /// Whether the client allows the server to pause streams; `None` if the client does not say.
     pub subscriber_allow_pause: Option<bool>,
-    /// The client asks for full ICE.
+    /// Whether the client asks for full ICE instead of ICE lite.
     pub disable_ice_lite: bool,
-    /// Replaces the token's metadata (needs `canUpdateOwnMetadata`); empty: does not.
+    /// Metadata that replaces the token's (needs `canUpdateOwnMetadata`); empty if it is not replaced.
     pub metadata: String,
-    /// Added to the token's attributes (needs `canUpdateOwnMetadata`).
+    /// Attributes that are added to the token's (needs `canUpdateOwnMetadata`).
     pub attributes: BTreeMap<String, String>,
-    /// Tracks that it will publish at once.
+    /// Tracks that the client publishes at once.
     pub add_track_requests: Vec<AddTrackRequest>,
-    /// Its first offer.
+    /// First offer of the client.
     pub publisher_offer: Option<SessionDescription>,
-    /// Set: go on with an earlier session instead of joining.
+    /// Earlier session to resume; absent for a new join.
     pub resume: Option<Resume>,
-    /// What it had before the reconnect.
+    /// State of the client before it reconnected.
     pub sync_state: Option<SyncState>,
-    /// A second connection that only publishes; its identity gets this as suffix (`#value`).
+    /// Present if this is a second connection that only publishes. The value, as `#value`, is appended to its identity.
     pub publish_only: Option<String>,
 }
 
-/// Why a join request is refused (HTTP 400). Names the parameter or field.
+/// Reason why a join request is refused (HTTP 400); the message names the parameter or field.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum JoinError {
-    /// The query string is not one.
+    /// The query string cannot be parsed.
     #[error("the query string is not usable: {0}")]
     Query(String),
-    /// A parameter given more than once.
+    /// A parameter is given more than once.
     #[error("query parameter `{0}` is given more than once")]
     Repeated(&'static str),
-    /// A parameter that cannot be read.
+    /// A parameter has an invalid value.
     #[error("query parameter `{parameter}`: {reason}")]
     Parameter {
-        /// Which.
+        /// Name of the parameter.
         parameter: &'static str,
-        /// What is wrong with it.
+        /// Explanation of the fault.
         reason: String,
     },
-    /// Something is larger than it may be.
+    /// A field exceeds its maximum size.
     #[error("`{field}` is larger than {limit} bytes")]
     TooLarge {
-        /// What.
+        /// Name of the field.
         field: &'static str,
-        /// Its limit.
+        /// Maximum size, in bytes.
         limit: usize,
     },
-    /// Not the base64url text that it should be.
+    /// `join_request` is not valid base64url.
     #[error("query parameter `join_request` is not base64url: {0}")]
     Base64(String),
-    /// Compressed in a way that is not known here.
+    /// The compression method is unknown.
     #[error("`join_request.compression` is {0}; known are 0 (none) and 1 (gzip)")]
     Compression(i32),
-    /// The compressed data is damaged.
+    /// The compressed data is not valid gzip.
     #[error("`join_request.join_request` is not a gzip stream: {0}")]
     Gzip(String),
-    /// Not the protobuf message that it should be.
+    /// A protobuf message cannot be decoded.
     #[error("`{field}` is not a valid message: {reason}")]
     Protobuf {
-        /// Which message.
+        /// Name of the message.
         field: &'static str,
-        /// What is wrong with it.
+        /// Explanation of the fault.
         reason: String,
     },
-    /// A field of the message has a value that makes no sense.
+    /// A field of the message has an invalid value.
     #[error("`join_request.{field}`: {reason}")]
     Field {
-        /// Which.
+        /// Path of the field within the join request.
         field: &'static str,
-        /// What is wrong with it.
+        /// Explanation of the fault.
         reason: &'static str,
     },
 }
 
 impl JoinError {
-    /// A short fixed word for counters.
+    /// Short fixed word for the label of a counter.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Query(_) => "query",

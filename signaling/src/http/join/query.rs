@@ -1,4 +1,4 @@
-//! The older form: everything in the query of the URL.
+//! Older form of the join URL: one query parameter per setting. Also chooses between the two forms.
 
 use std::collections::BTreeMap;
 
@@ -10,27 +10,27 @@ use livekit_protocol::{ClientInfo, ReconnectReason, client_info};
 use super::{JoinError, JoinParameters, Resume, SignalMode, user_agent, wrapped};
 use crate::token::object;
 
-/// Text in base64url, with padding or without.
+/// Base64url, with or without padding.
 pub(super) const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// No query that a client sends has more.
+/// Maximum number of query parameters; no client sends as many.
 const MAX_PARAMETERS: usize = 64;
-/// Longest value taken into [`ClientInfo`], in bytes; the rest is cut off.
+/// Maximum length of a value in [`ClientInfo`], in bytes; the rest is cut off.
 const MAX_INFO_BYTES: usize = 256;
 const MAX_CAPABILITIES: usize = 32;
 
-/// The parameters of a join URL, decoded.
+/// Decoded query parameters of a join URL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JoinQuery(Vec<(String, String)>);
 
 impl JoinQuery {
-    /// Takes the query string apart (`application/x-www-form-urlencoded`).
+    /// Parses a query string (`application/x-www-form-urlencoded`).
     ///
     /// # Errors
-    /// More parameters than any client sends, or an escape that is none.
+    /// There are more than 64 parameters, an escape is invalid, or a name or value is not UTF-8.
     pub fn parse(query: &str) -> Result<Self, JoinError> {
         let mut pairs = Vec::new();
         for part in query.split('&').filter(|part| !part.is_empty()) {
@@ -43,10 +43,10 @@ impl JoinQuery {
         Ok(Self(pairs))
     }
 
-    /// The one value of `name`, if it is there and not empty.
+    /// Value of the parameter `name`; `None` if it is missing or empty.
     ///
     /// # Errors
-    /// It is there more than once: then nobody can know which one counts.
+    /// The parameter occurs more than once, so it is ambiguous.
     pub fn value(&self, name: &'static str) -> Result<Option<&str>, JoinError> {
         let mut values = self.0.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str());
         let first = values.next();
@@ -56,10 +56,10 @@ impl JoinQuery {
         Ok(first.filter(|value| !value.is_empty()))
     }
 
-    /// What the client asks for. `agent` is its `User-Agent`.
+    /// Parameters of the join. `agent` is the client's `User-Agent`.
     ///
     /// # Errors
-    /// The first parameter that cannot be read.
+    /// A parameter is invalid; the error names the first one.
     pub fn join_parameters(&self, agent: Option<&str>) -> Result<JoinParameters, JoinError> {
         let mut parameters = match self.value("join_request")? {
             Some(text) => wrapped::decode(text)?,
@@ -132,7 +132,7 @@ impl JoinQuery {
     }
 
     fn reconnect_reason(&self) -> Result<ReconnectReason, JoinError> {
-        // A reason of a newer client is no reason to turn it away.
+        // A reason that only newer clients know must not make the join fail.
         let number = self.number("reconnect_reason")?.unwrap_or(0);
         Ok(ReconnectReason::try_from(number).unwrap_or(ReconnectReason::RrUnknown))
     }
@@ -182,7 +182,7 @@ fn sdk(name: &str) -> client_info::Sdk {
     }
 }
 
-/// The beginning of `text`, at most `limit` bytes, whole characters.
+/// Beginning of `text`, at most `limit` bytes, cut between characters.
 pub(super) fn cut(text: &str, limit: usize) -> String {
     let end = (0..=limit.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     text.get(..end).unwrap_or_default().to_owned()

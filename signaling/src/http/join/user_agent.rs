@@ -1,5 +1,5 @@
-//! Fills in what a client does not say of itself from its `User-Agent`: which stack it is decides codecs and SRTP
-//! profiles.
+//! Fills in browser and operating system from `User-Agent` if the client does not report them. Codecs and SRTP profiles
+//! depend on the client's WebRTC stack.
 
 use livekit_protocol::ClientInfo;
 
@@ -7,7 +7,8 @@ use super::query::cut;
 
 const MAX_VERSION_BYTES: usize = 32;
 
-/// Browser tokens in order of precedence: every later name also stands in the header of the earlier ones.
+/// Browser tokens in order of precedence, because the header of an earlier browser may also contain the tokens of later
+/// ones.
 const BROWSERS: [(&str, &str); 8] = [
     ("Edg/", "Edge"),
     ("OPR/", "Opera"),
@@ -19,7 +20,7 @@ const BROWSERS: [(&str, &str); 8] = [
     ("Version/", "Safari"),
 ];
 
-/// Systems, likewise: Android says Linux, iPhones say Mac OS X.
+/// Tokens of operating systems in order of precedence: Android's header also contains Linux, an iPhone's also Mac OS X.
 const SYSTEMS: [(&str, &str); 7] = [
     ("iPhone OS ", "iOS"),
     ("CPU OS ", "iOS"),
@@ -30,7 +31,7 @@ const SYSTEMS: [(&str, &str); 7] = [
     ("Linux", "Linux"),
 ];
 
-/// Sets browser and system where `info` is silent.
+/// Sets browser and operating system if `info` lacks them.
 pub(super) fn complete(info: &mut ClientInfo, agent: &str) {
     if info.browser.is_empty()
         && let Some((name, version)) = find(&BROWSERS, agent)

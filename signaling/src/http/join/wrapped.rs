@@ -1,5 +1,5 @@
-//! The newer form: one query parameter, base64url of a `WrappedJoinRequest`, which holds a `JoinRequest`, possibly
-//! compressed with gzip.
+//! Newer form of the join URL: one query parameter, the base64url of a `WrappedJoinRequest`. That holds a
+//! `JoinRequest`, which may be compressed with gzip.
 
 use std::io::Read;
 
@@ -11,16 +11,17 @@ use prost::Message;
 use super::query::BASE64URL;
 use super::{JoinError, JoinParameters, Resume, SignalMode};
 
-/// Most bytes of the request itself.
+/// Maximum size of the uncompressed `JoinRequest`, in bytes.
 const MAX_INFLATED: usize = 256 * 1024;
-/// Most bytes of the compressed request: not all clients compress.
+/// Maximum size of the `JoinRequest` as sent, in bytes. It equals [`MAX_INFLATED`], because not all clients compress.
 const MAX_COMPRESSED: usize = MAX_INFLATED;
-/// As for a whole session: tracks announced and not yet published.
+/// Maximum number of announced tracks, equal to the default limit of a session for tracks announced and not yet
+/// published.
 const MAX_ADD_TRACKS: usize = 20;
 
 /// Decodes the value of `join_request`.
 pub(super) fn decode(text: &str) -> Result<JoinParameters, JoinError> {
-    // Four letters for three bytes, and a little for the wrapping message.
+    // Base64 has four characters for three bytes; 64 bytes are for the wrapping message.
     if text.len() / 4 * 3 > MAX_COMPRESSED + 64 {
         return Err(JoinError::TooLarge { field: "join_request", limit: MAX_COMPRESSED });
     }

@@ -4,7 +4,7 @@ use super::*;
 
 const REST: &str = "Host: x\r\n\r\nwhat follows";
 
-/// What the reader gets of what is sent, in pieces of that size, and what was taken out.
+/// Sends `sent` in pieces of `piece` bytes. Returns the bytes that the reader gets, and the removed parts.
 async fn through(sent: &str, piece: usize) -> (String, LongLines) {
     let (mut far, near) = tokio::io::duplex(piece);
     let (mut reader, taken) = ShortLines::new(near, LineBudget::default());
@@ -19,7 +19,7 @@ async fn through(sent: &str, piece: usize) -> (String, LongLines) {
     (String::from_utf8(got).unwrap(), taken)
 }
 
-/// The request that the library makes of its head.
+/// Request as the HTTP library would parse it.
 fn request(query: &str, tokens: &[&str]) -> Request<()> {
     let mut request = Request::builder().uri(format!("/rtc?{query}"));
     for token in tokens {
@@ -83,7 +83,7 @@ async fn the_long_lines_of_a_join_are_taken_out_and_given_back() {
         let mut is = request("a=b", &[MARK]);
         taken.restore(&mut is).unwrap();
         assert!(query(&is) == "a=b" && tokens(&is) == [&token]);
-        // Both, and lines without carriage returns.
+        // A long query and a long token, in lines without carriage returns.
         let text = format!("GET /rtc?{long} HTTP/1.1\nAuthorization:{token}\n\nwhat follows");
         let (got, taken) = through(&text, piece).await;
         let marked = "GET /rtc?anytime-moved HTTP/1.1\nAuthorization:anytime-moved\r\n\nwhat follows";
@@ -100,7 +100,7 @@ async fn a_mark_alone_means_nothing() {
     let mut is = request(MARK, &[MARK]);
     assert!(taken.restore(&mut is).is_ok());
     assert_eq!((query(&is), tokens(&is)), (MARK, vec![MARK]));
-    // Two tokens remain two, which nobody takes.
+    // Two tokens remain two, so the request will be refused.
     let token = "t".repeat(30_000);
     let (_, taken) = through(&format!("GET /rtc HTTP/1.1\r\nAuthorization: {token}\r\n{REST}"), 1000).await;
     let mut is = request("a=b", &[MARK, "Bearer x"]);

@@ -21,12 +21,12 @@ struct Peer {
     since: Instant,
 }
 
-/// A connection to a small service, on a pipe of `buffer` bytes. Time is virtual.
+/// Connection to a small service over a pipe of `buffer` bytes. Time is virtual.
 fn connect(buffer: usize) -> Peer {
     connect_within(buffer, LineBudget::default())
 }
 
-/// How long the query and the token are.
+/// Handler that returns the lengths of the query and the `Authorization` field.
 async fn lengths(query: RawQuery, long: Option<Extension<LongQuery>>, headers: HeaderMap) -> String {
     let token = headers.get("authorization").map_or(0, |token| token.len());
     format!("{} {token}", query_of(query.0.as_deref(), long.as_deref()).len())
@@ -72,14 +72,14 @@ impl Peer {
         self.io.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Everything until the server closes.
+    /// Reads until the server closes the connection.
     async fn rest(&mut self) -> String {
         let mut text = Vec::new();
         self.io.read_to_end(&mut text).await.unwrap();
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// One answer with a `Content-Length`.
+    /// Reads one response with a `Content-Length`; returns its head and body.
     async fn answer(&mut self) -> (String, String) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -192,7 +192,7 @@ async fn who_reads_a_byte_a_second_does_not_stay_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn long_lines_of_joins_pass_to_their_bound() {
     const REST: &str = " HTTP/1.1\r\nHost: x\r\n";
-    // The end of the line counts with the query, spaces and the end of the line with the token.
+    // The size of a long query includes the rest of its line; that of a token includes spaces and the line end.
     let query = MAX_LONG_BYTES - " HTTP/1.1\r\n".len();
     let token = MAX_LONG_BYTES - " \r\n".len();
     for piece in [1000, 1024 * 1024] {
@@ -240,11 +240,11 @@ async fn every_other_header_keeps_the_smaller_bound() {
     ] {
         let end = if begin.ends_with('?') { " HTTP/1.1\r\n\r\n" } else { "\r\n\r\n" };
         let fitting = MAX_HEADER_BYTES - 1 - begin.len() - end.len();
-        // The library looks at its bound after each piece that it reads.
+        // The library checks its limit after each piece that it reads.
         for (length, status) in [(fitting, status), (fitting + 1 + PIECE, "431")] {
             let mut peer = connect(PIECE);
             let head = format!("{begin}{}{end}", "x".repeat(length));
-            // It may answer before it has read everything.
+            // The server may respond before it has read everything.
             drop(peer.io.write_all(head.as_bytes()).await);
             let text = peer.answer().await.0;
             assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{begin} {length}: {text}");
@@ -266,7 +266,7 @@ async fn long_lines_of_all_connections_share_one_budget() {
     let mut first = connect_within(1024 * 1024, budget.clone());
     first.send(&long(150 * 1024)).await;
     tokio::task::yield_now().await;
-    // A second one has no room; who has no long line needs none.
+    // The budget has no room for a second long line. A request without a long line needs none.
     let mut second = connect_within(1024 * 1024, budget.clone());
     for (head, status) in [(long(100 * 1024), "503"), (long(100), "200"), (long(100 * 1024), "503")] {
         second.send(&format!("{head}{END}")).await;
@@ -277,13 +277,13 @@ async fn long_lines_of_all_connections_share_one_budget() {
             assert_eq!(text, "too many long join requests at the moment\n");
         }
     }
-    // What was answered holds nothing any more.
+    // An answered request no longer holds any budget.
     first.send(END).await;
     assert_eq!(first.answer().await.1, format!("{} 0", 150 * 1024));
     assert_eq!(budget.left(), BUDGET);
     second.send(&format!("{}{END}", long(100 * 1024))).await;
     assert_eq!(second.answer().await.1, format!("{} 0", 100 * 1024));
-    // Nor does who never comes to an end.
+    // Neither does a request that never ends.
     second.send(&long(100 * 1024)).await;
     second.rest().await;
     (&mut second.server).await.unwrap();

@@ -1,4 +1,4 @@
-//! A participant's place: what is given back when its session is over, however that comes about.
+//! A participant's place in a room, which is released when its session is over for any reason.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -13,32 +13,32 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::{Resumed, Rooms, SessionConfig, SessionStats};
 
-/// The ways into a session from outside.
+/// Channels into a running session, and the data by which it is found.
 #[derive(Debug)]
 pub(crate) struct Doors {
-    /// Ends it. Apart from the others, so that it is never behind them.
+    /// Ends the session. A channel of its own, so that it never waits behind other orders.
     pub(crate) end: mpsc::Sender<LeaveReason>,
     pub(crate) orders: mpsc::Sender<Order>,
-    /// Whose session it is, in which room and with how many connections.
+    /// Identity of the participant.
     pub(crate) identity: String,
     pub(crate) room: String,
     pub(crate) mode: ConnectionMode,
 }
 
-/// Something that somebody else wants of a session.
+/// A request to a session from outside its task.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// New rights.
+    /// New permissions of the participant.
     SetPermission(Box<proto::ParticipantPermission>),
-    /// The client goes on with a new socket.
+    /// The client resumes on a new socket.
     Resume(Box<Takeover>),
 }
 
-/// A client's new socket.
+/// A client's new socket, for the session that the client resumes.
 pub(crate) struct Takeover {
     pub(super) socket: WebSocket,
     pub(super) resumed: Resumed,
-    /// Dropped when the socket is let go.
+    /// Dropped when the session no longer uses the socket; that ends the wait of the task that brought it.
     pub(super) kept: oneshot::Sender<Infallible>,
 }
 
@@ -48,10 +48,11 @@ impl fmt::Debug for Takeover {
     }
 }
 
-/// Orders that may wait for a session.
+/// Most orders that may wait for a session.
 const ORDERS: usize = 8;
 
-/// A place in a room.
+/// A participant's place in a room. Dropping it closes the inbox and removes the participant from the media plane and
+/// from the directory.
 pub(crate) struct Seat {
     rooms: Rooms,
     room: RoomSid,
@@ -60,12 +61,12 @@ pub(crate) struct Seat {
     pub(super) inbox: mpsc::Receiver<Event>,
     pub(super) end: mpsc::Receiver<LeaveReason>,
     pub(super) orders: mpsc::Receiver<Order>,
-    /// The media plane has no such participant any more, or has been told so.
+    /// Whether the media plane has removed the participant, or has been told to.
     pub(super) left: bool,
 }
 
 impl Seat {
-    /// Opens the inbox. The directory has the participant already.
+    /// Opens the session's inbox. The participant is in the directory already.
     pub(crate) fn take(rooms: Rooms, config: &SessionConfig) -> Self {
         let (room, participant) = (&config.room, config.sid.clone());
         let inbox = rooms.0.link.open(&room.sid, &participant);
@@ -83,7 +84,8 @@ impl Seat {
         rooms.0.open.send_modify(|open| *open = open.saturating_add(1));
         SessionStats::add(&rooms.0.stats.open);
         if rooms.0.closing.load(Ordering::SeqCst) {
-            // The shutdown may have looked before we were there. If it saw us, one reason is enough.
+            // The shutdown may have run before this session was listed. If it did see the session, a second reason
+            // does no harm.
             rooms.end(&participant, LeaveReason::ServerShutdown);
         }
         Self {
@@ -118,7 +120,7 @@ impl Drop for Seat {
             .then(|| Command::Leave { participant: participant.clone(), reason: LeaveReason::SignalClosed });
         let give_back = async move {
             if let Some(leave) = leave {
-                // A media plane that is gone has no place to give back.
+                // A media plane that is gone has no place to release.
                 let _gone = rooms.0.link.send(leave).await;
             }
             rooms.0.directory.leave(Instant::now(), &room, &name, &participant).await;

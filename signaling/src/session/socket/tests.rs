@@ -1,5 +1,5 @@
-//! The plumbing, over real sockets on the loopback address, against a media plane that is only the ends of its two
-//! channels. What sessions say and do is tested without any of this.
+//! Tests of the plumbing over real sockets on the loopback address. The media plane is only the other end of its two
+//! channels. What sessions send and do is tested elsewhere, without sockets.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -26,7 +26,7 @@ use crate::session::{
     Grants, JoinParameters, ParticipantDescription, Resume, Rooms, RoomsConfig, SignalMode,
 };
 
-/// Far longer than anything here takes.
+/// Timeout far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -77,14 +77,14 @@ fn parameters() -> JoinParameters {
     }
 }
 
-/// The signaling service, and the media plane's ends of the channels.
+/// The signaling service, with the media plane's ends of the channels.
 struct Service {
     rooms: Rooms,
     directory: Arc<MemoryDirectory>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
     url: String,
-    /// What the next client asks for.
+    /// Parameters of the next client's join.
     parameters: Arc<Mutex<JoinParameters>>,
 }
 
@@ -129,7 +129,7 @@ impl Service {
         timeout(PATIENCE, self.commands.recv()).await.expect("a command in time").expect("a command")
     }
 
-    /// Connects a client whose place the media plane grants; the join response is read.
+    /// Connects a client that the media plane admits, and reads its join response.
     async fn connect(&mut self) -> (Client, ParticipantSid) {
         let url = self.url.clone();
         let client = tokio::spawn(async move { connect_async(url).await });
@@ -144,7 +144,7 @@ impl Service {
         (client, join.participant)
     }
 
-    /// The same, with media up.
+    /// Like `connect`, and also connects the media.
     async fn connect_active(&mut self) -> (Client, ParticipantSid) {
         let (mut client, sid) = self.connect().await;
         let connected = Event::TransportConnected { participant: sid.clone(), target: Target::Publisher };
@@ -154,7 +154,7 @@ impl Service {
         (client, sid)
     }
 
-    /// Connects the client of a session again, to go on with it; nothing is read.
+    /// Connects the client again to resume its session; reads nothing.
     async fn resume(&self, participant: &ParticipantSid) -> Client {
         let reason = proto::ReconnectReason::RrSignalDisconnected;
         let resume = Resume { participant: participant.clone(), reason };
@@ -162,7 +162,7 @@ impl Service {
         connect_async(&self.url).await.unwrap().0
     }
 
-    /// Waits until no session is left, and looks whether everything has been given back.
+    /// Waits until no session is left, and checks that everything has been released.
     async fn all_gone(&self) {
         let mut open = self.rooms.0.open.subscribe();
         timeout(PATIENCE, open.wait_for(|open| *open == 0)).await.expect("sessions end").unwrap();
@@ -196,7 +196,7 @@ async fn ask(client: &mut Client, ask: Ask) {
     client.send(Frame::Binary(request.encode_to_vec().into())).await.unwrap();
 }
 
-/// The code of the close that comes next; answers it.
+/// Code of the next close frame, which is answered.
 async fn close_code(client: &mut Client) -> u16 {
     match frame(client).await {
         Frame::Close(Some(close)) => {
@@ -399,7 +399,7 @@ async fn frames_over_the_limit_are_told_and_far_over_it_cost_the_socket() {
     assert!(response.message.contains("larger than 262144 bytes"), "{}", response.message);
     ask(&mut client, Ask::Ping(1)).await;
     assert!(matches!(say(&mut client).await, Say::Pong(_)));
-    // The server may close before all of it is written.
+    // The server may close the socket before the frame is written entirely.
     let _refused = client.send(Frame::Binary(vec![0; 2 * 1024 * 1024].into())).await;
     let leave = Command::Leave { participant: sid, reason: LeaveReason::SignalClosed };
     assert_eq!(service.command().await, leave);
@@ -414,7 +414,7 @@ async fn a_client_that_does_not_read_is_given_up() {
     let mut service = Service::start(config).await;
     let (_client, sid) = service.connect_active().await;
     let sdp = "x".repeat(200_000);
-    // More than the socket's own buffers hold, too.
+    // More than the socket's own buffers hold as well.
     for id in 0.. {
         let (participant, sdp) = (sid.clone(), sdp.clone());
         let answer = Event::Answer { participant, id, sdp, mid_to_track: BTreeMap::new() };
@@ -464,7 +464,7 @@ async fn a_lost_socket_leaves_the_participant_until_its_next_session_comes() {
     let (client, first) = service.connect_active().await;
     drop(client);
     let (_next, _) = service.connect().await;
-    // The media plane replaces the old one by the new one.
+    // The media plane replaces the earlier session with the new one.
     assert_eq!(*service.rooms.0.open.borrow(), 2);
     let ended = Event::Ended { participant: first, reason: EndReason::DuplicateIdentity };
     service.events.send(ended).await.unwrap();
@@ -529,7 +529,7 @@ async fn everybody_is_told_when_the_media_plane_goes() {
     assert_eq!(close_code(&mut client).await, 1000);
 }
 
-/// Reads what comes first to a client that goes on.
+/// Reads the first messages to a client that resumes.
 async fn hear_resumed(client: &mut Client) {
     assert!(matches!(say(client).await, Say::Reconnect(_)), "the first message");
     let Say::Update(update) = say(client).await else { panic!("no update") };
@@ -547,12 +547,12 @@ async fn a_client_that_lost_its_socket_goes_on_with_another() {
     hear_resumed(&mut client).await;
     ask(&mut client, Ask::Ping(1)).await;
     assert!(matches!(say(&mut client).await, Say::Pong(_)));
-    // And again, this time before the loss of the old socket is noticed: that is let go.
-    // Older clients do not say which session was theirs: it is that of their identity.
+    // The client resumes again, this time before the loss of the old socket is noticed: the session drops the old
+    // socket. Older clients do not name their session, so it is found by identity.
     let mut next = service.resume(&ParticipantSid::new("")).await;
     hear_resumed(&mut next).await;
     assert!(matches!(timeout(PATIENCE, client.next()).await, Ok(None | Some(Err(_)))));
-    // One session all the time: the media plane has heard nothing.
+    // It is the same session throughout, so the media plane was told nothing.
     assert!(service.commands.try_recv().is_err());
     assert_eq!(*service.rooms.0.open.borrow(), 1);
     assert_eq!(service.rooms.stats().resumed.load(Ordering::Relaxed), 2);
@@ -561,7 +561,7 @@ async fn a_client_that_lost_its_socket_goes_on_with_another() {
     assert_eq!(service.command().await, leave);
     assert_eq!(close_code(&mut next).await, 1000);
     service.all_gone().await;
-    // What has ended cannot be gone on with.
+    // A session that has ended cannot be resumed.
     let Say::Leave(leave) = say(&mut service.resume(&sid).await).await else { panic!("no leave") };
     assert_eq!(leave.action(), proto::leave_request::Action::Reconnect);
 }

@@ -1,17 +1,17 @@
-//! Bounds of what a client says: not too much, and not nothing for too long.
+//! Limits on how much a client sends, and on how long it may be silent.
 
 use std::time::{Duration, Instant};
 
 use super::SocketLimits;
 
-/// What is to be noticed of a client: that it has something to say too often, or nothing for too long.
+/// Detects a client that sends too much, or nothing for too long.
 pub(super) struct Watch {
     heard: Instant,
     pinged: Instant,
     ping: Duration,
     idle: Duration,
     allowance: Allowance,
-    /// Until when nothing is read, because too much was.
+    /// Until when reading is paused because the client sent too much.
     paused: Option<Instant>,
 }
 
@@ -21,7 +21,7 @@ impl Watch {
         Self { heard: now, pinged: now, ping: limits.ping, idle: limits.idle, allowance, paused: None }
     }
 
-    /// A frame has come. True if the next has to wait.
+    /// Notes that a frame arrived. Returns true if reading must pause before the next one.
     pub(super) fn heard(&mut self, now: Instant) -> bool {
         self.heard = now;
         self.paused = self.allowance.take(now).then(|| self.allowance.ready_at());
@@ -40,7 +40,7 @@ impl Watch {
         self.heard + self.idle <= now
     }
 
-    /// Whether a ping is to be sent now; it is taken as sent.
+    /// Whether a ping must be sent now. If so, the ping counts as sent.
     pub(super) fn is_ping_due(&mut self, now: Instant) -> bool {
         let due = self.next_ping() <= now;
         if due {
@@ -49,23 +49,23 @@ impl Watch {
         due
     }
 
-    /// Who is heard of without being asked is not asked.
+    /// A client that sends something on its own is not pinged.
     fn next_ping(&self) -> Instant {
         self.heard.max(self.pinged) + self.ping
     }
 
-    /// The next moment at which something is to be done.
+    /// Next time at which something must be done.
     pub(super) fn next_due(&self, session: Option<Instant>, writer: Option<Instant>) -> Instant {
         let own = self.next_ping().min(self.heard + self.idle);
         [session, writer, self.paused].into_iter().flatten().fold(own, Instant::min)
     }
 }
 
-/// How fast messages are taken from a client: `rate` a second, and `burst` beyond that at once.
+/// Rate limit on messages of a client: `rate` per second, plus a burst of `burst` at once.
 struct Allowance {
     interval: Duration,
     ahead: Duration,
-    /// When all that was taken would have been taken at the even rate.
+    /// When every message so far would have been accepted, had they come at the sustained rate.
     even: Instant,
 }
 
@@ -75,13 +75,13 @@ impl Allowance {
         Self { interval, ahead: interval.saturating_mul(burst), even: now }
     }
 
-    /// Takes one message; true if the next has to wait.
+    /// Accepts one message. Returns true if the next one must wait.
     fn take(&mut self, now: Instant) -> bool {
         self.even = self.even.max(now) + self.interval;
         self.ready_at() > now
     }
 
-    /// From when on the next may be taken.
+    /// Time from which the next message may be accepted.
     fn ready_at(&self) -> Instant {
         self.even.checked_sub(self.ahead).unwrap_or(self.even)
     }
@@ -104,7 +104,7 @@ mod tests {
             allowance.take(now);
         }
         assert_eq!(now, start + Duration::from_millis(5000));
-        // Silence earns the burst again, not more.
+        // Silence restores the full burst, not more.
         let later = start + Duration::from_secs(1000);
         assert_eq!((0..100).take_while(|_| !allowance.take(later)).count(), 5);
     }

@@ -1,4 +1,4 @@
-//! The writing half of a WebSocket: a bounded queue, emptied by the task that fills it.
+//! The write half of a WebSocket: a bounded queue, drained by the task that fills it.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -12,18 +12,18 @@ use tokio::time::timeout;
 
 use super::SocketLimits;
 
-/// Queues messages and writes them in batches. When the client does not take a batch in time, or the queue is full,
-/// the writer is gone.
+/// Queues messages and writes them in batches. If the client does not accept a batch in time, or the queue overflows,
+/// nothing more is written.
 pub(super) struct Writer<S = SplitSink<WebSocket, Message>> {
     sink: S,
     queue: VecDeque<Message>,
-    /// Bytes of what is queued or not flushed.
+    /// Bytes that are queued, or passed to the sink and not flushed.
     bytes: usize,
-    /// Bytes of those that the sink has taken and not flushed.
+    /// Bytes that the sink has accepted and not flushed.
     taken: usize,
-    /// Something was handed to the sink and not flushed.
+    /// Whether the sink holds messages that are not flushed.
     unflushed: bool,
-    /// Since when the batch under way has been waiting for the client.
+    /// When the client stopped accepting the batch in progress; `None` while it accepts data.
     blocked: Option<Instant>,
     closing: bool,
     state: State,
@@ -35,16 +35,16 @@ pub(super) struct Writer<S = SplitSink<WebSocket, Message>> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// The close is written: nothing comes after it.
+    /// The close frame is written; nothing is written after it.
     Closed,
     Broken,
     TooSlow,
 }
 
-/// Why [`Writer::drive`] stopped.
+/// Why [`Writer::drive`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Driven {
-    /// The client does not take more at the moment: [`Writer::deadline`] has changed.
+    /// The client does not accept more at the moment, and [`Writer::deadline`] has changed.
     Blocked,
     /// Nothing can be written any more.
     Gone,
@@ -67,7 +67,7 @@ impl<S: Sink<Message> + Unpin> Writer<S> {
         }
     }
 
-    /// Queues a message.
+    /// Queues a message, or gives up the client if the queue is full. Ignored after the close.
     pub(super) fn send(&mut self, message: Message) {
         if self.is_gone() || self.closing {
             return;
@@ -75,7 +75,7 @@ impl<S: Sink<Message> + Unpin> Writer<S> {
         let size = size(&message);
         let fits = self.bytes == 0 || self.bytes.saturating_add(size) <= self.most_bytes;
         if !fits || self.queue.len() >= self.most_messages {
-            // A gap would leave the client in a wrong state: it is to come anew instead.
+            // A gap would leave the client in a wrong state. It must reconnect instead.
             self.state = State::TooSlow;
             return self.queue.clear();
         }
@@ -84,32 +84,31 @@ impl<S: Sink<Message> + Unpin> Writer<S> {
         self.queue.push_back(message);
     }
 
-    /// Queues the close; nothing is written after it.
+    /// Queues the close frame; later messages are ignored.
     pub(super) fn close(&mut self, code: u16) {
         self.send(Message::Close(Some(CloseFrame { code, reason: "".into() })));
     }
 
-    /// Whether nothing can be written any more.
     pub(super) fn is_gone(&self) -> bool {
         self.state != State::Open
     }
 
-    /// Whether it is gone because the client did not read.
+    /// Whether the writer was given up because the client did not read.
     pub(super) fn was_too_slow(&self) -> bool {
         self.state == State::TooSlow
     }
 
-    /// When the client must have taken the batch under way.
+    /// When the client must have accepted the batch in progress; `None` while nothing is blocked.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.blocked.map(|since| since + self.patience)
     }
 
-    /// The [`Writer::deadline`] has passed.
+    /// Gives up the client, because its [`Writer::deadline`] has passed.
     pub(super) fn give_up(&mut self) {
         self.state = State::TooSlow;
     }
 
-    /// Writes what is queued; goes on for as long as there is something to report. May be dropped at any point.
+    /// Writes what is queued, and returns only when there is something to report. Cancel-safe.
     pub(super) async fn drive(&mut self) -> Driven {
         poll_fn(|cx| {
             while self.has_work() {
@@ -127,7 +126,7 @@ impl<S: Sink<Message> + Unpin> Writer<S> {
         .await
     }
 
-    /// Writes all that is queued, unless the client does not take it.
+    /// Writes everything that is queued, or gives up if the client does not accept a batch in time.
     pub(super) async fn finish(&mut self) {
         while self.has_work() {
             if timeout(self.patience, poll_fn(|cx| self.poll_batch(cx))).await.is_err() {
@@ -140,7 +139,8 @@ impl<S: Sink<Message> + Unpin> Writer<S> {
         !self.is_gone() && (self.unflushed || !self.queue.is_empty())
     }
 
-    /// Hands the sink messages of about [`BATCH`] bytes and flushes them: one system call for many small ones.
+    /// Passes messages of about [`BATCH`] bytes in total to the sink and flushes them, so that many small messages
+    /// cost one system call.
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let written = ready!(self.poll_batch_written(cx));
         self.blocked = None;
@@ -166,7 +166,7 @@ impl<S: Sink<Message> + Unpin> Writer<S> {
     }
 }
 
-/// Bytes written with one flush, if there are as many.
+/// Bytes per flush, if that many are queued.
 const BATCH: usize = 16 * 1024;
 
 fn size(message: &Message) -> usize {
@@ -183,7 +183,6 @@ mod tests {
 
     use super::*;
 
-    /// A client that takes messages while `open`.
     #[derive(Default)]
     struct Client {
         open: bool,
@@ -264,7 +263,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_by_messages_and_by_bytes() {
-        // A single message may be larger than the bound; with it nothing else waits.
+        // A single message may exceed the byte limit if nothing else is queued.
         for (sizes, fits) in [
             (&[41 * 1024][..], true),
             (&[41 * 1024, 1], false),

@@ -2,7 +2,7 @@ use super::*;
 use proto::{BackupCodecPolicy, TrackSource, TrackType};
 use sfu_protocol::{AddTrack, BackupPolicy, CodecDemand, LayerQuality, TrackPart};
 
-/// As browsers ask: VP9 now, VP8 if need be.
+/// A browser's request: VP9 now, VP8 as backup codec.
 fn vp9_camera(cid: &str, policy: BackupCodecPolicy) -> proto::AddTrackRequest {
     let codec = |codec: &str, cid: &str| proto::SimulcastCodec {
         codec: codec.into(),
@@ -16,7 +16,7 @@ fn vp9_camera(cid: &str, policy: BackupCodecPolicy) -> proto::AddTrackRequest {
     }
 }
 
-/// What a browser sends when it hears that somebody needs another codec.
+/// A browser's request after it was told that somebody needs another codec.
 fn second(sid: &TrackSid, codec: &str, cid: &str) -> proto::AddTrackRequest {
     let layer = |quality: proto::VideoQuality, width| proto::VideoLayer {
         quality: quality as i32,
@@ -63,7 +63,7 @@ impl Rig {
         self.sfu(Event::TrackPublished { participant: me(), track })
     }
 
-    /// With a camera in VP9 that could come in VP8.
+    /// A session with a camera in VP9 that has VP8 as backup codec.
     fn with_camera() -> (Self, TrackSid) {
         let mut rig = Self::active(config(ConnectionMode::Single));
         let got = rig.ask(Ask::AddTrack(vp9_camera("cam", BackupCodecPolicy::Simulcast)));
@@ -124,7 +124,7 @@ fn the_second_codec_is_of_the_same_track() {
     let rids: Vec<_> = backup.layers.iter().map(|layer| (layer.width, &layer.rid[..])).collect();
     assert_eq!(rids, [(480, "q"), (960, "h")]);
 
-    // One command mutes both: the media plane knows what belongs together.
+    // One command mutes both codecs: the media plane knows that they belong together.
     let got = rig.ask(Ask::Mute(proto::MuteTrackRequest { sid: sid.to_string(), muted: true }));
     let muted = Command::SetMuted { participant: me(), track: sid.clone(), muted: true };
     assert_eq!(got.commands()[0], &muted);
@@ -155,7 +155,7 @@ fn a_repeated_request_for_a_codec_is_answered_again_and_no_more() {
     let again = rig.ask(Ask::AddTrack(second(&sid, "vp8", "cam2")));
     assert_eq!(first.published(), again.published());
     assert!(again.commands().is_empty());
-    // What was told with a lost socket is told again, until the media is there.
+    // Responses that may have been lost with the socket are repeated until the media has arrived.
     let resumed = Resumed { client: proto::ClientInfo::default(), offer: None, sync_state: None };
     let got = rig.feed(Input::Resumed(Box::new(resumed.clone())));
     assert_eq!(got.published(), first.published());
@@ -212,14 +212,14 @@ fn codecs_count_towards_the_limits() {
     assert_eq!(got.refusals()[0].0, Reason::LimitExceeded);
 }
 
-/// The first codec is wanted, and the backup as given.
+/// The first codec is wanted in high quality, the backup codec as given.
 fn want(track: &TrackSid, backup: Option<LayerQuality>) -> Event {
     let demand = |mime: &str, highest| CodecDemand { mime_type: mime.into(), highest };
     let codecs = vec![demand("video/vp9", Some(LayerQuality::High)), demand("video/vp8", backup)];
     Event::SubscribedQuality { participant: me(), track: track.clone(), codecs }
 }
 
-/// How often the client was told what is wanted.
+/// Number of messages that told the client the demand.
 fn told(got: &Got) -> usize {
     got.says().iter().filter(|say| matches!(say, Say::SubscribedQualityUpdate(_))).count()
 }
@@ -255,7 +255,7 @@ fn a_second_codec_that_ends_while_it_is_wanted_is_asked_for_again() {
             assert_eq!(at_once, usize::from(wanted.is_some()), "{cid}");
         }
         assert_eq!(told(&rig.pass(minute)), if wanted.is_some() { 4 } else { 0 });
-        // One that is not taken is not asked for in the same breath: that could go on for ever.
+        // A refused codec is not requested again at once: that could go on forever.
         let section = announced(&rig.ask(Ask::AddTrack(second(&sid, "vp8", "cam4")))).track.clone();
         assert_eq!(told(&rig.sfu(Event::TrackUnpublished { participant: me(), track: section })), 0);
         assert_eq!(told(&rig.pass(minute)), if wanted.is_some() { 4 } else { 0 });
@@ -278,7 +278,7 @@ fn codecs_whose_sections_are_named_with_the_first_need_no_request_of_their_own()
     let mut rig = Rig::active(config(ConnectionMode::Single));
     let mut request = vp9_camera("cam", BackupCodecPolicy::Simulcast);
     request.simulcast_codecs[1].cid = "cam2".into();
-    // One offer may have both sections, so the media plane knows of both before it is made.
+    // One offer may contain both sections, so the media plane is told of both before it.
     let got = rig.ask(Ask::AddTrack(request.clone()));
     let [Command::AddTrack { track: main, .. }, Command::AddTrack { track: backup, .. }] = got.commands()[..]
     else {
@@ -294,11 +294,11 @@ fn codecs_whose_sections_are_named_with_the_first_need_no_request_of_their_own()
     let codecs = &got.announced()[0].info.tracks[0].codecs;
     let codecs: Vec<_> = codecs.iter().map(|codec| (&codec.mime_type[..], &codec.mid[..])).collect();
     assert_eq!(codecs, [("video/vp9", "7"), ("video/vp8", "8")]);
-    // Who sends a request nevertheless is answered.
+    // A request sent nevertheless gets a response.
     let got = rig.ask(Ask::AddTrack(second(&sid, "vp8", "cam2")));
     assert_eq!((got.published().len(), got.commands().len()), (1, 0));
 
-    // A cid that is in use names nothing, nor does one that both have.
+    // A cid that is in use is refused for the backup codec; one equal to the first codec's names no section.
     for (cid, discards) in [("cam2", &[Discard::Refused][..]), ("other", &[])] {
         request.cid = "other".into();
         request.simulcast_codecs[0].cid = "other".into();
@@ -320,7 +320,7 @@ fn a_named_section_that_is_not_taken_is_asked_for_when_it_is_wanted() {
     else {
         panic!("{got:?}")
     };
-    // It stood before the first codec's in the offer.
+    // Its section came before that of the first codec in the offer.
     let refused = Event::TrackUnpublished { participant: me(), track: backup.track.clone() };
     let got = rig.sfu(refused);
     let text = format!("video/vp8 of track {} cannot be taken", main.track);

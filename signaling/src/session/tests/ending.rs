@@ -112,7 +112,7 @@ fn who_does_not_connect_in_a_minute_has_failed_to_join() {
 fn a_lost_signal_leaves_time_for_the_next_session() {
     let mut rig = Rig::active(config(ConnectionMode::Single));
     assert!(rig.feed(Input::SignalLost { leaving: true }).all.is_empty());
-    // Nobody to talk to, but subscriptions go on.
+    // There is no client to send messages to, but subscriptions continue.
     let got = rig.present(&somebody("a", 1, true));
     assert!(got.says().is_empty());
     assert_eq!(subscribed(&got).len(), 2);

@@ -2,7 +2,7 @@ use super::*;
 use prost::Message as _;
 use rand::Rng;
 
-/// What must not change when something is refused: everything but what is waiting to be taken out.
+/// The session's state that a refused request must not change: everything but pending outputs.
 fn state(session: &Session) -> String {
     let Session {
         config: _,
@@ -187,8 +187,8 @@ fn random_event(rng: &mut SmallRng) -> Event {
     }
 }
 
-/// Requests that make no sense, in any order, mixed with events: no panic, what is refused changes nothing, and the
-/// session works afterwards.
+/// Sends meaningless requests in any order, mixed with events. Expects that nothing panics, that a refused request
+/// changes nothing, and that the session works afterwards.
 #[test]
 fn garbage_changes_nothing_that_it_is_refused_and_never_panics() {
     for seed in 0..300 {
@@ -227,7 +227,8 @@ fn garbage_changes_nothing_that_it_is_refused_and_never_panics() {
     }
 }
 
-/// Any bytes: either they are a message, which the session takes, or they are refused, which it tells.
+/// Feeds in random bytes. They are either a message, which the session handles, or they are refused and the client is
+/// told.
 #[test]
 fn random_bytes_are_taken_or_refused() {
     let mut wire = wire::Wire::default();
@@ -235,7 +236,7 @@ fn random_bytes_are_taken_or_refused() {
     let mut rig = Rig::joined_among(config(ConnectionMode::Single), vec![entry(&somebody("a", 1, true))]);
     let (mut taken, mut refused) = (0, 0);
     for round in 0..20_000_usize {
-        // Half of them real messages with some bits changed, half of any bytes.
+        // Half are real messages with some bits changed, half are random bytes.
         let mut bytes = if round % 2 == 0 {
             proto::SignalRequest { message: Some(random_ask(&mut rng)) }.encode_to_vec()
         } else {
@@ -269,7 +270,7 @@ fn random_bytes_are_taken_or_refused() {
 #[test]
 fn members_that_are_not_known_are_ignored() {
     let mut rig = Rig::joined(config(ConnectionMode::Single));
-    // Field 999, length 1.
+    // Field number 999, length 1.
     let later = proto::SignalRequest::decode(&[0xba, 0x3e, 1, 7][..]).unwrap();
     let got = rig.feed(Input::Signal(Box::new(later)));
     assert_eq!(got.all, [Output::Discarded(Discard::UnknownRequest)]);

@@ -57,7 +57,7 @@ fn what_overtakes_the_place_is_said_after_it() {
         score: 4.0,
     };
     let speaker = sfu_protocol::Speaker { participant: me(), level: 0.5 };
-    // Of the room's home, in order; of the shard that has the participant; and of any.
+    // Two events of the room's home shard in order, one of the participant's shard, and two of any shard.
     let joined = Event::Joined { participant: me(), roster: vec![] };
     let present =
         Event::Roster { room: room(), change: RosterChange::Present(entry(&somebody("a", 1, false))) };
@@ -70,7 +70,7 @@ fn what_overtakes_the_place_is_said_after_it() {
     for order in permutations(5) {
         let mut rig = Rig::new(config(DUAL));
         let mut says = rig.drain();
-        // The first two keep their order.
+        // The two events of the home shard keep their order.
         let mut home = [&joined, &present].into_iter();
         for place in &order {
             let event = others.get(*place).unwrap_or_else(|| home.next().expect("two of the home"));
@@ -97,7 +97,7 @@ fn what_waits_for_the_place_is_bounded() {
     assert!(matches!(got.commands()[..], [Command::Leave { .. }]), "the place is given back");
 }
 
-/// All orders of so many.
+/// All permutations of `0..count`.
 fn permutations(count: usize) -> Vec<Vec<usize>> {
     let Some(last) = count.checked_sub(1) else { return vec![vec![]] };
     let shorter = permutations(last);
@@ -148,10 +148,10 @@ fn what_came_with_the_request_follows_the_join_in_order() {
             other => panic!("{other:?}"),
         })
         .collect();
-    // Tracks and subscriptions before the offer: its answer can carry them already.
+    // Tracks and subscriptions come before the offer, so that its answer can include them.
     let expected = ["join", "token", "cam", "add", "mic", "add", "subscribe", "subscribe", "offer"];
     assert_eq!(kinds, expected);
-    // The others hear of the tracks when they have media, not now.
+    // The other participants are told of the tracks only when they have media.
     assert!(got.announced().is_empty());
 }
 
@@ -234,7 +234,7 @@ fn the_room_s_counts_follow_five_seconds_after_a_change() {
     let [Say::RoomUpdate(update)] = got.says()[..] else { panic!("{got:?}") };
     let room = update.room.as_ref().unwrap();
     assert_eq!((room.num_participants, room.num_publishers), (3, 1));
-    // Somebody who came and went in between is no news.
+    // A participant that came and left in between is not reported.
     rig.present(&somebody("c", 1, false));
     rig.gone(&somebody("c", 1, false), LeaveReason::ClientInitiated);
     assert!(rig.pass(Duration::from_secs(6)).says().is_empty());

@@ -1,8 +1,9 @@
-//! What is too much is answered with `LIMIT_EXCEEDED`, changes nothing, and the next request is taken as ever.
+//! Tests of limits: a request that exceeds one is answered with `LIMIT_EXCEEDED` and changes nothing, and the next
+//! request is handled normally.
 
 use super::*;
 
-/// Small, so that a little is too much.
+/// Small limits, so that small requests exceed them.
 fn limits() -> SessionLimits {
     SessionLimits {
         name: 8,
@@ -39,7 +40,7 @@ fn long() -> String {
     "x".repeat(9)
 }
 
-/// Every request with one thing too much in it, and the words that name that.
+/// Requests that each exceed one limit, with the field that the error must name.
 fn excesses() -> Vec<(Ask, &'static str)> {
     let metadata = |change: fn(&mut proto::UpdateParticipantMetadata)| {
         let mut update = proto::UpdateParticipantMetadata::default();
@@ -127,7 +128,7 @@ fn what_is_too_large_is_refused_by_name_and_harms_nothing() {
         assert!(text.starts_with(field), "{text} does not begin with {field}");
         assert_eq!(got.discards(), [Discard::Refused], "{field}");
         assert_eq!((got.commands(), got.updates().len(), got.ended()), (vec![], 0, None), "{field}");
-        // As if it had not been.
+        // The refused request has changed nothing.
         assert_eq!(rig.ask(Ask::AddTrack(microphone("m"))).published().len(), 1, "{field}");
     }
 }
@@ -142,16 +143,16 @@ fn one_track_too_many_leaves_the_others_as_they_are() {
     let refused = |got: &Got| got.refusals().first().map(|(reason, _)| *reason);
     let got = rig.ask(Ask::AddTrack(microphone("d")));
     assert_eq!((refused(&got), got.commands()), (Some(Reason::LimitExceeded), vec![]));
-    // A repeated request is no further track.
+    // A repeated request is not another track.
     assert_eq!(rig.ask(Ask::AddTrack(microphone("b"))).published().len(), 1);
-    // The published ones count, too: two that wait and one with media are three.
+    // Published tracks count as well: two pending and one published track make three.
     let b = TrackSid::new(rig.ask(Ask::AddTrack(microphone("b"))).published()[0].1.sid.as_str());
     rig.media(&b, "b");
     let got = rig.ask(Ask::AddTrack(microphone("d")));
     assert_eq!((refused(&got), got.commands()), (Some(Reason::LimitExceeded), vec![]));
     let got = rig.ask(Ask::Mute(proto::MuteTrackRequest { sid: first.to_string(), muted: true }));
     assert_eq!(got.commands().len(), 2, "muted and announced");
-    // Whoever ends makes room.
+    // A track that ends makes room for another.
     rig.sfu(Event::TrackUnpublished { participant: me(), track: first });
     assert_eq!(rig.ask(Ask::AddTrack(microphone("d"))).published().len(), 1);
 }
@@ -171,7 +172,7 @@ fn one_wish_too_many_is_answered_for_its_track_alone() {
     assert_eq!((response.track_sid.as_str(), response.err()), ("TR_3", proto::SubscriptionError::SeUnknown));
     let mut ann = somebody("ann", 1, false);
     ann.tracks = vec![proto::TrackInfo { sid: "TR_1".into(), ..Default::default() }];
-    // A wish repeated is not one more, and one taken back makes room.
+    // A repeated subscription does not count again, and an unsubscription makes room for another.
     assert_eq!(rig.ask(wish("TR_1", true)), Got::default());
     assert_eq!(rig.ask(wish("TR_2", false)), Got::default());
     assert_eq!(rig.ask(wish("TR_3", true)), Got::default());

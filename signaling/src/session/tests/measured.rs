@@ -1,4 +1,4 @@
-//! What the media plane measures, as the client is told it.
+//! Tests of what the client is told of the media plane's measurements.
 
 use super::*;
 use sfu_protocol::{
@@ -20,7 +20,7 @@ fn connected(qualities: &[(&str, ConnectionQuality)]) -> Event {
     Event::ConnectionQuality { room: room(), changes: changes.collect() }
 }
 
-/// Sid, level and whether it speaks.
+/// Sid, level and `active` of each reported speaker.
 fn speakers(got: &Got) -> Vec<(&str, f32, bool)> {
     let says = got.says().into_iter();
     says.flat_map(|say| if let Say::SpeakersChanged(changed) = say { &changed.speakers[..] } else { &[] })
@@ -48,10 +48,10 @@ fn speakers_are_told_by_what_has_changed_for_this_client() {
     type Step<'a> = (&'a [(&'a str, f32)], &'a [(&'a str, f32, bool)]);
     let steps: [Step<'_>; 7] = [
         (&[("PA_ann", 0.3)], &[("PA_ann", 0.375, true)]),
-        // The same in eighths.
+        // Equal when rounded up to eighths.
         (&[("PA_ann", 0.26)], &[]),
         (&[("PA_me", 0.9), ("PA_ann", 0.01)], &[("PA_ann", 0.125, true), ("PA_me", 1.0, true)]),
-        // Levels that are none, and somebody who is not here.
+        // An invalid level, a level above 1, and a participant that is not in the room.
         (
             &[("PA_me", f32::NAN), ("PA_ann", 7.0), ("PA_nobody", 0.5)],
             &[("PA_ann", 1.0, true), ("PA_me", 0.0, false)],
@@ -81,7 +81,7 @@ fn only_those_who_are_received_are_told_of_and_at_once_when_they_are() {
     let got = choose(&mut rig, "TR_AMann", false);
     assert_eq!(speakers(&got), [("PA_ann", 0.0, false)]);
     assert_eq!(qualities(&choose(&mut rig, "TR_AMann", true)).len(), 1, "told again");
-    // Who has gone is not remembered.
+    // The quality of a participant that has left is dropped.
     rig.gone(&somebody("ann", 1, true), LeaveReason::ClientInitiated);
     rig.present(&somebody("ann", 1, true));
     assert_eq!(qualities(&choose(&mut rig, "TR_AMann", true)), []);
@@ -103,7 +103,7 @@ fn who_can_be_received_in_nothing_is_not_told_of() {
     assert_eq!(qualities(&rig.sfu(connected(&[("PA_ann", ConnectionQuality::Good)]))), []);
     let paused = Event::StreamState { participant: me(), track: TrackSid::new("TR_VCann"), paused: true };
     assert_eq!(rig.sfu(paused).all, [Output::Discarded(Discard::StaleTrackEvent)]);
-    // Tried again, and that may work.
+    // The client tries again, which may succeed.
     let got = choose(&mut rig, "TR_VCann", true);
     assert_eq!(speakers(&got), [("PA_ann", 0.5, true)]);
     assert_eq!(qualities(&got), [("PA_ann", proto::ConnectionQuality::Good)]);
@@ -148,7 +148,7 @@ fn a_paused_stream_is_told_with_its_publisher() {
     assert_eq!(rig.sfu(state("TR_VCann", true)).all, stale, "not received any more");
 }
 
-/// What the client was told of a track: each codec with what is switched on.
+/// Demand as told to the client, for each message: each codec with its enabled qualities.
 fn wanted(got: &Got) -> Vec<Vec<(&str, [bool; 3])>> {
     let says = got.says().into_iter();
     let updates =
@@ -184,22 +184,23 @@ fn more_is_wanted_at_once_and_less_after_a_while() {
     assert_eq!(wanted(&want(&mut rig, Some(Low))), [[("vp8", [true, false, false])]]);
     assert_eq!(wanted(&want(&mut rig, Some(High))), [[("vp8", [true, true, true])]]);
     assert!(wanted(&want(&mut rig, Some(High))).is_empty());
-    // Less, and more again before its time.
+    // A decrease that is reversed before the delay has passed.
     assert!(wanted(&want(&mut rig, Some(Low))).is_empty());
     assert!(wanted(&rig.pass(second * 4)).is_empty());
     want(&mut rig, Some(High));
     assert!(wanted(&rig.pass(second * 60)).is_empty());
-    // Less, then less still: the wait does not begin anew.
+    // A second decrease does not restart the delay.
     want(&mut rig, Some(Medium));
     rig.pass(second * 3);
     want(&mut rig, Some(Low));
     assert_eq!(wanted(&rig.pass(second * 2)), [[("vp8", [true, false, false])]]);
-    // Nothing, which is waited with longer, and then more but still less.
+    // A decrease to nothing has a longer delay. When more is wanted again, but still less than before, that is told
+    // at once, because the shorter delay has passed.
     want(&mut rig, Some(High));
     want(&mut rig, None);
     assert!(wanted(&rig.pass(second * 9)).is_empty());
     assert_eq!(wanted(&want(&mut rig, Some(Medium))), [[("vp8", [true, true, false])]]);
-    // A track that has ended is forgotten, and what waits with it.
+    // When a track ends, its demand and the pending decrease are dropped.
     want(&mut rig, None);
     rig.sfu(Event::TrackUnpublished { participant: me(), track: track.clone() });
     assert!(wanted(&rig.pass(second * 60)).is_empty());
@@ -217,23 +218,23 @@ fn what_nobody_watches_is_paused_and_goes_on_as_soon_as_somebody_does() {
         let codecs = vec![CodecDemand { mime_type: "video/vp8".into(), highest }];
         rig.sfu(Event::SubscribedQuality { participant: me(), track: track.clone(), codecs })
     };
-    // Never a subscriber, or one that looks away at once.
+    // No subscriber at all, or one that stops receiving at once.
     assert!(wanted(&rig.pass(second * 5)).is_empty());
     assert!(wanted(&want(&mut rig, None)).is_empty());
     assert!(wanted(&rig.pass(Duration::from_millis(4_999))).is_empty());
     assert_eq!(wanted(&rig.pass(Duration::from_millis(1))), [off]);
     assert!(wanted(&rig.pass(second * 600)).is_empty(), "said once, and of pictures only");
-    // Somebody comes, and goes.
+    // A subscriber arrives and leaves.
     assert_eq!(wanted(&want(&mut rig, Some(LayerQuality::High))), [on]);
     want(&mut rig, None);
     assert!(wanted(&rig.pass(second * 9)).is_empty());
     assert_eq!(wanted(&rig.pass(second)), [off]);
-    // It is said again to a client that comes back.
+    // The demand is repeated to a client that resumes.
     rig.feed(Input::SignalLost { leaving: false });
     let client = proto::ClientInfo { protocol: 17, ..Default::default() };
     let got = rig.feed(Input::Resumed(Box::new(Resumed { client, offer: None, sync_state: None })));
     assert_eq!(wanted(&got), [off]);
-    // Another publication begins anew.
+    // The next publication starts over.
     rig.sfu(Event::TrackUnpublished { participant: me(), track });
     rig.sfu(Event::TrackUnpublished { participant: me(), track: microphone });
     assert!(wanted(&rig.pass(second * 60)).is_empty());

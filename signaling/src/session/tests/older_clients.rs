@@ -1,19 +1,20 @@
-//! What older clients, and clients that are not made by LiveKit, leave out of their messages; and what newer ones put in.
+//! Messages of older clients and of clients not made by LiveKit, which leave fields out, and of newer clients, which
+//! add some.
 
 use super::*;
 use proto::{TrackSource, TrackType, VideoQuality};
 use sfu_protocol::{LayerQuality, TrackDemand};
 
-/// What a session does with a request, in short.
+/// Summary of how a session handles a request.
 #[derive(Debug, PartialEq)]
 enum Does {
-    /// A command, by its name, and nothing is said.
+    /// A command, by its name, and no message to the client.
     Command(&'static str),
-    /// A message to the client, by its name, and perhaps commands.
+    /// A message to the client, by its name, possibly with commands.
     Say(&'static str),
-    /// Nothing that can be seen, and nothing is counted as wrong.
+    /// No output at all.
     Nothing,
-    /// It is counted, and the client is not bothered.
+    /// Counted as discarded, without a message to the client.
     Counts(Discard),
 }
 
@@ -46,7 +47,7 @@ fn does(got: &Got) -> Does {
     }
 }
 
-/// With somebody's camera and microphone, all received.
+/// A session that receives another participant's camera and microphone.
 fn among_others(mode: ConnectionMode) -> Rig {
     let mut rig = Rig::joined_among(config(mode), vec![entry(&somebody("a", 1, true))]);
     rig.sfu(Event::TransportConnected { participant: me(), target: rig.session.primary() });
@@ -188,12 +189,12 @@ fn a_size_without_a_quality_and_a_quality_without_a_size_are_demand() {
     let table = [
         (VideoQuality::High, (0, 0), (LayerQuality::High, 0)),
         (VideoQuality::Medium, (0, 0), (LayerQuality::Medium, 0)),
-        // The media plane looks at the size where there is one.
+        // The media plane uses the size if there is one.
         (VideoQuality::Low, (1280, 720), (LayerQuality::Low, 1280)),
     ];
     for (quality, (width, height), expected) in table {
         let mut rig = among_others(DUAL);
-        // Other than what it begins with.
+        // Different from the initial demand, so that the next request changes it.
         rig.ask(Ask::TrackSetting(proto::UpdateTrackSettings {
             track_sids: vec!["TR_VCa".into()],
             disabled: true,
@@ -230,7 +231,7 @@ fn a_track_announced_with_next_to_nothing_is_described_when_it_comes() {
 
 #[test]
 fn what_a_client_is_sent_depends_on_its_protocol() {
-    // Protocol number; whether its first offer may hold media; whether it hears that a request succeeded.
+    // Protocol number; whether the first offer may contain media; whether a successful request gets a response.
     let table = [
         (0, false, false),
         (1, false, false),
@@ -257,7 +258,7 @@ fn what_a_client_is_sent_depends_on_its_protocol() {
     }
 }
 
-/// An ESP32: it publishes on the connection that it offers, asks for each track, and numbers nothing.
+/// An ESP32: it publishes on the connection that it offers, subscribes to each track, and numbers no description.
 #[test]
 fn a_device_of_protocol_1_publishes_and_receives() {
     let mut config = config(DUAL_PUBLISHER);
@@ -272,7 +273,7 @@ fn a_device_of_protocol_1_publishes_and_receives() {
     let got =
         rig.sfu(Event::Answer { participant: me(), id: 0, sdp: "v=0".into(), mid_to_track: BTreeMap::new() });
     assert!(matches!(got.says()[..], [Say::Answer(answer)] if answer.id == 0));
-    // Its wish waits until it is connected.
+    // The subscription is delayed until the client is connected.
     let wish = proto::UpdateSubscription {
         track_sids: vec!["TR_AMa".into()],
         subscribe: true,
@@ -310,7 +311,7 @@ fn an_offer_without_a_usable_answer_makes_the_client_start_anew() {
     let second = Duration::from_secs(1);
     let anew = |got: &Got| got.leave().map(|leave| (leave.action(), leave.can_reconnect));
     let expected = Some((proto::leave_request::Action::Reconnect, true));
-    // A client that is there pings.
+    // A connected client pings.
     let there = |rig: &mut Rig, seconds: u32| {
         let mut got = Got::default();
         for _ in 0..seconds {
@@ -340,7 +341,8 @@ fn an_offer_without_a_usable_answer_makes_the_client_start_anew() {
     }
     assert_eq!(anew(&there(&mut rig, 60)), None, "answered in time");
 
-    // Nobody answers whose connection is lost, though that is not noticed at once; and nobody while it is away.
+    // A client whose connection is lost does not answer. The session does not end for that reason, neither before the
+    // loss is noticed nor while the client is away.
     let mut rig = among_others(DUAL);
     rig.sfu(offered(1));
     assert_eq!(anew(&rig.pass(second * 21)), None);

@@ -62,7 +62,7 @@ fn who_goes_is_shown_as_gone_with_the_reason() {
         assert_eq!((last.identity.as_str(), last.version > 5, last.tracks.len()), ("a", true, 0));
         assert!(rig.gone(&info, reason).all.is_empty(), "once");
     }
-    // The last words of a participant may say more than the media plane knows.
+    // A participant's last announcement may give a reason that the media plane does not know.
     let mut rig = Rig::joined(config(ConnectionMode::Single));
     let mut info = somebody("a", 5, false);
     rig.present(&info);

@@ -1,4 +1,4 @@
-//! Rights that change while the participant is there.
+//! Tests of permissions that change during a session.
 
 use super::*;
 use proto::TrackSource::{Camera, Microphone, ScreenShare};
@@ -34,7 +34,8 @@ fn unpublished(got: &Got) -> Vec<&str> {
 
 #[test]
 fn what_may_no_longer_be_published_ends_and_the_rest_stays() {
-    // Which sources remain, and which of camera, microphone and the announced screen end.
+    // Whether publishing remains allowed, the sources that remain, and which of camera, microphone and the announced
+    // screen share end.
     let cases: [(bool, &[proto::TrackSource], [bool; 3]); 5] = [
         (true, &[], [false, false, false]),
         (true, &[Camera, Microphone, ScreenShare], [false, false, false]),
@@ -48,7 +49,7 @@ fn what_may_no_longer_be_published_ends_and_the_rest_stays() {
         let microphone = rig.publish("m", Audio, Microphone);
         let got = rig.ask(Ask::AddTrack(add_track("s", Video, ScreenShare)));
         let screen = TrackSid::new(got.published()[0].1.sid.as_str());
-        // Data ends, too, so that there is a change in every case.
+        // Data is forbidden as well, so that something changes in every case.
         let new = proto::ParticipantPermission { can_publish_data: false, ..rights(publish, sources, true) };
         let got = change(&mut rig, new.clone());
         let permissions = Permissions { publish, subscribe: true, publish_data: false };
@@ -60,7 +61,7 @@ fn what_may_no_longer_be_published_ends_and_the_rest_stays() {
             all.iter().zip(ends).filter(|(_, ends)| *ends).map(|(sid, _)| (*sid).clone()).collect();
         expected.sort();
         assert_eq!(ended, expected, "{sources:?}");
-        // One without media ends at once, the others when the media plane says so.
+        // A track without media ends at once; the others end when the media plane reports it.
         assert_eq!(unpublished(&got), if ends[2] { vec![screen.as_str()] } else { vec![] });
         for (sid, _) in [&camera, &microphone].iter().zip(ends).filter(|(_, ends)| *ends) {
             let event = Event::TrackUnpublished { participant: me(), track: (*sid).clone() };

@@ -165,7 +165,7 @@ fn tracks_are_limited_both_waiting_and_published() {
         rig.publish(&format!("{n}"), TrackType::Audio, TrackSource::Microphone);
     }
     assert_eq!(rig.ask(mic(32)).refusals()[0].0, Reason::LimitExceeded);
-    // Nor do requests for cids in use pile up.
+    // Requests for cids in use do not pile up, either.
     let refused = (0..32).filter(|&n| rig.ask(mic(n)).refusals()[0].0 == Reason::LimitExceeded).count();
     assert_eq!(refused, 32);
 }
@@ -252,7 +252,7 @@ fn muting_reaches_the_media_plane_and_the_others() {
     let mute = |sid: &TrackSid, muted| Ask::Mute(proto::MuteTrackRequest { sid: sid.to_string(), muted });
     let got = rig.ask(Ask::AddTrack(add_track("mic", TrackType::Audio, TrackSource::Microphone)));
     let sid = TrackSid::new(got.published()[0].1.sid.as_str());
-    // Before its media: only the media plane need know.
+    // Muted before its media arrives: only the media plane is told.
     let got = rig.ask(mute(&sid, true));
     let command = Command::SetMuted { participant: me(), track: sid.clone(), muted: true };
     assert_eq!((got.commands(), got.updates().len()), (vec![&command], 0));
@@ -361,7 +361,7 @@ fn a_track_that_cannot_be_published_is_not_left_announced() {
         assert!(matches!(&refused.request, Some(Request::AddTrack(request)) if request.cid == "c"));
         assert_eq!(unpublished.track_sid, sid.as_str());
         assert!(got.announced().is_empty(), "nobody else had heard of it");
-        // The cid is free again, and the failure is of that track alone.
+        // The cid is free again, and no other track is affected by the failure.
         assert_eq!(rig.sfu(failed).discards(), [Discard::StaleTrackEvent]);
         let again = rig.publish("c", proto::TrackType::Video, proto::TrackSource::Camera);
         assert_ne!(again, sid);

@@ -1,4 +1,4 @@
-//! A client that lost its signal connection and goes on with a new one.
+//! Tests of a client that lost its signal connection and resumes its session.
 
 use super::*;
 use proto::leave_request::Action;
@@ -20,7 +20,7 @@ fn lost(rig: &mut Rig) -> Got {
     rig.feed(Input::SignalLost { leaving: false })
 }
 
-/// The kinds of messages, in order.
+/// Kinds of the messages to the client, in order.
 fn kinds(got: &Got) -> Vec<&'static str> {
     got.says()
         .into_iter()
@@ -45,7 +45,7 @@ fn the_first_message_says_that_it_goes_on_and_then_comes_everything_that_is() {
         rig.present(&somebody(name, 1, true));
     }
     lost(&mut rig);
-    // While it is away one goes, one comes, one changes.
+    // While the client is away, one participant leaves, one joins, and one changes.
     rig.gone(&somebody("ann", 1, true), LeaveReason::ClientInitiated);
     rig.present(&somebody("eve", 1, false));
     assert!(rig.present(&somebody("bob", 2, false)).says().is_empty());
@@ -64,12 +64,12 @@ fn the_first_message_says_that_it_goes_on_and_then_comes_everything_that_is() {
         [("PA_ann", Disconnected, 2), ("PA_me", Active, me), ("PA_bob", Active, 2), ("PA_eve", Active, 1)]
     );
     assert!(got.refresh().is_some() && got.commands().is_empty());
-    // It goes on as ever, and stays.
+    // The session continues normally.
     assert_eq!(rig.ask(Ask::Ping(1)).says().len(), 1);
     assert_eq!(rig.pass(Duration::from_secs(60)).ended(), None);
 }
 
-/// Of whom it was said that they went.
+/// Sids of the participants that were reported as disconnected.
 fn gone(got: &Got) -> Vec<&str> {
     let gone = |info: &&proto::ParticipantInfo| info.state() == proto::participant_info::State::Disconnected;
     got.updates().into_iter().filter(gone).map(|info| info.sid.as_str()).collect()
@@ -80,7 +80,7 @@ fn who_went_before_the_loss_was_noticed_is_said_again() {
     for (noticed, before, away, expected) in [
         (false, 5, 0, &["PA_bob"][..]),
         (true, 5, 25, &["PA_bob"]),
-        // The socket lived on for so long that it cannot have been dead when bob went.
+        // The socket was used for so long that it cannot have been dead when bob left.
         (false, 22, 0, &[]),
         (true, 22, 0, &[]),
     ] {
@@ -88,7 +88,7 @@ fn who_went_before_the_loss_was_noticed_is_said_again() {
         rig.present(&somebody("ann", 1, true));
         rig.present(&somebody("bob", 1, true));
         assert_eq!(gone(&rig.gone(&somebody("bob", 1, true), LeaveReason::ClientInitiated)), ["PA_bob"]);
-        // What was said at the first return may be lost with the new socket just so.
+        // Messages after the first resume may be lost with the new socket in the same way.
         for _ in 0..2 {
             rig.pass(Duration::from_secs(before));
             rig.present(&somebody("ann", 2, true));
@@ -145,13 +145,13 @@ fn what_may_have_been_lost_is_said_again() {
     assert_eq!(kinds(&got), ["reconnect", "update", "room", "published", "quality", "offer", "speakers"]);
     assert_eq!(got.published()[0].0, "m", "only what waits for its media");
     assert!(got.says().iter().any(|say| matches!(say, Say::Offer(offer) if offer.id == 7)));
-    // Once more without the socket being lost first (nobody had noticed); the offer is answered now, at first by an
-    // answer to an earlier one.
+    // Resumed again without a loss of the socket having been noticed. The offer is answered now, though at first by
+    // an answer to an earlier offer.
     rig.ask(Ask::Answer(answer(6)));
     assert!(kinds(&resume(&mut rig)).contains(&"offer"));
     rig.ask(Ask::Answer(answer(7)));
     assert_eq!(kinds(&resume(&mut rig)), ["reconnect", "update", "room", "published", "quality", "speakers"]);
-    // An offer made while the client is away reaches it, too.
+    // An offer made while the client is away is sent when it resumes.
     lost(&mut rig);
     assert!(rig.sfu(offered(8)).says().is_empty());
     assert!(kinds(&resume(&mut rig)).contains(&"offer"));
@@ -168,7 +168,7 @@ fn an_offer_is_answered_by_a_client_that_does_not_number() {
     }
 }
 
-/// What happens around an offer that was made.
+/// An event after an offer was made.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Answer,
@@ -185,16 +185,16 @@ fn an_offer_waits_until_an_answer_was_not_refused() {
     for (steps, offered, ended) in [
         (&[Lost, Back][..], true, true),
         (&[Answer, Lost, Back], false, false),
-        // Refused before the loss, while away and after.
+        // The answer is refused before the loss, while the client is away, and after it resumed.
         (&[Answer, Refused, Lost, Back], true, true),
         (&[Answer, Lost, Refused, Back], true, true),
         (&[Answer, Lost, Back, Refused], false, true),
         (&[Answer, Refused, Answer, Lost, Refused, Back], true, true),
-        // The second of two answers is good, whichever is heard of first.
+        // The second of two answers is usable, in whichever order the refusal and the answer are seen.
         (&[Answer, Refused, Answer, Lost, Back], false, false),
         (&[Answer, Answer, Refused, Lost, Back], false, false),
         (&[Answer, Answer, Refused, Refused, Lost, Back], true, true),
-        // What was offered again is answered at last.
+        // The repeated offer is finally answered.
         (&[Answer, Lost, Refused, Back, Answer], true, false),
     ] {
         let mut rig = Rig::active(config(DUAL));
@@ -210,7 +210,7 @@ fn an_offer_waits_until_an_answer_was_not_refused() {
             }
         }
         assert_eq!(again, offered, "{steps:?}");
-        // Without a usable answer the client starts anew: nothing else could be offered.
+        // Without a usable answer the client must start a new session, since nothing more could be offered.
         let mut got = Got::default();
         for _ in 0..20 {
             rig.ask(Ask::Ping(1));
@@ -338,7 +338,7 @@ fn the_client_s_state_is_taken_as_far_as_it_agrees() {
     let many = vec!["x".to_owned(); 5000];
     let state = proto::SyncState { track_sids_disabled: many, ..Default::default() };
     assert_eq!(rig.ask(Ask::SyncState(state)).refusals()[0].0, Reason::LimitExceeded);
-    // A track that is not known here can only be published anew.
+    // A track that this session does not know can only be published in a new session.
     let got = rig.ask(Ask::SyncState(with(vec![published(&TrackSid::new("TR_VCother"))])));
     assert_eq!(got.leave().unwrap().action(), Action::Reconnect);
     assert_eq!(got.ended(), Some(EndCause::Broken));

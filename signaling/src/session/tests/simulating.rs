@@ -1,4 +1,4 @@
-//! What test suites ask to be played.
+//! Tests of simulated scenarios.
 
 use super::*;
 use proto::DisconnectReason;

@@ -17,7 +17,7 @@ fn setting(tracks: &[&str]) -> proto::UpdateTrackSettings {
     }
 }
 
-/// Somebody who lets only those in `grants` subscribe.
+/// A participant that lets only those in `grants` subscribe.
 fn guarded(version: u32, grants: Vec<proto::TrackPermission>) -> Event {
     let info = somebody("a", version, true);
     let permission = proto::SubscriptionPermission { all_participants: false, track_permissions: grants };
@@ -183,7 +183,7 @@ fn sizes_become_demand() {
         [Command::SetDemand { demand: TrackDemand { enabled: false, .. }, .. }]
     ));
     assert_eq!(rig.ask(Ask::TrackSetting(setting(&["TR_x"]))).discards(), [Discard::UnknownTrack]);
-    // The last setting is what a later subscription begins with.
+    // A later subscription starts with the last setting.
     rig.ask(wish(&["TR_VCa"], false));
     let got = rig.ask(wish(&["TR_VCa"], true));
     assert!(matches!(
@@ -233,7 +233,7 @@ fn publishers_decide_who_may_subscribe() {
         assert_eq!(denied.len() + expected.len(), 2);
         assert!(matches!(got.says()[0], Say::Update(_)), "first the participant, then what it allows");
     }
-    // Taken away and given back.
+    // Permission is revoked and granted again.
     let mut rig = Rig::joined(config(ConnectionMode::Single));
     rig.sfu(guarded(1, vec![to_me(true, &[])]));
     let got = rig.sfu(guarded(2, vec![]));
@@ -242,7 +242,7 @@ fn publishers_decide_who_may_subscribe() {
     let got = rig.sfu(guarded(3, vec![to_me(true, &[])]));
     assert_eq!(subscribed(&got).len(), 2);
     assert!(got.says().iter().all(|say| matches!(say, Say::SubscriptionPermissionUpdate(u) if u.allowed)));
-    // Recorders have everything.
+    // Recorders may receive everything.
     let mut config = config(ConnectionMode::Single);
     #[expect(deprecated, reason = "tokens still mark recorders so")]
     {
@@ -294,7 +294,7 @@ fn who_receives_as_much_as_may_be_is_told_and_gets_it_later() {
     let error = proto::SubscriptionError::SeUnknown as i32;
     let told = proto::SubscriptionResponse { track_sid: "TR_VCa".into(), err: error };
     assert_eq!(got.says(), [&Say::SubscriptionResponse(told)]);
-    // The media plane still knows of it: it is not asked again, and what it says of it counts.
+    // The media plane still has the subscription, so no new one is requested and its events still count.
     assert!(rig.ask(wish(&["TR_VCa"], true)).commands().is_empty());
     let got = rig.sfu(Event::StreamState { participant: me(), track, paused: true });
     assert!(got.discards().is_empty());

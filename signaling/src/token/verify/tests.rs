@@ -22,7 +22,7 @@ fn encode(text: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// Signs any header and payload, however wrong.
+/// Signs any header and payload, including invalid ones.
 fn sign_text(header: &str, payload: &str, secret: &str) -> String {
     let message = format!("{}.{}", encode(header), encode(payload));
     let key = EncodingKey::from_secret(secret.as_bytes());
@@ -45,7 +45,7 @@ fn good() -> Value {
     })
 }
 
-/// The good token with one claim at `pointer` replaced.
+/// A valid token, except that the claim at `pointer` is replaced.
 fn with(pointer: &str, value: &Value) -> String {
     let mut payload = good();
     set(&mut payload, pointer, value);
@@ -117,7 +117,7 @@ fn sources_limit_what_may_be_published() {
         (json!(["unknown"]), false),
     ] {
         let mut grants = join(&with("/video/canPublishSources", &names)).unwrap();
-        // A refreshed token allows what the first one did.
+        // A refreshed token must allow the same sources.
         for _ in 0..2 {
             assert_eq!(grants.can_publish_source(Microphone), microphone, "{names}");
             assert!(!grants.can_publish_source(Camera) && !grants.can_publish_source(Unknown), "{names}");

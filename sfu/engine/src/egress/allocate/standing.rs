@@ -1,4 +1,4 @@
-//! What a track remembers of earlier decisions, so that its layer does not flap.
+//! What a subscription remembers of earlier decisions, so that its layer does not flap.
 
 use std::time::{Duration, Instant};
 
@@ -6,29 +6,29 @@ use sfu_protocol::Layer;
 
 use super::{Decision, Reason};
 
-/// What was decided for a track before. A subscription keeps it between calls.
+/// State of one track between decisions. A subscription stores it.
 ///
-/// A step up is allowed at most once in [`UPGRADE_INTERVAL`], and later after each one to the same layer that had to be
-/// taken back; but at any time in the first [`UPGRADE_INTERVAL`] of a subscription, once after a change of demand, and
-/// whenever a probe has shown that it passes; if two to this layer in a row had to be taken back, that half as much
-/// again passes. A picture that is not sent at all waits no longer for what was taken back, if the estimate is half as much
-/// again as would be sent.
+/// A step up is allowed at most once in [`UPGRADE_INTERVAL`]. The interval doubles after each step up to the same layer
+/// that failed, that is, had to be reversed soon after. There is no wait in the first [`UPGRADE_INTERVAL`] of a
+/// subscription, once after a change of demand, and whenever a probe has shown that the new total passes. After two
+/// consecutive failures of this layer, the probe must have shown half as much again. Video that is not sent at all does
+/// not wait for failures if the estimate allows half as much again as would be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     pub(super) current: Option<Layer>,
-    /// It is sent with fewer temporal layers than it has.
+    /// Whether the layer is sent with fewer temporal layers than it has.
     pub(super) slow: bool,
     began: Instant,
     pub(super) last_up: Option<Instant>,
-    /// Steps up to one layer that were taken back, in a row, and to which.
+    /// Consecutive failed steps up to the layer `failed`.
     pub(super) failures: u32,
     failed: Option<Layer>,
-    /// The last step up was taken back: it counts once, however many steps down follow.
+    /// Whether the last step up was reversed already: it counts as one failure, however many steps down follow.
     taken_back: bool,
 }
 
 impl Standing {
-    /// A subscription that begins now. Nothing is sent.
+    /// State of a subscription that begins now, with nothing sent.
     pub fn new(now: Instant) -> Self {
         Self {
             current: None,
@@ -41,23 +41,23 @@ impl Standing {
         }
     }
 
-    /// What is sent now.
+    /// Layer that is sent now.
     pub fn current(&self) -> Option<Layer> {
         self.current
     }
 
-    /// The subscriber wants another size, rate, quality or priority: the next step up need not wait.
+    /// Called when the subscriber wants another size, frame rate, quality or priority: the next step up need not wait.
     pub fn on_demand_changed(&mut self) {
         self.last_up = None;
         self.failures = 0;
     }
 
-    /// Takes note of a decision. True if its target is another than before.
+    /// Records a decision. Returns true if its target differs from the previous one.
     pub fn apply(&mut self, decision: &Decision, now: Instant) -> bool {
         let before = std::mem::replace(&mut self.current, decision.target);
         self.slow = decision.temporal.is_some();
         if matches!(decision.reason, Reason::Muted | Reason::Demand) {
-            // What comes after is wanted anew.
+            // When the track is wanted again, that counts as a new demand.
             self.on_demand_changed();
         } else if decision.target > before {
             if self.last_up.is_some_and(|last| now.saturating_duration_since(last) >= FORGIVEN) {
@@ -75,18 +75,18 @@ impl Standing {
         decision.target != before
     }
 
-    /// Whether the key frame of the last step up may still be on its way.
+    /// Whether the key frame of the last step up may still be in the queue.
     pub(super) fn is_settling(&self, now: Instant) -> bool {
         self.last_up.is_some_and(|last| now.saturating_duration_since(last) < SETTLING)
     }
 
-    /// When a step up to a layer is allowed, if it is not now.
+    /// When a step up to a layer is allowed; `None` if it is allowed now.
     pub(super) fn blocked_until(&self, layer: Layer, now: Instant) -> Option<Instant> {
         let failures = if self.failed == Some(layer) { self.failures } else { 0 };
         self.allowed_at(failures, now)
     }
 
-    /// When a step up is allowed that never had to be taken back, if it is not now.
+    /// When a step up without earlier failures is allowed; `None` if it is allowed now.
     pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
         self.allowed_at(0, now)
     }
@@ -97,19 +97,19 @@ impl Standing {
         (!young && now < until).then_some(until)
     }
 
-    /// Whether steps up to a layer had to be taken back, so that a link must have become another for the next.
+    /// Whether repeated steps up to a layer failed. The next one requires a sign that the link has changed.
     pub(super) fn is_doubted(&self, layer: Layer) -> bool {
         self.failed == Some(layer) && self.failures > 1
     }
 }
 
-/// Least time between two steps up of one track.
+/// Minimum time between two steps up of one track.
 pub const UPGRADE_INTERVAL: Duration = Duration::from_secs(5);
-/// So long may the key frame of a step up be seen in the queue, and in what the layer costs.
+/// Time for which the key frame of a step up may affect the queue and the measured cost of the layer.
 const SETTLING: Duration = Duration::from_secs(2);
-/// A step up that held this long was right.
+/// A step up that lasted this long was not a failure.
 const SETTLED: Duration = Duration::from_secs(5);
-/// After this long, failures are forgotten. Longer than the longest wait, or that would end itself.
+/// Failures are forgotten after this time. It is longer than the longest wait, which would otherwise cancel itself.
 const FORGIVEN: Duration = Duration::from_secs(60);
-/// After so many failures in a row the wait, twice as long each time, grows no further: 40 s.
+/// Number of consecutive failures up to which the wait doubles: 40 s at most.
 const MOST_FAILURES: u32 = 3;

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::units::test_epoch;
 
-/// Three layers of 100, 400 and 1500 kilobits per second.
+/// Three layers of 100, 400 and 1500 kbit/s.
 const VIDEO: [LayerCost; 3] = [layer(100), layer(400), layer(1500)];
 const AUDIO: [LayerCost; 1] = [layer(50)];
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ const fn inactive(kbps: u64) -> LayerCost {
     LayerCost { active: false, ..layer(kbps) }
 }
 
-/// A camera of which the best layer is wanted, subscribed a minute ago.
+/// A camera track of which the highest layer is wanted. It was subscribed at `now`.
 fn camera(current: Option<u8>, now: Instant) -> Candidate<'static> {
     let mut standing = Standing::new(now);
     standing.current = current.map(Layer);
@@ -40,7 +40,7 @@ fn voice(now: Instant) -> Candidate<'static> {
     Candidate { kind: MediaKind::Audio, ideal: Some(Layer(0)), layers: &AUDIO, ..camera(None, now) }
 }
 
-/// Nothing is known but the estimate, in kilobits per second.
+/// A link of which only the estimate is known, in kbit/s.
 fn link(kbps: u64) -> Capacity {
     Capacity {
         estimate: Bitrate::from_kbps(kbps),
@@ -69,7 +69,7 @@ fn a_lowest_layer_that_does_not_fit_comes_at_a_lower_frame_rate() {
     let now = test_epoch();
     let slower = [Some(Bitrate::from_kbps(40)), Some(Bitrate::from_kbps(60))];
     let layers = [LayerCost { slower, ..layer(100) }, layer(400), layer(1500)];
-    // (estimate in kilobits per second) and (target, temporal layer, allocated)
+    // (estimate in kbit/s) and (target, temporal layer, allocated)
     let table = [
         (43, None, None, 0),
         (44, Some(0), Some(0), 40),
@@ -92,19 +92,19 @@ fn a_second_layer_that_does_not_fit_any_more_stays_at_a_lower_frame_rate() {
     let now = start + SECOND * 60;
     let slower = [None, Some(Bitrate::from_kbps(240))];
     let layers = [layer(100), LayerCost { slower, ..layer(400) }, LayerCost { slower, ..layer(1500) }];
-    // (sent now, of that less than all frames, estimate) and (target, temporal layer)
+    // (layer sent now, whether at a lower frame rate, estimate) and (target, temporal layer)
     let table = [
         (Some(0), false, 439, Some(0), None),
         (Some(0), false, 440, Some(1), None),
-        // It stays while it fits, and all of it needs headroom, so that its rate does not flap.
+        // The layer stays while it fits. Its full frame rate needs headroom, so that the rate does not flap.
         (Some(1), true, 240, Some(1), Some(1)),
         (Some(1), true, 239, Some(0), None),
         (Some(1), true, 439, Some(1), Some(1)),
         (Some(1), true, 440, Some(1), None),
-        // Less of it instead of another layer, which would need a key frame.
+        // Lowering the frame rate avoids another layer, which would need a key frame.
         (Some(1), false, 400, Some(1), None),
         (Some(1), false, 399, Some(1), Some(1)),
-        // A slow top layer is no better than the whole one below it.
+        // A higher layer at a lower frame rate is no better than the layer below it at full rate.
         (Some(1), false, 1640, Some(1), None),
         (Some(2), false, 1499, Some(1), None),
         (Some(2), false, 399, Some(0), None),
@@ -112,7 +112,7 @@ fn a_second_layer_that_does_not_fit_any_more_stays_at_a_lower_frame_rate() {
     for (current, slow, kbps, target, temporal) in table {
         let mut track = Candidate { layers: &layers, ..camera(current, start) };
         track.standing.slow = slow;
-        // More of the same layer is no step that has its time.
+        // Restoring the frame rate does not wait for the interval between steps up.
         track.standing.last_up = slow.then(|| now - SECOND * 3);
         let (decisions, _) = run(kbps, &[track], now);
         let found = (decisions[0].target, decisions[0].temporal);
@@ -128,7 +128,7 @@ fn what_may_not_be_paused_is_sent_at_its_lowest_layer_whatever_the_link() {
     let targets: Vec<_> = decisions.iter().map(|decision| (decision.target, decision.paused)).collect();
     assert_eq!(targets, [(Some(Layer(0)), false), (Some(Layer(0)), false), (None, true)]);
     assert_eq!(outcome.allocated, Bitrate::from_kbps(2 * VIDEO[0].bitrate.bps() / 1000));
-    // Fewer frames before none at all.
+    // A track that must not be paused exceeds the estimate with as few temporal layers as possible.
     let layers = [LayerCost { slower: [Some(Bitrate::from_kbps(60)), None], ..layer(100) }, layer(400)];
     let (decisions, outcome) = run(50, &[Candidate { layers: &layers, ..kept }], now);
     assert_eq!((decisions[0].target, decisions[0].temporal), (Some(Layer(0)), Some(0)));
@@ -139,7 +139,7 @@ fn what_may_not_be_paused_is_sent_at_its_lowest_layer_whatever_the_link() {
 fn while_bursts_show_more_and_more_only_what_is_wanted_in_the_end_is_worth_a_key_frame() {
     let now = test_epoch();
     let until = now + SECOND / 3;
-    // (sent now, estimate, target)
+    // (layer sent now, estimate, target)
     for (current, kbps, target) in [(None, 700, 0), (Some(0), 700, 0), (Some(1), 700, 1), (Some(0), 1650, 2)]
     {
         let capacity = Capacity { climbs_until: Some(until), ..link(kbps) };
@@ -155,7 +155,7 @@ fn while_bursts_show_more_and_more_only_what_is_wanted_in_the_end_is_worth_a_key
 #[test]
 fn where_much_is_lost_a_step_up_needs_more_but_a_lowest_layer_does_not() {
     let now = test_epoch();
-    // (sent now, estimate, target)
+    // (layer sent now, estimate, target)
     for (current, kbps, target) in [(1, 2999, 1), (1, 3000, 2), (2, 1500, 2)] {
         let capacity = Capacity { headroom: 100, ..link(kbps) };
         let (decisions, _) = decide_for(&[camera(Some(current), now)], capacity, now);
@@ -169,7 +169,7 @@ fn where_much_is_lost_a_step_up_needs_more_but_a_lowest_layer_does_not() {
 fn one_track_gets_what_fits() {
     use Reason::{Ideal, NoBandwidth, NoHeadroom};
     let now = test_epoch();
-    // (sent now, estimate in kilobits per second) and (target, reason, estimate for the next step)
+    // (layer sent now, estimate in kbit/s) and (target, reason, estimate for the next step)
     let table = [
         (None, 0, None, NoBandwidth, Some(110)),
         (None, 99, None, NoBandwidth, Some(110)),
@@ -179,7 +179,7 @@ fn one_track_gets_what_fits() {
         (None, 440, Some(1), NoBandwidth, Some(1650)),
         (None, 1650, Some(2), Ideal, None),
         (None, u64::MAX, Some(2), Ideal, None),
-        // What is sent already needs no headroom.
+        // A layer that is already sent needs no headroom.
         (Some(1), 400, Some(1), NoBandwidth, Some(1650)),
         (Some(1), 399, Some(0), NoBandwidth, Some(400)),
         (Some(2), 1500, Some(2), Ideal, None),
@@ -237,7 +237,7 @@ fn more_important_tracks_lose_last() {
     let speaker = Candidate { speaker: true, ..thumbnail };
     let screen = Candidate { screen_share: true, ..thumbnail };
     let tracks = [thumbnail, second, pinned, speaker, screen];
-    // Estimate in kilobits per second, and layers of thumbnail, second, pinned, speaker, screen.
+    // (estimate in kbit/s) and the layers of thumbnail, second, pinned, speaker, screen.
     let table = [
         (100, [None, None, None, None, None]),
         (110, [None, None, None, None, Some(0)]),
@@ -262,16 +262,16 @@ fn equals_share_layer_by_layer_and_what_is_sent_stays() {
     let now = test_epoch();
     assert_eq!(targets(660, &[camera(None, now), camera(None, now)], now), [Some(1), Some(0)]);
     assert_eq!(targets(880, &[camera(None, now), camera(None, now)], now), [Some(1), Some(1)]);
-    // The second is sent already: the first does not push it out.
+    // The second track is already sent: the first does not displace it.
     assert_eq!(targets(660, &[camera(Some(0), now), camera(Some(1), now)], now), [Some(0), Some(1)]);
     assert_eq!(targets(110, &[camera(None, now), camera(Some(0), now)], now), [None, Some(0)]);
-    // Though it costs a little more than the other.
+    // This also holds if the second track costs a little more than the first.
     let dearer = [layer(102), layer(410), layer(1520)];
     let tracks = [camera(Some(0), now), Candidate { layers: &dearer, ..camera(Some(1), now) }];
     assert_eq!(targets(660, &tracks, now), [Some(0), Some(1)]);
-    // A second layer for the one comes before a third for the other.
+    // A second layer for one track comes before a third for the other.
     assert_eq!(targets(1700, &[camera(Some(0), now), camera(Some(2), now)], now), [Some(1), Some(1)]);
-    // A new speaker takes the room of one who no longer speaks, at once.
+    // A new speaker takes the bandwidth of the previous one at once.
     let tracks = [Candidate { speaker: true, ..camera(Some(0), now) }, camera(Some(2), now)];
     assert_eq!(targets(1800, &tracks, now), [Some(2), Some(0)]);
 }
@@ -311,7 +311,7 @@ fn what_a_probe_has_shown_some_time_ago_needs_patience() {
 fn the_queue_of_its_own_key_frame_takes_no_step_back() {
     let start = test_epoch();
     let now = start + SECOND * 60;
-    // (seconds since the step up, what arrived, target)
+    // (seconds since the step up, delivered rate, target)
     for (since, delivered, target) in [(1, 1500, 2), (1, 1499, 1), (2, 1500, 1)] {
         let mut track = camera(Some(2), start);
         track.standing.last_up = Some(now - SECOND * since);
@@ -402,7 +402,7 @@ fn a_picture_of_one_layer_that_was_paused_comes_back_soon_where_there_is_ample_r
 #[test]
 fn a_queue_that_drains_takes_no_layer_and_brings_only_a_lowest_one() {
     let now = test_epoch();
-    // (estimate, settled, sent now, target)
+    // (estimate, settled, layer sent now, target)
     for (estimate, settled, current, target) in [
         (80, 130, Some(0), Some(0)),
         (80, 95, Some(0), None),
@@ -425,7 +425,7 @@ fn layers_that_do_not_flow_are_asked_for_and_not_sent() {
     use Reason::{Ideal, LayerInactive, NoBandwidth};
     let now = test_epoch();
     let (l, i) = (layer, inactive);
-    // (layers, sent now, ideal, estimate) and (target, demand, reason)
+    // (layers, layer sent now, ideal, estimate) and (target, demand, reason)
     let table = [
         ([l(100), l(400), i(1500)], Some(2), 2, 5000, Some(1), Some(2), LayerInactive),
         ([l(100), l(400), i(1500)], Some(1), 2, 1000, Some(1), Some(1), NoBandwidth),
@@ -435,11 +435,11 @@ fn layers_that_do_not_flow_are_asked_for_and_not_sent() {
         // A higher layer costs less than the one below it.
         ([l(100), l(900), l(500)], Some(0), 2, 600, Some(2), Some(2), Ideal),
         ([l(100), l(900), l(500)], Some(0), 2, 400, Some(0), Some(0), NoBandwidth),
-        // Nothing up to the ideal flows: what does stands in, if it fits, and the ideal is asked for.
+        // No layer up to the ideal is active: the next active one stands in if it fits, and the ideal is requested.
         ([i(100), i(400), l(1500)], None, 1, 5000, Some(2), Some(1), LayerInactive),
         ([i(100), i(400), l(1500)], None, 1, 1000, None, Some(1), NoBandwidth),
         ([i(100), l(400), l(1500)], None, 0, 5000, Some(1), Some(0), LayerInactive),
-        // Asleep: all count as if they flowed.
+        // No layer is active at all: all are treated as active.
         ([i(100), i(400), i(1500)], None, 2, 5000, Some(2), Some(2), Ideal),
         ([i(100), i(400), i(1500)], None, 2, 1000, Some(1), Some(1), NoBandwidth),
         ([i(0), i(0), i(0)], None, 2, 0, Some(2), Some(2), Ideal),
@@ -455,7 +455,8 @@ fn layers_that_do_not_flow_are_asked_for_and_not_sent() {
         };
         assert_eq!(run(kbps, &[track], now).0, [expected], "{layers:?} {current:?} {ideal} at {kbps}");
     }
-    // No layer is known yet: that is no want of bandwidth. One layer where three are thought of: it is the ideal.
+    // Without any known layer the track is not paused. With fewer layers than expected, the highest existing one is the
+    // ideal.
     let (decisions, _) = run(1000, &[Candidate { layers: &[], ..camera(None, now) }], now);
     assert_eq!((decisions[0].paused, decisions[0].reason), (false, LayerInactive));
     let (decisions, outcome) = run(1000, &[Candidate { layers: &VIDEO[..1], ..camera(None, now) }], now);
@@ -463,7 +464,7 @@ fn layers_that_do_not_flow_are_asked_for_and_not_sent() {
     assert_eq!(outcome.wanted, Bitrate::from_kbps(100));
 }
 
-/// Decides for one camera, and takes note.
+/// Decides for one camera and applies the decision.
 fn step(standing: &mut Standing, kbps: u64, now: Instant) -> (Option<u8>, Reason, Option<Instant>) {
     let track = Candidate { standing: *standing, ..camera(None, now) };
     let (decisions, outcome) = run(kbps, &[track], now);
@@ -488,7 +489,7 @@ fn steps_up_are_rare_and_steps_down_immediate() {
     );
     assert_eq!(step(&mut standing, 2000, at(32)), (Some(1), Hysteresis, Some(at(36))));
     assert_eq!(step(&mut standing, 2000, at(36)), (Some(2), Ideal, None));
-    // A failure doubles the wait, up to 40 s.
+    // Each failure doubles the wait, up to 40 s.
     assert_eq!(step(&mut standing, 500, at(37)), (Some(1), NoBandwidth, None));
     assert_eq!(step(&mut standing, 2000, at(38)), (Some(1), Hysteresis, Some(at(46))));
     let mut now = at(46);
@@ -499,10 +500,10 @@ fn steps_up_are_rare_and_steps_down_immediate() {
         assert_eq!(step(&mut standing, 2000, now + SECOND * 2), (Some(1), Hysteresis, Some(allowed)));
         now = allowed;
     }
-    // A change of demand excuses one step.
+    // A change of demand lets one step up skip the wait.
     standing.on_demand_changed();
     assert_eq!(step(&mut standing, 2000, now - SECOND), (Some(2), Ideal, None));
-    // A layer that held is no failure when it goes.
+    // Dropping a layer that lasted is no failure.
     assert_eq!(step(&mut standing, 500, now + SECOND * 30), (Some(1), NoBandwidth, None));
     assert_eq!(step(&mut standing, 2000, now + SECOND * 31), (Some(2), Ideal, None));
 }
@@ -519,13 +520,13 @@ fn what_waits_for_its_time_keeps_its_room() {
     assert_eq!((decisions[1].target, decisions[1].demand), (Some(Layer(1)), Some(Layer(2))));
     assert_eq!(decisions[1].reason, Reason::Hysteresis);
     assert_eq!(outcome.next_upgrade_at, Some(now + SECOND * 4));
-    // But what is sent already does not make room before its time.
+    // A layer that is already sent does not make room before the more important step may be taken.
     let sent = camera(Some(1), start);
     assert_eq!(targets(1800, &[sent, speaker], now), [Some(1), Some(1)]);
     assert_eq!(targets(1800, &[sent, speaker], now + SECOND * 4), [Some(0), Some(2)]);
 }
 
-/// A room of random tracks, with their costs beside them.
+/// A room of random tracks with random costs.
 struct Walk {
     rng: SmallRng,
     tracks: Vec<Candidate<'static>>,
@@ -553,7 +554,8 @@ impl Walk {
         Self { rng, tracks, costs }
     }
 
-    /// Costs wander by some per cent; now and then something else changes. Returns the track whose demand did.
+    /// Varies the costs by some per cent and sometimes changes something else. Returns the track whose demand changed,
+    /// if any.
     fn change(&mut self) -> Option<usize> {
         for (costs, track) in self.costs.iter_mut().zip(&self.tracks) {
             for (cost, base) in costs.iter_mut().zip([100_000, 400_000, 1_500_000]) {
@@ -596,7 +598,7 @@ fn cost_of(candidate: &Candidate<'_>, layer: Option<Layer>) -> u64 {
     layer.map_or(0, |layer| candidate.layers[usize::from(layer.0)].bitrate.bps())
 }
 
-/// What is sent fits, is what the outcome says, and flows; audio is never paused.
+/// Checks that everything sent fits, is active and adds up to the outcome, and that audio is never paused.
 fn check_fit(candidates: &[Candidate<'_>], capacity: Capacity, decided: &(Vec<Decision>, Outcome)) {
     let (decisions, outcome) = decided;
     let (mut audio, mut video) = (0, 0);
@@ -617,7 +619,7 @@ fn check_fit(candidates: &[Candidate<'_>], capacity: Capacity, decided: &(Vec<De
     assert_eq!(outcome.allocated.bps(), video + audio);
 }
 
-/// With more bandwidth, the first step in order of importance that differs is taken, not dropped.
+/// Checks that more bandwidth is an advantage: the most important step that differs is taken with more, not with less.
 fn check_monotone(candidates: &[Candidate<'_>], capacity: Capacity, more: Capacity, now: Instant) {
     let (less, more) = (decide_for(candidates, capacity, now).0, decide_for(candidates, more, now).0);
     let mut steps = Vec::new();
@@ -653,7 +655,7 @@ fn a_random_walk_breaks_no_rule() {
         let start = test_epoch();
         let mut walk = Walk::new(seed, start);
         let mut estimate = 3_000_000_f64;
-        // When each last stepped up, and whether it may again.
+        // Time of each track's last step up; `None` if the next one need not wait.
         let mut last_up = vec![None; walk.tracks.len()];
         for tick in 0..600_u32 {
             let now = start + Duration::from_millis(200) * tick;
@@ -684,7 +686,8 @@ fn a_random_walk_breaks_no_rule() {
                 } else if decision.target > before && walk.tracks[track].kind == MediaKind::Video {
                     let young = now - start < UPGRADE_INTERVAL;
                     let rested = last_up[track].is_none_or(|last| now - last >= UPGRADE_INTERVAL);
-                    // Of all that is as important or more, its own layer is the least.
+                    // Tracks that are at least as important cost at least as much as the track's own layer, so this is
+                    // a lower bound.
                     let shown = costs[track] <= capacity.probed;
                     assert!(young || rested || shown, "seed {seed}, {now:?}: {track} stepped up too soon");
                     last_up[track] = Some(now);

@@ -1,15 +1,15 @@
-//! Which layer a wish asks for.
+//! Chooses the layer that serves a subscriber's demand best.
 
 use sfu_protocol::{Layer, LayerQuality, TrackDemand};
 
 use crate::media_packet::LayerInfo;
 
-/// A tile that is this much larger than a layer, in per cent, is still covered by it: nobody sees the difference,
-/// and the next layer costs three times as much.
+/// Percentage by which a tile may exceed a layer that still covers it: nobody sees the difference, and the next layer
+/// costs three times as much.
 const SLACK_PERCENT: u32 = 10;
 
-/// The layer that serves a wish best, whether or not it flows: the smallest that covers the tile, or the quality asked
-/// for. `None` when nothing is wanted.
+/// The layer that serves a demand best, whether or not it is active: the smallest that covers the requested size, or
+/// the one of the requested quality. `None` if nothing is wanted.
 pub fn ideal_layer(demand: &TrackDemand, layers: &[LayerInfo]) -> Option<Layer> {
     if !demand.enabled || layers.is_empty() {
         return None;
@@ -17,7 +17,8 @@ pub fn ideal_layer(demand: &TrackDemand, layers: &[LayerInfo]) -> Option<Layer> 
     let top = layers.len() - 1;
     let sizes_known = layers.iter().all(|layer| layer.width > 0 && layer.height > 0);
     let ideal = match demand.quality {
-        // Who gives a size leaves the quality out, which then is the lowest. Not all publishers describe their layers.
+        // A client that sends a size omits the quality, which then has its default, the lowest. Some publishers do not
+        // describe the sizes of their layers; then the highest layer is chosen.
         _ if demand.width > 0 || demand.height > 0 => {
             let smallest = layers.iter().position(|layer| covers(layer, demand));
             smallest.filter(|_| sizes_known).unwrap_or(top)
@@ -29,7 +30,7 @@ pub fn ideal_layer(demand: &TrackDemand, layers: &[LayerInfo]) -> Option<Layer> 
     Some(Layer(ideal as u8))
 }
 
-/// Compares long sides with long sides: a phone held upright shows the same layer as one held flat.
+/// Compares long sides with long sides, so that a phone held upright gets the same layer as one held flat.
 fn covers(layer: &LayerInfo, demand: &TrackDemand) -> bool {
     let sorted = |a: u32, b: u32| (a.max(b), a.min(b));
     let (long, short) = sorted(layer.width, layer.height);

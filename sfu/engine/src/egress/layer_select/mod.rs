@@ -1,12 +1,12 @@
-//! Which of a track's layers go to one subscriber, packet by packet.
+//! Decides packet by packet which of a track's layers are sent to one subscriber.
 //!
-//! Between encodings (simulcast) a change waits for a key frame of the new one. Within a stream, between its spatial
-//! and temporal layers, it waits for a frame that says that one can change with it, and all of whose references were
-//! sent; fewer temporal layers need neither. Until then the old choice goes on: no freeze. And nothing is sent that is
-//! predicted from a frame that was left out.
+//! Between encodings (simulcast), a change waits for a key frame of the new encoding. Within a stream, a change of
+//! spatial or temporal layer waits for a frame at which that change is possible and whose references were all sent.
+//! Dropping temporal layers needs neither. Until then the old layer continues, so the video does not freeze. A frame
+//! that depends on a frame that was left out is never sent.
 //!
-//! What frames are to each other was read where they were received
-//! ([`ingress::frames`](crate::ingress::frames)); here a packet costs a few comparisons.
+//! Frame dependencies are parsed once, where the packets are received ([`ingress::frames`](crate::ingress::frames)).
+//! Here a packet costs a few comparisons.
 
 mod history;
 mod ideal;
@@ -18,75 +18,75 @@ use crate::rtp::codec::frame::{FrameFacts, OperatingPoint};
 use history::{History, Seen};
 pub use ideal::ideal_layer;
 
-/// What is wanted of a track.
+/// The part of a track that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
     /// The layer: an encoding, or a spatial layer with those below it.
     pub layer: Layer,
-    /// The highest temporal layer of it.
+    /// Highest temporal layer of it.
     pub temporal: u8,
 }
 
 impl Target {
-    /// A layer at its full frame rate.
+    /// A layer with all its temporal layers.
     pub fn whole(layer: Layer) -> Self {
         Self { layer, temporal: OperatingPoint::ALL.temporal() }
     }
 }
 
-/// Something to send: a stream, and how much of it.
+/// A stream, and the part of it that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     stream: Layer,
     point: OperatingPoint,
 }
 
-/// Where one subscription stands.
+/// State of one subscription's layer selection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Nothing is wanted.
     Paused,
-    /// Nothing is sent yet: a key frame of the target, or of anything below it, begins.
+    /// Nothing is sent yet. A key frame of the target, or of any layer below it, starts the video.
     Waiting { target: Place },
-    /// What is wanted is sent.
+    /// The wanted layer is sent.
     Steady { current: Place },
-    /// One thing is sent, another is wanted.
+    /// One layer is sent and another one is wanted.
     Switching { current: Place, target: Place },
 }
 
-/// The choice for one subscription.
+/// Layer selection of one subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerSelect {
     state: State,
     kind: MediaKind,
     arrangement: Arrangement,
-    /// A key frame of the stream that is sent is the only way on.
+    /// Whether only a key frame lets the selection continue, because a frame that is needed was not sent.
     blocked: bool,
     history: History,
 }
 
-/// What happens to one packet.
+/// Decision about one packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Select {
-    /// It is sent.
+    /// The packet is sent.
     Forward,
-    /// It is sent, and is the first of another encoding, or the first after a pause.
+    /// The packet is sent and is the first of another encoding, or the first after a pause.
     Switch,
-    /// It is not sent.
+    /// The packet is not sent.
     Skip,
 }
 
-/// What happens to one packet, and how it reads.
+/// Decision about one packet, with its marker bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Selection {
-    /// Whether it is sent.
+    /// Whether the packet is sent.
     pub select: Select,
-    /// Its marker bit: it is the last of what this subscriber gets of the picture.
+    /// Marker bit: whether the packet is the last of its picture that this subscriber gets.
     pub marker: bool,
 }
 
 impl LayerSelect {
-    /// Nothing is wanted yet.
+    /// A selection with nothing wanted yet.
     pub fn new(kind: MediaKind) -> Self {
         Self {
             state: State::Paused,
@@ -97,12 +97,12 @@ impl LayerSelect {
         }
     }
 
-    /// What the track's layers are. Comes before anything is wanted of it.
+    /// Sets what the track's layers are: encodings or spatial layers. Call before [`aim`](Self::aim).
     pub fn arrange(&mut self, arrangement: Arrangement) {
         self.arrangement = arrangement;
     }
 
-    /// What is wanted from now on.
+    /// Sets the target; `None` pauses.
     pub fn aim(&mut self, target: Option<Target>) {
         let target = target.map(|target| self.place_of(target));
         self.blocked = false;
@@ -113,33 +113,33 @@ impl LayerSelect {
         };
     }
 
-    /// The layer that is sent.
+    /// Layer that is sent now.
     pub fn current(&self) -> Option<Layer> {
         self.sent().map(|place| self.layer_of(place))
     }
 
-    /// What is wanted.
+    /// The current target; `None` while paused.
     pub fn target(&self) -> Option<Target> {
         let place = self.wanted()?;
         Some(Target { layer: self.layer_of(place), temporal: place.point.temporal() })
     }
 
-    /// The stream that is sent: the layer by which its packets, its memory and its reports are known.
+    /// Stream that is sent now. Its layer number identifies the stream's packets, packet memory and reports.
     pub fn stream(&self) -> Option<Layer> {
         self.sent().map(|place| place.stream)
     }
 
-    /// The stream that is wanted.
+    /// Stream of the target.
     pub fn target_stream(&self) -> Option<Layer> {
         self.wanted().map(|place| place.stream)
     }
 
-    /// Whether what is sent is what is wanted.
+    /// Whether the target is sent, or nothing is wanted.
     pub fn is_settled(&self) -> bool {
         matches!(self.state, State::Steady { .. } | State::Paused) && !self.blocked
     }
 
-    /// The layer that is sent, if a lower one is to replace it.
+    /// Layer that is sent now, if a lower one is to replace it.
     pub fn stepping_down(&self) -> Option<Layer> {
         match self.state {
             State::Switching { current, target } if self.layer_of(target) < self.layer_of(current) => {
@@ -149,7 +149,7 @@ impl LayerSelect {
         }
     }
 
-    /// What was sent is of no use any more: begins again at the next key frame.
+    /// Starts over at the next key frame because what was sent so far is useless.
     pub fn restart(&mut self) {
         if let Some(target) = self.wanted() {
             self.state = State::Waiting { target };
@@ -157,7 +157,7 @@ impl LayerSelect {
         }
     }
 
-    /// The stream whose key frame is waited for.
+    /// Stream of which a key frame is awaited; always `None` for audio.
     pub fn wants_key_frame(&self) -> Option<Layer> {
         let stream = match self.state {
             State::Paused => None,
@@ -170,7 +170,7 @@ impl LayerSelect {
         stream.filter(|_| self.kind == MediaKind::Video)
     }
 
-    /// Decides about a packet, and moves on if it is one to move on at.
+    /// Decides about a packet. The state changes if the packet allows a change.
     #[inline]
     pub fn on_packet(&mut self, packet: &MediaPacket) -> Selection {
         let select = match self.state {
@@ -188,7 +188,7 @@ impl LayerSelect {
         Selection { select, marker: packet.marker || self.ends_picture(packet) }
     }
 
-    /// A packet of a stream that is not sent.
+    /// Decides about a packet of a stream that is not sent now.
     fn between_streams(&mut self, packet: &MediaPacket) -> Select {
         let begins = match self.kind {
             MediaKind::Audio => !packet.payload.is_empty(),
@@ -210,7 +210,7 @@ impl LayerSelect {
         Select::Switch
     }
 
-    /// A packet of the stream that is sent, of whose frame something is known.
+    /// Decides about a packet of the stream that is sent, if data about its frame is known.
     #[inline]
     fn within_stream(&mut self, frame: &FrameFacts, current: Place) -> Select {
         let sent = match self.history.look_up(frame.number, current.point) {
@@ -227,7 +227,7 @@ impl LayerSelect {
         if sent { Select::Forward } else { Select::Skip }
     }
 
-    /// The first packet of a frame that is newer than all before. Whether it is sent.
+    /// Handles the first packet of a frame newer than all before. Returns whether the frame is sent.
     fn begin_frame(&mut self, frame: &FrameFacts, mut current: Place) -> bool {
         self.history.advance(frame.number);
         if let State::Switching { target, .. } = self.state
@@ -247,8 +247,8 @@ impl LayerSelect {
         sent
     }
 
-    /// Changes to another operating point of the same stream, if it can be done with this frame. Returns what is sent
-    /// from this frame on.
+    /// Changes to another operating point of the same stream if this frame allows it. Returns what is sent from this
+    /// frame on.
     fn move_towards(&mut self, frame: &FrameFacts, current: Place, target: Place) -> Place {
         let Some(point) = self.next_point(frame, current.point, target.point) else { return current };
         self.history.change(frame.number, current.point);
@@ -258,7 +258,7 @@ impl LayerSelect {
         current
     }
 
-    /// The operating point nearest to `target` that can be had with this frame.
+    /// The operating point nearest to `target` to which this frame allows a change.
     fn next_point(
         &mut self,
         frame: &FrameFacts,
@@ -275,13 +275,13 @@ impl LayerSelect {
             if self.history.has_all(frame.references) {
                 return Some(OperatingPoint::new(spatial, temporal));
             }
-            // One could change here, had more been sent before. Only a key frame helps.
+            // This frame would allow the change, but frames that it references were not sent. Only a key frame helps.
             self.blocked = true;
             break;
         }
         let wanted = OperatingPoint::new(from, target.temporal());
         if target.temporal() < current.temporal() {
-            // What is left out is needed by nothing that is sent.
+            // Frames that are sent do not depend on the temporal layers that are dropped.
             return frame.part_of.has(wanted).then_some(wanted);
         }
         let temporal = frame.climbs.highest_temporal(from, target.temporal())?;
@@ -289,8 +289,8 @@ impl LayerSelect {
         up.then(|| OperatingPoint::new(from, temporal))
     }
 
-    /// Of a picture in several spatial layers the subscriber gets some, and the last packet of the highest is the
-    /// picture's last.
+    /// Whether a packet is the last one sent of a picture with several spatial layers: the end of the highest layer
+    /// that the subscriber gets.
     #[inline]
     fn ends_picture(&self, packet: &MediaPacket) -> bool {
         packet.facts.frame_end
@@ -337,7 +337,7 @@ fn between(current: Place, target: Place) -> State {
     if current == target { State::Steady { current } } else { State::Switching { current, target } }
 }
 
-/// Whether `layer` lies on the way from `current` to `target`, and not where we are.
+/// Whether `layer` is nearer to `target` than `current` is, and not beyond `target`.
 fn is_nearer(layer: Layer, current: Layer, target: Layer) -> bool {
     if current < target { current < layer && layer <= target } else { target <= layer && layer < current }
 }

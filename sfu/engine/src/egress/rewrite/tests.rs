@@ -14,7 +14,7 @@ fn start() -> Instant {
     test_epoch()
 }
 
-/// Packet `number` of a stream of one packet a frame at 30 frames a second.
+/// Packet `number` of a stream with one packet per frame at 30 frames per second.
 fn packet(layer: u8, number: u64, at: Instant) -> MediaPacket {
     let mut packet = test_packet(number, at);
     packet.layer = Layer(layer);
@@ -67,7 +67,7 @@ fn timestamps_follow_the_publishers_clock_where_reports_cover_both_encodings() {
     let low = packet(0, 0, start);
     rewrite.switch(&low, &[]);
     let before = rewrite.forward(&low).expect("of this encoding");
-    // The high encoding's clock is 12,345 ticks ahead, and its packet is held up by 80 ms on the way.
+    // The high encoding's clock is 12,345 ticks ahead, and its packet is delayed by 80 ms on the way.
     let mut high = packet(1, 1, frame_time(start, 1) + Duration::from_millis(80));
     high.timestamp = ExtendedTimestamp::first(3000 + 12_345);
     let clock = |timestamp| Some(SenderClock { ntp: NtpTime(1 << 40), timestamp, arrival: start });
@@ -75,7 +75,7 @@ fn timestamps_follow_the_publishers_clock_where_reports_cover_both_encodings() {
     let after = rewrite.forward(&high).expect("of this encoding");
     let ticks = after.timestamp.wrapping_sub(before.timestamp);
     assert!((2_999..=3_001).contains(&ticks), "{ticks} ticks, one frame");
-    // A clock that makes no sense is not believed.
+    // An implausible clock is ignored.
     let mut third = packet(0, 2, frame_time(start, 2));
     third.timestamp = ExtendedTimestamp::first(90_000 * 60);
     rewrite.switch(&third, &[clock(0), clock(12_345)]);
@@ -150,8 +150,8 @@ fn any_mixture_gives_every_packet_a_number_of_its_own() {
     }
 }
 
-/// A publisher with three encodings at 30 pictures a second, each of several packets, in two temporal layers, with
-/// padding in between; and a subscriber that changes encodings and, if `base_only`, gets temporal layer 0 alone.
+/// A publisher with three encodings at 30 frames per second, with several packets per frame, two temporal layers and
+/// padding in between. A subscriber switches encodings and, with `base_only`, gets temporal layer 0 only.
 struct Scenario {
     seed: u64,
     loss: f64,
@@ -165,7 +165,7 @@ struct Scenario {
 #[derive(Debug, Clone)]
 struct Sent {
     layer: u8,
-    /// Which change of encoding it belongs to.
+    /// Number of the switch since which the packet was sent.
     part: u32,
     frame: u64,
     packet: MediaPacket,
@@ -173,7 +173,7 @@ struct Sent {
     rewritten: Option<Rewritten>,
 }
 
-/// Packets of all encodings in the order in which they arrive.
+/// Packets of all encodings in order of arrival.
 fn arrivals(scenario: &Scenario, rng: &mut SmallRng, start: Instant) -> Vec<Sent> {
     let mut numbers = [65_400_u64, 65_500, 131_000].map(|number| number + rng.random_range(0..50));
     let clock_offsets: [u32; 3] = rng.random();
@@ -224,13 +224,13 @@ fn arrivals(scenario: &Scenario, rng: &mut SmallRng, start: Instant) -> Vec<Sent
     at.into_iter().map(|(_, sent)| sent).collect()
 }
 
-/// Runs a scenario. Returns what was sent, in the order it was.
+/// Runs a scenario. Returns the packets sent, in order.
 fn run(scenario: &Scenario) -> Vec<Sent> {
     let start = start();
     let mut rng = SmallRng::seed_from_u64(scenario.seed);
     let arrivals = arrivals(scenario, &mut rng, start);
     let clock = |layer: u8| {
-        // The publisher's clock shows 2^40 when the first picture was taken.
+        // The publisher's clock reads 2^40 when the first picture is taken.
         let first = arrivals.iter().find(|sent| sent.layer == layer && sent.frame == 0)?;
         let timestamp = first.packet.timestamp.wire();
         Some(SenderClock { ntp: NtpTime(1 << 40), timestamp, arrival: start }).filter(|_| scenario.clocks)
@@ -343,7 +343,8 @@ fn a_bad_link_leaves_holes_for_what_is_lost_and_nothing_else() {
             let sequence = one.rewritten.unwrap().sequence;
             assert!(numbers.insert(sequence), "seed {seed}: {sequence:?} twice");
         }
-        // In order of our numbers, the publisher's are in order too, and never further apart than here.
+        // In the order of outgoing numbers, the publisher's numbers ascend too, by at least as much as the outgoing
+        // ones.
         let mut ordered: Vec<&Sent> = sent.iter().collect();
         ordered.sort_by_key(|sent| sent.rewritten.unwrap().sequence);
         for pair in ordered.windows(2) {
@@ -384,7 +385,7 @@ fn a_new_start_of_the_publishers_numbers_is_no_hole() {
 fn frame_numbers_and_vp9_ids_go_on_over_a_switch_and_keep_the_holes_of_what_was_left_out() {
     let start = start();
     let scalable = |layer: u8, number: u16, picture: u16| {
-        // Numbers of frames and packets need not agree.
+        // Frame numbers and sequence numbers need not match.
         let mut packet = test_packet(u64::from(number.wrapping_add(1000)), start);
         packet.layer = Layer(layer);
         packet.facts.vp9 =
@@ -408,7 +409,7 @@ fn frame_numbers_and_vp9_ids_go_on_over_a_switch_and_keep_the_holes_of_what_was_
     assert_eq!(ids(rewrite.forward(&scalable(2, 502, 92))), (3, 3));
 }
 
-/// Two publications count and tell the time each in its own way, however close their figures are by chance.
+/// Two publications use unrelated numbers and clocks, however close the values are by chance.
 #[test]
 fn another_publication_goes_on_by_arrival_and_nothing_of_the_one_before_follows() {
     let start = start();
@@ -417,7 +418,7 @@ fn another_publication_goes_on_by_arrival_and_nothing_of_the_one_before_follows(
     let last = rewrite.forward(&packet(0, 100, start)).expect("of this publication");
     rewrite.leave_source();
     assert!(rewrite.forward(&packet(0, 101, frame_time(start, 1))).is_none(), "that is over");
-    // By its figures a third of a second has passed.
+    // By its RTP timestamp, a third of a second has passed.
     let next = packet(0, 110, frame_time(start, 3));
     rewrite.switch(&next, &[]);
     let next = rewrite.forward(&next).expect("of the next publication");

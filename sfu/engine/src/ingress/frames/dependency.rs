@@ -1,46 +1,47 @@
-//! Frames by their dependency descriptors (RTP Payload Format for AV1, version 1.0, appendix A).
+//! Frame relations from dependency descriptors (RTP Payload Format for AV1, version 1.0, appendix A).
 //!
-//! Decode targets become operating points, frame differences become references. Chains tell a receiver what the
-//! differences tell as well: whether something that it needs is missing.
+//! Decode targets become operating points, frame differences become references. Chains are not used: the differences
+//! also tell whether a frame that a receiver needs is missing.
 
 use smallvec::SmallVec;
 
 use crate::rtp::codec::dependency_descriptor::{DecodeTarget, Descriptor, Indication, Structure};
 use crate::rtp::codec::frame::{FrameFacts, OperatingPoint, OperatingPoints, References};
 
-/// The structure that holds, and the one before it for frames that come late.
+/// The current template dependency structure, and the one before it for frames that arrive late.
 #[derive(Debug, Default)]
 pub(super) struct Dependencies {
     holds: Option<Held>,
     before: Option<Held>,
 }
 
-/// A structure, and what its templates mean.
+/// A template dependency structure, and what its templates mean.
 #[derive(Debug)]
 struct Held {
     structure: Structure,
-    /// The frame that it came with.
+    /// Number of the frame that carried the structure.
     first: u32,
-    /// Decode targets that the sender goes on with, by bit, and since which frame.
+    /// Bitmask of the active decode targets, and the number of the frame that announced it.
     active: (u32, u32),
-    /// The decode target of each operating point.
+    /// Index of the decode target for each operating point.
     targets: SmallVec<[u8; 32]>,
-    /// What frames are that follow their template in everything: in the order of the templates.
+    /// Frames that do not deviate from their template, in the order of the templates.
     templates: Vec<Frame>,
 }
 
-/// One frame.
+/// Layer and relations of one frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame {
     pub(super) spatial: u8,
     pub(super) temporal: u8,
-    /// It is of the lowest layer, is predicted from nothing, and came with the structure.
+    /// Whether the frame is of the lowest spatial layer, has no references, and carried the structure.
     pub(super) is_key: bool,
     pub(super) facts: FrameFacts,
 }
 
 impl Dependencies {
-    /// What a packet's frame is. `None` if the structure that it follows is not there (yet).
+    /// Reads the frame of a packet. `None` if the structure that the frame needs has not arrived. A frame from before
+    /// the current structure, whose own structure is no longer stored, is part of no operating point.
     pub(super) fn read(&mut self, number: u32, descriptor: &[u8]) -> Option<Frame> {
         let outdated = self.holds.as_ref().is_some_and(|held| is_before(number, held.first));
         self.look_up(number, descriptor).or_else(|| outdated.then(|| Frame::outdated(number)))
@@ -88,7 +89,7 @@ impl Dependencies {
 }
 
 impl Frame {
-    /// A frame from so long ago that its structure is forgotten: nobody waits for it.
+    /// A frame so old that its structure is no longer stored: no receiver waits for it.
     fn outdated(number: u32) -> Self {
         let none = OperatingPoints::default();
         let facts = FrameFacts {
@@ -117,7 +118,7 @@ impl Held {
         }
     }
 
-    /// Works out again what depends on the decode targets.
+    /// Recomputes what depends on the active decode targets.
     fn lay_out(&mut self) {
         let targets = &self.structure.decode_targets;
         let is_active = |place: usize| self.active.0 >> place & 1 != 0;
@@ -165,25 +166,25 @@ impl Held {
     }
 }
 
-/// The decode target that comes nearest to an operating point without exceeding it: its spatial layer counts first.
-/// The highest point of all stands for everything there is.
+/// Index of the decode target nearest to an operating point without exceeding it; the spatial layer has precedence. The
+/// highest operating point stands for the highest decode target.
 fn nearest(point: OperatingPoint, targets: &[(u8, DecodeTarget)]) -> u8 {
     let rank = |target: &DecodeTarget| {
         let spatial = within(target.spatial, point.spatial(), OperatingPoint::ALL.spatial());
         let temporal = within(target.temporal, point.temporal(), OperatingPoint::ALL.temporal());
         (spatial, temporal)
     };
-    // Of equals the first.
+    // The first of several equals.
     let best = targets.iter().rev().max_by_key(|(_, target)| rank(target));
     best.map_or(0, |(place, _)| *place)
 }
 
-/// The higher the better up to `wanted`; beyond that the lower the better. `all` sets no limit.
+/// Rank of a layer: up to `wanted` a higher one is better, beyond `wanted` a lower one. `all` sets no limit.
 fn within(layer: u8, wanted: u8, all: u8) -> i16 {
     if layer <= wanted || wanted == all { i16::from(layer) } else { -i16::from(layer) }
 }
 
-/// Numbers may wrap.
+/// Compares frame numbers, which may wrap.
 fn is_before(number: u32, other: u32) -> bool {
     (number.wrapping_sub(other) as i32) < 0
 }

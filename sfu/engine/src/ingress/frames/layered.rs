@@ -1,19 +1,19 @@
-//! Frames by VP8's (RFC 7741) and VP9's (RFC 9628) payload descriptors, for streams without a dependency descriptor.
-//! They do not list what a frame is predicted from (or, VP9 in flexible mode, only within its spatial layer), so the
-//! references here are those frames without which changing would be wrong: a frame at which a receiver may begin with
-//! its temporal layer builds on the layer below.
+//! Frame relations from the payload descriptors of VP8 (RFC 7741) and VP9 (RFC 9628), for streams without a dependency
+//! descriptor. These descriptors do not list the frames that a frame is predicted from; VP9's flexible mode lists them
+//! only within the spatial layer. So the references here are those frames without which a layer switch would be wrong:
+//! a frame at which a receiver may switch up to its temporal layer references the layer below.
 
 use crate::rtp::codec::Vp9Picture;
 use crate::rtp::codec::frame::{FrameFacts, OperatingPoints, References};
 
-/// VP8: temporal layers only.
+/// State of a VP8 stream, which has temporal layers only.
 #[derive(Debug, Default)]
 pub(super) struct Vp8Layers {
     layers: Temporal,
 }
 
 impl Vp8Layers {
-    /// `sync` is Y: the frame depends on the base layer alone.
+    /// `sync` is the Y bit: the frame depends on the base layer alone.
     pub(super) fn read(&mut self, number: u32, temporal: u8, sync: bool, key: bool) -> FrameFacts {
         let layers = &mut self.layers;
         let mut references = References::default();
@@ -32,11 +32,11 @@ impl Vp8Layers {
     }
 }
 
-/// VP9: temporal and spatial layers.
+/// State of a VP9 stream, with temporal and spatial layers.
 #[derive(Debug)]
 pub(super) struct Vp9Layers {
     layers: [Temporal; SPATIAL],
-    /// The highest spatial layer, as the last structure or the frames since then tell.
+    /// Highest spatial layer, from the last scalability structure or from the frames since then.
     top: u8,
 }
 
@@ -47,7 +47,7 @@ impl Default for Vp9Layers {
 }
 
 impl Vp9Layers {
-    /// `picture_number` counts pictures; each takes [`SPATIAL`] numbers here.
+    /// Reads one frame. `picture_number` counts pictures; each picture takes [`SPATIAL`] frame numbers.
     pub(super) fn read(
         &mut self,
         picture_number: u32,
@@ -62,10 +62,10 @@ impl Vp9Layers {
             Some(count) => self.top = count.saturating_sub(1).max(spatial),
             None => self.top = self.top.max(spatial),
         }
-        // A layer above the highest there is stands for the highest.
+        // Operating points above the highest spatial layer stand for the highest layer.
         let last = if spatial >= self.top { SPATIAL as u8 - 1 } else { spatial };
         let Some(layers) = self.layers.get_mut(usize::from(spatial)) else { return everything(number) };
-        // Spatial layers that need this one, and those above them.
+        // Highest spatial layer whose operating points contain this frame.
         let above = if picture.not_reference_for_upper { last } else { SPATIAL as u8 - 1 };
         let mut references = References::default();
         let mut switches = OperatingPoints::default();
@@ -86,7 +86,7 @@ impl Vp9Layers {
                 if temporal > 0 {
                     references = layers.reference(number, temporal - 1, references);
                 }
-                // What the layers above have of this picture builds on it.
+                // The frames of the upper spatial layers in this picture build on this frame.
                 climbs = layers.up_to((spatial, above), temporal);
             }
         }
@@ -98,14 +98,14 @@ impl Vp9Layers {
     }
 }
 
-/// The newest frames of the temporal layers of one spatial layer.
+/// Newest frames of the temporal layers of one spatial layer.
 #[derive(Debug, Default)]
 struct Temporal {
     newest: [Option<u32>; TEMPORAL],
-    /// The newest but one: other packets of a frame see it as the first did.
+    /// Second newest frames, so that later packets of the newest frame get the references that its first packet got.
     before: [Option<u32>; TEMPORAL],
     top: u8,
-    /// TL0PICIDX of the newest base frame.
+    /// Number and TL0PICIDX of the newest base frame.
     base: Option<(u32, u8)>,
 }
 
@@ -118,8 +118,8 @@ impl Temporal {
         }
     }
 
-    /// Adds the frames of earlier pictures: as listed, or the last base frame; where that is missing (it may be on its
-    /// way again), one of which nothing is known.
+    /// Adds the frames of earlier pictures: in flexible mode those listed, otherwise the last base frame. If a base
+    /// frame is missing, which may still be retransmitted, adds an unknown frame (0).
     fn inter_picture(
         &self,
         number: u32,
@@ -161,7 +161,7 @@ impl Temporal {
         last.map_or(references, |last| references.and(number.wrapping_sub(last)))
     }
 
-    /// Operating points that end with a temporal layer; the highest there is stands for all above it.
+    /// Operating points with exactly this temporal layer; the highest layer seen so far stands for all above it.
     fn up_to(&self, rows: (u8, u8), temporal: u8) -> OperatingPoints {
         if temporal >= self.top {
             OperatingPoints::block(rows.0, rows.1, temporal)

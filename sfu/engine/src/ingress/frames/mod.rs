@@ -1,7 +1,7 @@
-//! What each packet's frame is among the frames of its stream: told once, here, for everyone who chooses among the
-//! stream's layers. From the dependency descriptor ([`dependency`]) where there is one, so that nothing of an encrypted
-//! payload is needed; from VP8's and VP9's payload descriptors ([`layered`]) otherwise. Streams that tell neither have
-//! nothing to choose.
+//! How each packet's frame relates to the other frames of its stream. This is determined once, here, for every
+//! subscriber that selects among the stream's layers. The source is the dependency descriptor ([`dependency`]) if there
+//! is one, so that nothing of an encrypted payload is needed; otherwise the payload descriptor of VP8 or VP9
+//! ([`layered`]). Streams with neither have no layers to select.
 
 mod dependency;
 mod layered;
@@ -10,14 +10,14 @@ use crate::rtp::codec::{Codec, PayloadFacts};
 use dependency::Dependencies;
 use layered::{Vp8Layers, Vp9Layers};
 
-/// Reads one stream.
+/// Determines the frame relations of one stream.
 #[derive(Debug, Default)]
 pub struct FrameReader {
     numbers: Numbers,
     told: Told,
 }
 
-/// By what the frames are told. A stream changes it only with its codec.
+/// Source of the frame relations. It changes only when the stream changes its codec or its SSRC.
 #[derive(Debug, Default)]
 enum Told {
     #[default]
@@ -28,14 +28,15 @@ enum Told {
 }
 
 impl FrameReader {
-    /// Another source carries the stream from now on; its frames are numbered from anywhere.
+    /// Starts over, because the stream continues on another SSRC, whose frames are numbered from anywhere.
     pub fn begin_source(&mut self) {
         self.told = Told::Nothing;
         self.numbers.leap();
     }
 
-    /// Adds to a packet's facts what can be told of its frame: by the dependency descriptor wherever there is one (Chromium
-    /// leaves picture ids and layers out of VP8's own then). The payload of an `opaque` track is not believed beside it.
+    /// Adds to a packet's facts how its frame relates to others. A dependency descriptor has precedence, because
+    /// Chromium omits picture ids and layers from VP8's payload descriptor then. If the track is `opaque`, the payload
+    /// is not trusted beside a dependency descriptor.
     pub fn read(&mut self, codec: Codec, facts: &mut PayloadFacts, descriptor: Option<&[u8]>, opaque: bool) {
         match (codec, descriptor) {
             (Codec::Vp8, None) => self.read_vp8(facts),
@@ -95,18 +96,18 @@ impl FrameReader {
     }
 }
 
-/// Makes one line of the numbers that frames have on the wire.
+/// Extends the wrapping frame numbers on the wire to one increasing sequence.
 #[derive(Debug, Default)]
 struct Numbers {
     newest: Option<u32>,
 }
 
 impl Numbers {
-    /// The number nearest to the newest that reads so in its lower `bits`.
+    /// The number nearest to the newest whose lower `bits` are `wire`.
     fn extend(&mut self, wire: u32, bits: u32) -> u32 {
         let range = 1_u32 << bits;
         let Some(newest) = self.newest else {
-            // Above zero, so that what comes late of what was before has a number.
+            // Above zero, so that a late frame from before the first has a number too.
             return *self.newest.insert(range.wrapping_add(wire));
         };
         let step = wire.wrapping_sub(newest) & (range - 1);
@@ -118,13 +119,13 @@ impl Numbers {
         newest.wrapping_sub(range - step)
     }
 
-    /// What follows has nothing to do with what was before.
+    /// Separates the following frames from all before, to which they have no relation.
     fn leap(&mut self) {
         self.newest = self.newest.map(|newest| newest.wrapping_add(LEAP));
     }
 }
 
-/// More than any range of numbers on the wire, and than anybody looks back.
+/// More than any range of numbers on the wire, and more than any reference reaches back.
 const LEAP: u32 = 1 << 17;
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ fn numbers_go_on_across_wraps_and_in_any_order() {
     );
 }
 
-/// An L1T2 structure with its key frame, then a frame of each template: two decode targets, offset 60.
+/// Descriptor of a key frame with an L1T2 structure: two decode targets, template offset 60.
 const L1T2: [u8; 11] = [0xfc, 0x00, 0x64, 0x87, 0x81, 0x1e, 0xa8, 0x51, 0x41, 0x01, 0x08];
 
 fn dependency(reader: &mut FrameReader, descriptor: &[u8], opaque: bool) -> codec::PayloadFacts {
@@ -39,7 +39,7 @@ fn dependency(reader: &mut FrameReader, descriptor: &[u8], opaque: bool) -> code
 #[test]
 fn of_an_encrypted_payload_the_descriptor_beside_it_tells_all() {
     let mut reader = FrameReader::default();
-    // The payload alone would pass for a key frame.
+    // By its payload alone it would be taken for a key frame.
     let unknown = dependency(&mut reader, &[0xc0, 0, 9], true);
     assert!(!unknown.key_frame && unknown.frame.is_none(), "no structure yet");
     let key = dependency(&mut reader, &L1T2, true);
@@ -77,7 +77,7 @@ fn whatever_descriptors_say_they_are_read_without_harm() {
     for round in 0..60_000_u32 {
         let mut bytes: Vec<u8> = (0..rng.random_range(1..40)).map(|_| rng.random()).collect();
         if round % 3 == 0 {
-            // One that begins as it should.
+            // Starts with a valid structure.
             bytes.splice(0..bytes.len().min(8), L1T2[..bytes.len().min(8)].iter().copied());
         }
         let codec = [Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::H264][(round / 500) as usize % 4];

@@ -59,7 +59,7 @@ fn audio_gives_up_sooner_and_without_a_key_frame() {
 #[test]
 fn gaps_are_bounded_and_a_jump_is_a_new_start() {
     let start = test_epoch();
-    // (numbers skipped, what the packet is, requests, what is said)
+    // (numbers skipped, arrival, number of requests, repair)
     let table = [
         (0, Arrival::New, 0, Repair::Complete),
         (1, Arrival::New, 1, Repair::Complete),
@@ -108,7 +108,7 @@ fn old_packets_are_told_from_duplicates() {
     assert_eq!(missing.on_packet(sequence(70_000 + 3999 - 2048), start), Arrival::Old);
 }
 
-/// What happened on a simulated uplink.
+/// Counts of a simulated uplink.
 #[derive(Debug, Default)]
 struct Report {
     packets: u64,
@@ -119,8 +119,8 @@ struct Report {
     worst_repair: Duration,
 }
 
-/// A publisher of 30 pictures a second in bursts, a link with `delay` each way, `loss` on everything that
-/// crosses it in either direction, and the order of packets shuffled by up to `shuffle` places.
+/// Simulates a publisher of 30 frames per second, each of `burst` packets, on a link with one-way delay `delay`. Media
+/// and requests are lost with probability `loss`. Packets are reordered by up to `shuffle` places.
 fn run(seed: u64, seconds: u64, burst: u64, loss: f64, delay: Duration, shuffle: u64) -> Report {
     enum Event {
         Packet(u64),
@@ -194,7 +194,7 @@ fn run(seed: u64, seconds: u64, burst: u64, loss: f64, delay: Duration, shuffle:
 fn ten_percent_loss_in_every_direction_is_repaired_completely() {
     for seed in 0..5 {
         let report = run(seed, 60, 6, 0.10, ms(50), 0);
-        // The last packet of all has no successor to reveal its loss.
+        // No later packet reveals the loss of the very last one.
         assert!(report.unrepaired <= 1, "seed {seed}: {report:?}");
         assert_eq!(report.key_frame_requests, 0, "seed {seed}: {report:?}");
         assert!(report.requests * 10 <= report.lost * 14, "seed {seed}: {report:?}");
@@ -226,7 +226,7 @@ fn the_round_trip_is_learnt_from_answers() {
         missing.on_packet(sequence(70_000 + 2 * n - 1), now + ms(60));
         now += ms(100);
     }
-    // From the default of 100 ms towards the true 60 ms: the repetition comes before 112 ms.
+    // The estimate went from the default of 100 ms towards the true 60 ms, so the repeat comes before 112 ms.
     missing.on_packet(sequence(70_000 + 90), now);
     let first = missing.poll_timeout().unwrap();
     missing.poll(first, None, &mut out);

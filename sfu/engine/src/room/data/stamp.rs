@@ -1,5 +1,5 @@
-//! Puts the truth about its sender into a `livekit.DataPacket`, field by field on the wire: what this server's schema
-//! does not know passes unchanged, in both the packet and the user packet in it.
+//! Writes the true sender into a `livekit.DataPacket`. Works field by field on the encoded bytes, so that fields
+//! unknown to this server's schema pass unchanged, in the packet and in the user packet inside it.
 
 use bytes::{Bytes, BytesMut};
 use prost::encoding::{
@@ -9,21 +9,21 @@ use sfu_protocol::DataKind;
 
 use super::{DataError, Destinations, Sender};
 
-/// A message as it goes on.
+/// A message to deliver.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stamped {
-    /// The encoded packet.
+    /// The encoded packet with its sender stamped.
     pub packet: Bytes,
-    /// For whom it is.
+    /// Recipients of the message.
     pub destinations: Destinations,
-    /// Its number among the reliable messages of its sender; 0: it has none.
+    /// Number among the sender's reliable messages; 0 if the message has none.
     pub sequence: u32,
 }
 
-/// Reads a message as a participant sent it, puts the truth about its sender in, and tells for whom it is.
+/// Reads a participant's message, replaces its sender fields by the true sender, and returns it with its recipients.
 ///
 /// # Errors
-/// When the bytes are no data packet, or one of a kind that only servers send.
+/// If the bytes are not a data packet, or the packet is of a kind that only servers send.
 pub fn stamp(bytes: &Bytes, sender: Sender<'_>, kind: DataKind) -> Result<Stamped, DataError> {
     let outer = Outer::read(bytes)?;
     let (identity, sid) =
@@ -40,7 +40,7 @@ pub fn stamp(bytes: &Bytes, sender: Sender<'_>, kind: DataKind) -> Result<Stampe
         match field {
             Kept::AsItIs(whole) => packet.extend_from_slice(whole),
             Kept::User => {
-                // Repeated members of the same kind are one message, in which the last of each field counts.
+                // Repeated user packets merge into one message, in which the last value of each field wins.
                 let mut user = BytesMut::with_capacity(bytes.len() + added + 32);
                 in_user.iter().flat_map(|user| &user.kept).for_each(|whole| user.extend_from_slice(whole));
                 string(USER_SID, sid, &mut user);
@@ -65,18 +65,18 @@ pub fn stamp(bytes: &Bytes, sender: Sender<'_>, kind: DataKind) -> Result<Stampe
     Ok(Stamped { packet: packet.freeze(), destinations, sequence: outer.sequence })
 }
 
-/// What of a packet goes on, in its order.
+/// A part of the stamped packet, in the order of the original.
 enum Kept<'a> {
-    /// A field with its key.
+    /// A field copied with its key.
     AsItIs(&'a [u8]),
-    /// The user packet, in the place of its last piece.
+    /// The user packet, at the position of its last piece.
     User,
 }
 
 #[derive(Default)]
 struct Outer<'a> {
     kept: Vec<Kept<'a>>,
-    /// Pieces of the user packet, which count as one.
+    /// Pieces of the user packet, which merge into one.
     user: Vec<&'a [u8]>,
     identities: Vec<&'a str>,
     sequence: u32,
@@ -84,7 +84,7 @@ struct Outer<'a> {
 
 impl<'a> Outer<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, DataError> {
-        // Of the members of `value` the last counts: those from here on, all of one kind.
+        // In the oneof `value` the last member wins: the consecutive fields of one member from this index on.
         let (mut counts_from, mut last) = (0, None);
         for (place, field) in fields(bytes).enumerate() {
             let tag = field?.tag;
@@ -152,19 +152,19 @@ impl<'a> User<'a> {
     }
 }
 
-/// One field of a message.
+/// One field of an encoded message.
 #[derive(Clone, Copy)]
 struct Field<'a> {
     tag: u32,
     wire: WireType,
-    /// With its key.
+    /// Bytes of the field with its key.
     whole: &'a [u8],
-    /// Without.
+    /// Bytes of the field without its key.
     value: &'a [u8],
 }
 
 impl<'a> Field<'a> {
-    /// The bytes of a field with a length.
+    /// Contents of a length-delimited field.
     fn body(self) -> Result<&'a [u8], DataError> {
         let mut value = self.value;
         if self.wire != WireType::LengthDelimited || decode_varint(&mut value).is_err() {
@@ -185,7 +185,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// The fields of a message; one that is malformed ends them.
+/// Fields of an encoded message. Ends after the first malformed field.
 fn fields(bytes: &[u8]) -> impl Iterator<Item = Result<Field<'_>, DataError>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -209,7 +209,7 @@ fn split<'a>(rest: &mut &'a [u8]) -> Option<Field<'a>> {
     Some(Field { tag, wire, whole, value })
 }
 
-/// Writes a text, unless it is empty.
+/// Writes a string field, unless it is empty.
 fn string(tag: u32, text: &str, into: &mut BytesMut) {
     if !text.is_empty() {
         repeated_string(tag, text, into);
@@ -230,7 +230,7 @@ const IDENTITY: u32 = 4;
 const DESTINATION_IDENTITIES: u32 = 5;
 const SEQUENCE: u32 = 16;
 const SID: u32 = 17;
-/// Members of the `value` of a `livekit.DataPacket`, of which a packet has one.
+/// Members of the oneof `value` in `livekit.DataPacket`.
 const MEMBERS: [u32; 13] = [USER, SPEAKER, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 18];
 // Fields of `livekit.UserPacket`.
 const USER_SID: u32 = 1;

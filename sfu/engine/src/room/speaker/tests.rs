@@ -5,14 +5,14 @@ use super::*;
 use crate::ingress::level::AudioLevel;
 use crate::units::test_epoch;
 
-/// What a microphone's `n`-th packet of 20 ms states.
+/// Level byte of a microphone's `n`-th packet of 20 ms.
 type Trace = fn(u64) -> u8;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Syllables of 180 ms with 60 ms between, a pause of 300 ms every two seconds. In the voice flag nobody believes.
+/// Syllables of 180 ms with 60 ms between, and a pause of 300 ms every two seconds. Without voice flags.
 fn talker(n: u64) -> u8 {
     if n % 100 >= 85 || n % 12 >= 9 { 65 } else { 20 + (n % 3) as u8 * 2 }
 }
@@ -25,7 +25,7 @@ fn silence(_: u64) -> u8 {
     127
 }
 
-/// 40 ms of every 240, as loud as it gets.
+/// Very loud for 40 ms of every 240.
 fn keyboard(n: u64) -> u8 {
     if n % 12 < 2 { 8 } else { 62 }
 }
@@ -35,14 +35,14 @@ fn music(n: u64) -> u8 {
     16 + (n / 10 * 5 % 7) as u8
 }
 
-/// Everything a room told in a run.
+/// Changes of the speaker list and of the dominant speaker, with their times.
 struct Told {
     lists: Vec<(Duration, Vec<Speaker<usize>>)>,
     dominant: Vec<(Duration, Option<usize>)>,
 }
 
 impl Told {
-    /// How long somebody was listed, of the time from `from` to `to`.
+    /// Time between `from` and `to` for which a participant was listed.
     fn active(&self, who: usize, from: Duration, to: Duration) -> Duration {
         let (mut sum, mut since) = (Duration::ZERO, None);
         let changes = self.lists.iter().flat_map(|(at, list)| list.iter().map(move |speaker| (*at, speaker)));
@@ -60,7 +60,7 @@ impl Told {
     }
 }
 
-/// Runs a room whose members' microphones state what the traces say.
+/// Runs a room whose members' microphones follow the traces.
 fn listen(microphones: &[Trace], time: Duration) -> Told {
     let start = test_epoch();
     let mut speakers = Speakers::new(SpeakerConfig::default());
@@ -107,7 +107,7 @@ fn a_talker_is_listed_within_a_second_and_until_silent() {
 fn noises_do_not_speak() {
     let told = listen(&[keyboard, silence], ms(60_000));
     assert!(told.lists.is_empty(), "{:?}", told.lists);
-    // Somebody says no more than "hm".
+    // Somebody says only "hm".
     let told = listen(&[|n| if n % 250 < 7 { 25 } else { 65 }], ms(60_000));
     assert!(told.lists.is_empty(), "{:?}", told.lists);
 }
@@ -128,12 +128,12 @@ fn cross_talk_lists_both_and_one_stays_dominant() {
     assert!(told.active(0, ms(1000), ms(60_000)) >= ms(58_000));
     assert!(told.active(1, ms(1000), ms(60_000)) >= ms(58_000));
     assert!(told.dominant.len() <= 2, "{:?}", told.dominant);
-    // Somebody clearly louder takes over, after a while, and only once.
+    // Somebody clearly louder becomes dominant after a while, and only once.
     let told = listen(&[talker, |n| if n > 250 { loud_talker(n) } else { 127 }], ms(60_000));
     let dominant: Vec<_> = told.dominant.iter().map(|(_, who)| *who).collect();
     assert_eq!(dominant, [None, Some(0), Some(1)]);
     assert!((ms(5800)..ms(8000)).contains(&told.dominant[2].0), "{:?}", told.dominant);
-    // Taking turns, each speaks for four seconds.
+    // Two participants alternate every four seconds.
     let told = listen(
         &[
             |n| if n / 200 % 2 == 0 { talker(n) } else { 127 },
@@ -184,7 +184,7 @@ fn whoever_leaves_or_is_not_heard_of_is_forgotten() {
     assert_eq!(speakers.poll_timeout(), None, "that is no level");
 }
 
-/// Tells the speakers two levels every 100 ms, in parts of a hundred, and returns all lists and the dominant one.
+/// Reports two levels to `Speakers` every 100 ms, in per cent. Returns all lists, and the dominant speaker over time.
 fn tell(levels: &[(u8, u8)]) -> (Vec<Vec<Speaker<u8>>>, Vec<Option<u8>>) {
     let start = test_epoch();
     let mut speakers = Speakers::new(SpeakerConfig::default());
@@ -234,13 +234,13 @@ fn levels_are_told_in_eighths_and_do_not_tremble() {
     assert_eq!((lists[0], lists[2]), (0.125, 1.0));
 }
 
-/// A large room: what each track states, and whether its packets were sent.
+/// Runs a large room whose tracks follow the traces. Returns what happened to each track's packets.
 fn select(loudest: &mut Loudest, microphones: &[Trace], packets: std::ops::Range<u64>) -> Vec<Vec<Heard>> {
     let start = test_epoch();
     let mut heard = vec![Vec::new(); microphones.len()];
     for n in packets {
         for (track, trace) in microphones.iter().enumerate() {
-            // Not all at once: each has its own phase.
+            // Each track has its own phase.
             let now = start + ms(20 * n) + Duration::from_micros(track as u64 * 37);
             heard[track].push(loudest.on_packet(track, Some(trace(n)), now));
         }
@@ -287,7 +287,7 @@ fn of_five_hundred_those_who_speak_are_sent_from_the_first_syllable_on() {
     let last = heard[20].iter().rposition(|heard| *heard != Heard::Skip).map(|last| last as u64 * 20);
     assert!(last.is_some_and(|last| (5500..=6060).contains(&last)), "held until needed: {last:?}");
     let silent = (0..500).filter(|track| ![10, 20, 30, 400].contains(track));
-    // But for the very first packets, when nobody knew yet how many there would be.
+    // Except for the very first packets, before the number of tracks was known.
     let sent = silent.flat_map(|track| &heard[track][1..]).filter(|heard| **heard != Heard::Skip).count();
     assert_eq!(sent, 0);
 }
@@ -306,7 +306,7 @@ fn a_click_does_not_displace_somebody_who_speaks() {
     let microphones: [Trace; 4] = [talker, |n| talker(n + 6), keyboard, keyboard];
     let heard = select(&mut Loudest::new(2), &microphones, 10..2000);
     for track in &heard[..2] {
-        // Not in pauses of 300 ms either. At first everybody's loudness has to be found.
+        // None is withheld in pauses of 300 ms either. The first packets establish each track's loudness.
         let skipped = track[3..].iter().filter(|heard| **heard == Heard::Skip).count();
         assert_eq!(skipped, 0, "of {}", track.len());
     }
@@ -317,7 +317,7 @@ fn more_than_there_is_room_for_are_sent_by_loudness_and_do_not_swap_all_the_time
     let mut rng = SmallRng::seed_from_u64(5);
     let start = test_epoch();
     let mut loudest = Loudest::new(4);
-    // Twelve speak at once, four of them louder by 6 dB than the rest.
+    // Twelve speak at once, four of them 6 dB louder than the rest.
     let (mut sent, mut begun) = ([0; 12], 0);
     for n in 0..1500 {
         for (track, sent) in sent.iter_mut().enumerate() {

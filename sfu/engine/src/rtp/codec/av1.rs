@@ -1,14 +1,14 @@
-//! AV1 payloads (RTP Payload Format for AV1, version 1.0, section 4): the aggregation header, and the headers of the
-//! open bitstream units (OBUs) behind it.
+//! Parsing AV1 payloads (RTP Payload Format for AV1, version 1.0, section 4): the aggregation header and the headers
+//! of the open bitstream units (OBUs) after it.
 
 use super::{CodecError, PayloadFacts};
 use crate::rtp::reader::Reader;
 
-/// Reads the aggregation header alone: what is behind it may be encrypted. N tells a key frame, Z that the packet
-/// goes on with an OBU, so that it cannot begin a frame.
+/// Parses only the aggregation header, because the data after it may be encrypted. The N bit marks a key frame. The Z
+/// bit means that the packet continues an OBU and so cannot begin a frame.
 ///
 /// # Errors
-/// If there is no payload.
+/// If the payload is empty.
 pub fn aggregation_facts(payload: &[u8]) -> Result<PayloadFacts, CodecError> {
     let header = *payload.first().ok_or(CodecError::Empty)?;
     Ok(PayloadFacts {
@@ -18,12 +18,13 @@ pub fn aggregation_facts(payload: &[u8]) -> Result<PayloadFacts, CodecError> {
     })
 }
 
-/// Reads the OBU headers as well: a sequence header tells a key frame where the sender leaves N unset, and the first
-/// extension header the layers. Without a dependency descriptor, a packet that begins with a whole OBU is taken as a
-/// frame's first, which is true of senders that put a frame into one OBU. Elements that do not parse say nothing.
+/// Parses the aggregation header and the OBU headers, for packets without a dependency descriptor. A sequence header
+/// marks a key frame where the sender leaves N unset. The first OBU extension header gives the layers. A packet that
+/// begins with a new OBU counts as the first of a frame, which is true for senders that put each frame into one OBU.
+/// Elements that cannot be parsed are ignored.
 ///
 /// # Errors
-/// If there is no payload.
+/// If the payload is empty.
 pub fn facts(payload: &[u8]) -> Result<PayloadFacts, CodecError> {
     let mut found = aggregation_facts(payload)?;
     let mut reader = Reader::new(payload);
@@ -32,7 +33,8 @@ pub fn facts(payload: &[u8]) -> Result<PayloadFacts, CodecError> {
     let mut layers = None;
     let mut index = 0_u8;
     while let Some(element) = next_element(&mut reader, counted, index) {
-        // Counting is only to find the last of three: elements without a count all have their length.
+        // The index is only needed to find the last of up to three counted elements. Elements without a count all
+        // have a length field.
         index = index.saturating_add(1);
         let continued = index == 1 && header & CONTINUES != 0;
         let Some(obu) = element.first().filter(|_| !continued) else { continue };
@@ -48,7 +50,8 @@ pub fn facts(payload: &[u8]) -> Result<PayloadFacts, CodecError> {
     Ok(found)
 }
 
-/// W of the aggregation header, if not zero, is the number of elements, the last of which has no length.
+/// Reads the next OBU element. W of the aggregation header, if not zero, is the number of elements; the last of them
+/// has no length field.
 fn next_element<'a>(reader: &mut Reader<'a>, counted: u8, index: u8) -> Option<&'a [u8]> {
     if reader.is_empty() || (counted != 0 && index >= counted) {
         return None;
@@ -57,7 +60,7 @@ fn next_element<'a>(reader: &mut Reader<'a>, counted: u8, index: u8) -> Option<&
     reader.bytes(len)
 }
 
-/// At most eight bytes of seven bits (AV1 bitstream specification section 4.10.5).
+/// Reads a LEB128 number of at most eight bytes, seven bits each (AV1 bitstream specification section 4.10.5).
 fn leb128(reader: &mut Reader<'_>) -> Option<usize> {
     let mut value = 0_u64;
     for place in 0..8 {

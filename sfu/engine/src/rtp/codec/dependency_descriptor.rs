@@ -1,5 +1,5 @@
-//! The AV1 dependency descriptor (RTP Payload Format for AV1, version 1.0, appendix A), which other codecs use too:
-//! which frames a frame needs, and which of the stream's operating points need the frame.
+//! The AV1 dependency descriptor (RTP Payload Format for AV1, version 1.0, appendix A), also used with other codecs.
+//! It tells which frames a frame depends on, and which operating points of the stream include the frame.
 
 mod bits;
 mod structure;
@@ -11,51 +11,51 @@ use super::DependencyFacts;
 use bits::BitReader;
 pub use structure::{DecodeTarget, Indication, Resolution, Structure, Template};
 
-/// Why a dependency descriptor cannot be read.
+/// Why a dependency descriptor cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DescriptorError {
-    /// Less than the three bytes of the mandatory fields.
+    /// Shorter than the three bytes of the mandatory fields.
     #[error("mandatory fields: {0} bytes are less than 3")]
     Mandatory(usize),
-    /// It ends within the named field.
+    /// The descriptor ends within the named field.
     #[error("{0}: runs past the end")]
     Truncated(&'static str),
-    /// More of the named thing than the format can count.
+    /// More items of the named kind than the format allows.
     #[error("{0}: too many")]
     TooMany(&'static str),
-    /// No structure is attached and none has been received.
+    /// No structure is attached, and none has been received before.
     #[error("template structure: not received")]
     NoStructure,
-    /// The frame follows a template that the structure does not have.
+    /// The frame's template is not in the structure.
     #[error("template {0}: not in the structure")]
     UnknownTemplate(u8),
 }
 
-/// A whole descriptor, custom values resolved against its template.
+/// A fully parsed descriptor, with the template's values and the frame's custom values combined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
     /// The mandatory fields.
     pub facts: DependencyFacts,
-    /// The structure, if one is attached. It holds for this frame and those that follow.
+    /// The attached structure; `None` if there is none. It applies to this frame and the following ones.
     pub structure: Option<Structure>,
-    /// Decode targets that the sender goes on with, one bit each, lowest first; None: as before.
+    /// Decode targets that the sender continues to produce, one bit each, lowest first; `None` means unchanged.
     pub active_decode_targets: Option<u32>,
-    /// Spatial layer.
+    /// Spatial layer of the frame.
     pub spatial: u8,
-    /// Temporal layer.
+    /// Temporal layer of the frame.
     pub temporal: u8,
-    /// What the frame is to each decode target.
+    /// Role of the frame in each decode target.
     pub indications: SmallVec<[Indication; 12]>,
-    /// How far back, in frame numbers, the frames that this one is predicted from are.
+    /// Distances, in frame numbers, to the frames that this frame is predicted from.
     pub frame_differences: SmallVec<[u16; 4]>,
-    /// For each chain, how far back its previous frame is; 0: this frame begins the chain.
+    /// For each chain, the distance to the chain's previous frame; 0 means that this frame begins the chain.
     pub chain_differences: SmallVec<[u8; 4]>,
 }
 
-/// Reads the mandatory fields and whether a structure is attached. Cheap and without state.
+/// Parses the mandatory fields and whether a structure is attached. Cheap and stateless.
 ///
 /// # Errors
-/// If there are less than three bytes.
+/// If the descriptor has less than three bytes.
 pub fn peek(descriptor: &[u8]) -> Result<DependencyFacts, DescriptorError> {
     let Some(([first, high, low], rest)) = descriptor.split_first_chunk::<3>() else {
         return Err(DescriptorError::Mandatory(descriptor.len()));
@@ -70,11 +70,11 @@ pub fn peek(descriptor: &[u8]) -> Result<DependencyFacts, DescriptorError> {
 }
 
 impl Descriptor {
-    /// Reads a descriptor. `held` is the structure that came with the stream's last key frame; one that is attached
-    /// takes its place.
+    /// Parses a descriptor. `held` is the structure from the stream's last key frame; an attached structure is used
+    /// instead.
     ///
     /// # Errors
-    /// If it is malformed, or follows a template that is not known.
+    /// If the descriptor is malformed, or its template is unknown.
     pub fn parse(descriptor: &[u8], held: Option<&Structure>) -> Result<Self, DescriptorError> {
         let facts = peek(descriptor)?;
         let mut bits = BitReader::new(descriptor.get(3..).unwrap_or_default());
@@ -113,7 +113,7 @@ impl Descriptor {
         Ok(found)
     }
 
-    /// What the frame says of itself in place of its template (`frame_dependency_definition`).
+    /// Parses the values that the frame states instead of its template's (`frame_dependency_definition`).
     fn read_custom(&mut self, bits: &mut BitReader<'_>, flags: &Flags) -> Result<(), DescriptorError> {
         if flags.custom_indications {
             for indication in &mut self.indications {

@@ -1,36 +1,37 @@
-//! What a receiver has to know of a track's codec beside its name.
+//! Codec properties, besides the codec itself, that a receiver must know to decode a track.
 
 use super::Codec;
 
-/// A codec as a track is published in it.
+/// Codec and profile in which a track is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
     /// The codec.
     pub codec: Codec,
-    /// Which of its tools a decoder must have.
+    /// Profile that a decoder must support.
     pub profile: Profile,
-    /// The sound has two channels. Receivers of Opus decode one unless they are told.
+    /// The audio is stereo. An Opus receiver decodes to mono unless signaling says otherwise.
     pub stereo: bool,
 }
 
-/// A codec's profile, of those codecs that have several which are relayed.
+/// Profile of a codec, for codecs of which several profiles are forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// There is but one, or the payload format names none.
+    /// The only forwarded profile of its codec, or a codec without profiles.
     Only,
-    /// RFC 9628 section 6: `profile-id`.
+    /// VP9 `profile-id`, 0 to 2 (RFC 9628 section 6).
     Vp9(u8),
-    /// RFC 6184 section 8.1: `profile-level-id` and `packetization-mode`.
+    /// H.264 `profile-level-id` and `packetization-mode` (RFC 6184 section 8.1).
     H264 {
-        /// Main profile, rather than (constrained) baseline.
+        /// Main profile; false is (constrained) baseline.
         main: bool,
-        /// 0: single NAL units, 1: non-interleaved.
+        /// Packetization mode: 0 is single NAL unit mode, 1 is non-interleaved mode.
         mode: u8,
     },
 }
 
 impl Profile {
-    /// From the format parameters of a payload type (`a=fmtp`). `None` if that codec is not relayed with them.
+    /// The profile stated by the format parameters of a payload type (`a=fmtp`). `None` if the codec is not forwarded
+    /// with these parameters.
     pub fn of(codec: Codec, fmtp: &str) -> Option<Self> {
         match codec {
             Codec::Vp9 => {
@@ -39,9 +40,9 @@ impl Profile {
             }
             Codec::H264 => {
                 let mode = parameter(fmtp, "packetization-mode").map_or(Some(0), |mode| mode.parse().ok())?;
-                // Baseline, level 1 if absent.
+                // If absent: baseline, level 1.
                 let id = parameter(fmtp, "profile-level-id").unwrap_or("42000a");
-                // High is not relayed: most subscribers offer only constrained baseline in hardware.
+                // High profile is not forwarded: most subscribers offer only constrained baseline in hardware.
                 let main = match u32::from_str_radix(id, 16).ok().filter(|_| id.len() == 6)? >> 16 {
                     0x42 => false,
                     0x4d => true,
@@ -56,18 +57,18 @@ impl Profile {
         }
     }
 
-    /// Whether a decoder of `self` decodes what is published as `published`. In which mode H.264 is packed is no matter of
-    /// decoding.
+    /// Whether a decoder for `self` can decode media published as `published`. The H.264 packetization mode does not
+    /// matter for decoding.
     pub fn decodes(self, published: Self) -> bool {
         match (self, published) {
-            // Baseline as browsers encode it is constrained baseline, a subset of main.
+            // What browsers encode as baseline is constrained baseline, a subset of main.
             (Self::H264 { main, .. }, Self::H264 { main: needed, .. }) => main || !needed,
             (own, published) => own == published,
         }
     }
 
-    /// Whether a payload type agreed on as `self` may carry what is published as `published`: single NAL unit mode is a
-    /// subset of non-interleaved mode.
+    /// Whether a payload type negotiated as `self` may carry media published as `published`. Single NAL unit mode is
+    /// a subset of non-interleaved mode.
     pub fn carries(self, published: Self) -> bool {
         let packed = match (self, published) {
             (Self::H264 { mode, .. }, Self::H264 { mode: needed, .. }) => mode >= needed,
@@ -78,7 +79,7 @@ impl Profile {
 }
 
 impl From<Codec> for Format {
-    /// The format that browsers publish a codec in, where nothing else is known.
+    /// The format in which browsers publish a codec by default, for use when nothing else is known.
     fn from(codec: Codec) -> Self {
         let profile = match codec {
             Codec::Vp9 => Profile::Vp9(0),
@@ -89,7 +90,7 @@ impl From<Codec> for Format {
     }
 }
 
-/// One parameter of an `a=fmtp` line (`name=value;…`), names compared without regard to case.
+/// Value of one parameter of an `a=fmtp` line (`name=value;…`). Names are compared ignoring case.
 pub fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
     fmtp.split(';')
         .filter_map(|parameter| parameter.split_once('='))
@@ -108,7 +109,7 @@ mod tests {
             Profile::of(Codec::H264, &fmtp).unwrap()
         };
         let vp9 = |fmtp| Profile::of(Codec::Vp9, fmtp).unwrap();
-        // Receiver, publisher, whether it decodes, whether it may be sent so.
+        // Receiver, publisher, whether the receiver decodes it, whether the payload type may carry it.
         let cases = [
             (h264(1, "42e01f"), h264(1, "42e01f"), true, true),
             (h264(1, "42001f"), h264(1, "42e01f"), true, true),

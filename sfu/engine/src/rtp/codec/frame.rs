@@ -1,34 +1,34 @@
-//! What choosing among the layers of one stream has to know of a frame. It is worked out once, where the packet is
-//! received; to choose for a subscriber then takes a few comparisons and no look into a descriptor.
+//! What layer selection must know about a frame. It is computed once, where the packet is received. Selecting for a
+//! subscriber then takes only a few comparisons, and no parsing of descriptors.
 
-/// An operating point of a stream: what a receiver decodes of it, up to a spatial and a temporal layer. The points of
-/// all streams are laid out alike, so that a subscriber's choice holds whatever structure a stream has: one that a
-/// stream does not have stands for the nearest below that it has.
+/// An operating point of a stream: the layers that a receiver decodes, up to a spatial and a temporal layer. All
+/// streams use the same range of points, so that a subscriber's choice stays valid whatever layers a stream has. A
+/// point that a stream does not have stands for the nearest lower point that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OperatingPoint(u8);
 
 impl OperatingPoint {
-    /// Everything that a stream has.
+    /// The highest operating point: all layers of a stream.
     pub const ALL: Self = Self::new(MOST_SPATIAL, MOST_TEMPORAL);
 
-    /// Up to these layers. Layers above the highest that are told apart count as that.
+    /// The operating point with these highest layers. Layers above the supported maximum are treated as the maximum.
     pub const fn new(spatial: u8, temporal: u8) -> Self {
         let spatial = if spatial > MOST_SPATIAL { MOST_SPATIAL } else { spatial };
         let temporal = if temporal > MOST_TEMPORAL { MOST_TEMPORAL } else { temporal };
         Self(spatial << 3 | temporal)
     }
 
-    /// Its highest spatial layer.
+    /// Highest spatial layer of the point, 0 to 3.
     pub const fn spatial(self) -> u8 {
         self.0 >> 3
     }
 
-    /// Its highest temporal layer.
+    /// Highest temporal layer of the point, 0 to 7.
     pub const fn temporal(self) -> u8 {
         self.0 & MOST_TEMPORAL
     }
 
-    /// All of them.
+    /// All operating points.
     pub fn every() -> impl Iterator<Item = Self> {
         (0..32).map(Self)
     }
@@ -39,23 +39,23 @@ impl OperatingPoint {
 pub struct OperatingPoints(u32);
 
 impl OperatingPoints {
-    /// All of them.
+    /// The set of all operating points.
     pub const ALL: Self = Self(u32::MAX);
 
-    /// Those of spatial layers `from` to `to` whose temporal layer is at least `temporal`.
+    /// The points of spatial layers `from` to `to` whose temporal layer is at least `temporal`.
     pub fn block(from: u8, to: u8, temporal: u8) -> Self {
         let row = 0xff_u32 << temporal.min(MOST_TEMPORAL) & 0xff;
         let rows = (from.min(MOST_SPATIAL)..=to.min(MOST_SPATIAL)).map(|spatial| row << (8 * spatial));
         Self(rows.fold(0, |points, row| points | row))
     }
 
-    /// Whether a point is among them.
+    /// Whether a point is in the set.
     #[inline]
     pub const fn has(self, point: OperatingPoint) -> bool {
         self.0 >> point.0 & 1 != 0
     }
 
-    /// The highest temporal layer, up to `most`, with which a spatial layer is among them.
+    /// The highest temporal layer, at most `most`, of the points with this spatial layer; `None` if the set has none.
     pub fn highest_temporal(self, spatial: u8, most: u8) -> Option<u8> {
         let row = self.0 >> (8 * u32::from(spatial.min(MOST_SPATIAL))) & 0xff;
         let row = row & ((2 << most.min(MOST_TEMPORAL)) - 1);
@@ -63,12 +63,12 @@ impl OperatingPoints {
         row.checked_ilog2().map(|temporal| temporal as u8)
     }
 
-    /// These and those.
+    /// Union of two sets.
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// These but not those.
+    /// The points of this set that are not in `other`.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
@@ -80,45 +80,47 @@ impl FromIterator<OperatingPoint> for OperatingPoints {
     }
 }
 
-/// The frames that a frame is predicted from, by how far back they are.
+/// The frames that a frame is predicted from, by their distance in frame numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct References(u32);
 
-/// Frames that lie further back than this are not told apart.
+/// Largest distance that can be represented.
 pub const FARTHEST: u32 = 31;
 
 impl References {
-    /// One more, that many frames back. One that is too far back, or 0, stands for frames of which nothing is known.
+    /// Adds a reference to the frame at distance `back`. A distance of 0 or above [`FARTHEST`] stands for an unknown
+    /// frame.
     #[must_use]
     pub const fn and(self, back: u32) -> Self {
         Self(self.0 | 1 << if back > FARTHEST { 0 } else { back })
     }
 
-    /// There are none.
+    /// Whether there are no references.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Bit n: the frame n back; bit 0: one of which nothing is known.
+    /// The set as bits: bit n is the frame at distance n, bit 0 an unknown frame.
     #[inline]
     pub const fn bits(self) -> u32 {
         self.0
     }
 }
 
-/// One frame of one layer, among the frames of its stream.
+/// Relation of one layer frame to the other frames of its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameFacts {
-    /// Counts up through the stream, and may wrap. [`References`] count in it.
+    /// Frame number, increasing through the stream; may wrap. [`References`] count distances in this number.
     pub number: u32,
-    /// What it is predicted from, as far as choosing depends on it.
+    /// Frames that this frame is predicted from, as far as layer selection depends on them.
     pub references: References,
-    /// The operating points that it is part of.
+    /// Operating points that include this frame.
     pub part_of: OperatingPoints,
-    /// The operating points to which a receiver that can decode this frame can change with it: all that follows of
-    /// such a point can be decoded then.
+    /// Operating points that a receiver can switch to at this frame, if it can decode the frame: everything after it
+    /// that belongs to the point is then decodable.
     pub switches: OperatingPoints,
-    /// The same for one that has their spatial layers already, and fewer temporal layers.
+    /// Operating points that a receiver can switch to at this frame, if it can decode the frame, already receives the
+    /// point's spatial layers, and only lacks temporal layers.
     pub climbs: OperatingPoints,
 }
 

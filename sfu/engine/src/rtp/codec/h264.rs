@@ -1,11 +1,12 @@
-//! H.264 payloads (RFC 6184): single NAL units, aggregation packets and fragmentation units. Of each NAL unit its
-//! header and one bit behind it are read, which stay readable when frames are encrypted end to end.
+//! Parsing H.264 payloads (RFC 6184): single NAL units, aggregation packets and fragmentation units. Only the header
+//! of each NAL unit and one bit after it are read. These stay readable when frames are end-to-end encrypted.
 
 use super::{CodecError, PayloadFacts};
 use crate::rtp::reader::Reader;
 
-/// Tells key frames (a sequence parameter set or an IDR slice) and packets that can begin a frame: parameter sets,
-/// delimiters, and slices that hold the picture's first macroblock. Packet types that this does not know say nothing.
+/// Detects key frames (a sequence parameter set or an IDR slice) and packets that can begin a frame: parameter sets,
+/// supplemental enhancement information, delimiters, and slices with the picture's first macroblock. Unknown packet
+/// types set nothing.
 ///
 /// # Errors
 /// If an aggregated NAL unit or a fragmentation header runs past the end.
@@ -44,7 +45,7 @@ fn aggregated(mut reader: Reader<'_>, found: &mut PayloadFacts) -> Result<(), Co
     Ok(())
 }
 
-/// A NAL unit begins here; `next` is the byte behind its header.
+/// Evaluates a NAL unit that begins in this packet; `next` is the byte after its header.
 fn nal_unit(kind: u8, next: Option<u8>, found: &mut PayloadFacts) {
     match kind {
         IDR_SLICE | SEQUENCE_PARAMETERS => found.key_frame = true,

@@ -1,5 +1,5 @@
-//! Payload descriptors: what can be read of a packet without decoding it, and how it is rewritten for one
-//! subscriber. Of an end-to-end encrypted payload only its descriptor is read, so it is relayed like any other.
+//! Payload descriptors: parsing them without decoding the media, and rewriting them for one subscriber. Of an
+//! end-to-end encrypted payload only the descriptor is read, so it is forwarded like any other.
 
 pub mod av1;
 pub mod dependency_descriptor;
@@ -17,10 +17,10 @@ use thiserror::Error;
 use dependency_descriptor::DescriptorError;
 use frame::FrameFacts;
 
-/// A codec that can be relayed.
+/// A codec that can be forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// RFC 7587.
+    /// Opus (RFC 7587).
     Opus,
     /// Redundant audio (RFC 2198) around Opus.
     Red,
@@ -28,27 +28,27 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law (RFC 3551).
     Pcma,
-    /// RFC 7741.
+    /// VP8 (RFC 7741).
     Vp8,
-    /// RFC 9628.
+    /// VP9 (RFC 9628).
     Vp9,
-    /// RFC 6184.
+    /// H.264 (RFC 6184).
     H264,
-    /// AV1 RTP specification 1.0.
+    /// AV1 (AV1 RTP specification 1.0).
     Av1,
 }
 
 impl Codec {
-    /// All of them.
+    /// All codecs.
     pub const ALL: [Self; 8] =
         [Self::Opus, Self::Red, Self::Pcmu, Self::Pcma, Self::Vp8, Self::Vp9, Self::H264, Self::Av1];
 
-    /// The codec of a MIME type such as `video/VP8`, in any case; None if it is not relayed.
+    /// The codec with a MIME type such as `video/VP8`, ignoring case; `None` if it is not forwarded.
     pub fn from_mime(mime: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|codec| codec.mime().eq_ignore_ascii_case(mime))
     }
 
-    /// The MIME type in lower case.
+    /// MIME type in lower case.
     pub const fn mime(self) -> &'static str {
         match self {
             Self::Opus => "audio/opus",
@@ -62,7 +62,7 @@ impl Codec {
         }
     }
 
-    /// Sound or pictures.
+    /// Whether the codec is for audio or video.
     pub const fn kind(self) -> MediaKind {
         match self {
             Self::Opus | Self::Red | Self::Pcmu | Self::Pcma => MediaKind::Audio,
@@ -70,7 +70,7 @@ impl Codec {
         }
     }
 
-    /// Ticks of the RTP timestamp per second.
+    /// RTP timestamp units per second.
     pub const fn clock_rate(self) -> u32 {
         match self {
             Self::Opus | Self::Red => 48_000,
@@ -80,106 +80,108 @@ impl Codec {
     }
 }
 
-/// What a payload's descriptor tells.
+/// Facts about a packet from its payload descriptor and dependency descriptor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PayloadFacts {
-    /// First packet of a key frame can be found here; every packet of a key frame says so where the codec tells.
+    /// The packet belongs to a key frame. Set on a key frame's first packet; on its other packets only where the
+    /// codec shows it.
     pub key_frame: bool,
-    /// First packet of a frame. H.264 tells less: a packet that can begin one, so the parameter sets and the first
-    /// slice of one frame each say so. Always true of sound.
+    /// First packet of a frame. For H.264 this only means that a frame can begin here: the parameter sets and the
+    /// first slice of one frame all set it. Always true for audio.
     pub frame_start: bool,
-    /// Last packet of a frame, where the payload or the dependency descriptor tells; elsewhere only the marker does.
+    /// Last packet of a frame, if the payload or the dependency descriptor shows it; otherwise only the marker bit
+    /// does.
     pub frame_end: bool,
-    /// Temporal layer, 0 is the base.
+    /// Temporal layer; 0 is the base layer.
     pub temporal: u8,
-    /// Spatial layer within one SVC stream, 0 is the base.
+    /// Spatial layer within one SVC stream; 0 is the base layer.
     pub spatial: u8,
-    /// Of sound: how many frames before its own the packet repeated as its publisher sent it (RFC 2198).
+    /// For audio: number of earlier frames that the packet repeated when its publisher sent it (RFC 2198).
     pub repeats: u8,
-    /// VP8 picture facts.
+    /// Fields of the VP8 payload descriptor; `None` for other codecs.
     pub vp8: Option<Vp8Picture>,
-    /// VP9 picture facts.
+    /// Fields of the VP9 payload descriptor; `None` for other codecs.
     pub vp9: Option<Vp9Picture>,
-    /// What the dependency descriptor says without its template structure, which only the stream's receiver keeps.
+    /// Mandatory fields of the dependency descriptor. The template structure is kept only by the stream's receiver.
     pub dependency: Option<DependencyFacts>,
-    /// The frame among those of its stream, which only the stream's receiver can tell. `None`: not known, or there is
-    /// nothing to choose.
+    /// Relation of the frame to other frames of its stream, set by the stream's receiver. `None` if unknown, or if
+    /// the stream has no layers to choose from.
     pub frame: Option<FrameFacts>,
 }
 
 impl PayloadFacts {
-    /// Whether a receiver that has seen nothing can begin with this packet.
+    /// Whether a receiver without any earlier packets can start decoding with this packet.
     pub fn starts_key_frame(&self) -> bool {
         self.key_frame && self.frame_start
     }
 }
 
-/// What VP8's payload descriptor says (RFC 7741 section 4.2), with where it stands in the payload.
+/// Fields of the VP8 payload descriptor (RFC 7741 section 4.2), and its length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Vp8Picture {
-    /// PictureID, 7 or 15 bits.
+    /// PictureID, 7 or 15 bits; `None` if absent.
     pub picture_id: Option<u16>,
     /// Whether PictureID has 15 bits.
     pub long_picture_id: bool,
-    /// TL0PICIDX.
+    /// TL0PICIDX; `None` if absent.
     pub tl0_picture_index: Option<u8>,
-    /// KEYIDX, with TID and Y in the same byte.
+    /// The byte with TID, Y and KEYIDX; `None` if absent.
     pub tid_key_index: Option<u8>,
-    /// Whether TID and Y of that byte count.
+    /// Whether TID and Y in that byte are valid.
     pub has_temporal: bool,
-    /// Whether KEYIDX of that byte counts.
+    /// Whether KEYIDX in that byte is valid.
     pub has_key_index: bool,
-    /// Bytes of the descriptor.
+    /// Length of the descriptor in bytes.
     pub descriptor_len: u8,
 }
 
-/// What VP9's payload descriptor says (RFC 9628 section 4.2).
+/// Fields of the VP9 payload descriptor (RFC 9628 section 4.2), and its length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Vp9Picture {
-    /// Picture ID, 7 or 15 bits.
+    /// Picture ID, 7 or 15 bits; `None` if absent.
     pub picture_id: Option<u16>,
     /// Whether Picture ID has 15 bits.
     pub long_picture_id: bool,
-    /// TL0PICIDX; only in non-flexible mode with layers.
+    /// TL0PICIDX; present only in non-flexible mode with layers.
     pub tl0_picture_index: Option<u8>,
-    /// P: predicted from an earlier picture.
+    /// P: the frame is predicted from an earlier picture.
     pub inter_picture: bool,
-    /// D: predicted from the spatial layer below of the same picture.
+    /// D: the frame is predicted from the next lower spatial layer of the same picture.
     pub inter_layer: bool,
-    /// U: from here on, higher temporal layers do not look back past this picture.
+    /// U: from here on, higher temporal layers are not predicted from pictures before this one.
     pub switching_up: bool,
-    /// F: references are listed in each descriptor.
+    /// F: flexible mode, in which each descriptor lists its references.
     pub flexible: bool,
-    /// P_DIFF: how many pictures back the frames of the same spatial layer are that it is predicted from, in flexible
-    /// mode; 0: no such frame.
+    /// P_DIFF: distances, in pictures, to the frames of the same spatial layer that this frame is predicted from, in
+    /// flexible mode; 0 for unused entries.
     pub references: [u8; 3],
     /// Z: no higher spatial layer of any picture is predicted from this frame.
     pub not_reference_for_upper: bool,
-    /// The number of spatial layers, where this packet carries the scalability structure.
+    /// Number of spatial layers; `None` if the packet carries no scalability structure.
     pub spatial_layers: Option<u8>,
-    /// Bytes of the descriptor.
+    /// Length of the descriptor in bytes.
     pub descriptor_len: u16,
 }
 
-/// The mandatory part of a dependency descriptor (AV1 RTP specification section A.8.3).
+/// Mandatory fields of a dependency descriptor (AV1 RTP specification section A.8.3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DependencyFacts {
     /// First packet of a frame.
     pub frame_start: bool,
     /// Last packet of a frame.
     pub frame_end: bool,
-    /// The template that the frame follows, 0 to 63, counted from the structure's offset.
+    /// Id of the frame's template, 0 to 63, counted from the structure's offset.
     pub template_id: u8,
-    /// The frame's number, 16 bits.
+    /// Frame number, 16 bits.
     pub frame_number: u16,
-    /// Whether a new template structure is attached: the first packet of a key frame.
+    /// Whether a new template structure is attached, as in the first packet of a key frame.
     pub has_structure: bool,
 }
 
-/// Why a payload's descriptor cannot be read.
+/// Why a payload descriptor cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CodecError {
-    /// There is no payload.
+    /// The payload is empty.
     #[error("payload: empty")]
     Empty,
     /// The payload ends within the named field.
@@ -190,11 +192,11 @@ pub enum CodecError {
     DependencyDescriptor(#[from] DescriptorError),
 }
 
-/// Reads what the payload, and the dependency descriptor if the packet has one, tell without decoding.
+/// Parses the payload descriptor, and the dependency descriptor if the packet has one, without decoding the media.
 ///
 /// # Errors
-/// If the payload is empty or a descriptor is malformed. What is behind the descriptor may be encrypted end to end
-/// and is never an error.
+/// If the payload is empty or a descriptor is malformed. The data after the descriptor may be end-to-end encrypted
+/// and never causes an error.
 pub fn facts(
     codec: Codec,
     payload: &[u8],
@@ -216,7 +218,7 @@ pub fn facts(
     };
     if let Some(dependency) = dependency {
         facts.key_frame |= dependency.has_structure;
-        // VP8 and VP9 tell exactly by themselves; these two do not.
+        // VP8 and VP9 descriptors mark frame boundaries exactly. H.264 and AV1 payloads do not.
         if matches!(codec, Codec::H264 | Codec::Av1) {
             facts.frame_start = dependency.frame_start;
             facts.frame_end = dependency.frame_end;
@@ -275,7 +277,7 @@ mod tests {
 
     #[test]
     fn an_encrypted_av1_payload_with_a_descriptor_is_not_searched() {
-        // Its first byte behind the aggregation header would pass for a sequence header.
+        // The first byte after the aggregation header looks like a sequence header.
         let told = facts(Codec::Av1, &[0x10, 0x08, 0, 0], Some(&[0xc0, 0, 9])).unwrap();
         assert!(!told.key_frame && told.frame_start);
     }

@@ -1,7 +1,7 @@
 //! Opus (RFC 6716, RFC 7587).
 
-/// How much sound a packet holds, in samples of 48 kHz, by its first byte or two (RFC 6716 section 3.1). None for a
-/// malformed packet: empty, or longer than the 120 ms that one may hold.
+/// Duration of a packet's audio in samples at 48 kHz, from its first one or two bytes (RFC 6716 section 3.1). `None`
+/// for a malformed packet: empty, or longer than the maximum of 120 ms.
 pub fn samples(payload: &[u8]) -> Option<u32> {
     let toc = *payload.first()?;
     let config = toc >> 3;
@@ -22,7 +22,7 @@ pub fn samples(payload: &[u8]) -> Option<u32> {
     Some(frame * frames).filter(|samples| (1..=LONGEST).contains(samples))
 }
 
-/// 120 ms at 48 kHz.
+/// Longest packet: 120 ms at 48 kHz.
 const LONGEST: u32 = 5760;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Redundant audio (RFC 2198): a packet repeats frames that were sent before it.
+//! Redundant audio (RED, RFC 2198): a packet repeats earlier frames.
 //!
-//! Payload types within such a payload are those of whoever reads it. What is [built](build) here has none of anybody
-//! and gets them where it is written for one subscriber ([`set_payload_types`]).
+//! The payload types inside a RED payload are in the numbering of its receiver. A payload from [`build`] therefore
+//! has none yet; they are set when the payload is written for one subscriber ([`set_payload_types`]).
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -10,29 +10,29 @@ use super::CodecError;
 use crate::rtp::reader::Reader;
 use crate::units::PayloadType;
 
-/// A frame that is repeated.
+/// An earlier frame that a packet repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeated<'a> {
-    /// Its payload type, in the sender's numbering.
+    /// Payload type of the frame, in the sender's numbering.
     pub payload_type: PayloadType,
-    /// How much earlier its timestamp is than the packet's, below 16,384 ticks.
+    /// Timestamp offset: how much earlier the frame's timestamp is than the packet's, below 16,384 units.
     pub age: u32,
-    /// It, which may be no bytes.
+    /// The encoded frame; may be empty.
     pub frame: &'a [u8],
 }
 
-/// A redundant payload taken apart.
+/// A parsed RED payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redundant<'a> {
-    /// What is repeated, in the order of the payload, which is oldest first.
+    /// Repeated frames in the order of the payload, oldest first.
     pub repeated: SmallVec<[Repeated<'a>; 2]>,
-    /// The payload type of the packet's own frame, in the sender's numbering.
+    /// Payload type of the primary frame, in the sender's numbering.
     pub payload_type: PayloadType,
-    /// The packet's own frame, which may be no bytes.
+    /// The primary frame, which is the packet's own; may be empty.
     pub primary: &'a [u8],
 }
 
-/// Takes a redundant payload apart.
+/// Parses a RED payload.
 ///
 /// # Errors
 /// If a block header or the redundant data runs past the end, or if more than [`MOST_REPEATED`] frames are repeated.
@@ -59,8 +59,9 @@ pub fn parse(payload: &[u8]) -> Result<Redundant<'_>, CodecError> {
     Ok(Redundant { repeated, payload_type, primary: reader.rest() })
 }
 
-/// A payload of `primary` that repeats these frames, oldest first, each with what its timestamp is earlier. None if
-/// there is nothing to repeat, or if a frame is too long or too old for a block header.
+/// Builds a RED payload of `primary` and the repeated frames, oldest first, each with its timestamp offset. `None` if
+/// there is nothing to repeat, if there are more than [`MOST_REPEATED`] frames, or if a frame is too long or too old
+/// for a block header.
 pub fn build(repeated: &[(u64, &[u8])], primary: &[u8]) -> Option<Bytes> {
     let fits = |(age, frame): &(u64, &[u8])| (1..MOST_AGE).contains(age) && frame.len() < LONGEST;
     if repeated.is_empty() || repeated.len() > MOST_REPEATED || !repeated.iter().all(fits) {
@@ -69,7 +70,7 @@ pub fn build(repeated: &[(u64, &[u8])], primary: &[u8]) -> Option<Bytes> {
     let data: usize = repeated.iter().map(|(_, frame)| frame.len()).sum();
     let mut payload = Vec::with_capacity(repeated.len() * 4 + 1 + data + primary.len());
     for (age, frame) in repeated {
-        // Both fit their fields, see above.
+        // Both values fit their fields, as checked above.
         let [_, a, b, c] = ((*age as u32) << 10 | frame.len() as u32).to_be_bytes();
         payload.extend([FOLLOWS, a, b, c]);
     }
@@ -81,7 +82,7 @@ pub fn build(repeated: &[(u64, &[u8])], primary: &[u8]) -> Option<Bytes> {
     Some(payload.into())
 }
 
-/// Gives all blocks of a well-formed payload this payload type.
+/// Sets the payload type of all blocks of a well-formed payload.
 pub fn set_payload_types(payload: &mut [u8], payload_type: PayloadType) {
     let mut at = 0;
     while let Some(head) = payload.get_mut(at) {
@@ -94,13 +95,13 @@ pub fn set_payload_types(payload: &mut [u8], payload_type: PayloadType) {
     }
 }
 
-/// Frames that one payload may repeat. Browsers repeat one or two.
+/// Largest number of repeated frames in one payload. Browsers repeat one or two.
 pub const MOST_REPEATED: usize = 8;
 
 const FOLLOWS: u8 = 0x80;
-/// 14 bits.
+/// The timestamp offset has 14 bits.
 const MOST_AGE: u64 = 1 << 14;
-/// 10 bits.
+/// The block length has 10 bits.
 const LONGEST: usize = 1 << 10;
 
 #[cfg(test)]

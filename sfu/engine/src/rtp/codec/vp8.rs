@@ -1,10 +1,10 @@
-//! The VP8 payload descriptor (RFC 7741 section 4.2).
+//! Parsing and rewriting the VP8 payload descriptor (RFC 7741 section 4.2).
 
 use super::{CodecError, PayloadFacts, Vp8Picture};
 use crate::rtp::reader::Reader;
 
-/// Reads the descriptor, and of the payload header behind it the one bit that tells a key frame. That bit stays
-/// readable when the frame is encrypted end to end.
+/// Parses the descriptor, and the bit of the following payload header that marks a key frame. That bit stays readable
+/// when the frame is end-to-end encrypted.
 ///
 /// # Errors
 /// If the payload ends within the descriptor.
@@ -47,9 +47,9 @@ pub fn facts(payload: &[u8]) -> Result<PayloadFacts, CodecError> {
     })
 }
 
-/// Gives a subscriber's copy of a payload its own picture id, TL0PICIDX and KEYIDX. Only fields that are there change
-/// and each keeps its width: a 7-bit picture id gets the low 7 bits, KEYIDX its low 5. `payload_prefix` begins with
-/// the descriptor that `picture` was read from; one that is shorter is left alone.
+/// Writes a subscriber's picture id, TL0PICIDX and KEYIDX into its copy of a payload. Only fields that are present
+/// change, and each keeps its width: a 7-bit picture id gets the low 7 bits, KEYIDX its low 5. `payload_prefix`
+/// begins with the descriptor that `picture` was parsed from; a shorter prefix is left unchanged.
 pub fn rewrite_descriptor(
     payload_prefix: &mut [u8],
     picture: &Vp8Picture,
@@ -57,7 +57,7 @@ pub fn rewrite_descriptor(
     tl0_picture_index: u8,
     key_index: u8,
 ) {
-    // Behind the first byte and the one that says which fields follow.
+    // Skip the first byte and the byte that says which fields follow.
     let Some(mut fields) = payload_prefix.get_mut(2..usize::from(picture.descriptor_len)) else { return };
     if picture.picture_id.is_some() {
         let [high, low] = picture_id.to_be_bytes();
@@ -81,17 +81,17 @@ pub fn rewrite_descriptor(
 }
 
 impl Vp8Picture {
-    /// TID: the temporal layer, None where the descriptor does not say.
+    /// TID: the temporal layer; `None` if absent.
     pub fn temporal(&self) -> Option<u8> {
         self.tid_key_index.filter(|_| self.has_temporal).map(|byte| byte >> 6)
     }
 
-    /// Y: depends on the base layer only, so a receiver can switch up to this temporal layer here.
+    /// Y: the frame depends only on the base layer, so a receiver can switch up to this temporal layer here.
     pub fn layer_sync(&self) -> bool {
         self.has_temporal && self.tid_key_index.is_some_and(|byte| byte & LAYER_SYNC != 0)
     }
 
-    /// KEYIDX, 5 bits, None where the descriptor does not say.
+    /// KEYIDX, 5 bits; `None` if absent.
     pub fn key_index(&self) -> Option<u8> {
         self.tid_key_index.filter(|_| self.has_key_index).map(|byte| byte & KEY_INDEX)
     }
@@ -113,7 +113,7 @@ const INVERSE_KEY_FRAME: u8 = 0x01;
 mod tests {
     use super::*;
 
-    /// All fields, 15-bit picture id, first packet of a key frame.
+    /// All fields present, 15-bit picture id, first packet of a key frame.
     const FULL: [u8; 8] = [0x90, 0xf0, 0x92, 0x34, 0x77, 0xa5, 0x10, 0xaa];
 
     #[test]

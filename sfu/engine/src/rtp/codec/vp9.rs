@@ -1,13 +1,13 @@
-//! The VP9 payload descriptor (RFC 9628 section 4.2), in flexible and non-flexible mode.
+//! Parsing and rewriting the VP9 payload descriptor (RFC 9628 section 4.2), in flexible and non-flexible mode.
 
 use super::{CodecError, PayloadFacts, Vp9Picture};
 use crate::rtp::reader::Reader;
 
-/// Reads the descriptor. Every packet of the base spatial layer of a picture that is predicted from no other counts
-/// as of a key frame; `frame_start` and `frame_end` are of the layer frame.
+/// Parses the descriptor. `key_frame` is set on every packet of the base spatial layer of a picture that is predicted
+/// from no other picture. `frame_start` and `frame_end` refer to the layer frame.
 ///
 /// # Errors
-/// If the payload ends within the descriptor, or it lists more than three references.
+/// If the payload ends within the descriptor, or the descriptor lists more than three references.
 pub fn facts(payload: &[u8]) -> Result<PayloadFacts, CodecError> {
     let mut reader = Reader::new(payload);
     let first = reader.u8().ok_or(CodecError::Empty)?;
@@ -51,9 +51,9 @@ pub fn facts(payload: &[u8]) -> Result<PayloadFacts, CodecError> {
     Ok(facts)
 }
 
-/// Gives a subscriber's copy of a payload its own picture id and TL0PICIDX. Only fields that are there change, and each
-/// keeps its width. `payload_prefix` begins with the descriptor that `picture` was read from; one that is shorter is left
-/// alone.
+/// Writes a subscriber's picture id and TL0PICIDX into its copy of a payload. Only fields that are present change,
+/// and each keeps its width. `payload_prefix` begins with the descriptor that `picture` was parsed from; a shorter
+/// prefix is left unchanged.
 pub fn rewrite_descriptor(
     payload_prefix: &mut [u8],
     picture: &Vp9Picture,
@@ -71,7 +71,7 @@ pub fn rewrite_descriptor(
             *byte = low & !LONG;
         }
     }
-    // Behind the layer indices, which are there whenever it is.
+    // TL0PICIDX follows the layer indices, which are always present together with it.
     if picture.tl0_picture_index.is_some()
         && let Some(byte) = fields.get_mut(1)
     {
@@ -91,7 +91,7 @@ fn references(reader: &mut Reader<'_>) -> Result<[u8; MOST_REFERENCES], CodecErr
     Err(CodecError::Truncated("VP9 reference indices"))
 }
 
-/// Reads past a scalability structure (section 4.2.1); returns its number of spatial layers.
+/// Skips a scalability structure (section 4.2.1) and returns its number of spatial layers.
 fn skip_structure(reader: &mut Reader<'_>) -> Result<u8, CodecError> {
     let error = CodecError::Truncated("VP9 scalability structure");
     let first = reader.u8().ok_or(error)?;

@@ -1,13 +1,13 @@
-//! The playout delay extension: how long a receiver is to wait between capture and display, at least and at most. Two
-//! numbers of 12 bits in units of 10 ms.
+//! The playout delay extension: minimum and maximum time between capture and display at the receiver, as two 12-bit
+//! numbers in units of 10 ms.
 
 use sfu_protocol::PlayoutDelay;
 
-/// In milliseconds.
+/// Unit of the encoded values, in milliseconds.
 const UNIT: u32 = 10;
 const MOST_UNITS: u32 = 0xfff;
 
-/// As the extension has it.
+/// Encodes the delay, rounding down to 10 ms and limiting each value to 40.95 s.
 pub fn write_playout_delay(delay: PlayoutDelay) -> [u8; 3] {
     let units = |ms: u32| (ms / UNIT).min(MOST_UNITS);
     let (min, max) = (units(delay.min_ms), units(delay.max_ms.max(delay.min_ms)));
@@ -15,7 +15,7 @@ pub fn write_playout_delay(delay: PlayoutDelay) -> [u8; 3] {
     [a, b, c]
 }
 
-/// What it says.
+/// Decodes the delay.
 pub fn read_playout_delay([a, b, c]: [u8; 3]) -> PlayoutDelay {
     let both = u32::from_be_bytes([0, a, b, c]);
     PlayoutDelay { min_ms: (both >> 12) * UNIT, max_ms: (both & MOST_UNITS) * UNIT }

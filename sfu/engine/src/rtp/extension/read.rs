@@ -1,37 +1,37 @@
-//! Reading a publisher's header extensions.
+//! Parsing header extensions of received packets.
 
 use super::{Extension, ExtensionMap, ONE_BYTE_LAST_ID, ONE_BYTE_PROFILE, TWO_BYTE_PROFILE};
 use crate::rtp::packet::RtpHeader;
 use crate::rtp::reader::Reader;
 
-/// The header extensions of one packet that were negotiated and well formed.
+/// The header extensions of one packet that were negotiated and are well formed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeaderExtensions<'a> {
-    /// The media section.
+    /// Mid of the media section.
     pub mid: Option<&'a [u8]>,
-    /// The encoding.
+    /// RID of the encoding.
     pub rid: Option<&'a [u8]>,
-    /// The encoding that a retransmission repairs.
+    /// RID of the encoding that a retransmission repairs.
     pub repaired_rid: Option<&'a [u8]>,
-    /// Voice flag in the top bit, level in -dBov below it.
+    /// Audio level: voice flag in the top bit, level in -dBov in the others.
     pub audio_level: Option<u8>,
     /// Transport-wide sequence number.
     pub transport_sequence: Option<u16>,
-    /// 24 bits, 6.18 fixed-point seconds.
+    /// Send time: 24 bits, 6.18 fixed-point seconds.
     pub absolute_send_time: Option<u32>,
-    /// Camera, flip and rotation bits.
+    /// Video orientation: camera, flip and rotation bits.
     pub video_orientation: Option<u8>,
-    /// 8 or 16 bytes.
+    /// Absolute capture time: 8 or 16 bytes.
     pub absolute_capture_time: Option<&'a [u8]>,
-    /// Two times 12 bits, in units of 10 ms.
+    /// Minimum and maximum playout delay: two 12-bit numbers in units of 10 ms.
     pub playout_delay: Option<[u8; 3]>,
-    /// Three bytes or more.
+    /// Dependency descriptor: at least 3 bytes.
     pub dependency_descriptor: Option<&'a [u8]>,
 }
 
-/// Reads what `map` knows of a packet's extensions, in the one-byte or the two-byte form (RFC 8285 sections 4.2 and
-/// 4.3). A malformed block never fails the packet: what stands before the fault is returned. A value that does not
-/// have its extension's length counts as absent.
+/// Parses those extensions of a packet that `map` contains, in the one-byte or the two-byte form (RFC 8285 sections
+/// 4.2 and 4.3). A malformed block does not make the packet invalid: the elements before the error are returned. A
+/// value of the wrong length counts as absent.
 pub fn read<'a>(packet: &'a [u8], header: &RtpHeader, map: &ExtensionMap) -> HeaderExtensions<'a> {
     let mut found = HeaderExtensions::default();
     let Some(block) = header.extension else { return found };
@@ -64,7 +64,7 @@ impl<'a> HeaderExtensions<'a> {
             Extension::Mid => self.mid = text(value),
             Extension::Rid => self.rid = text(value),
             Extension::RepairedRid => self.repaired_rid = text(value),
-            // The two-byte form of RFC 6464 may carry bytes of padding behind the level.
+            // In the two-byte form of RFC 6464, padding bytes may follow the level.
             Extension::AudioLevel => self.audio_level = value.first().copied(),
             Extension::TransportSequence => {
                 self.transport_sequence = value.try_into().ok().map(u16::from_be_bytes);
@@ -85,7 +85,8 @@ impl<'a> HeaderExtensions<'a> {
     }
 }
 
-/// Some senders end these with a zero byte, or fill a fixed length with them.
+/// Strips zero bytes: some senders terminate text values with a zero byte, or pad them to a fixed length. Empty text
+/// counts as absent.
 fn text(value: &[u8]) -> Option<&[u8]> {
     value.split(|byte| *byte == 0).next().filter(|text| !text.is_empty())
 }
@@ -94,7 +95,7 @@ fn next_one_byte<'a>(reader: &mut Reader<'a>) -> Option<(u8, &'a [u8])> {
     loop {
         match reader.u8()? {
             0 => {}
-            // Zero with a length, and 15, both end the block.
+            // Both id 0 with a nonzero length and id 15 end the block.
             head if head >> 4 == 0 || head >> 4 > ONE_BYTE_LAST_ID => return None,
             head => return Some((head >> 4, reader.bytes(usize::from(head & 0x0f) + 1)?)),
         }

@@ -1,4 +1,4 @@
-//! Writing the header that one subscriber gets. Runs once per packet per subscriber.
+//! Writing the RTP header of an outgoing packet. Runs once per packet per subscriber.
 
 use bytes::Bytes;
 
@@ -9,28 +9,28 @@ use crate::rtp::extension::EndToEndExtensions;
 use crate::rtp::packet::FIXED_HEADER_LEN;
 use crate::units::{PayloadType, Ssrc};
 
-/// A header as one subscriber is to see it.
+/// RTP header fields of a packet as sent to one subscriber.
 #[derive(Debug, Clone, Copy)]
 pub struct OutgoingHeader<'a> {
-    /// The marker bit.
+    /// Marker bit.
     pub marker: bool,
-    /// The subscriber's payload type.
+    /// Payload type negotiated with the subscriber.
     pub payload_type: PayloadType,
-    /// In the subscriber's numbering.
+    /// Sequence number in the subscriber's stream.
     pub sequence: u16,
-    /// In the subscriber's numbering.
+    /// RTP timestamp in the subscriber's stream.
     pub timestamp: u32,
-    /// The SSRC that the subscriber was told.
+    /// SSRC announced to the subscriber.
     pub ssrc: Ssrc,
-    /// The packet's number among all that this subscriber is sent, for transport-wide feedback.
+    /// Transport-wide sequence number, which counts all packets sent to this subscriber; `None`: not written.
     pub transport_sequence: Option<u16>,
-    /// The media section that the packet belongs to (RFC 9143 section 15).
+    /// Mid of the media section (RFC 9143 section 15); `None`: not written.
     pub mid: Option<&'a [u8]>,
-    /// What the publisher set; of it, what the subscriber negotiated is written.
+    /// Extension values set by the publisher. Only the extensions that the subscriber negotiated are written.
     pub extensions: &'a EndToEndExtensions,
-    /// How long the subscriber is to wait, in place of what the publisher says; `None`: as that says.
+    /// Playout delay that replaces the publisher's; `None` keeps the publisher's.
     pub playout_delay: Option<[u8; 3]>,
-    /// The frame's number in the subscriber's numbering, for the dependency descriptor; `None`: the publisher's.
+    /// Frame number in the subscriber's stream, for the dependency descriptor; `None` keeps the publisher's.
     pub frame_number: Option<u16>,
 }
 
@@ -41,9 +41,9 @@ impl OutgoingHeader<'_> {
     }
 }
 
-/// Writes the header and returns its length: 12 bytes where nothing is to be carried. Extensions take the one-byte form
-/// when every identifier and value fits it, otherwise the two-byte form; empty values and those over 255 bytes fit
-/// neither and are left out. None if the buffer is too small.
+/// Writes the header and returns its length, which is 12 bytes if there are no extensions to write. Extensions use
+/// the one-byte form if all ids and values fit, otherwise the two-byte form. Values that are empty or longer than 255
+/// bytes fit neither form and are omitted. Returns `None` if the buffer is too small.
 #[inline]
 pub fn write_header(buffer: &mut [u8], header: &OutgoingHeader<'_>, map: &ExtensionMap) -> Option<usize> {
     let (fixed, rest) = buffer.split_first_chunk_mut::<FIXED_HEADER_LEN>()?;
@@ -74,8 +74,8 @@ fn carries_nothing(extensions: &EndToEndExtensions) -> bool {
         && extensions.dependency_descriptor.is_none()
 }
 
-/// The identifier of each value that is to be written, 0 for none, and what they come to. Values are taken one by one
-/// rather than from a list: lengths that the compiler knows save a third of the time.
+/// The id of each value to write (0 if the value is not written), and their total size. Values are handled one by one
+/// instead of in a list: lengths known at compile time save a third of the time.
 #[derive(Debug, Clone, Copy)]
 struct Block {
     transport_sequence: u8,
@@ -86,7 +86,7 @@ struct Block {
     playout_delay: u8,
     dependency_descriptor: u8,
     one_byte: bool,
-    /// Bytes of all elements, without fill.
+    /// Size of all elements in bytes, without padding.
     body: usize,
 }
 
@@ -160,7 +160,7 @@ impl Block {
 
     #[inline]
     fn put_head(self, rest: &mut &mut [u8], id: u8, len: usize) -> Option<()> {
-        // 1 to 255, see `measure`.
+        // 1 to 255, as ensured by `measure`.
         let len = len as u8;
         if self.one_byte {
             *rest.split_off_first_mut()? = id << 4 | (len - 1);
@@ -178,7 +178,8 @@ impl Block {
         Some(())
     }
 
-    /// The number is in the second and third byte (AV1 RTP specification section A.8.3).
+    /// Writes a dependency descriptor. The frame number is in its second and third byte (AV1 RTP specification
+    /// section A.8.3).
     #[inline]
     fn put_descriptor(self, rest: &mut &mut [u8], id: u8, value: &[u8], number: Option<u16>) -> Option<()> {
         self.put_head(rest, id, value.len())?;
@@ -200,7 +201,7 @@ impl Block {
 
 const VERSION_2: u8 = 0x80;
 const HAS_EXTENSION: u8 = 0x10;
-/// What the length of the two-byte form can say.
+/// Largest length that the two-byte form can express.
 const LONGEST: usize = 255;
 
 #[cfg(test)]

@@ -1,36 +1,36 @@
-//! Congestion control feedback (RFC 8888): the second form in which a receiver tells which packets arrived, and when. It
-//! counts them by source and RTP sequence number.
+//! Congestion control feedback (RFC 8888): the alternative to transport-wide feedback for reporting which packets
+//! arrived, and when. Packets are identified by SSRC and RTP sequence number.
 
 use super::RtcpError;
 use super::parse::ssrc;
 use crate::rtp::reader::Reader;
 use crate::units::Ssrc;
 
-/// A message, checked: all its parts are whole.
+/// A validated feedback message: all its blocks are complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CongestionFeedback {
-    /// Who reports.
+    /// Receiver that sent the message.
     pub sender: Ssrc,
-    /// When it was written, by its writer's clock, in 1/65,536 s; wraps.
+    /// Time when the message was written, by the receiver's clock, in 1/65,536 s; wraps.
     pub timestamp: u32,
     blocks: Vec<u8>,
 }
 
-/// What a message says of one packet.
+/// Report on one packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketReport {
-    /// Its source.
+    /// SSRC of the packet.
     pub ssrc: Ssrc,
-    /// Its RTP sequence number.
+    /// RTP sequence number of the packet.
     pub sequence: u16,
-    /// How long before the message it arrived, in 1/1024 s, 0 to 8189, if it did and that is known.
+    /// Time from the packet's arrival to the message, in 1/1024 s, 0 to 8189; `None` if not received or unknown.
     pub age: Option<u16>,
-    /// Whether it arrived.
+    /// Whether the packet was received.
     pub received: bool,
 }
 
 impl CongestionFeedback {
-    /// Section 3.1. Memory is bounded by the bytes that there are.
+    /// Parses and validates a message (section 3.1). Memory is bounded by the size of the message.
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, RtcpError> {
         let error = RtcpError::Truncated;
         let sender = ssrc(reader, "congestion feedback sender SSRC")?;
@@ -44,7 +44,7 @@ impl CongestionFeedback {
         Ok(Self { sender, timestamp: reader.u32().ok_or(timestamp)?, blocks: blocks.to_vec() })
     }
 
-    /// All packets it is about, source by source, by ascending number.
+    /// All packets in the message, stream by stream, in sequence order.
     pub fn packets(&self) -> impl Iterator<Item = PacketReport> + '_ {
         let mut left = self.blocks.as_slice();
         let blocks = std::iter::from_fn(move || {
@@ -56,7 +56,7 @@ impl CongestionFeedback {
     }
 }
 
-/// What it says of one source.
+/// Report on one stream.
 #[derive(Debug, Clone, Copy)]
 struct Block<'a> {
     ssrc: Ssrc,
@@ -65,7 +65,7 @@ struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// The first block, and what follows it and its padding.
+    /// Splits off the first block; returns the block and what follows its padding.
     fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (&[a, b, c, d, e, f, g, h], rest) = bytes.split_first_chunk::<8>()?;
         let len = usize::from(u16::from_be_bytes([g, h])) * 2;
@@ -90,7 +90,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// The age that says "longer ago than can be told"; the one above it says "unknown" (section 3.1).
+/// This age means "longer ago than can be expressed", the next value means "unknown" (section 3.1).
 const UNKNOWN_AGE: u16 = 0x1ffe;
 const RECEIVED: u16 = 0x8000;
 const AGE: u16 = 0x1fff;

@@ -1,6 +1,6 @@
-//! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104): compound and reduced-size packets (RFC 5506). Read and written here
-//! rather than by `rtc-rtcp`, which loses the whole compound to one malformed part, boxes every part, and whose
-//! transport feedback grows with what a few bytes claim; it serves as the other side in tests.
+//! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104): compound and reduced-size packets (RFC 5506). We do not use
+//! `rtc-rtcp` for this, except as the other side in tests: one malformed part makes it discard the whole compound
+//! packet, it boxes every part, and the memory for its transport feedback grows with what a few bytes claim.
 
 mod congestion_feedback;
 mod parse;
@@ -28,124 +28,127 @@ use crate::units::{Bitrate, Ssrc};
 /// One part of a compound packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rtcp {
-    /// What a sender sent, and received (RFC 3550 section 6.4.1).
+    /// Sender report: statistics of what its sender sent and received (RFC 3550 section 6.4.1).
     SenderReport {
-        /// Whose report.
+        /// Sender of the report.
         ssrc: Ssrc,
-        /// When, as 32.32 fixed-point seconds since 1900.
+        /// Time of the report, as 32.32 fixed-point seconds since 1900.
         ntp: u64,
-        /// The same instant on the stream's clock.
+        /// Time of the report on the stream's RTP clock.
         rtp_timestamp: u32,
-        /// Packets sent so far.
+        /// Number of packets sent so far.
         packets: u32,
-        /// Bytes of payload sent so far.
+        /// Number of payload bytes sent so far.
         octets: u32,
-        /// What it received.
+        /// Reception statistics of the report's sender.
         reports: ReportBlocks,
     },
-    /// What somebody received (RFC 3550 section 6.4.2).
+    /// Receiver report: statistics of what its sender received (RFC 3550 section 6.4.2).
     ReceiverReport {
-        /// Whose report.
+        /// Sender of the report.
         ssrc: Ssrc,
-        /// What it received.
+        /// Reception statistics of the report's sender.
         reports: ReportBlocks,
     },
-    /// Packets that are missing (RFC 4585 section 6.2.1).
+    /// Negative acknowledgement: packets that are missing (RFC 4585 section 6.2.1).
     Nack {
-        /// Who misses them.
+        /// Receiver that misses the packets.
         sender: Ssrc,
-        /// The stream they are missing from.
+        /// Stream from which the packets are missing.
         media: Ssrc,
-        /// Their sequence numbers, in the order of the message.
+        /// Sequence numbers of the missing packets, in the order of the message.
         lost: Vec<u16>,
     },
-    /// A picture cannot be decoded (RFC 4585 section 6.3.1).
+    /// Picture loss indication: a key frame is requested after loss (RFC 4585 section 6.3.1).
     Pli {
-        /// Who asks.
+        /// Receiver that requests a key frame.
         sender: Ssrc,
-        /// The stream.
+        /// Stream for which a key frame is requested.
         media: Ssrc,
     },
-    /// A key frame is needed (RFC 5104 section 4.3.1).
+    /// Full intra request: a key frame is requested (RFC 5104 section 4.3.1).
     Fir {
-        /// Who asks.
+        /// Receiver that requests key frames.
         sender: Ssrc,
-        /// Of which streams.
+        /// Streams for which key frames are requested.
         entries: SmallVec<[FirEntry; 2]>,
     },
-    /// When packets arrived, by their transport-wide number.
+    /// Arrival times of packets, by transport-wide sequence number.
     TransportFeedback(TransportFeedback),
-    /// When packets arrived, by source and number (RFC 8888).
+    /// Arrival times of packets, by SSRC and RTP sequence number (RFC 8888).
     CongestionFeedback(CongestionFeedback),
-    /// What a receiver estimates it can take (draft-alvestrand-rmcat-remb-03).
+    /// Receiver estimated maximum bitrate, REMB (draft-alvestrand-rmcat-remb-03).
     Remb {
-        /// Who says so.
+        /// Receiver that made the estimate.
         sender: Ssrc,
-        /// The estimate.
+        /// Estimated bitrate that the receiver can take.
         bitrate: Bitrate,
-        /// The streams it is about.
+        /// Streams to which the estimate applies.
         ssrcs: SmallVec<[Ssrc; 4]>,
     },
-    /// Streams have ended (RFC 3550 section 6.6).
+    /// Goodbye: streams have ended (RFC 3550 section 6.6).
     Goodbye {
-        /// Which.
+        /// Streams that have ended.
         ssrcs: SmallVec<[Ssrc; 4]>,
     },
-    /// Names of streams (RFC 3550 section 6.5), not read: signaling is the authority on who is who.
+    /// Source description (RFC 3550 section 6.5). Its content is not parsed, because signaling is the authority on
+    /// identities.
     SourceDescription,
-    /// A part of a type, or of a feedback format, that is not understood here.
+    /// A part with an unsupported packet type or feedback format.
     Other {
-        /// The packet type.
+        /// RTCP packet type.
         packet_type: u8,
     },
-    /// A part that is malformed. The parts before it stand, and those after it unless its length is at fault.
+    /// A malformed part. The parts before it are valid, and so are those after it unless the malformed part's length
+    /// is wrong.
     Malformed(RtcpError),
 }
 
-/// Report blocks of one report: at most 31, mostly one.
+/// Report blocks of one report: at most 31, usually one.
 pub type ReportBlocks = SmallVec<[ReportBlock; 2]>;
 
-/// What a receiver says of one stream (RFC 3550 section 6.4.1).
+/// Reception statistics of one stream (RFC 3550 section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReportBlock {
-    /// The stream.
+    /// Stream that the statistics are about.
     pub ssrc: Ssrc,
-    /// Share lost since the last report, in 1/256.
+    /// Fraction of packets lost since the last report, in 1/256.
     pub fraction_lost: u8,
-    /// Packets lost so far, 24 bits with sign: duplicates can make it negative. Clamped when written.
+    /// Number of packets lost so far, 24 bits signed: duplicates can make it negative. Clamped to 24 bits when
+    /// written.
     pub lost: i32,
-    /// Highest sequence number received, with the number of wraps in the upper half.
+    /// Highest sequence number received; the upper 16 bits count wraps.
     pub highest_sequence: u32,
-    /// Interarrival jitter in ticks of the stream's clock.
+    /// Interarrival jitter in units of the stream's RTP clock.
     pub jitter: u32,
-    /// The middle 32 bits of the last sender report's NTP time; 0: none received.
+    /// Middle 32 bits of the NTP time in the last sender report received; 0 if none was received.
     pub last_sr: u32,
-    /// How long ago that was, in 1/65536 s.
+    /// Time since that sender report was received, in 1/65536 s.
     pub delay_since_last_sr: u32,
 }
 
-/// A stream that a full intra request asks for.
+/// A stream for which a full intra request asks for a key frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirEntry {
-    /// The stream.
+    /// Stream for which a key frame is requested.
     pub ssrc: Ssrc,
-    /// Counts requests: the same number again repeats one.
+    /// Sequence number of the request: an unchanged number repeats the previous request.
     pub sequence: u8,
 }
 
-/// Why a compound packet or a part of it cannot be read.
+/// Why a compound packet or a part of it cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RtcpError {
-    /// Less than the four bytes of a header.
+    /// Shorter than the four bytes of a header.
     #[error("RTCP header: {0} bytes are less than 4")]
     Header(usize),
-    /// A version other than 2.
+    /// The version is not 2.
     #[error("RTCP version: {0} is not 2")]
     Version(u8),
-    /// The length of a part of this packet type runs past the end of the datagram.
+    /// The length of a part, given with its packet type, runs past the end of the datagram.
     #[error("RTCP length: part of type {0} runs past the end of the datagram")]
     Length(u8),
-    /// The padding count is zero or more than there is.
+    /// The padding count is zero or larger than the part.
     #[error("RTCP padding: {0} bytes do not fit into the part")]
     Padding(u8),
     /// A part ends within the named field.
@@ -154,7 +157,7 @@ pub enum RtcpError {
     /// The named field has a value that the format does not define.
     #[error("{0}: undefined value")]
     Undefined(&'static str),
-    /// More of the named thing than is taken.
+    /// More items of the named kind than we accept.
     #[error("{0}: more than are taken")]
     TooMany(&'static str),
 }

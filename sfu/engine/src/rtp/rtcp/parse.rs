@@ -1,4 +1,4 @@
-//! Reading RTCP.
+//! Parsing RTCP.
 
 use smallvec::SmallVec;
 
@@ -10,12 +10,12 @@ use super::{
 use crate::rtp::reader::Reader;
 use crate::units::{Bitrate, Ssrc};
 
-/// Reads the parts of a decrypted compound packet, at most [`MOST_PARTS`]. A malformed part becomes
-/// [`Rtcp::Malformed`] in its place: if its body is at fault, reading goes on behind it; if its header or length is,
-/// or there are too many parts, it is the last.
+/// Parses the parts of a decrypted compound packet, at most [`MOST_PARTS`]. A malformed part becomes
+/// [`Rtcp::Malformed`] at its position. If only its body is malformed, parsing continues after it. If its header or
+/// length is malformed, or if there are too many parts, it is the last.
 ///
 /// # Errors
-/// If not even the first part has a whole header and length.
+/// If even the first part has no complete header and body.
 pub fn parse(packet: &[u8]) -> Result<Vec<Rtcp>, RtcpError> {
     let mut reader = Reader::new(packet);
     let mut parts = vec![read_part(&next_part(&mut reader)?)];
@@ -37,7 +37,7 @@ pub fn parse(packet: &[u8]) -> Result<Vec<Rtcp>, RtcpError> {
 
 struct Part<'a> {
     packet_type: u8,
-    /// The low five bits of the first byte: a count of things, or the feedback's format.
+    /// Low five bits of the first byte: a number of items, or the feedback format.
     count: u8,
     has_padding: bool,
     body: &'a [u8],
@@ -114,7 +114,7 @@ fn sender_report(reader: &mut Reader<'_>, count: u8) -> Result<Rtcp, RtcpError> 
     })
 }
 
-/// What follows the blocks is for a profile to define, and ignored.
+/// Parses report blocks. Profile-specific extensions after the blocks are ignored.
 fn report_blocks(reader: &mut Reader<'_>, count: u8) -> Result<ReportBlocks, RtcpError> {
     (0..count).map(|_| report_block(reader).ok_or(RtcpError::Truncated("report blocks"))).collect()
 }
@@ -123,7 +123,7 @@ fn report_block(reader: &mut Reader<'_>) -> Option<ReportBlock> {
     Some(ReportBlock {
         ssrc: Ssrc(reader.u32()?),
         fraction_lost: reader.u8()?,
-        // Carries the sign of 24 bits to 32.
+        // Extends the sign from 24 to 32 bits.
         lost: (reader.u24()? << 8) as i32 >> 8,
         highest_sequence: reader.u32()?,
         jitter: reader.u32()?,
@@ -153,7 +153,7 @@ fn nack(reader: &mut Reader<'_>) -> Result<Rtcp, RtcpError> {
 fn fir(reader: &mut Reader<'_>) -> Result<Rtcp, RtcpError> {
     let error = RtcpError::Truncated("FIR entries");
     let sender = ssrc(reader, "FIR sender SSRC")?;
-    // RFC 5104 section 4.3.1.2: unused, the entries name the streams.
+    // RFC 5104 section 4.3.1.2: this field is unused, because the entries name the streams.
     ssrc(reader, "FIR media SSRC")?;
     let mut entries = SmallVec::new();
     while !reader.is_empty() {
@@ -167,7 +167,8 @@ fn fir(reader: &mut Reader<'_>) -> Result<Rtcp, RtcpError> {
     Ok(Rtcp::Fir { sender, entries })
 }
 
-/// Application layer feedback is anybody's format; the one known here begins with "REMB".
+/// Parses application layer feedback, whose format is up to the application. The only supported format is REMB, which
+/// begins with "REMB".
 fn application(reader: &mut Reader<'_>, packet_type: u8) -> Result<Rtcp, RtcpError> {
     let error = RtcpError::Truncated("REMB bitrate");
     let sender = ssrc(reader, "application feedback sender SSRC")?;
@@ -185,8 +186,9 @@ fn application(reader: &mut Reader<'_>, packet_type: u8) -> Result<Rtcp, RtcpErr
 
 const COUNT: u8 = 0x1f;
 const PADDING: u8 = 0x20;
-/// A compound has a report for each 31 streams and feedback on each stream that has any to give.
+/// Largest number of parts in a compound packet. A compound packet has a report per 31 streams, and feedback for each
+/// stream that has any.
 pub const MOST_PARTS: usize = 128;
-/// Up to 17 lost packets each: more than any retransmission memory holds.
+/// Each entry reports up to 17 lost packets, so this is more than any retransmission buffer holds.
 const MOST_NACK_ENTRIES: usize = 256;
 const MOST_SSRCS: usize = 64;

@@ -53,7 +53,7 @@ fn a_compound_is_read_part_by_part_as_it_was_written() {
         Rtcp::Goodbye { ssrcs: smallvec![Ssrc(6), Ssrc(7)] },
     ];
     assert_eq!(parse(&out).unwrap(), expected);
-    // 65535 reaches to 15; 16 begins another entry and 200 a third.
+    // 15 is 16 after 65535 and shares its entry; 16 begins another entry and 200 a third.
     let nack_len = 4 + 8 + 3 * 4;
     let whole = 28 + 24 + 20 + 8 + nack_len + 12 + 12;
     assert_eq!(out.len(), whole);
@@ -172,7 +172,7 @@ fn fir_and_remb_are_read() {
 fn a_malformed_body_costs_its_part_only_and_a_malformed_length_the_rest() {
     let mut out = Vec::new();
     write_pli(&mut out, Ssrc(1), Ssrc(2));
-    // A receiver report that promises a block and has none.
+    // A receiver report that announces a block but contains none.
     out.extend([0x81, 201, 0, 1, 0, 0, 0, 3]);
     out.extend([0x80, 207, 0, 0]);
     write_pli(&mut out, Ssrc(1), Ssrc(4));

@@ -1,5 +1,5 @@
 //! Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1): which packets arrived,
-//! and when, by the number that is common to all streams of a sender.
+//! and when, by the sequence number that all streams of a sender share.
 
 mod build;
 
@@ -13,37 +13,38 @@ use super::parse::ssrc;
 use crate::rtp::reader::Reader;
 use crate::units::Ssrc;
 
-/// Arrival times as a receiver reports them.
+/// Arrival times as reported by a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportFeedback {
-    /// Who reports.
+    /// Receiver that sent the feedback.
     pub sender: Ssrc,
-    /// One of the streams that are reported on.
+    /// SSRC of one of the streams that are reported on.
     pub media: Ssrc,
-    /// The number of the first packet reported on.
+    /// Transport-wide sequence number of the first packet reported on.
     pub base_sequence: u16,
-    /// How many packets from there on are reported on; those that are not in `received` were not received.
+    /// Number of packets reported on. Packets that are not in `received` were not received.
     pub status_count: u16,
-    /// What the first arrival is relative to, in units of 64 ms of the receiver's clock, 24 bits.
+    /// Base of the first arrival time, in units of 64 ms of the receiver's clock, 24 bits.
     pub reference_time: u32,
-    /// Counts feedback packets, so that a lost one is noticed.
+    /// Counter of feedback packets, which reveals lost ones.
     pub feedback_count: u8,
-    /// What was received, by ascending number.
+    /// Received packets, in sequence order.
     pub received: Vec<ReceivedPacket>,
 }
 
-/// One packet that was received.
+/// A received packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReceivedPacket {
-    /// Its transport-wide number.
+    /// Transport-wide sequence number of the packet.
     pub sequence: u16,
-    /// How long after the one before it in the list, or after the reference time, it arrived, in [`DELTA_TICK`]s.
+    /// Arrival time in [`DELTA_TICK`]s, relative to the previous packet in the list, or to the reference time for the
+    /// first.
     pub delta: i16,
 }
 
 impl TransportFeedback {
-    /// The received packets with their arrival, in [`DELTA_TICK`]s since the zero of the receiver's clock, which
-    /// wraps every 2^32 ticks (12 days).
+    /// The received packets as (sequence number, arrival time). The arrival time is in [`DELTA_TICK`]s on the
+    /// receiver's clock, which wraps every 2^32 ticks (12 days).
     pub fn arrivals(&self) -> impl Iterator<Item = (u16, i64)> + '_ {
         let reference = i64::from(self.reference_time) * TICKS_PER_REFERENCE;
         self.received.iter().scan(reference, |time, packet| {
@@ -52,7 +53,7 @@ impl TransportFeedback {
         })
     }
 
-    /// Memory is bounded by the bytes that there are: each received packet has at least one.
+    /// Parses feedback. Memory is bounded by the size of the message: each received packet takes at least one byte.
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, RtcpError> {
         let error = RtcpError::Truncated("transport feedback header");
         let sender = ssrc(reader, "transport feedback sender SSRC")?;
@@ -66,7 +67,7 @@ impl TransportFeedback {
             feedback_count: reader.u8().ok_or(error)?,
             received: Vec::new(),
         };
-        // The arrival times stand behind all statuses, whose number is only known by reading them.
+        // The arrival times follow all status chunks, whose number is only known after reading them.
         let mut chunks = *reader;
         let mut covered = 0_u32;
         while covered < u32::from(found.status_count) {
@@ -94,7 +95,7 @@ impl TransportFeedback {
                 };
                 if let Some(delta) = delta {
                     let delta = delta.ok_or(RtcpError::Truncated("receive deltas"))?;
-                    // Less than `status_count`, which has 16 bits.
+                    // `index` is less than `status_count`, which has 16 bits.
                     let sequence = self.base_sequence.wrapping_add(index as u16);
                     self.received.push(ReceivedPacket { sequence, delta });
                 }
@@ -105,7 +106,7 @@ impl TransportFeedback {
     }
 }
 
-/// 16 bits that give the status of several packets (sections 3.1.3 and 3.1.4).
+/// Packet status chunk: 16 bits with the status of several packets (sections 3.1.3 and 3.1.4).
 #[derive(Debug, Clone, Copy)]
 struct Chunk(u16);
 
@@ -114,7 +115,7 @@ impl Chunk {
         self.0 & IS_VECTOR == 0
     }
 
-    /// How many packets it is about.
+    /// Number of packets that the chunk covers.
     fn len(self) -> u32 {
         if self.is_run() {
             u32::from(self.0 & LONGEST_RUN)
@@ -129,7 +130,7 @@ impl Chunk {
         self.is_run() && self.symbol(0) == NOT_RECEIVED
     }
 
-    /// The status at `place`, less than `len`.
+    /// Status of the packet at `place`, which must be less than `len`.
     fn symbol(self, place: u32) -> u8 {
         let bits = if self.is_run() {
             self.0 >> 13
@@ -146,7 +147,7 @@ fn next_chunk(reader: &mut Reader<'_>) -> Result<Chunk, RtcpError> {
     reader.u16().map(Chunk).ok_or(RtcpError::Truncated("packet status chunks"))
 }
 
-/// The unit of arrival times.
+/// Unit of arrival times.
 pub const DELTA_TICK: Duration = Duration::from_micros(250);
 const TICKS_PER_REFERENCE: i64 = 256;
 const NOT_RECEIVED: u8 = 0;

@@ -1,4 +1,4 @@
-//! Writing RTCP. Every function appends one part, or as many as its list takes, to a compound packet.
+//! Writing RTCP. Each function appends to a compound packet: one part, or as many parts as its list needs.
 
 use super::transport_feedback::put_u24;
 use super::{
@@ -7,20 +7,20 @@ use super::{
 };
 use crate::units::Ssrc;
 
-/// What a sender report says of its stream.
+/// Sender statistics of a stream in a sender report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SenderInfo {
-    /// Now, as 32.32 fixed-point seconds since 1900.
+    /// Current time, as 32.32 fixed-point seconds since 1900.
     pub ntp: u64,
-    /// Now on the stream's clock.
+    /// Current time on the stream's RTP clock.
     pub rtp_timestamp: u32,
-    /// Packets sent so far.
+    /// Number of packets sent so far.
     pub packets: u32,
-    /// Bytes of payload sent so far.
+    /// Number of payload bytes sent so far.
     pub octets: u32,
 }
 
-/// A sender report (RFC 3550 section 6.4.1). Blocks past the 31 that it can hold follow in receiver reports.
+/// Appends a sender report (RFC 3550 section 6.4.1). Report blocks beyond the 31 that fit follow in receiver reports.
 pub fn write_sender_report(out: &mut Vec<u8>, ssrc: Ssrc, info: &SenderInfo, reports: &[ReportBlock]) {
     let (first, more) = reports.split_at(reports.len().min(MOST_COUNTED));
     write_part(out, first.len() as u8, SENDER_REPORT, |out| {
@@ -36,7 +36,8 @@ pub fn write_sender_report(out: &mut Vec<u8>, ssrc: Ssrc, info: &SenderInfo, rep
     }
 }
 
-/// Receiver reports (RFC 3550 section 6.4.2), 31 blocks in each; without blocks, one that is empty.
+/// Appends receiver reports with 31 blocks each (RFC 3550 section 6.4.2); a single empty report if there are no
+/// blocks.
 pub fn write_receiver_report(out: &mut Vec<u8>, ssrc: Ssrc, reports: &[ReportBlock]) {
     let (first, more) = reports.split_at(reports.len().min(MOST_COUNTED));
     for blocks in std::iter::once(first).chain(more.chunks(MOST_COUNTED)) {
@@ -47,20 +48,21 @@ pub fn write_receiver_report(out: &mut Vec<u8>, ssrc: Ssrc, reports: &[ReportBlo
     }
 }
 
-/// A source description with the canonical name alone (RFC 3550 section 6.5.1), cut to the 255 bytes it can have.
+/// Appends a source description with only the canonical name (RFC 3550 section 6.5.1), truncated to the maximum of
+/// 255 bytes.
 pub fn write_sdes_cname(out: &mut Vec<u8>, ssrc: Ssrc, cname: &str) {
     let (cname, _) = cname.split_at(cname.floor_char_boundary(255));
     write_part(out, 1, SOURCE_DESCRIPTION, |out| {
         put_u32(out, ssrc.0);
         out.extend([CNAME, cname.len() as u8]);
         out.extend(cname.as_bytes());
-        // The list of items ends with a zero byte; `write_part` fills up with more.
+        // A zero byte ends the list of items; `write_part` adds more as padding.
         out.push(0);
     });
 }
 
-/// Negative acknowledgements (RFC 4585 section 6.2.1). Numbers that ascend within 16 of one another share an entry.
-/// Writes nothing for an empty list.
+/// Appends negative acknowledgements (RFC 4585 section 6.2.1). Ascending numbers within 16 of the first share an
+/// entry. Writes nothing for an empty list.
 pub fn write_nack(out: &mut Vec<u8>, sender: Ssrc, media: Ssrc, lost: &[u16]) {
     let mut rest = lost.iter().copied().peekable();
     while rest.peek().is_some() {
@@ -83,7 +85,7 @@ pub fn write_nack(out: &mut Vec<u8>, sender: Ssrc, media: Ssrc, lost: &[u16]) {
     }
 }
 
-/// A picture loss indication (RFC 4585 section 6.3.1).
+/// Appends a picture loss indication (RFC 4585 section 6.3.1).
 pub fn write_pli(out: &mut Vec<u8>, sender: Ssrc, media: Ssrc) {
     write_part(out, FORMAT_PLI, PAYLOAD_FEEDBACK, |out| {
         put_u32(out, sender.0);
@@ -91,7 +93,7 @@ pub fn write_pli(out: &mut Vec<u8>, sender: Ssrc, media: Ssrc) {
     });
 }
 
-/// Goodbyes (RFC 3550 section 6.6), 31 streams in each. Writes nothing for an empty list.
+/// Appends goodbyes with 31 streams each (RFC 3550 section 6.6). Writes nothing for an empty list.
 pub fn write_bye(out: &mut Vec<u8>, ssrcs: &[Ssrc]) {
     for ssrcs in ssrcs.chunks(MOST_COUNTED) {
         write_part(out, ssrcs.len() as u8, GOODBYE, |out| {
@@ -102,14 +104,14 @@ pub fn write_bye(out: &mut Vec<u8>, ssrcs: &[Ssrc]) {
     }
 }
 
-/// Writes a header, then the body, filled up with zeros to whole words, and the length into the header.
+/// Writes a header and the body, pads with zeros to a multiple of 4 bytes, then sets the length in the header.
 pub(super) fn write_part(out: &mut Vec<u8>, count: u8, packet_type: u8, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend([VERSION << 6 | count, packet_type, 0, 0]);
     body(out);
     let len = (out.len() - start).next_multiple_of(4);
     out.resize(start + len, 0);
-    // Every part here is bounded far below the 256 KiB that the field counts, in words without the header's.
+    // The field counts words of 4 bytes without the header's. Every part here is far below its maximum of 256 KiB.
     let words = ((len - 4) / 4) as u16;
     if let Some(field) = out.get_mut(start + 2..start + 4) {
         field.copy_from_slice(&words.to_be_bytes());
@@ -132,8 +134,8 @@ pub(super) fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend(value.to_be_bytes());
 }
 
-/// What the five bits of a count can say.
+/// Largest number that the five-bit count can express.
 const MOST_COUNTED: usize = 31;
-/// About a kilobyte, so that a part fits a datagram.
+/// About 1 KB, so that a part fits into a datagram.
 const MOST_NACK_ENTRIES: usize = 250;
 const CNAME: u8 = 1;

@@ -1,4 +1,4 @@
-//! What our answers say, section by section.
+//! Contents of our answers, section by section.
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn answers_keep_count_order_and_mids_of_every_client() {
 
 #[test]
 fn what_is_not_implemented_is_not_echoed() {
-    // Newer native clients say these two.
+    // Attributes and options that newer native clients add.
     let newer = RTC_NODE
         .replace("a=ice-options:trickle", "a=ice-options:trickle renomination goog-sped-v1")
         .replace("a=sctp-port:5000", "a=sctp-port:5000\r\na=sctp-init:AQAAGg==");
@@ -87,7 +87,7 @@ fn extensions_once_left_out_would_be_gone_for_good_so_every_section_keeps_them()
         }
     }
     assert!(!outcome.answer_sdp.contains("abs-send-time") && !outcome.answer_sdp.contains("toffset"));
-    // On packets that we send we write the section's, and none that names an encoding.
+    // On packets that we send, we write only the extensions accepted in that section, and never RID or repaired RID.
     let written: Vec<&str> = outcome.bound[0].extensions.iter().map(|(_, uri)| *uri).collect();
     assert_eq!(
         written,
@@ -117,7 +117,7 @@ fn firefox_directions_of_extensions_are_mirrored() {
     assert!(published.extensions.iter().all(|(_, uri)| *uri != extensions::PLAYOUT_DELAY));
     let written = [(3, extensions::MID), (6, extensions::PLAYOUT_DELAY), (7, extensions::TRANSPORT_CC)];
     assert_eq!(outcome.bound[0].extensions, written);
-    // Firefox takes the first codec it knows: only the preferred one and its retransmission are left.
+    // Firefox sends the first codec that it knows, so only the preferred one and its RTX are accepted.
     assert_eq!(section[0], "m=video 9 UDP/TLS/RTP/SAVPF 120 124");
     assert_eq!(published.rids, ["q", "h", "f"]);
 }
@@ -125,7 +125,7 @@ fn firefox_directions_of_extensions_are_mirrored() {
 #[test]
 fn a_published_camera_is_taken_with_its_layers_and_its_codec_first() {
     let cid = "e513cf29-2c8a-479f-84e2-95dbb42b0241";
-    // Announced codec, payload types that lead, mime type.
+    // Announced codecs, first payload types of the answer, MIME type.
     let cases: [(&[&str], &str, &str); 4] = [
         (&[], "96 97 102 103", "video/vp8"),
         (&["h264"], "102 103 104 107", "video/h264"),
@@ -173,7 +173,7 @@ fn the_announcement_shapes_the_sound() {
         change(&mut announcement);
         let outcome = connection.offer(CHROMIUM_PUBLISH, &[announcement], &[]);
         let published = &outcome.published[0];
-        // Redundancy leads where it is agreed, with Opus behind it.
+        // RED comes first where it is negotiated, followed by Opus.
         assert_eq!(published.codecs[0].codec, if red { Codec::Red } else { Codec::Opus });
         assert_eq!(published.codecs[usize::from(red)].codec, Codec::Opus);
         assert_eq!(published.codecs[usize::from(red)].fmtp, fmtp);
@@ -232,7 +232,7 @@ fn single_encodings_and_older_simulcast_are_known_by_ssrc() {
     };
     assert_eq!(pairs(&outcome), [(11, Some(12)), (22, None), (33, Some(34))]);
 
-    // Where the announcement itself tells them, it is believed.
+    // SSRCs in the announcement take precedence over those in the offer.
     layered.layers = [(33, 0), (11, 99)]
         .map(|(ssrc, repair_ssrc)| sfu_protocol::SimulcastLayer {
             quality: sfu_protocol::LayerQuality::Low,
@@ -284,7 +284,7 @@ fn a_client_that_waits_for_our_handshake_gets_it() {
     let outcome = connection.offer(&passive, &[], &[]);
     assert_eq!(outcome.remote.dtls_role, DtlsRole::Client);
     assert!(outcome.answer_sdp.contains("a=setup:active"));
-    // A later actpass keeps the roles, the contrary is refused.
+    // A later actpass keeps the roles; the opposite role is rejected.
     assert_eq!(connection.offer(RTC_NODE, &[], &[]).remote.dtls_role, DtlsRole::Client);
     let active = RTC_NODE.replace("a=setup:actpass", "a=setup:active");
     assert_eq!(connection.try_offer(&active, &[], &[]).unwrap_err().field, "a=setup");
@@ -317,7 +317,7 @@ fn unknown_kinds_of_media_and_sections_without_common_codecs_are_refused() {
 
 #[test]
 fn sound_of_two_channels_is_taken_and_passed_on_as_such() {
-    // The announcement says it, or the publisher's description.
+    // Either the announcement or the publisher's description signals stereo.
     let stereo_offer =
         offer(&[Part::Speak("0", "cid")]).replace("useinbandfec=1", "useinbandfec=1;sprop-stereo=1");
     let announcement = AddTrack { stereo: true, ..announced("TR_A1", "cid", MediaKind::Audio) };

@@ -1,10 +1,11 @@
-//! What is cut, mangled or repeated is refused or read, and never more than that.
+//! Truncated, corrupted or repeated input is either rejected or parsed; it has no other effect.
 
 use rand::Rng;
 
 use super::*;
 
-/// Whatever the text, an answer comes that can itself be read, or an error that names a field.
+/// Checks that any input gives either an answer that parses or an error that names a field. Returns whether it was
+/// accepted.
 fn try_everything(sdp: &str) -> bool {
     let mut connection = Connection::new(Role::Single);
     let pending = [announced("TR_VCa", "e513cf29-2c8a-479f-84e2-95dbb42b0241", MediaKind::Video)];

@@ -1,4 +1,4 @@
-//! Announcements and sections, in whichever order they come.
+//! Matching of announcements and sections that arrive in either order.
 
 use super::*;
 
@@ -18,19 +18,19 @@ fn names(published: &[PublishedSection]) -> Vec<(&str, &str)> {
 
 #[test]
 fn announcements_find_their_sections() {
-    // Announced (track, cid) before the offer; sections (mid, cid); what is matched; which mids wait.
+    // Announcements (track, cid) before the offer; sections (mid, cid); expected matches; mids that stay unmatched.
     type Pairs = &'static [(&'static str, &'static str)];
     let cases: [(Pairs, Pairs, Pairs, &[&str]); 7] = [
         (&[("TR_a", "a")], &[("0", "a")], &[("0", "TR_a")], &[]),
         (&[("TR_a", "a"), ("TR_b", "b")], &[("0", "b"), ("1", "a")], &[("0", "TR_b"), ("1", "TR_a")], &[]),
-        // Nothing announced yet: the section waits.
+        // Nothing is announced yet: the section waits.
         (&[], &[("0", "a")], &[], &["0"]),
-        // A stack that renames: in order.
+        // All ids were renamed: matched in order.
         (&[("TR_a", "a"), ("TR_b", "b")], &[("0", "x"), ("1", "y")], &[("0", "TR_a"), ("1", "TR_b")], &[]),
         (&[("TR_a", "a")], &[("0", "x"), ("1", "y")], &[("0", "TR_a")], &["1"]),
-        // `x` is not announced yet and must not take `b`, whose own section is there.
+        // The track of `x` is not announced yet. `x` must not take `b`, which has its own section.
         (&[("TR_b", "b")], &[("0", "x"), ("1", "b")], &[("1", "TR_b")], &["0"]),
-        // Nor `c`, for this client keeps its ids.
+        // `x` must not take `c` either, because this client keeps its ids.
         (&[("TR_b", "b"), ("TR_c", "c")], &[("0", "x"), ("1", "b")], &[("1", "TR_b")], &["0"]),
     ];
     for (pending, sections, matched, waiting) in cases {
@@ -44,7 +44,7 @@ fn announcements_find_their_sections() {
     }
 }
 
-/// Pictures in a profile of H.264 that is not forwarded, and in nothing else.
+/// Offers video only in an H.264 profile that is not forwarded.
 fn show_high_profile(parts: &[(&'static str, &'static str)]) -> String {
     let text = show(parts);
     let text = ["VP8", "VP9", "AV1", "H265"].iter().fold(text, |text, codec| text.replace(codec, "H264"));
@@ -65,7 +65,7 @@ fn show_high_profile(parts: &[(&'static str, &'static str)]) -> String {
 fn a_track_whose_codecs_are_all_refused_fails_whenever_it_is_announced() {
     let (cam, screen) = (announced("TR_c", "cam", VIDEO), announced("TR_s", "screen", VIDEO));
     let refused = show_high_profile(&[("0", "cam")]);
-    // Announced before the offer; under its id, or by a stack that renames.
+    // Announced before the offer, with the same id or with a renamed one.
     for cid in ["cam", "renamed"] {
         let pending = [announced("TR_c", cid, VIDEO)];
         let mut connection = Connection::new(Role::Single);
@@ -75,13 +75,13 @@ fn a_track_whose_codecs_are_all_refused_fails_whenever_it_is_announced() {
         assert!(outcome.answer_sdp.contains("m=video 0 "), "{}", outcome.answer_sdp);
         assert!(!connection.negotiation.match_refused(&cam), "told already");
     }
-    // Announced after it, and not told of a second time.
+    // Announced after the offer: reported as refused only once.
     let mut connection = Connection::new(Role::Single);
     assert!(connection.offer(&refused, &[], &[]).refused.is_empty());
     assert!(!connection.negotiation.match_refused(&announced("TR_m", "cam", MediaKind::Audio)));
     assert!(connection.negotiation.match_refused(&cam));
     assert!(!connection.negotiation.match_refused(&cam));
-    // What has its section is not concerned.
+    // A track with an acceptable section is not affected.
     let text = show(&[("0", "screen")]);
     let both = text.replacen("m=application", &format!("m={}m=application", video_of(&refused)), 1);
     let both = both.replace("BUNDLE 0", "BUNDLE 0 1");
@@ -90,7 +90,7 @@ fn a_track_whose_codecs_are_all_refused_fails_whenever_it_is_announced() {
     assert_eq!(outcome.refused, [TrackSid::new("TR_c")]);
 }
 
-/// The first section of a description, as mid 1, without its `m=`.
+/// The first section of a description, as mid 1 and without its `m=`.
 fn video_of(sdp: &str) -> String {
     split(sdp).1[0].trim_start_matches("m=").replace("a=mid:0", "a=mid:1")
 }
@@ -109,12 +109,12 @@ fn a_parked_section_is_given_to_its_announcement_when_that_comes() {
     connection.offer(&show(&[("0", "a"), ("1", "b")]), &[], &[]);
     let matched = connection.announce(announced("TR_b", "b", VIDEO)).unwrap();
     assert_eq!((matched.mid.as_str(), matched.sdp_cid.as_str()), ("1", "b"));
-    // This stack keeps its ids: an unknown one is not taken for a renamed one.
+    // This stack keeps its ids: an unknown id does not count as renamed.
     assert_eq!(connection.announce(announced("TR_z", "z", VIDEO)), None);
     assert_eq!(connection.announce(announced("TR_b2", "b", VIDEO)), None);
     let late = connection.announce(announced("TR_a", "a", VIDEO)).unwrap();
     assert_eq!(late.mid, "0");
-    // Matched ones are not told again, unless the announcement changed what is agreed on.
+    // Matched sections are not reported again, unless the announcement changed the negotiated parameters.
     let again = connection.offer(&show(&[("0", "a"), ("1", "b")]), &[], &[]);
     assert!(again.published.is_empty() && again.unmatched.is_empty() && again.republished.is_empty());
 }
@@ -125,7 +125,7 @@ fn a_late_announcement_s_codec_leads_the_next_answer() {
     let sdp = show(&[("0", "a")]);
     connection.offer(&sdp, &[], &[]);
     let track = AddTrack { codecs: vec!["h264".into()], ..announced("TR_a", "a", VIDEO) };
-    // What was answered then still holds now.
+    // The codec of the answer already sent still applies.
     assert_eq!(connection.announce(track).unwrap().mime_type, "video/vp8");
     let outcome = connection.offer(&sdp, &[], &[]);
     assert_eq!(names(&outcome.republished), [("0", "TR_a")]);
@@ -145,7 +145,7 @@ fn a_stack_that_renames_is_served_when_it_announces_late() {
 #[test]
 fn unpublishing_and_publishing_anew() {
     let track = announced("TR_a", "a", VIDEO);
-    // What stands in the section next; what ends; what begins.
+    // Next content of the section; whether the track ends; whether a new track begins.
     let cases = [
         (Part::Idle(VIDEO, "0"), true, false),
         (Part::Stopped(VIDEO, "0"), true, false),
@@ -181,7 +181,7 @@ fn a_withdrawn_track_s_section_waits_for_its_own_id_only() {
     connection.offer(&show(&[("0", "a")]), &[announced("TR_a", "a", VIDEO)], &[]);
     assert_eq!(connection.negotiation.withdraw(&TrackSid::new("TR_a")).as_deref(), Some("0"));
     assert_eq!(connection.negotiation.withdraw(&TrackSid::new("TR_a")), None);
-    // Even of a stack that renames.
+    // This holds even if the stack renames ids.
     connection.negotiation.keeps_ids = false;
     assert_eq!(connection.announce(announced("TR_z", "z", VIDEO)), None);
     let again = connection.announce(announced("TR_a2", "a", VIDEO)).unwrap();
@@ -209,8 +209,8 @@ fn more_parked_sections_than_allowed_refuse_the_offer() {
     assert!(connection.try_offer(&show(&[("0", "a"), ("1", "b")]), &pending, &[]).is_ok());
 }
 
-/// What a browser says after a track was published again: the section of before is off, the new one bears an id of the
-/// browser's own.
+/// Offer of a browser that publishes a track again: the earlier section is inactive, and the new one has an id made
+/// up by the browser.
 fn republished(mid: &'static str, kind: MediaKind, again: &'static str) -> String {
     let section = match kind {
         MediaKind::Audio => Part::Speak(again, "made-up"),
@@ -254,7 +254,7 @@ fn what_may_belong_to_another_waits_for_that() {
         &[announced("TR_1", "cam", VIDEO)],
         &[],
     );
-    // The camera again, and a screen whose announcement is still on its way.
+    // The camera is published again, and a screen share whose announcement has not arrived yet.
     let both =
         [Part::Data("data"), Part::Idle(VIDEO, "0"), Part::Show("1", "screen"), Part::Show("2", "made-up")];
     let pending = [announced("TR_2", "cam", VIDEO)];
@@ -263,7 +263,7 @@ fn what_may_belong_to_another_waits_for_that() {
     let all = [pending[0].clone(), announced("TR_screen", "screen", VIDEO)];
     let mut matched = connection.negotiation.match_parked(&all);
     matched.sort_by(|a, b| a.mid.cmp(&b.mid));
-    // Of what no id matches there is one of each then.
+    // Now exactly one announcement and one section have no matching id.
     assert_eq!(names(&matched), [("1", "TR_screen"), ("2", "TR_2")]);
     assert!(!connection.negotiation.has_leftovers(&[]));
 }
@@ -309,7 +309,7 @@ fn what_waits_in_vain_stands_back() {
         &[announced("TR_1", "cam", VIDEO)],
         &[],
     );
-    // The announcement of section 1 was refused, and the client goes on sending there.
+    // The announcement of section 1 was refused, but the client continues to send there.
     connection.offer(
         &offer(&[Part::Data("data"), Part::Show("0", "cam"), Part::Show("1", "refused")]),
         &[],
@@ -325,7 +325,7 @@ fn what_waits_in_vain_stands_back() {
 #[test]
 fn a_client_that_takes_a_new_section_for_each_track_uses_its_sections_again() {
     let mut connection = Connection::new(Role::Single);
-    // As a browser does: a section that was refused is stopped, and the next new one takes its place.
+    // Like a browser: a rejected section is stopped, and the next new section takes its place.
     let mut parts = vec![Part::Data("data")];
     let mids: Vec<&'static str> = (0..300).map(|n| &*Box::leak(format!("{n}").into_boxed_str())).collect();
     for (round, mid) in mids.iter().enumerate() {

@@ -1,7 +1,7 @@
-//! Offers of real clients, and offers put together from their sections.
+//! Tests with offers of real clients, and with offers composed of single sections.
 //!
-//! The fixtures are what Chromium 156, Firefox ESR 153, livekit-client 2.23.0 and @livekit/rtc-node 1.1.0 (native
-//! libwebrtc) said; `chromium-subscriber-answer` answers the offer that `subscriber::offered_to_chromium` makes.
+//! The fixtures come from Chromium 156, Firefox ESR 153, livekit-client 2.23.0 and @livekit/rtc-node 1.1.0 (native
+//! libwebrtc). `chromium-subscriber-answer` answers the offer that `subscriber::offered_to_chromium` makes.
 
 mod answer;
 mod hostile;
@@ -27,24 +27,24 @@ const RTC_NODE: &str = include_str!("fixtures/rtc-node-initial.sdp");
 const CHROMIUM_ANSWER: &str = include_str!("fixtures/chromium-subscriber-answer.sdp");
 const OFFERS: [&str; 5] = [LIVEKIT_CLIENT, CHROMIUM_PUBLISH, CHROMIUM_DUAL, FIREFOX_PUBLISH, RTC_NODE];
 
-/// One section of a made-up offer, in Chromium's words.
+/// One section of a composed offer, in Chromium's form.
 #[derive(Clone, Copy)]
 enum Part {
-    /// Receives sound.
+    /// Receives audio: mid.
     Hear(&'static str),
-    /// Receives pictures.
+    /// Receives video: mid.
     See(&'static str),
-    /// Sends sound: mid, track id.
+    /// Sends audio: mid, track id.
     Speak(&'static str, &'static str),
-    /// Sends pictures in three layers: mid, track id.
+    /// Sends video in three simulcast layers: mid, track id.
     Show(&'static str, &'static str),
-    /// Data channels.
+    /// Data channels: mid.
     Data(&'static str),
-    /// A section of that kind, switched off.
+    /// An inactive section of this kind: kind, mid.
     Idle(MediaKind, &'static str),
-    /// A section of that kind, stopped.
+    /// A stopped section (port 0) of this kind: kind, mid.
     Stopped(MediaKind, &'static str),
-    /// Both directions: mid, track id.
+    /// Sends and receives: mid, track id.
     Both(&'static str, &'static str),
 }
 
@@ -141,7 +141,7 @@ fn wanted(track: &str, kind: MediaKind) -> WantedTrack {
     }
 }
 
-/// One connection and what the tests say to it.
+/// A connection with what is needed to apply offers to it.
 struct Connection {
     negotiation: Negotiation,
     local: LocalParameters,
@@ -178,7 +178,7 @@ impl Connection {
         self.negotiation.bound_tracks().contains(&TrackSid::new(track))
     }
 
-    /// One announcement comes, of those that have no section the only one.
+    /// Matches a single announcement, with no others pending.
     fn announce(&mut self, track: AddTrack) -> Option<PublishedSection> {
         self.negotiation.match_parked(&[track]).pop()
     }

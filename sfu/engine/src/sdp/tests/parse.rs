@@ -9,7 +9,7 @@ fn parse(sdp: &str) -> Result<Description, SdpError> {
 
 #[test]
 fn offers_of_real_clients_are_read() {
-    // Sections, of which rejected; audio sections; first payload type of the first video section, if any.
+    // Sections; rejected sections; audio sections; first payload type of the first video section, if any.
     let expected = [
         (LIVEKIT_CLIENT, 7, 0, 3, Some(96)),
         (CHROMIUM_PUBLISH, 9, 0, 4, Some(96)),
@@ -129,7 +129,7 @@ fn errors_name_what_is_at_fault() {
         let told = sfu_protocol::NegotiationError::from(error.clone());
         assert_eq!((told.field, told.reason), (error.field, error.reason));
     }
-    // Attributes that every section repeats.
+    // Attributes that are repeated in every section.
     for (key, field) in
         [("ice-ufrag", "a=ice-ufrag"), ("ice-pwd", "a=ice-pwd"), ("fingerprint", "a=fingerprint")]
     {

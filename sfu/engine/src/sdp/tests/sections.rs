@@ -1,4 +1,4 @@
-//! Receive sections of a single connection: asked for, bound, released, lost.
+//! Receive sections of a single connection: requested, bound, released, lost.
 
 use super::*;
 
@@ -15,16 +15,16 @@ fn sections_are_asked_for_once_and_only_those_that_lack() {
     connection.offer(&offer(&[Part::Hear("0"), Part::See("1"), Part::Data("2")]), &[], &[]);
     let mut tracks = vec![wanted("TR_A1", AUDIO)];
     assert_eq!(connection.negotiation.sections_needed(&[]), None);
-    // One free section: only an offer is needed.
+    // One section is free, so only a new offer is needed.
     assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 0));
     assert_eq!(connection.negotiation.sections_needed(&tracks), None);
-    // While that request is in flight only what goes beyond it is asked for.
+    // While that request is pending, only additional sections are requested.
     tracks.extend([wanted("TR_A2", AUDIO), wanted("TR_V1", VIDEO), wanted("TR_V2", VIDEO)]);
     assert_eq!(connection.negotiation.sections_needed(&tracks), needed(1, 1));
     assert_eq!(connection.negotiation.sections_needed(&tracks), None);
     tracks.push(wanted("TR_V3", VIDEO));
     assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 1));
-    // The client offers less than asked: what still lacks is asked for again.
+    // The client offers fewer sections than requested; the missing one is requested again.
     let more = [Part::Hear("0"), Part::See("1"), Part::Data("2"), Part::Hear("3"), Part::See("4")];
     let outcome = connection.offer(&offer(&more), &[], &tracks);
     let bound: Vec<&str> = outcome.bound.iter().map(|section| section.track.as_str()).collect();
@@ -46,7 +46,7 @@ fn no_more_sections_are_asked_for_than_a_description_may_have() {
     assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 3));
     let full = offer(&[Part::Data("0"), Part::See("1"), Part::See("2"), Part::See("3")]);
     assert_eq!(connection.offer(&full, &[], &tracks).bound.len(), 3);
-    // Nothing can be gained any longer, so nothing is asked.
+    // The limit is reached, so nothing is requested.
     assert_eq!(connection.negotiation.sections_needed(&tracks[3..]), None);
 }
 
@@ -73,7 +73,7 @@ fn a_released_section_falls_silent_and_is_reused_with_a_new_ssrc() {
 
 #[test]
 fn a_track_that_loses_its_section_moves_to_a_free_one() {
-    // What becomes of the section of TR_1, and whether another is free.
+    // New use of the section of TR_1, and whether another section is free.
     let cases = [
         (Part::Idle(VIDEO, "0"), true),
         (Part::Stopped(VIDEO, "0"), true),
@@ -141,7 +141,7 @@ fn sections_keep_their_places() {
         connection.offer(&offer(&start), &[], &[wanted("TR_1", AUDIO)]);
         let result = connection.try_offer(&offer(next), &[], &[wanted("TR_2", VIDEO)]);
         assert_eq!(result.err().map(|error| error.field).as_deref(), field);
-        // A refused offer has changed nothing, not even numbering: the next good one binds as if it were the first.
+        // A rejected offer changes nothing: the first offer is then still valid.
         assert_eq!(connection.is_bound("TR_2"), field.is_none());
         assert!(connection.is_bound("TR_1"));
         assert!(connection.try_offer(&offer(&start), &[], &[]).is_err() == field.is_none());
@@ -215,8 +215,8 @@ fn firefox_is_never_told_of_a_single_section_that_is_sent_in() {
     let parts = [Part::See("0"), Part::See("1"), Part::See("2"), Part::Hear("3"), Part::Data("4")];
     let sdp = offer(&parts);
     let tracks: Vec<WantedTrack> = (1..4).map(|n| wanted(&format!("TR_{n}"), VIDEO)).collect();
-    // Who offers, and the videos that its answers say are sent, with (m) and without a stream (-), one answer after the
-    // other: for no track, one, one, two, two, and one once more.
+    // Whether the client is Firefox, and the video sections that its answers mark as sending: with a stream (m) or
+    // without (-), for each answer in turn. The tracks sent are none, one, one, two, two, and one again.
     let cases = [(true, ["", "m-", "m-", "mm", "mm", "m-"]), (false, ["", "m", "m", "mm", "mm", "m"])];
     for (firefox, expected) in cases {
         let mut connection = Connection::of(Role::Single, ClientTraits { aead_srtp: true, firefox });
@@ -245,7 +245,7 @@ fn a_section_begins_with_a_stream_or_the_client_is_not_told_of_its_track() {
     let sdp = offer(&[Part::See("0"), Part::See("1"), Part::Data("2")]);
     let mut connection = Connection::of(Role::Single, ClientTraits { aead_srtp: true, firefox: true });
     connection.offer(&sdp, &[], &[wanted("TR_1", VIDEO)]);
-    // The second section is said to be sent in already: another is asked for.
+    // The second section, a placeholder, is already marked as sending, so another section is requested.
     let tracks = [wanted("TR_1", VIDEO), wanted("TR_2", VIDEO)];
     assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 1));
     let more = offer(&[Part::See("0"), Part::See("1"), Part::Data("2"), Part::See("3")]);
@@ -272,7 +272,7 @@ fn a_section_is_silent_once_before_it_carries_another_track() {
     let sdp = offer(&[Part::See("0"), Part::Data("1")]);
     let mut connection = Connection::new(Role::Single);
     connection.offer(&sdp, &[], &[wanted("TR_1", VIDEO)]);
-    // One leaves and another comes, before the client offers again.
+    // One track ends and another begins before the client's next offer.
     connection.negotiation.release(&TrackSid::new("TR_1"));
     let tracks = [wanted("TR_2", VIDEO)];
     assert_eq!(connection.negotiation.sections_needed(&tracks), needed(0, 0));

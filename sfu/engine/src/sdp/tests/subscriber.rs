@@ -1,4 +1,4 @@
-//! The connection that we offer.
+//! The subscriber connection, on which we offer.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn make(connection: &mut Connection, tracks: &[WantedTrack]) -> Option<OutgoingO
     negotiation.create_offer(local, tracks, rng)
 }
 
-/// A client's answer that takes everything, derived from our offer.
+/// Derives a client's answer that accepts everything from our offer.
 fn mirror(offer: &OutgoingOffer) -> String {
     let swap = |line: &str| match line {
         "a=sendonly" => Some("a=recvonly".to_owned()),
@@ -27,7 +27,7 @@ fn settle(connection: &mut Connection, tracks: &[WantedTrack]) -> Outcome {
     connection.negotiation.apply_answer(offer.id, &mirror(&offer)).unwrap().unwrap()
 }
 
-/// The offer that the fixture answers: sound and pictures of two others.
+/// Makes the offer that the fixture answers, with audio and video of two other participants.
 fn offered_to_chromium(connection: &mut Connection) -> OutgoingOffer {
     let tracks =
         [wanted("TR_A0", AUDIO), wanted("TR_V0", VIDEO), wanted("TR_A1", AUDIO), wanted("TR_V1", VIDEO)];
@@ -47,7 +47,7 @@ fn the_first_offer_carries_data_and_every_wanted_track() {
     assert!(sections[0].starts_with("m=application 9 UDP/DTLS/SCTP webrtc-datachannel"));
     assert!(sections[0].contains("a=candidate:") && sections[0].contains("a=end-of-candidates"));
     assert!(sections[2].contains("a=msid:PA_other|TR_V0 TR_V0") && sections[2].contains("a=ssrc-group:FID "));
-    // One answer at a time.
+    // No new offer is made while one is unanswered.
     assert_eq!(make(&mut connection, &[wanted("TR_V9", VIDEO)]), None);
 }
 
@@ -66,7 +66,7 @@ fn chromium_s_answer_binds_all_tracks() {
     assert!(video.extensions.iter().any(|(_, uri)| *uri == extensions::DEPENDENCY_DESCRIPTOR));
     let audio = outcome.bound.iter().find(|section| section.mid == "1").unwrap();
     assert!(audio.extensions.contains(&(1, extensions::AUDIO_LEVEL)) && audio.rtx_ssrc.is_none());
-    // Nothing is left to be said.
+    // Nothing has changed, so there is no new offer.
     let tracks = [wanted("TR_A0", AUDIO), wanted("TR_V0", VIDEO)];
     assert_eq!(make(&mut connection, &tracks), None);
 }
@@ -91,7 +91,7 @@ fn stale_and_broken_answers_change_nothing() {
 
 #[test]
 fn an_answer_is_told_by_its_sections_where_its_number_tells_nothing() {
-    // Clients that do not number, that count by themselves, and that say what they answer.
+    // Clients that do not number answers, that use numbers of their own, and that repeat the offer's number.
     let numbers: [fn(u32) -> u32; 3] = [|_| 0, |offer| offer + 7, |offer| offer];
     for number in numbers {
         let mut connection = Connection::new(Role::Subscriber);
@@ -100,7 +100,7 @@ fn an_answer_is_told_by_its_sections_where_its_number_tells_nothing() {
         assert!(connection.negotiation.apply_answer(number(first.id), &answer).unwrap().is_some());
         assert_eq!(connection.negotiation.apply_answer(number(first.id), &answer), Ok(None), "twice");
         let second = make(&mut connection, &[wanted("TR_V1", VIDEO)]).unwrap();
-        // Once more the answer to what was offered before: it has a section less.
+        // The answer to the earlier offer, repeated: it has one section too few.
         assert_eq!(connection.negotiation.apply_answer(0, &answer).unwrap_err().field, "m=");
         assert_eq!(connection.negotiation.apply_answer(first.id, &answer), Ok(None), "it says so itself");
         let outcome = connection.negotiation.apply_answer(number(second.id), &mirror(&second));
@@ -136,7 +136,7 @@ fn a_track_released_while_its_offer_is_out_is_silenced_by_the_next() {
 
 #[test]
 fn refused_sections_are_told() {
-    // How the client answers the video section, and whether the section can be used again.
+    // The client's answer to the video section, and whether the section can be used again.
     let cases = [("a=recvonly", "a=inactive", true), ("m=video 9", "m=video 0", false)];
     for (from, to, reusable) in cases {
         let mut connection = Connection::new(Role::Subscriber);
@@ -150,7 +150,7 @@ fn refused_sections_are_told() {
     }
 }
 
-/// A track that can be had in these codecs, AV1 first, and a client that answers without AV1.
+/// Outcome for a track that is available in these codecs, AV1 first, when the client answers without AV1.
 fn answered_without_av1(available: Vec<Codec>) -> Outcome {
     let mut connection = Connection::new(Role::Subscriber);
     let available = available.into_iter().map(Format::from).collect();
@@ -241,7 +241,6 @@ fn one_way_to_report_is_chosen_the_tersest_that_the_client_has() {
     assert_eq!(without(&[" transport-cc", " ack ccfb", " goog-remb"]), (false, false, false));
 }
 
-/// Sound of two channels.
 fn stereo() -> Vec<Format> {
     vec![Format { stereo: true, ..Codec::Opus.into() }]
 }
@@ -261,7 +260,7 @@ fn sound_of_two_channels_is_offered_as_such_in_its_own_section() {
     let (_, sections) = split(&offer.sdp);
     assert_eq!(sections.iter().map(|section| says_stereo(section)).collect::<Vec<_>>(), [false, true, false]);
     connection.negotiation.apply_answer(offer.id, &mirror(&offer)).unwrap().unwrap();
-    // The section is used again for sound of one channel.
+    // The section is reused for mono audio.
     connection.negotiation.release(&TrackSid::new("TR_A1"));
     let next = make(
         &mut connection,
@@ -280,12 +279,12 @@ fn what_is_known_of_a_track_only_later_is_offered_then() {
     let offer = make(&mut connection, &[]).unwrap();
     assert!(says_stereo(&split(&offer.sdp).1[1]));
     connection.negotiation.apply_answer(offer.id, &mirror(&offer)).unwrap().unwrap();
-    // While the offer is out, the next one waits for its answer.
+    // A format learned while an offer is unanswered is stated in the next offer.
     let offer = make(&mut connection, &[wanted("TR_A2", AUDIO)]).unwrap();
     assert_eq!(connection.negotiation.learn(&TrackSid::new("TR_A2"), &stereo()), None);
     connection.negotiation.apply_answer(offer.id, &mirror(&offer)).unwrap().unwrap();
     assert!(says_stereo(&split(&make(&mut connection, &[]).unwrap().sdp).1[2]));
-    // Nothing that a client has to be told.
+    // A format that the client need not be told causes no offer.
     let mut connection = Connection::new(Role::Subscriber);
     settle(&mut connection, &[wanted("TR_V1", VIDEO)]);
     assert!(connection.negotiation.learn(&TrackSid::new("TR_V1"), &[Codec::Vp8.into()]).is_some());
@@ -296,7 +295,7 @@ fn what_is_known_of_a_track_only_later_is_offered_then() {
 fn the_payload_type_of_the_publishers_profile_leads_and_one_that_decodes_it_is_required() {
     let vp9 = |profile| Format { profile: Profile::Vp9(profile), ..Codec::Vp9.into() };
     let h264 = |main, mode| Format { profile: Profile::H264 { main, mode }, ..Codec::H264.into() };
-    // What the track is published in, the payload type that leads, and what a client that lacks it lacks.
+    // Published format; first payload type; the parameter that a client lacks; whether that parameter is required.
     let cases = [
         (vp9(0), 98, "profile-id=0", true),
         (vp9(2), 112, "profile-id=2", true),
@@ -328,7 +327,7 @@ fn the_payload_type_of_the_publishers_profile_leads_and_one_that_decodes_it_is_r
 fn the_first_answer_may_describe_all_that_its_client_receives() {
     let limits = Limits { sdp_bytes: 20_000, later_sdp_bytes: 80_000, ..Limits::default() };
     let tracks: Vec<WantedTrack> = (0..20).map(|number| wanted(&format!("TR_V{number}"), VIDEO)).collect();
-    // Who gets the right to subscribe late is offered everything at once.
+    // A client that may subscribe only later is offered everything at once.
     let mut connection = Connection::new(Role::Subscriber);
     connection.negotiation = Negotiation::new(Role::Subscriber, ClientTraits::default(), limits.clone());
     let offer = make(&mut connection, &tracks).unwrap();

@@ -11,7 +11,7 @@ fn limits() -> Limits {
     Limits { data_buffered_bytes: 100_000, data_backlog_bytes: 1_000_000, ..Limits::default() }
 }
 
-/// With that many messages of 10,000 bytes, each counted as 10,000.
+/// A backlog of `messages` messages, each counted as 10,000 bytes.
 fn with(now: Instant, messages: usize) -> Backlog {
     let mut backlog = Backlog::new(now);
     fill(&mut backlog, now, messages);
@@ -67,7 +67,7 @@ fn whoever_is_full_and_slow_is_given_up_and_whoever_is_full_and_fast_is_waited_f
         assert!(!backlog.is_overdue(now, Some(0), &limits()), "nothing is known of its pace");
         assert_eq!(backlog.is_overdue(now + SECOND, Some(0), &limits()), overdue, "{per_second} a second");
     }
-    // Whoever was full and is not yet far below holds up senders still.
+    // A receiver that was full, and is not yet far enough below the limit, still counts as full.
     let mut slow = with(start(), 101);
     let now = start();
     slow.update_level(now, true, &limits());
@@ -83,7 +83,7 @@ fn whoever_takes_nothing_or_is_late_is_given_up() {
     let mut still = with(now, 5);
     assert!(!still.is_overdue(now + limits.data_stall, Some(1000), &limits));
     assert!(still.is_overdue(now + limits.data_stall + SECOND, Some(1000), &limits));
-    // Whose association gets rid of something is not still, but late in the end.
+    // A receiver whose association drains slowly is not stalled, but becomes overdue in the end.
     let mut late = with(now, 5);
     let mut buffered = 1_000_000;
     let end = (1..1000).find(|second| {
@@ -105,7 +105,7 @@ fn without_a_channel_the_oldest_are_dropped_and_after_a_while_nobody_waits() {
     assert_eq!(backlog.len(), 3);
     assert_eq!(backlog.update_level(now + HELD + SECOND, false, &limits), BacklogLevel::Nobody);
     assert_eq!(backlog.update_level(now + HELD + SECOND, true, &limits), BacklogLevel::Ready);
-    // Who had a channel does not lose anything in silence.
+    // A receiver that has had a channel does not lose messages silently.
     assert_eq!(backlog.forget(now + HELD * 3, &limits), 0);
     assert!(backlog.is_overdue(now + HELD * 3, None, &limits));
 }

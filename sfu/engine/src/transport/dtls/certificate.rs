@@ -1,4 +1,4 @@
-//! Our certificate, and fingerprints of certificates (RFC 8122 section 5).
+//! The local certificate, and fingerprints of certificates (RFC 8122 section 5).
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use super::SrtpOffer;
 use super::cookie::{Cookie, WithCookie};
 use crate::transport::srtp::Profile;
 
-/// The certificate could not be made or used.
+/// Reason that the certificate could not be generated or used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("certificate: {0}")]
 pub struct CertificateError(String);
 
-/// A certificate with its key, and the handshake parameters that depend on nothing else. One per process.
+/// The local certificate with its key, and the DTLS configurations that use it. One per process.
 pub struct Certificate {
     fingerprint: Fingerprint,
     configs: Configs,
@@ -34,7 +34,8 @@ struct Configs {
 }
 
 impl Certificate {
-    /// A new self-signed one over ECDSA P-256, which every WebRTC client has to take (RFC 8827 section 6.5).
+    /// Generates a self-signed certificate over ECDSA P-256, which every WebRTC client has to accept (RFC 8827 section
+    /// 6.5).
     pub fn generate() -> Result<Self, CertificateError> {
         let provider = default_provider().map_err(text)?;
         let names = vec!["anytime".to_owned()];
@@ -52,9 +53,9 @@ impl Certificate {
                 .with_cipher_suites(SUITES.to_vec())
                 .with_srtp_protection_profiles(profiles.to_vec())
                 .with_client_auth(ClientAuthType::RequireAnyClientCert)
-                // Binds the keys to the whole handshake: nothing in it can be changed unnoticed (RFC 7627).
+                // Binds the keys to the entire handshake, so no part of it can be changed unnoticed (RFC 7627).
                 .with_extended_master_secret(ExtendedMasterSecretType::Require)
-                // Certificates are proved by the fingerprint in the session description, not by a chain.
+                // The fingerprint in the session description authenticates the certificate, not a chain.
                 .with_insecure_skip_verify(true)
                 .with_server_name("anytime".to_owned())
                 .with_mtu(FLIGHT_MTU)
@@ -72,12 +73,12 @@ impl Certificate {
         })
     }
 
-    /// To be named in session descriptions: SHA-256.
+    /// SHA-256 fingerprint for session descriptions.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 
-    /// For a server whose cookie is given.
+    /// The configuration of a server that uses `cookie`.
     pub(super) fn server(&self, profile: Profile, cookie: Cookie) -> Result<Arc<HandshakeConfig>, String> {
         let builder = match profile {
             Profile::AeadAes128Gcm => &self.configs.server_gcm,
@@ -88,7 +89,7 @@ impl Certificate {
         config.map(Arc::new).map_err(|error| error.to_string())
     }
 
-    /// For a client.
+    /// The configuration of a client.
     pub(super) fn client(&self, offer: SrtpOffer) -> Arc<HandshakeConfig> {
         match offer {
             SrtpOffer::AeadOnly => self.configs.client_gcm.clone(),
@@ -106,19 +107,19 @@ impl fmt::Debug for Certificate {
 /// The digest of a certificate.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// The hash function, as in session descriptions: `sha-256` and such, in whatever case.
+    /// Name of the hash function as in session descriptions, such as `sha-256`. Case does not matter.
     pub algorithm: String,
-    /// The digest.
+    /// Digest bytes.
     pub value: Vec<u8>,
 }
 
 impl Fingerprint {
-    /// Whether its hash function is known here.
+    /// Whether the hash function is known and the digest has its length.
     pub(in crate::transport) fn is_usable(&self) -> bool {
         self.function().is_some_and(|function| function.output_len() == self.value.len())
     }
 
-    /// Whether it is that of this certificate.
+    /// Whether this is the fingerprint of a certificate.
     pub(super) fn is_of(&self, certificate: &[u8]) -> bool {
         self.function()
             .is_some_and(|function| digest::digest(function, certificate).as_ref() == self.value.as_slice())
@@ -159,7 +160,8 @@ fn text(error: impl fmt::Display) -> CertificateError {
     CertificateError(error.to_string())
 }
 
-/// Suites with authenticated encryption. Those with RSA serve when we are the client.
+/// Cipher suites with authenticated encryption. Those with RSA are for the client role, where the server may have an
+/// RSA key.
 const SUITES: [CipherSuiteId; 4] = [
     CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256,
     CipherSuiteId::Tls_Ecdhe_Rsa_With_Aes_128_Gcm_Sha256,
@@ -168,5 +170,6 @@ const SUITES: [CipherSuiteId; 4] = [
 ];
 const GCM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm;
 const CM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80;
-/// rtc-dtls cuts messages at this length and then adds 25 bytes of headers, 24 more when encrypting: 1,199.
+/// Length at which rtc-dtls fragments messages, in bytes. It then adds 25 bytes of headers, and 24 more when
+/// encrypting: 1,199.
 const FLIGHT_MTU: usize = 1150;

@@ -1,4 +1,4 @@
-//! The client's side of a handshake, up to where rtc-dtls has verified messages only.
+//! The client side of a handshake: verifies the server's plaintext messages before rtc-dtls sees them.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -21,7 +21,7 @@ pub(super) struct Handshake {
     pub(super) engine: Engine,
     flight: Flight,
     inbox: Inbox,
-    /// The number of the next message of the server.
+    /// Sequence number of the server's next message.
     next: u16,
     cookies: u32,
     random: Vec<u8>,
@@ -48,7 +48,7 @@ impl Handshake {
 
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {
         if self.keyed {
-            // The last flight has an encrypted part, which only rtc-dtls can repeat.
+            // The last flight has an encrypted part, so only rtc-dtls can repeat it.
             self.engine.handle_timeout(now);
             out.extend(std::iter::from_fn(|| self.engine.transmit()));
         } else {
@@ -56,7 +56,8 @@ impl Handshake {
         }
     }
 
-    /// A part of a plain message. Answers with what became of the handshake once all are there and verified.
+    /// Handles a fragment of a plaintext message. Returns the handshake's progress once all messages are complete and
+    /// verified; until then `None`.
     pub(super) fn handle(
         &mut self,
         now: Instant,
@@ -73,8 +74,8 @@ impl Handshake {
         if self.keyed || !expected.contains(&fragment.kind) || !self.inbox.push(fragment) {
             return Err(Verdict::Ignored);
         }
-        // The last message in order stands for the whole flight: not all before it is signed, so it is not
-        // taken piece by piece.
+        // The flight is handled as a whole, when its last message arrives: not all messages are signed, so they are not
+        // accepted one by one.
         if fragment.kind == SERVER_HELLO_DONE {
             return if self.inbox.take_changed() {
                 self.server_flight(now, fingerprint, out)
@@ -87,7 +88,7 @@ impl Handshake {
             return Ok(None);
         };
         if !asks_for_cookie(&request.body) {
-            // rtc-dtls would give up the handshake.
+            // rtc-dtls would give up the handshake on such a message.
             self.inbox.suspect(self.next);
             return Err(Verdict::Ignored);
         }
@@ -136,7 +137,7 @@ impl Handshake {
     }
 }
 
-/// Whether a HelloVerifyRequest says what it may: DTLS 1.0 or 1.2, a cookie, nothing else (RFC 6347 section
+/// Whether a HelloVerifyRequest is well-formed: version DTLS 1.0 or 1.2, a cookie, nothing else (RFC 6347 section
 /// 4.2.1).
 fn asks_for_cookie(body: &[u8]) -> bool {
     let mut fields = Reader(body);
@@ -144,12 +145,12 @@ fn asks_for_cookie(body: &[u8]) -> bool {
     matches!(version, Some(0xfeff | 0xfefd)) && fields.field(1).is_some() && fields.0.is_empty()
 }
 
-/// The random bytes of either hello.
+/// The random bytes of a ClientHello or ServerHello.
 fn random(hello: &[u8]) -> Option<&[u8]> {
     hello.get(2..34)
 }
 
-/// The parameters of a ServerKeyExchange and what signs them (RFC 8422 section 5.4).
+/// Splits a ServerKeyExchange into its parameters and their signature (RFC 8422 section 5.4).
 fn key_exchange(body: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut fields = Reader(body);
     fields.take(3)?;
@@ -157,8 +158,8 @@ fn key_exchange(body: &[u8]) -> Option<(&[u8], &[u8])> {
     body.split_at_checked(body.len() - fields.0.len())
 }
 
-/// A server's messages in order. WebRTC demands the client's certificate (RFC 8827 section 6.5).
+/// The messages of a server's flight, in order. WebRTC requires the client's certificate (RFC 8827 section 6.5).
 const FLIGHT: [u8; 5] =
     [SERVER_HELLO, CERTIFICATE, SERVER_KEY_EXCHANGE, CERTIFICATE_REQUEST, SERVER_HELLO_DONE];
-/// Cookies of servers that change their mind.
+/// Maximum number of HelloVerifyRequests that are answered, for servers that change their cookie.
 const MAX_COOKIES: u32 = 3;

@@ -1,13 +1,12 @@
-//! A cookie of our choice in rtc-dtls, which otherwise draws one per association. With one cookie per peer,
-//! hellos can be answered without an association, and whoever's hello is answered, the true client gets the
-//! right cookie.
+//! Makes rtc-dtls use a given cookie. By default it draws one per association. With one cookie per peer, hellos can be
+//! answered without an association. Even if a forged hello is answered, the real client gets the right cookie.
 
 use std::sync::Arc;
 
 use rtc_dtls::crypto_provider::{CryptoError, RTCCrypto, RTCCryptoProvider, RTCRandom};
 
-/// As long as rtc-dtls makes them. Nothing else there draws so many random bytes at once; that the cookie is
-/// ours is checked each time.
+/// Length of the cookies of rtc-dtls, in bytes. rtc-dtls draws this many random bytes at once for nothing else. Each
+/// handshake checks that the cookie used is the given one.
 pub(super) const COOKIE_LEN: usize = 20;
 
 pub(super) type Cookie = [u8; COOKIE_LEN];

@@ -1,10 +1,10 @@
-//! rtc-dtls, behind a door that only lets in what cannot harm it.
+//! Wraps rtc-dtls, and feeds it only input that cannot harm it.
 //!
-//! What it must never see, because it would end or stall the session, or grow without bound: a plain alert; a
-//! second ChangeCipherSpec (also one of a later epoch, which it takes without authentication); fragments that
-//! never make a message; a handshake message that does not verify; a plain record number far ahead, which
-//! would make its replay window refuse all true ones. So the plain records it gets are written here, with
-//! whole messages in order and numbers of our own.
+//! The following would end or stall the session, or grow without bound, so rtc-dtls must never see it: a plaintext
+//! alert; a second ChangeCipherSpec (also one of a later epoch, which it accepts without authentication); fragments
+//! that never complete a message; a handshake message that does not verify; a plaintext record number far ahead, which
+//! would make its replay window refuse all authentic records. So the plaintext records for rtc-dtls are written here,
+//! with complete messages in order and new record numbers.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,18 +23,18 @@ use super::record::{CHANGE_CIPHER_SPEC, HANDSHAKE, Message, records, write_plain
 
 pub(super) struct Engine {
     endpoint: Endpoint,
-    /// The number of the last plain record fed in.
+    /// Record number of the last plaintext record fed to rtc-dtls.
     number: u64,
-    /// The number of the next plain record sent.
+    /// Record number of the next plaintext record sent to the peer.
     sent: u64,
 }
 
-/// What came of something fed in.
+/// Result of feeding records to rtc-dtls.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// The handshake is complete.
+    /// Whether the handshake has completed.
     pub(super) complete: bool,
-    /// The peer closed or gave up, and proved that it was the peer.
+    /// Whether the peer has closed or aborted the connection with an authentic alert.
     pub(super) closed: bool,
     pub(super) data: SmallVec<[Bytes; 2]>,
 }
@@ -42,26 +42,26 @@ pub(super) struct Progress {
 /// SRTP keys of both directions.
 pub(in crate::transport) struct SrtpKeys {
     pub(in crate::transport) profile: Profile,
-    /// For what we send.
+    /// Key for packets that are sent.
     pub(in crate::transport) local: MasterKey,
-    /// For what we receive.
+    /// Key for packets that are received.
     pub(in crate::transport) remote: MasterKey,
 }
 
 impl Engine {
-    /// A server. `sent` is the number of the next plain record.
+    /// A DTLS server. `sent` is the record number of its first plaintext record.
     pub(super) fn server(config: Arc<HandshakeConfig>, sent: u64) -> Self {
         Self { endpoint: Endpoint::new(HERE, TransportProtocol::UDP, Some(config)), number: 0, sent }
     }
 
-    /// Begins a handshake: the first flight is ready.
+    /// A DTLS client. Its first flight is ready to [`transmit`](Self::transmit).
     pub(super) fn client(config: Arc<HandshakeConfig>, now: Instant) -> Result<Self, String> {
         let mut endpoint = Endpoint::new(HERE, TransportProtocol::UDP, None);
         endpoint.connect(now, THERE, config, None).map_err(|error| error.to_string())?;
         Ok(Self { endpoint, number: 0, sent: 0 })
     }
 
-    /// Whole messages, verified and in order. An error ends the handshake.
+    /// Feeds complete messages in order. They have to be verified, because an error ends the handshake.
     pub(super) fn messages<'a>(
         &mut self,
         now: Instant,
@@ -77,8 +77,8 @@ impl Engine {
         self.read(now, &datagram)
     }
 
-    /// From here on, records of the next epoch are decrypted. Said by us when the keys are there, so that
-    /// neither loss nor forgery of the peer's own message matters.
+    /// Feeds a ChangeCipherSpec, after which rtc-dtls decrypts records of the next epoch. It is generated here when the
+    /// keys are available, so that neither loss nor forgery of the peer's own ChangeCipherSpec matters.
     pub(super) fn change_cipher(&mut self, now: Instant) -> Result<Progress, String> {
         let mut datagram = Vec::new();
         self.number += 1;
@@ -86,7 +86,7 @@ impl Engine {
         self.read(now, &datagram)
     }
 
-    /// An encrypted record. Without authentication nothing comes of it.
+    /// Feeds an encrypted record. If it is not authentic, it has no effect.
     pub(super) fn encrypted(&mut self, now: Instant, record: &[u8]) -> Result<Progress, String> {
         self.read(now, record)
     }
@@ -113,14 +113,14 @@ impl Engine {
         }
     }
 
-    /// The next datagram to be sent.
+    /// The next datagram to send.
     pub(super) fn transmit(&mut self) -> Option<Bytes> {
         let datagram = self.endpoint.poll_transmit()?.message;
         Some(self.renumber(&datagram))
     }
 
-    /// The same datagram with new numbers in its plain records, without which the peer would take it for a
-    /// replay. All plain records get theirs here, so that they keep rising.
+    /// Returns a datagram with new record numbers in its plaintext records. Without them the peer would take a repeated
+    /// datagram for a replay. All plaintext records get their numbers here, so the numbers keep increasing.
     pub(super) fn renumber(&mut self, datagram: &[u8]) -> Bytes {
         let mut renumbered = Vec::with_capacity(datagram.len());
         for record in records(datagram) {
@@ -134,33 +134,33 @@ impl Engine {
         renumbered.into()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to repeat.
+    /// When rtc-dtls has a flight to repeat; see [`handle_timeout`](Self::handle_timeout).
     pub(super) fn timeout(&self) -> Option<Instant> {
         self.endpoint.poll_timeout(&THERE)
     }
 
-    /// Repeats the last flight, encrypted parts included, if it is time.
+    /// Repeats the last flight, encrypted parts included, if that is due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        // It fails when it has repeated often enough. The owner has its own limit of time.
+        // It fails after the maximum number of repetitions. The owner has a time limit of its own.
         let _ = self.endpoint.handle_timeout(THERE, now);
     }
 
-    /// Encrypts user data; [`transmit`](Self::transmit) has it afterwards.
+    /// Encrypts user data; [`transmit`](Self::transmit) returns the datagram afterwards.
     pub(super) fn write(&mut self, now: Instant, data: &[u8]) -> Result<(), String> {
         self.endpoint.write(now, THERE, data).map_err(|error| error.to_string())
     }
 
-    /// Says goodbye.
+    /// Queues a close alert.
     pub(super) fn close(&mut self, now: Instant) {
         self.endpoint.stop(now, THERE);
     }
 
-    /// The peer's certificate, once its possession is proved.
+    /// The peer's certificate, once the peer has proved possession of its key.
     pub(super) fn peer_certificate(&self) -> Option<&[u8]> {
         self.endpoint.get_connection_state(THERE)?.peer_certificates.first().map(Vec::as_slice)
     }
 
-    /// Keys exported as RFC 5764 section 4.2 says; nothing if the peer wanted no SRTP.
+    /// The SRTP keys, exported as in RFC 5764 section 4.2; `None` if no SRTP profile was negotiated.
     pub(super) fn srtp_keys(&self) -> Option<SrtpKeys> {
         let state = self.endpoint.get_connection_state(THERE)?;
         let profile = match state.srtp_protection_profile() {
@@ -181,6 +181,6 @@ impl Engine {
     }
 }
 
-/// rtc-dtls tells its peers apart by address; here each engine has one.
+/// rtc-dtls distinguishes peers by address. Here each engine has one peer, with a made-up address.
 const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 const THERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2);

@@ -1,4 +1,4 @@
-//! Our last plain flight of the handshake, sent again until the peer answers (RFC 6347 section 4.2.4).
+//! Retransmission of the last plaintext flight until the peer answers (RFC 6347 section 4.2.4).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::engine::Engine;
 
-/// A flight that was sent, and when it is sent again.
+/// A flight that was sent, and its retransmission timer.
 #[derive(Debug)]
 pub(super) struct Flight {
     datagrams: Vec<Bytes>,
@@ -39,7 +39,8 @@ impl Flight {
         }
     }
 
-    /// The peer repeated itself, so it has not seen this. What anybody may say: hence a bound of its own.
+    /// Sends the flight again because the peer repeated its own, so it has not received this one. Anybody may forge
+    /// such a repetition, so these answers have a limit of their own.
     pub(super) fn answer(&mut self, engine: &mut Engine, out: &mut VecDeque<Bytes>) {
         if self.answers < MAX_ANSWERS {
             self.answers += 1;
@@ -48,9 +49,10 @@ impl Flight {
     }
 }
 
-/// Shorter than the second of RFC 6347, as all browsers have it: a call waits for it.
+/// First retransmission interval. It is shorter than the one second of RFC 6347, as in all browsers, because a call
+/// waits for it.
 const FIRST_INTERVAL: Duration = Duration::from_millis(200);
 const LAST_INTERVAL: Duration = Duration::from_secs(2);
-/// Enough for the whole time a handshake may take.
+/// Maximum number of retransmissions: enough for the longest time that a handshake may take.
 const MAX_REPEATS: u32 = 16;
 const MAX_ANSWERS: u32 = 8;

@@ -11,12 +11,12 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    /// A number of one to four bytes.
+    /// A big-endian number of `len` bytes, one to four.
     pub(super) fn number(&mut self, len: usize) -> Option<u32> {
         Some(self.take(len)?.iter().fold(0, |number, byte| (number << 8) | u32::from(*byte)))
     }
 
-    /// A field behind its length, which takes `prefix` bytes.
+    /// A field preceded by its length, which takes `prefix` bytes.
     pub(super) fn field(&mut self, prefix: usize) -> Option<&'a [u8]> {
         let len = self.number(prefix)?;
         self.take(usize::try_from(len).ok()?)

@@ -4,13 +4,13 @@ use smallvec::SmallVec;
 
 use super::read::Reader;
 
-/// A record, not yet decrypted.
+/// A record, not decrypted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record<'a> {
     pub(super) content: u8,
     pub(super) epoch: u16,
     pub(super) body: &'a [u8],
-    /// Header and body.
+    /// The record with its header.
     pub(super) bytes: &'a [u8],
 }
 
@@ -30,7 +30,7 @@ pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
     })
 }
 
-/// Writes a record of the first epoch.
+/// Writes a plaintext record (epoch 0).
 pub(super) fn write_plain(out: &mut Vec<u8>, content: u8, number: u64, body: &[u8]) {
     out.extend([content, 0xfe, 0xfd, 0, 0]);
     out.extend(number.to_be_bytes().into_iter().skip(2));
@@ -38,11 +38,11 @@ pub(super) fn write_plain(out: &mut Vec<u8>, content: u8, number: u64, body: &[u
     out.extend_from_slice(body);
 }
 
-/// A part of a handshake message.
+/// A fragment of a handshake message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fragment<'a> {
     pub(super) kind: u8,
-    /// Of the whole message.
+    /// Length of the complete message.
     pub(super) len: usize,
     pub(super) sequence: u16,
     pub(super) offset: usize,
@@ -62,7 +62,7 @@ pub(super) fn fragments(record: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
     })
 }
 
-/// A whole handshake message.
+/// A complete handshake message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) kind: u8,
@@ -71,7 +71,7 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// As one fragment: what goes on the wire, and into the hash of the handshake (RFC 6347 section 4.2.6).
+    /// Writes the message as one fragment: the form on the wire and in the handshake hash (RFC 6347 section 4.2.6).
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let len = (self.body.len() as u32).to_be_bytes();
         out.push(self.kind);
@@ -83,8 +83,8 @@ impl Message {
     }
 }
 
-/// Puts messages together from fragments, for a small range of message numbers. What it holds is bounded by
-/// `MESSAGES` times [`MAX_MESSAGE`], whatever arrives.
+/// Reassembles messages from fragments, up to [`MESSAGES`] at a time. Its size is bounded by [`MESSAGES`] times
+/// [`MAX_MESSAGE`], whatever arrives.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     slots: SmallVec<[Slot; 3]>,
@@ -94,15 +94,15 @@ pub(super) struct Inbox {
 #[derive(Debug)]
 struct Slot {
     message: Message,
-    /// Which bytes are there: disjoint ranges in order.
+    /// Ranges of bytes that have arrived, disjoint and in order.
     have: SmallVec<[(usize, usize); 4]>,
     suspect: bool,
 }
 
 impl Inbox {
-    /// Takes a fragment. Of what was there before, the same range is kept; but a fragment that disagrees about
-    /// kind or length, or with a suspect content, begins the message anew: so a forged one cannot block a
-    /// repeated true one.
+    /// Adds a fragment. Bytes that arrived earlier are kept. But the message is restarted by a fragment that has
+    /// another kind or length, or that differs from the bytes of a suspect message. So a forged message cannot block
+    /// the retransmission of the authentic one. Returns false if the fragment is refused.
     pub(super) fn push(&mut self, fragment: &Fragment<'_>) -> bool {
         if fragment.len > MAX_MESSAGE {
             return false;
@@ -127,25 +127,26 @@ impl Inbox {
         added != Added::Refused
     }
 
-    /// Whether anything is there that was not at the last call: checking signatures is costly.
+    /// Whether new bytes have arrived since the last call. Callers use it to avoid checking signatures again, which is
+    /// costly.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// That message, if it is complete.
+    /// The message `sequence`, if it is complete.
     pub(super) fn complete(&self, sequence: u16) -> Option<&Message> {
         let slot = self.slots.iter().find(|slot| slot.message.sequence == sequence)?;
         slot.is_complete().then_some(&slot.message)
     }
 
-    /// Takes that message out, if it is complete.
+    /// Removes and returns the message `sequence`, if it is complete.
     pub(super) fn take(&mut self, sequence: u16) -> Option<Message> {
         self.complete(sequence)?;
         let at = self.slots.iter().position(|slot| slot.message.sequence == sequence)?;
         Some(self.slots.swap_remove(at).message)
     }
 
-    /// That message, or another it goes with, is not the true one.
+    /// Marks a message as suspect: it, or another message verified together with it, is forged.
     pub(super) fn suspect(&mut self, sequence: u16) {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.message.sequence == sequence) {
             slot.suspect = true;
@@ -164,7 +165,7 @@ impl Slot {
         matches!(self.have.as_slice(), [only] if *only == (0, self.message.body.len()))
     }
 
-    /// Whether a byte that is there is another one in the fragment.
+    /// Whether the fragment differs in a byte that has arrived already.
     fn disagrees(&self, fragment: &Fragment<'_>) -> bool {
         let there = self.message.body.iter().enumerate().skip(fragment.offset);
         there.zip(fragment.body).any(|((at, old), new)| old != new && self.has(at))
@@ -181,7 +182,7 @@ impl Slot {
             return Added::Nothing;
         }
         if self.have.len() >= MAX_RANGES {
-            // Nobody cuts a message into so many pieces, or loses so many of them.
+            // No honest peer uses so many fragments, or loses so many.
             self.have.clear();
         }
         for (at, new) in (start..end).zip(fragment.body) {
@@ -228,11 +229,11 @@ pub(super) const CERTIFICATE_VERIFY: u8 = 15;
 pub(super) const CLIENT_KEY_EXCHANGE: u8 = 16;
 
 const RECORD_HEADER: usize = 13;
-/// Longer than any certificate chain that a WebRTC client has.
+/// Maximum length of a message, in bytes: longer than any certificate chain of a WebRTC client.
 const MAX_MESSAGE: usize = 16 * 1024;
-/// Messages put together at a time: a server's flight has five.
+/// Maximum number of messages reassembled at a time. A server's flight has five.
 const MESSAGES: usize = 5;
-/// Holes in a message. A message of the greatest length has 14 fragments.
+/// Maximum number of separate ranges of a message. A message of the maximum length has 14 fragments.
 const MAX_RANGES: usize = 32;
 
 #[cfg(test)]
@@ -249,7 +250,7 @@ mod tests {
         assert!(inbox.push(&fragment(2, 6, 4, &[5, 6])));
         assert!(inbox.push(&fragment(2, 6, 0, &[1, 2])));
         assert!(inbox.complete(2).is_none());
-        // Overlaps both: what was there stays.
+        // Overlaps both: the bytes that arrived earlier stay.
         assert!(inbox.push(&fragment(2, 6, 1, &[9, 3, 4, 9])));
         assert_eq!(inbox.take(2).unwrap().body, [1, 2, 3, 4, 5, 6]);
         assert!(inbox.complete(2).is_none());

@@ -1,4 +1,4 @@
-//! The server's side of a handshake, up to where rtc-dtls has verified messages only.
+//! The server side of a handshake: verifies the client's plaintext messages before rtc-dtls sees them.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -18,23 +18,25 @@ use super::verify::{is_signed, leaf};
 use super::{SrtpOffer, Verdict};
 use crate::transport::srtp::Profile;
 
-/// Before a client has repeated our cookie. Anybody may have sent the hello: it is answered and forgotten.
+/// Server state until a client has repeated the cookie. Anybody may have sent a hello without the cookie, so such a
+/// hello is answered and no state is kept for it.
 pub(super) struct Lobby {
     cookie: Cookie,
     inbox: Inbox,
-    /// The number of the next record.
+    /// Record number of the next record sent.
     sent: u64,
 }
 
 impl Lobby {
-    /// The cookie is as good as random: nothing if there is no randomness.
+    /// Draws a random cookie. `None` if the system provides no random bytes.
     pub(super) fn new() -> Option<Self> {
         let mut cookie = [0; COOKIE_LEN];
         aws_lc_rs::rand::fill(&mut cookie).ok()?;
         Some(Self { cookie, inbox: Inbox::default(), sent: 0 })
     }
 
-    /// A part of a hello. Answers with a handshake once a client proved that it sees our answers.
+    /// Handles a fragment of a ClientHello. Returns a handshake once a client has repeated the cookie, which proves
+    /// that it receives the answers.
     pub(super) fn handle(
         &mut self,
         now: Instant,
@@ -55,8 +57,8 @@ impl Lobby {
         if hello.cookie != self.cookie {
             return Err(Verdict::Ignored);
         }
-        // rtc-dtls goes by the client's order of profiles, and browsers name the slow one first: so it is
-        // offered only to who knows no other.
+        // rtc-dtls follows the client's order of profiles, and browsers list the slow one first. So the slow one is
+        // accepted only from clients that do not list the other.
         let profile = match offer {
             SrtpOffer::AesCm80Too if !hello.takes_gcm => Profile::AesCm128HmacSha1_80,
             SrtpOffer::AesCm80Too | SrtpOffer::AeadOnly => Profile::AeadAes128Gcm,
@@ -68,7 +70,7 @@ impl Lobby {
     }
 
     fn verify_request(&mut self, out: &mut VecDeque<Bytes>) {
-        // DTLS 1.0 whatever follows (RFC 6347 section 4.2.1).
+        // The version is DTLS 1.0, whatever is negotiated later (RFC 6347 section 4.2.1).
         let mut body = vec![0xfe, 0xff, COOKIE_LEN as u8];
         body.extend(self.cookie);
         let mut message = Vec::new();
@@ -82,19 +84,20 @@ impl Lobby {
     }
 }
 
-/// After the cookie, until the keys are there.
+/// Server state from the repeated cookie until the handshake is complete.
 pub(super) struct Handshake {
     pub(super) engine: Engine,
     flight: Flight,
     inbox: Inbox,
-    /// The messages so far, as CertificateVerify signs them.
+    /// Handshake messages so far, in the form that CertificateVerify signs.
     transcript: Vec<u8>,
-    /// Whether the client's plain messages are verified and taken.
+    /// Whether the client's plaintext messages have been verified and the keys are available.
     keyed: bool,
 }
 
 impl Handshake {
-    /// The hello is given as it was before the cookie, for rtc-dtls to make its own answer to, and with it.
+    /// `first` is the ClientHello without the cookie, to which rtc-dtls makes its own HelloVerifyRequest. `hello` is
+    /// the ClientHello with the cookie.
     fn new(
         now: Instant,
         mut engine: Engine,
@@ -102,7 +105,7 @@ impl Handshake {
         expected: &Cookie,
         out: &mut VecDeque<Bytes>,
     ) -> Result<Self, Verdict> {
-        // Complaints are not sent: as plain text a client would have to believe forged ones.
+        // No alerts are sent here: in plaintext, a client could not tell them from forged ones.
         engine.messages(now, [first]).map_err(Verdict::Complaint)?;
         let answer = engine.transmit().and_then(|datagram| cookie(&datagram));
         if answer.as_deref() != Some(expected.as_slice()) {
@@ -125,7 +128,7 @@ impl Handshake {
     }
 
     pub(super) fn timeout(&self) -> Option<Instant> {
-        // With the keys there, it is the client that repeats.
+        // Once the keys are available, the client repeats its flight instead.
         if self.keyed { None } else { self.flight.timeout() }
     }
 
@@ -135,7 +138,8 @@ impl Handshake {
         }
     }
 
-    /// A part of a plain message. Answers with what became of the handshake once all are there and verified.
+    /// Handles a fragment of a plaintext message. Returns the handshake's progress once all messages are complete and
+    /// verified; until then `None`.
     pub(super) fn handle(
         &mut self,
         now: Instant,
@@ -145,7 +149,7 @@ impl Handshake {
     ) -> Result<Option<Progress>, Verdict> {
         match (fragment.kind, fragment.sequence) {
             (CLIENT_HELLO, 1) => {
-                // The last fragment of the repeated hello stands for all of it.
+                // The last fragment of a repeated hello counts as the repetition.
                 if fragment.offset + fragment.body.len() == fragment.len {
                     self.flight.answer(&mut self.engine, out);
                 }
@@ -178,7 +182,7 @@ impl Handshake {
         exchange.write(&mut content);
         let signed = leaf(&certificate.body).is_some_and(|leaf| is_signed(leaf, &verify.body, &content));
         if !signed {
-            // One of the two is forged. The client repeats itself, having no answer.
+            // One of the two messages is forged. The client gets no answer, so it repeats them.
             self.inbox.suspect(AT_KEY_EXCHANGE);
             self.inbox.suspect(AT_VERIFY);
             return Err(Verdict::Ignored);
@@ -191,7 +195,7 @@ impl Handshake {
     }
 }
 
-/// What is read of a ClientHello (RFC 6347 section 4.2.1, RFC 5764 section 4.1.1).
+/// Parsed parts of a ClientHello (RFC 6347 section 4.2.1, RFC 5764 section 4.1.1).
 struct Hello<'a> {
     cookie: &'a [u8],
     behind_cookie: &'a [u8],
@@ -201,7 +205,7 @@ struct Hello<'a> {
 impl<'a> Hello<'a> {
     fn parse(body: &'a [u8]) -> Option<Self> {
         let mut fields = Reader(body);
-        // Version and random bytes, then the session.
+        // Version and random bytes, then the session id.
         fields.take(2 + 32)?;
         fields.field(1)?;
         let cookie = fields.field(1)?;
@@ -220,7 +224,7 @@ impl<'a> Hello<'a> {
         Some(Self { cookie, behind_cookie, takes_gcm })
     }
 
-    /// The same hello as it was before there was a cookie.
+    /// The body of this hello with an empty cookie.
     fn without_cookie(&self, body: &[u8]) -> Result<Vec<u8>, Verdict> {
         let at = body.len() - self.behind_cookie.len();
         let before = body.get(..at - self.cookie.len() - 1).ok_or(Verdict::Ignored)?;
@@ -228,7 +232,7 @@ impl<'a> Hello<'a> {
     }
 }
 
-/// The messages of a flight of our own: in order and unencrypted.
+/// The plaintext handshake messages of a flight that this side has written, in order.
 pub(super) fn whole_messages(datagrams: &[Bytes]) -> Vec<Message> {
     let mut inbox = Inbox::default();
     let mut messages = Vec::new();
@@ -252,9 +256,9 @@ fn cookie(datagram: &[u8]) -> Option<Vec<u8>> {
 
 const USE_SRTP: u32 = 14;
 const AEAD_AES_128_GCM: [u8; 2] = [0, 7];
-/// Numbers of the client's messages after its two hellos.
+/// Sequence number of the client's Certificate, the first message after its two hellos.
 const AT_CERTIFICATE: u16 = 2;
 const AT_KEY_EXCHANGE: u16 = 3;
 const AT_VERIFY: u16 = 4;
-/// Answers waiting to be sent, beyond which hellos get none.
+/// Maximum number of queued datagrams. Beyond it, hellos get no answer.
 const MAX_WAITING: usize = 32;

@@ -13,7 +13,7 @@ use rtc_shared::TransportProtocol;
 use super::*;
 use crate::transport::srtp::Profile;
 
-/// Two of ours facing each other. What crosses can be watched, lost or added to.
+/// A server and a client of this implementation. Tests can watch, drop or add datagrams between them.
 struct Pair {
     now: Instant,
     server: Dtls,
@@ -41,8 +41,8 @@ fn pair(offer: SrtpOffer) -> Pair {
 }
 
 impl Pair {
-    /// Lets datagrams cross until there are none; `filter` sees each with whether it goes to the server, and
-    /// says what arrives instead.
+    /// Delivers datagrams until none are left. `filter` gets each datagram, with whether it goes to the server, and
+    /// returns the datagrams that arrive in its place.
     fn cross(&mut self, filter: &mut dyn FnMut(bool, Bytes) -> Vec<Vec<u8>>) {
         loop {
             let (to_server, to_client) = (self.client.poll_transmit(), self.server.poll_transmit());
@@ -90,7 +90,7 @@ impl Pair {
         connected(&self.events[0]) && connected(&self.events[1])
     }
 
-    /// Data still passes both ways, and nothing else has happened.
+    /// Asserts that data still passes both ways, and that nothing else has happened.
     fn assert_alive(&mut self) {
         self.events = [vec![], vec![]];
         self.server.write(self.now, b"from the server");
@@ -120,7 +120,7 @@ fn message(kind: u8, sequence: u16, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What somebody without the keys may send, with record numbers before, around and far beyond the true ones.
+/// Records that an attacker without the keys may send, with record numbers before, around and far beyond the real ones.
 fn forgeries(rng: &mut SmallRng) -> Vec<Vec<u8>> {
     let mut forged = Vec::new();
     for number in [0, 1, 2, 3, 5, 8, 40, 1000, (1 << 48) - 1] {
@@ -136,7 +136,7 @@ fn forgeries(rng: &mut SmallRng) -> Vec<Vec<u8>> {
             for content in [ALERT, HANDSHAKE, APPLICATION_DATA, 24, 25, 255] {
                 forged.push(record(content, epoch, number, &noise));
             }
-            // An empty message of every kind, for every message number in play.
+            // Messages of every kind, empty and with noise, for every message number in use.
             for kind in 0..=24 {
                 for sequence in 0..7 {
                     forged.push(record(HANDSHAKE, epoch, number, &message(kind, sequence, &[])));
@@ -209,7 +209,7 @@ fn duplicated_and_reversed_datagrams_do_no_harm() {
 fn forged_records_during_the_handshake_have_no_effect_on_the_server() {
     let mut rng = SmallRng::seed_from_u64(1);
     let mut pair = pair(SrtpOffer::AeadOnly);
-    // Before and behind every true datagram to the server.
+    // Forgeries arrive before and after every authentic datagram to the server.
     pair.run(&mut |to_server, datagram| {
         let mut arriving = if to_server { forgeries(&mut rng) } else { vec![] };
         arriving.push(datagram.to_vec());
@@ -224,7 +224,7 @@ fn forged_records_during_the_handshake_have_no_effect_on_the_server() {
 
 #[test]
 fn changed_copies_before_the_true_flights_have_no_lasting_effect_on_the_server() {
-    // What somebody could do who sees all and is quicker: all of the client's messages but the cookie.
+    // An attacker who sees all traffic and is faster could do this to all client messages except the hellos.
     for at in (0..600).step_by(7) {
         let mut pair = pair(SrtpOffer::AeadOnly);
         pair.run(&mut |to_server, datagram| {
@@ -248,7 +248,7 @@ fn forged_records_during_the_handshake_have_no_effect_on_the_client() {
         let mut arriving = vec![datagram.to_vec()];
         if !to_server {
             arriving.extend(forgeries(&mut rng).into_iter().filter(|forged| {
-                // A forged HelloVerifyRequest is the one thing that a client of DTLS 1.2 has to believe.
+                // A DTLS 1.2 client cannot detect a forged HelloVerifyRequest.
                 forged.get(13) != Some(&record::HELLO_VERIFY_REQUEST)
             }));
         }
@@ -340,8 +340,8 @@ fn a_replayed_handshake_has_no_effect() {
 #[test]
 fn hellos_of_others_do_not_keep_the_true_client_out() {
     let mut pair = pair(SrtpOffer::AeadOnly);
-    // Other clients' hellos, each with its own random bytes, from the same address: the answers to them reach
-    // the true client, first of all.
+    // Other clients' hellos, each with its own random bytes, arrive from the same address. The answers to them reach
+    // the real client first.
     let others: Vec<Vec<u8>> = (0..3)
         .map(|_| {
             let mut other = Dtls::new(
@@ -422,7 +422,7 @@ fn datagrams_of_every_length_do_no_harm_in_any_stage() {
 
 const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 
-/// rtc-dtls itself as the client of our server, with the certificate and profiles given.
+/// Connects rtc-dtls itself as a client to this server implementation, with these certificate and SRTP profiles.
 fn foreign(
     algorithm: Option<&str>,
     profiles: &[SrtpProtectionProfile],
@@ -452,7 +452,7 @@ fn foreign(
         .with_extended_master_secret(ems)
         .with_insecure_skip_verify(true)
         .with_server_name("server".to_owned())
-        // Every message in several fragments.
+        // Splits every message into several fragments.
         .with_mtu(100)
         .build(true, None)
         .unwrap();
@@ -486,7 +486,7 @@ fn another_client_with_small_fragments_connects() {
     use SrtpProtectionProfile::{Srtp_Aead_Aes_128_Gcm as Gcm, Srtp_Aes128_Cm_Hmac_Sha1_80 as Cm};
     assert_eq!(foreign(None, &[Gcm], true), Some(Some(Profile::AeadAes128Gcm)));
     assert_eq!(foreign(Some("sha-512"), &[Cm], true), Some(Some(Profile::AesCm128HmacSha1_80)));
-    // As Chromium lists them: the quick one is taken all the same.
+    // The order in which Chromium lists them: the faster one is selected all the same.
     assert_eq!(foreign(Some("sha-1"), &[Cm, Gcm], true), Some(Some(Profile::AeadAes128Gcm)));
     assert_eq!(foreign(None, &[], true), Some(None), "data only");
 }

@@ -1,5 +1,5 @@
-//! Signatures of handshake messages, checked before rtc-dtls sees them: there, a forged one would end the
-//! handshake.
+//! Verifies the signatures of handshake messages before rtc-dtls sees these. In rtc-dtls a forged signature would end
+//! the handshake.
 
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 
@@ -10,7 +10,7 @@ pub(super) fn leaf(message: &[u8]) -> Option<&[u8]> {
     Reader(Reader(message).field(3)?).field(3)
 }
 
-/// Whether `signed`, that is algorithm, length and signature, is that certificate's over `content`.
+/// Whether `signed` (algorithm, length and signature) is a valid signature over `content` by the certificate's key.
 pub(super) fn is_signed(certificate: &[u8], signed: &[u8], content: &[u8]) -> bool {
     let mut signed = Reader(signed);
     let parts = (|| Some((signed.number(2)?, signed.field(2)?)))();
@@ -20,8 +20,8 @@ pub(super) fn is_signed(certificate: &[u8], signed: &[u8], content: &[u8]) -> bo
         .any(|algorithm| UnparsedPublicKey::new(*algorithm, key).verify(content, signature).is_ok())
 }
 
-/// What a signature scheme of TLS 1.2 may stand for: of ECDSA it names the hash but not the curve
-/// (RFC 5246 section 7.4.1.4.1). A key on another curve is refused by each.
+/// The algorithms that a TLS 1.2 signature scheme may mean. For ECDSA it names the hash but not the curve (RFC 5246
+/// section 7.4.1.4.1). Each algorithm refuses a key on another curve.
 fn algorithms(scheme: u32) -> &'static [&'static dyn VerificationAlgorithm] {
     match scheme {
         0x0403 => &[&signature::ECDSA_P256_SHA256_ASN1, &signature::ECDSA_P384_SHA256_ASN1],

@@ -7,9 +7,9 @@ use super::NoRandomness;
 /// One side's ICE credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IceCredentials {
-    /// The user fragment: 4 to 256 ice-chars.
+    /// User fragment: 4 to 256 ice-chars.
     pub ufrag: String,
-    /// The password: 22 to 256 ice-chars.
+    /// Password: 22 to 256 ice-chars.
     pub pwd: String,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Debug for IceCredentials {
 fn ice_chars<const N: usize>() -> Result<String, NoRandomness> {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
-    // 64 characters: six bits of every byte, without bias.
+    // The alphabet has 64 characters, so six bits of each byte select one without bias.
     let chars = bytes.iter().map(|byte| match byte & 0x3f {
         value @ 0..=25 => b'A' + value,
         value @ 26..=51 => b'a' + (value - 26),

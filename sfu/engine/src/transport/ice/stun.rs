@@ -1,5 +1,5 @@
-//! STUN messages as far as ICE-lite needs them (RFC 8489): Binding requests in, responses out. Read in place,
-//! without allocating: this runs before anybody is authenticated.
+//! The STUN messages that ICE-lite needs (RFC 8489): parses Binding requests and writes responses. Requests are parsed
+//! in place, without allocating, because this runs before authentication.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,28 +7,28 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use smallvec::SmallVec;
 
-/// A response, ready to send.
+/// A complete response.
 pub(super) type Response = SmallVec<[u8; 128]>;
 
-/// A Binding request whose form is right and whose fingerprint matches, not yet authenticated.
+/// A well-formed Binding request, not authenticated yet. If it has a fingerprint, that matches.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     datagram: &'a [u8],
     transaction: [u8; 12],
-    /// Local and remote part.
+    /// Local and remote ufrag.
     pub(super) username: (&'a str, &'a str),
-    /// Where MESSAGE-INTEGRITY begins, and its value.
+    /// Offset at which MESSAGE-INTEGRITY begins, and its value.
     integrity: (usize, &'a [u8]),
     pub(super) use_candidate: bool,
-    /// The sender takes itself for the controlled side.
+    /// Whether the sender claims to be the controlled side.
     pub(super) controlled: bool,
-    /// Attributes that must be understood and are not.
+    /// Unknown comprehension-required attributes, at most [`MAX_UNKNOWN`].
     pub(super) unknown: SmallVec<[u16; 4]>,
 }
 
 impl<'a> Request<'a> {
-    /// Reads a request. Nothing if it is anything else, or malformed, or lacks what ICE demands
-    /// (RFC 8445 section 7.1).
+    /// Parses a request. `None` if it is another message, is malformed, or lacks USERNAME or MESSAGE-INTEGRITY, which
+    /// ICE requires (RFC 8445 section 7.1).
     pub(super) fn parse(datagram: &'a [u8]) -> Option<Self> {
         let header = Header::parse(datagram)?;
         let (mut username, mut integrity) = (None, None);
@@ -44,14 +44,14 @@ impl<'a> Request<'a> {
                         return None;
                     }
                 }
-                // What follows MESSAGE-INTEGRITY is not protected (RFC 8489 section 14.5).
+                // Attributes after MESSAGE-INTEGRITY are not protected, and are ignored (RFC 8489 section 14.5).
                 _ if integrity.is_some() => {}
                 MESSAGE_INTEGRITY => integrity = Some((at, value)),
                 USERNAME => username = Some(value),
                 USE_CANDIDATE => use_candidate = true,
                 ICE_CONTROLLED => controlled = true,
                 PRIORITY | MESSAGE_INTEGRITY_SHA256 => {}
-                // More than fit into the answer are not worth listing.
+                // More unknown attributes than fit into the response are not listed.
                 _ if kind < FIRST_OPTIONAL && unknown.len() < MAX_UNKNOWN => unknown.push(kind),
                 _ => {}
             }
@@ -67,7 +67,7 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Whether MESSAGE-INTEGRITY was made with that key.
+    /// Whether MESSAGE-INTEGRITY was computed with `key`.
     pub(super) fn is_authentic(&self, key: &hmac::Key) -> bool {
         let (at, value) = self.integrity;
         let Some(expected) = self.datagram.get(..at).and_then(|covered| integrity(covered, key)) else {
@@ -76,7 +76,7 @@ impl<'a> Request<'a> {
         verify_slices_are_equal(expected.as_ref(), value).is_ok()
     }
 
-    /// The answer to an accepted check.
+    /// The response to an accepted check; `mapped` is the source address of the check.
     pub(super) fn success(&self, key: &hmac::Key, mapped: SocketAddr) -> Response {
         let mut response = self.response(BINDING_SUCCESS);
         let mut value: SmallVec<[u8; 20]> = SmallVec::new();
@@ -99,7 +99,7 @@ impl<'a> Request<'a> {
         finish(response, key)
     }
 
-    /// 420 with the attributes that were not understood (RFC 8489 section 6.3.1).
+    /// Error response 420 with the unknown attributes (RFC 8489 section 6.3.1).
     pub(super) fn unknown_attributes(&self, key: &hmac::Key) -> Response {
         let mut response = self.response(BINDING_ERROR);
         push(&mut response, ERROR_CODE, &[0, 0, 4, 20]);
@@ -109,7 +109,7 @@ impl<'a> Request<'a> {
         finish(response, key)
     }
 
-    /// 487: the lite side never controls (RFC 8445 section 7.3.1.1).
+    /// Error response 487: an ICE-lite agent is never the controlling side (RFC 8445 section 7.3.1.1).
     pub(super) fn role_conflict(&self, key: &hmac::Key) -> Response {
         let mut response = self.response(BINDING_ERROR);
         push(&mut response, ERROR_CODE, &[0, 0, 4, 87]);
@@ -142,7 +142,7 @@ struct Header {
 }
 
 impl Header {
-    /// The header of a Binding request that is as long as it says.
+    /// Parses the header of a Binding request whose length field matches the datagram.
     fn parse(datagram: &[u8]) -> Option<Self> {
         let (kind, rest) = datagram.split_first_chunk::<2>()?;
         let (len, rest) = rest.split_first_chunk::<2>()?;
@@ -156,7 +156,7 @@ impl Header {
         fits.then_some(Self { transaction: *transaction })
     }
 
-    /// Attribute by attribute; a malformed one yields nothing and ends the list.
+    /// Iterates over the attributes. A malformed one yields `None` and ends the iteration.
     #[expect(clippy::unused_self, reason = "only a checked header has attributes")]
     fn attributes<'a>(&self, datagram: &'a [u8]) -> impl Iterator<Item = Option<Attribute<'a>>> {
         let mut at = HEADER;
@@ -185,7 +185,7 @@ impl<'a> Attribute<'a> {
         let (kind, rest) = data.split_first_chunk::<2>()?;
         let (len, rest) = rest.split_first_chunk::<2>()?;
         let len = usize::from(u16::from_be_bytes(*len));
-        // The padding has to be there as well.
+        // The padding has to be present as well.
         rest.get(..len.next_multiple_of(4))?;
         Some(Self { kind: u16::from_be_bytes(*kind), at, value: rest.get(..len)? })
     }
@@ -217,8 +217,7 @@ fn set_len(message: &mut Response, end: usize) {
     }
 }
 
-/// The tag over `covered`, with a length in the header as if the message ended behind the tag
-/// (RFC 8489 section 14.5).
+/// The tag over `covered`, with the header's length set as if the message ended after the tag (RFC 8489 section 14.5).
 fn integrity(covered: &[u8], key: &hmac::Key) -> Option<hmac::Tag> {
     let (kind, rest) = covered.split_first_chunk::<2>()?;
     let (_, rest) = rest.split_first_chunk::<2>()?;
@@ -230,7 +229,7 @@ fn integrity(covered: &[u8], key: &hmac::Key) -> Option<hmac::Tag> {
     Some(context.sign())
 }
 
-/// RFC 8489 section 14.7.
+/// FINGERPRINT value, RFC 8489 section 14.7.
 fn fingerprint(covered: &[u8]) -> u32 {
     let crc = covered.iter().fold(u32::MAX, |crc, byte| {
         let at = (crc ^ u32::from(*byte)) & 0xff;
@@ -262,7 +261,8 @@ const ATTRIBUTE_HEADER: usize = 4;
 const INTEGRITY_LEN: usize = 20;
 const FINGERPRINT_LEN: usize = 4;
 const MAX_UNKNOWN: usize = 8;
-/// USERNAME stands among the first in every implementation; a datagram of only empty attributes is not walked.
+/// Number of attributes searched for USERNAME. Every implementation puts it among the first. The limit avoids walking
+/// through a datagram full of empty attributes.
 const MAX_ATTRIBUTES_PEEKED: usize = 16;
 
 const BINDING_REQUEST: u16 = 0x0001;
@@ -277,7 +277,7 @@ const MESSAGE_INTEGRITY_SHA256: u16 = 0x001c;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const PRIORITY: u16 = 0x0024;
 const USE_CANDIDATE: u16 = 0x0025;
-/// From here on an attribute need not be understood.
+/// Attributes from this type on are comprehension-optional.
 const FIRST_OPTIONAL: u16 = 0x8000;
 const FINGERPRINT: u16 = 0x8028;
 const ICE_CONTROLLED: u16 = 0x8029;

@@ -16,7 +16,7 @@ use rtc_stun::xoraddr::XorMappedAddress;
 
 use super::*;
 
-/// A connectivity check as another implementation writes it.
+/// A connectivity check, written by another implementation (rtc-stun).
 pub(in crate::transport) struct Check {
     pub(in crate::transport) username: String,
     pub(in crate::transport) password: String,
@@ -69,7 +69,7 @@ impl Check {
     }
 }
 
-/// Reads a response as another implementation does, checking integrity and fingerprint.
+/// Reads a response with another implementation (rtc-stun), which checks integrity and fingerprint.
 pub(in crate::transport) fn read_response(response: &[u8], password: &str) -> Message {
     let mut message = Message::new();
     message.unmarshal_binary(response).unwrap();
@@ -198,7 +198,7 @@ fn whoever_lacks_the_password_gets_no_answer_and_changes_nothing() {
 fn a_change_of_any_byte_is_refused() {
     let mut ends = ends();
     let check = Check::new(&ends.local, &ends.remote).nominating().bytes();
-    // The fingerprint's own header is protected by nothing; as an unknown attribute it is ignored.
+    // The header of the FINGERPRINT attribute is not protected. A changed one is ignored as an unknown attribute.
     let fingerprint = check.len() - 8;
     for at in (0..fingerprint).chain(fingerprint + 4..check.len()) {
         let mut changed = check.clone();
@@ -331,7 +331,7 @@ fn a_path_that_is_checked_no_longer_is_left_for_one_that_is() {
     };
     assert_eq!(check(&mut ends, 1, &nominating), Some(path(1)));
     for _ in 0..10 {
-        // Several paths are checked: the chosen one stays.
+        // Several paths are checked. The selected one stays.
         ends.now += Duration::from_millis(1250);
         assert_eq!(check(&mut ends, 2, &plain), Some(path(1)));
         ends.now += Duration::from_millis(1250);

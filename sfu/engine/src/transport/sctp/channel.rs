@@ -1,4 +1,4 @@
-//! Data channels as their two ends agree on them (RFC 8832).
+//! Data channel establishment (DCEP, RFC 8832).
 
 use bytes::{Bytes, BytesMut};
 use rtc_datachannel::message::Message;
@@ -7,40 +7,39 @@ use rtc_datachannel::message::message_channel_open::{CHANNEL_PRIORITY_NORMAL, Ch
 use rtc_sctp::ReliabilityType;
 use rtc_shared::marshal::{Marshal, Unmarshal};
 
-/// A data channel of one peer, whoever opened it. Never used twice.
+/// Identifies a data channel of one peer, opened by either end. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub(super) u32);
 
-/// One entry of the table.
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) id: ChannelId,
-    /// Nothing until the association is there.
+    /// SCTP stream number; `None` until the association is established.
     pub(super) stream: Option<u16>,
     pub(super) label: String,
     pub(super) reliability: Reliability,
-    /// Both ends know of it.
+    /// Whether the channel is open at both ends.
     pub(super) open: bool,
 }
 
-/// How messages are sent.
+/// Ordering and reliability of a channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Reliability {
     pub(super) ordered: bool,
     pub(super) kind: ReliabilityType,
-    /// Retransmissions or milliseconds.
+    /// Maximum retransmissions or lifetime in milliseconds, depending on `kind`.
     pub(super) value: u32,
 }
 
 impl Reliability {
-    /// Given up after so many retransmissions, if any number is named.
+    /// Fully reliable, or with messages given up after `max_retransmits` retransmissions.
     pub(super) fn new(ordered: bool, max_retransmits: Option<u16>) -> Self {
         let kind =
             if max_retransmits.is_some() { ReliabilityType::Rexmit } else { ReliabilityType::Reliable };
         Self { ordered, kind, value: u32::from(max_retransmits.unwrap_or_default()) }
     }
 
-    /// Whether nothing is ever given up.
+    /// Whether the channel is fully reliable.
     pub(super) fn is_full(self) -> bool {
         self.kind == ReliabilityType::Reliable
     }
@@ -59,7 +58,7 @@ impl Reliability {
     }
 }
 
-/// What the other end says about a channel.
+/// A DCEP message from the peer.
 #[derive(Debug, PartialEq)]
 pub(super) enum Control {
     Open { label: String, reliability: Reliability },
@@ -67,7 +66,7 @@ pub(super) enum Control {
 }
 
 impl Control {
-    /// Nothing if it is malformed, or the label is not text or longer than can be meant.
+    /// Parses a message. `None` if it is malformed, or if the label is not UTF-8 or longer than [`MAX_LABEL`].
     pub(super) fn parse(mut message: &[u8]) -> Option<Self> {
         match Message::unmarshal(&mut message).ok()? {
             Message::DataChannelAck(_) => Some(Self::Ack),
@@ -106,5 +105,5 @@ pub(super) fn ack_message() -> Option<Bytes> {
     Message::DataChannelAck(DataChannelAck {}).marshal().ok().map(BytesMut::freeze)
 }
 
-/// Bytes in a label.
+/// Maximum length of a label, in bytes.
 pub(super) const MAX_LABEL: usize = 256;

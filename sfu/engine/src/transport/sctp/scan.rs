@@ -1,38 +1,39 @@
-//! What must not reach rtc-sctp, which trusts its peer more than is good for us, and what has to reach it once more.
+//! Filters and accounts received SCTP packets before they reach rtc-sctp, which trusts its peer too much. Also extracts
+//! the data chunks that have to be fed to it again.
 
 use bytes::Bytes;
 
 use super::window;
 
-/// Why an SCTP packet is not handed on.
+/// Reason that an SCTP packet is not passed to rtc-sctp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
     /// Chunk lengths do not add up.
     Malformed,
-    /// An INIT where it would end or multiply associations.
+    /// An INIT at a time when it would end the association or start a further one.
     Init,
-    /// Nothing but an error report, which rtc-sctp takes for the end.
+    /// The packet begins with an error report, which rtc-sctp takes for the end of the association.
     ErrorReport,
-    /// A stream number that no WebRTC client uses: each number costs memory.
+    /// A stream number that no WebRTC client uses. Each number costs memory.
     StreamNumber,
-    /// A number of a chunk farther ahead than can be on its way: rtc-sctp counts up to it one by one.
+    /// A TSN farther ahead than can be in flight. rtc-sctp counts up to it one by one.
     Ahead,
 }
 
-/// Measures what a peer makes us hold: bytes of messages that are not complete, with what each piece costs
-/// beside its bytes. rtc-sctp bounds the bytes only while the peer heeds the window.
+/// Measures how much received data is held for a peer: bytes that have not been delivered, plus the overhead of each
+/// chunk. rtc-sctp bounds this only while the peer respects the receive window.
 #[derive(Debug)]
 pub(super) struct Account {
-    /// The last number below which nothing is missing, as far as we have acknowledged.
+    /// Cumulative TSN of the last acknowledgement sent.
     acknowledged: Option<u32>,
-    /// The highest number seen.
+    /// Highest TSN seen.
     highest: Option<u32>,
     held: usize,
-    /// The window that we advertise when we hold nothing.
+    /// Receive window that is advertised when nothing is held, in bytes.
     window: u32,
-    /// The window that we advertised last.
+    /// Receive window that was advertised last, in bytes.
     advertised: u32,
-    /// Bytes delivered since.
+    /// Bytes delivered since that advertisement.
     delivered: u32,
 }
 
@@ -41,12 +42,13 @@ impl Account {
         Self { acknowledged: None, highest: None, held: 0, window, advertised: window, delivered: 0 }
     }
 
-    /// Bytes held, roughly.
+    /// Approximate number of bytes held.
     pub(super) fn held(&self) -> usize {
         self.held
     }
 
-    /// Counts the user data in a packet, except what is sent again. Says why if the packet is not acceptable.
+    /// Checks a received packet and counts its user data, except retransmissions. Returns the reason if the packet must
+    /// not be passed to rtc-sctp.
     pub(super) fn receive(&mut self, packet: &[u8], takes_init: bool) -> Result<(), Refused> {
         let (mut acknowledged, mut highest, mut bytes) = (self.acknowledged, self.highest, 0);
         for (at, chunk) in chunks(packet).enumerate() {
@@ -83,7 +85,7 @@ impl Account {
         Ok(())
     }
 
-    /// The number at the beginning of a chunk, if it can be.
+    /// The TSN at the beginning of a chunk, if it is in a plausible range.
     fn number(&self, body: &[u8]) -> Result<u32, Refused> {
         let number = body.first_chunk().copied().map(u32::from_be_bytes).ok_or(Refused::Malformed)?;
         match self.acknowledged {
@@ -92,33 +94,33 @@ impl Account {
         }
     }
 
-    /// A message of so many bytes in so many pieces went out of our hands.
+    /// Counts a delivered message of `bytes` bytes in `pieces` chunks.
     pub(super) fn deliver(&mut self, bytes: usize, pieces: usize) {
-        // The header of a piece is counted above as part of its chunk.
+        // `receive` has counted the 12-byte header of each chunk as part of the chunk.
         self.held = self.held.saturating_sub(bytes + pieces * (PIECE_COST + 12));
         self.delivered = self.delivered.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
-    /// The last number below which nothing is missing, as far as we have acknowledged.
+    /// Cumulative TSN of the last acknowledgement sent; `None` before the association begins.
     pub(super) fn acknowledged(&self) -> Option<u32> {
         self.acknowledged
     }
 
-    /// Whether the peer was told that there is no room for a chunk.
+    /// Whether the last advertised window is too small for a chunk.
     pub(super) fn is_closed(&self) -> bool {
         self.advertised < CHUNK
     }
 
-    /// Whether the peer believes the window nearly closed, and it has opened a good deal since (RFC 9260 section
-    /// 6.2.1: not for every byte). `unread`: more may be delivered soon.
+    /// Whether to advertise the window again: the last advertised one was below half, and it has opened considerably
+    /// since (RFC 9260 section 6.2.1: not for every byte). `unread`: more may be delivered soon.
     pub(super) fn window_opened(&self, unread: bool) -> bool {
         self.advertised < self.window / 2
             && self.delivered > 0
             && (!unread || self.delivered >= self.window / 4)
     }
 
-    /// Looks at a packet that we send: an acknowledgement with the whole window open means that nothing is
-    /// held. So what is counted too high, of messages given up half-way, does not add up.
+    /// Inspects a packet that is sent. An acknowledgement that advertises the entire window means that nothing is held,
+    /// so the count is reset. Without that, partly received messages that the peer gave up would accumulate in it.
     pub(super) fn send(&mut self, packet: &[u8]) {
         for chunk in chunks(packet).map_while(|chunk| chunk).filter(|chunk| chunk.kind == SACK) {
             self.acknowledged = chunk.field(0).map(u32::from_be_bytes).or(self.acknowledged);
@@ -131,12 +133,12 @@ impl Account {
     }
 }
 
-/// How far `number` is ahead of `other`, negative if behind (RFC 1982).
+/// How far `number` is ahead of `other`; negative if behind (RFC 1982).
 fn ahead(number: u32, other: u32) -> i32 {
     number.wrapping_sub(other) as i32
 }
 
-/// Whether the causes in an error report or abort end where it does. rtc-sctp cuts them out unchecked.
+/// Whether the causes in an error report or abort end exactly at its end. rtc-sctp slices them unchecked.
 fn causes_fit(body: &[u8]) -> bool {
     let mut rest = body;
     while let Some((_, behind)) = rest.split_first_chunk::<2>() {
@@ -147,7 +149,7 @@ fn causes_fit(body: &[u8]) -> bool {
     rest.is_empty()
 }
 
-/// A packet of those data chunks of another that come after a number; `None` if there are none.
+/// A packet with only those data chunks of `packet` whose TSN is after `number`; `None` if there are none.
 pub(super) fn data_after(packet: &[u8], number: u32) -> Option<Bytes> {
     let mut data = packet.get(..PACKET_HEADER)?.to_vec();
     for chunk in chunks(packet).map_while(|chunk| chunk).filter(|chunk| chunk.kind == DATA) {
@@ -164,7 +166,7 @@ pub(super) fn data_after(packet: &[u8], number: u32) -> Option<Bytes> {
 struct Chunk<'a> {
     kind: u8,
     body: &'a [u8],
-    /// With its header, and without the bytes that fill it up.
+    /// The chunk with its header, without padding.
     whole: &'a [u8],
 }
 
@@ -174,7 +176,7 @@ impl Chunk<'_> {
     }
 }
 
-/// The chunks of a packet; a malformed one yields nothing and ends them.
+/// Iterates over the chunks of a packet. A malformed one yields `None` and ends the iteration.
 fn chunks(packet: &[u8]) -> impl Iterator<Item = Option<Chunk<'_>>> {
     let mut rest = packet.get(PACKET_HEADER..);
     std::iter::from_fn(move || {
@@ -200,9 +202,10 @@ const ERROR: u8 = 9;
 const FORWARD: u8 = 192;
 /// Chromium and Firefox number their channels below this.
 const MAX_STREAM: u16 = 1024;
-/// Chunks on their way: more than the window has room for, were each of 32 bytes.
+/// Maximum distance of a TSN ahead of the acknowledged one: more chunks than the window holds, even if each has only 32
+/// bytes.
 const MAX_AHEAD: i32 = 8192;
-/// Bytes that a window has to have room for, to be of use.
+/// Smallest useful receive window, in bytes: space for one full chunk.
 const CHUNK: u32 = 1500;
-/// A chunk in rtc-sctp's queues.
+/// Overhead of a chunk in rtc-sctp's queues, in bytes.
 const PIECE_COST: usize = 200;

@@ -24,7 +24,7 @@ fn pair() -> Pair {
 }
 
 impl Pair {
-    /// Runs for that long; `lost` says which packets are.
+    /// Runs the pair for `time`. Packets for which `lost` returns true are dropped.
     fn run(&mut self, time: Duration, lost: &mut dyn FnMut() -> bool) {
         let end = self.now + time;
         loop {
@@ -83,7 +83,7 @@ fn channels_open_in_both_directions_with_what_they_were_declared_as() {
     assert!(at_client.iter().any(|(_, label)| label == "_lossy"));
     let at_server = [opened(&mut pair.server), opened(&mut pair.server)];
     assert!(at_server.contains(&(ours, "_lossy".to_owned())));
-    // Odd numbers are the server's, even ones the client's, and both ends send as declared.
+    // The server uses odd stream numbers, the client even ones, and both ends use the declared reliability.
     for sctp in [&pair.server, &pair.client] {
         let find = |label: &str| sctp.channels.iter().find(|channel| channel.label == label).unwrap();
         assert_eq!(find("_lossy").stream.map(|stream| stream % 2), Some(1));
@@ -93,7 +93,7 @@ fn channels_open_in_both_directions_with_what_they_were_declared_as() {
     }
 }
 
-/// A pair with one channel opened by the client: its id at the client and at the server.
+/// A pair with one channel opened by the client, and the channel's id at the client and at the server.
 fn with_channel(label: &str, ordered: bool, max_retransmits: Option<u16>) -> (Pair, ChannelId, ChannelId) {
     let mut pair = pair();
     let at_client = pair.client.open(pair.now, label, ordered, max_retransmits).unwrap();
@@ -187,7 +187,7 @@ fn what_waits_is_bounded_and_flows_off_again() {
     let (mut pair, at_client, _) = with_channel("_reliable", true, None);
     let message = Bytes::from(vec![7; 60_000]);
     let mut sent = 0;
-    // Nothing gets through.
+    // No packet is delivered meanwhile.
     let refused = loop {
         match pair.client.send(pair.now, at_client, &message, true) {
             Ok(()) => sent += 1,
@@ -216,7 +216,7 @@ fn a_peer_waits_while_it_is_not_read_and_goes_on_at_once_when_it_is() {
         let (mut sent, mut received) = (0, 0);
         for round in 0..20 {
             pair.server.hold(true);
-            // As much as fits, and then a minute in which nothing moves.
+            // The client sends as much as fits, for a minute in which the server reads nothing.
             for _ in 0..60 {
                 while pair.client.send(pair.now, at_client, &message(sent), true).is_ok() {
                     sent += 1;
@@ -283,7 +283,8 @@ fn lossy_messages_are_read_while_reliable_ones_wait() {
     assert_eq!(events(&mut pair.server).len(), 3);
 }
 
-/// A pair whose client sends on a channel, until the server that does not read has no room; and the messages sent.
+/// A pair whose client has sent on a channel until the receive window of the server, which does not read, was closed.
+/// Also returns the channel's ids at client and server, and the number of messages sent.
 fn with_closed_window() -> (Pair, ChannelId, ChannelId, usize) {
     let (mut pair, at_client, at_server) = with_channel("_reliable", true, None);
     let sent = close_window(&mut pair, at_client);
@@ -306,7 +307,7 @@ fn close_window(pair: &mut Pair, at_client: ChannelId) -> usize {
 #[test]
 fn a_peer_that_waits_goes_on_at_once_though_it_was_sent_messages_meanwhile() {
     let (mut pair, _, at_server, sent) = with_closed_window();
-    // Its probe of the window is refused, and then come its acknowledgements.
+    // The client's window probe is refused. After it come the client's acknowledgements.
     for _ in 0..20 {
         pair.server.send(pair.now, at_server, &Bytes::from(vec![9; 1000]), true).unwrap();
         pair.run(Duration::from_millis(300), &mut || false);
@@ -345,7 +346,7 @@ fn only_data_that_is_not_acknowledged_is_kept_of_what_is_refused() {
     assert_eq!(numbers.len(), pair.server.refused.len(), "each once");
 }
 
-/// There is one window for all channels of an association.
+/// All channels of an association share one receive window.
 #[test]
 fn lossy_messages_wait_with_the_reliable_ones_that_fill_the_window_and_then_flow() {
     let (mut pair, reliable, _) = with_channel("_reliable", true, None);
@@ -377,17 +378,17 @@ fn lossy_messages_wait_with_the_reliable_ones_that_fill_the_window_and_then_flow
 #[test]
 fn wrong_uses_are_told() {
     let (mut pair, at_client, _) = with_channel("_reliable", true, None);
-    // As long as what we take, and what stamping adds.
+    // The longest accepted message, plus what stamping adds.
     let longest = 128 * 1024;
     let long = Bytes::from(vec![0; longest + 1]);
     assert_eq!(pair.client.send(pair.now, at_client, &long, true), Err(DataError::TooLong(longest + 1)));
-    // The peer takes less, or says that it takes any.
+    // The peer accepts less, or declares no limit.
     for (theirs, most) in [(65_536, 65_536), (0, longest)] {
         pair.client.limit_messages(theirs);
         let refused = pair.client.send(pair.now, at_client, &long.slice(..=most), true);
         assert_eq!(refused, Err(DataError::TooLong(most + 1)));
     }
-    // What is longer than we take is read and discarded.
+    // A message longer than the receive limit is read and discarded.
     pair.client.send(pair.now, at_client, &long.slice(..65_537), true).unwrap();
     pair.client.send(pair.now, at_client, &long.slice(..65_536), true).unwrap();
     pair.settle();
@@ -414,7 +415,7 @@ fn more_channels_than_the_limit_are_not_taken_and_harm_none() {
     pair.settle();
     assert_eq!(pair.server.channels.len(), pair.limits.data_streams);
     assert_eq!(events(&mut pair.server).len(), pair.limits.data_streams - 1);
-    // Data on all of them: what belongs to no channel is read and discarded, the rest passes.
+    // Data on all of them: messages on no channel are read and discarded, the others are delivered.
     for channel in &mut pair.client.channels {
         channel.open = true;
     }
@@ -493,16 +494,15 @@ fn repeated_inits_before_the_start_end_in_one_association() {
     assert_eq!(opened(&mut pair.server).1, "_reliable");
 }
 
-/// A message without an end, as no honest peer sends it.
 #[test]
 fn a_message_without_end_is_cut_off() {
     let (mut pair, at_client, _) = with_channel("_reliable", true, None);
-    // The client may send far more in one message than it should, and heeds no limit.
+    // Removes the client's own limits.
     pair.client.max_sent = usize::MAX;
     pair.client.max_buffered = usize::MAX;
     let refused = pair.client.send(pair.now, at_client, &Bytes::from(vec![0; 10_000_000]), true);
     assert_eq!(refused, Err(DataError::NotOpen), "rtc-sctp itself refuses it");
-    // So by hand: true packets with the mark of the end taken away, in sequence, never stopping.
+    // So packets are made by hand: real ones with the end flag cleared, in sequence, without end.
     pair.client.send(pair.now, at_client, &Bytes::from(vec![0; 1000]), true).unwrap();
     let template = pair.client.poll_transmit().unwrap().to_vec();
     let first = u32::from_be_bytes(template[16..20].try_into().unwrap());
@@ -554,7 +554,7 @@ fn packets_of_every_length_do_no_harm() {
     assert_eq!(events(&mut pair.server), [SctpEvent::Message { channel: at_server, binary: true, payload }]);
 }
 
-/// With the keys a peer may end its own association, but nothing more.
+/// An authenticated peer may end its own association, but can do no other harm.
 #[test]
 fn packets_with_the_right_tag_and_checksum_end_at_most_the_association() {
     let mut rng = SmallRng::seed_from_u64(5);
@@ -570,7 +570,7 @@ fn packets_with_the_right_tag_and_checksum_end_at_most_the_association() {
             noise[12] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 130, 192][round % 15];
             noise[14..16].copy_from_slice(&((len - 12) as u16).to_be_bytes());
             if rng.random() && len > 24 {
-                // A parameter or message number that fits.
+                // A plausible parameter or TSN.
                 noise[16..20].copy_from_slice(&template[16..20]);
                 noise[18..20].copy_from_slice(&((len - 16) as u16).to_be_bytes());
             }

@@ -1,12 +1,13 @@
-//! A packet as the peer could send it, to which the answer is an acknowledgement with the window as it is now.
+//! Packets written as if the peer had sent them. rtc-sctp answers a repeated chunk with an acknowledgement that
+//! advertises the current receive window.
 
 use bytes::Bytes;
 
-/// Bytes of an SCTP packet's common header.
+/// Length of an SCTP packet's common header, in bytes.
 pub(super) const HEADER: usize = 12;
 
-/// A data chunk that has been received and acknowledged before, with the request to be answered at once (RFC 7053).
-/// `header` is that of any packet of the peer: ports and tag are the association's.
+/// A packet with a data chunk that was received and acknowledged before, with the flag that requests an immediate
+/// acknowledgement (RFC 7053). `header` is the common header of any packet of the peer, for the ports and the tag.
 pub(super) fn repeated_chunk(header: [u8; HEADER], number: u32) -> Bytes {
     let mut packet = [0; HEADER + CHUNK];
     let (common, chunk) = packet.split_at_mut(HEADER);
@@ -18,7 +19,7 @@ pub(super) fn repeated_chunk(header: [u8; HEADER], number: u32) -> Bytes {
     with_checksum(packet.to_vec())
 }
 
-/// A packet with its checksum set.
+/// Sets the checksum of a packet.
 pub(super) fn with_checksum(mut packet: Vec<u8>) -> Bytes {
     set_checksum(&mut packet, [0; 4]);
     let sum = crc32c::crc32c(&packet).to_le_bytes();
@@ -32,9 +33,10 @@ fn set_checksum(packet: &mut [u8], sum: [u8; 4]) {
     }
 }
 
-/// Where the checksum is in the common header.
+/// Offset of the checksum in the common header.
 const CHECKSUM: usize = 8;
-/// A data chunk with one byte of data, padded.
+/// Length of a data chunk with one byte of data, padded.
 const CHUNK: usize = 20;
-/// Kind 0; bits I, B and E; 17 bytes long; number, stream and sequence number 0; binary (53); one byte of data.
+/// Chunk type 0 (DATA); flags I, B and E; length 17; TSN, stream and stream sequence number 0; payload protocol 53
+/// (binary); one byte of data, padded.
 const TEMPLATE: [u8; CHUNK] = [0, 0b1011, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 53, 0, 0, 0, 0];

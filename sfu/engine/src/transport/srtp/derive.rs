@@ -5,7 +5,7 @@ use aws_lc_rs::iv::FixedLength;
 
 use super::{MasterKey, SrtpError, counter_mode};
 
-/// What a derived key is for.
+/// Purpose of a derived key.
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
 pub(super) enum Label {

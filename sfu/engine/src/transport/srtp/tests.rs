@@ -20,7 +20,7 @@ fn master(profile: Profile, seed: u8) -> MasterKey {
     MasterKey { key, salt: (0..profile.salt_len()).map(|_| rng.random()).collect() }
 }
 
-/// The other implementation of the same thing.
+/// An independent SRTP implementation (rtc-srtp) with the same keys.
 fn oracle(profile: Profile, master: &MasterKey) -> Context {
     let profile = match profile {
         Profile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
@@ -30,7 +30,7 @@ fn oracle(profile: Profile, master: &MasterKey) -> Context {
     Context::new(&master.key, &master.salt, profile, None, None, provider.crypto()).unwrap()
 }
 
-/// A random packet with CSRCs and extensions now and then. Returns it and its header's length.
+/// A random packet, sometimes with CSRCs and extensions. Returns the packet and its header's length.
 fn rtp(rng: &mut SmallRng, ssrc: u32, sequence: u16) -> (Vec<u8>, usize) {
     let csrcs = if rng.random() { rng.random_range(0..=15_u8) } else { 0 };
     let extended: bool = rng.random();
@@ -142,7 +142,7 @@ fn what_we_seal_another_implementation_opens_and_the_other_way_round() {
         let sealer = Sealer::new(profile, &keys).unwrap();
         let mut opener = Opener::new(profile, &keys, 4).unwrap();
         let (mut their_sender, mut their_receiver) = (oracle(profile, &keys), oracle(profile, &keys));
-        // Over the wrap of the sequence number twice.
+        // The sequence number wraps at least twice.
         let mut sequence = ExtendedSequence::first(65_000);
         for _ in 0..1500 {
             let (packet, header_len) = rtp(&mut rng, 0x1234_5678, sequence.wire());
@@ -195,7 +195,7 @@ fn a_packet_is_taken_once_and_reordering_within_the_window_is_fine() {
                 (seal(&sealer, sequence, &packet, header_len), header_len, sequence)
             })
             .collect();
-        // Blocks of twenty, each backwards, so that the wrap is crossed out of order.
+        // Blocks of twenty packets, each in reverse, so that the wrap is crossed out of order.
         for block in packets.chunks(20) {
             for (sealed, header_len, sequence) in block.iter().rev() {
                 let (_, extended) = open(&mut opener, sealed, *header_len).unwrap();
@@ -208,8 +208,8 @@ fn a_packet_is_taken_once_and_reordering_within_the_window_is_fine() {
     }
 }
 
-/// Nothing becomes unreadable whichever number a stream begins with, however much of its beginning is lost, in whatever
-/// order the rest comes.
+/// All packets can be opened, whatever the first sequence number, the number of packets lost at the beginning, and the
+/// order of the rest.
 #[test]
 fn a_stream_is_read_from_whichever_packet_comes_first() {
     for seed in 0..400 {
@@ -221,7 +221,7 @@ fn a_stream_is_read_from_whichever_packet_comes_first() {
         let begins = if seed % 2 == 0 { rng.random() } else { rng.random_range(65_400..=u16::MAX) };
         let first = ExtendedSequence::first(begins).plus(rng.random_range(0..3000));
         let mut numbers: Vec<u64> = (0..150).collect();
-        // Up to forty places too early or too late: within the replay window.
+        // Each packet is up to forty places early or late, within the replay window.
         numbers.sort_by_cached_key(|number| number + rng.random_range(0..40));
         for number in numbers {
             let sequence = first.plus(number);
@@ -318,7 +318,7 @@ fn sources_that_have_ended_make_room_and_the_last_of_them_are_known_for_a_while(
         let sealed = seal(&sealer, ExtendedSequence::first(1), &packet, header_len);
         assert!(open(&mut opener, &sealed, header_len).is_ok());
         sent.push((sealed, header_len));
-        // All but the first end when the next begins.
+        // Every stream except the first ends when the next begins.
         opener.forget(|other| other.0 == 0 || other.0 == ssrc);
         assert!(opener.sources() <= 2 + ENDED_SOURCES);
     }
@@ -365,7 +365,7 @@ fn packets_of_every_length_are_refused_without_a_panic() {
             for header_len in [0, 12, len / 2, len, len + 1] {
                 let opened = opener.open_rtp(&mut packet.clone(), Ssrc(1), 1, header_len, |_| true);
                 assert!(opened.is_err());
-                // Lengths that do not fit are refused on the way out as well.
+                // Lengths that do not fit are refused for sealing as well.
                 assert_eq!(sealer.seal_rtp(ExtendedSequence::first(0), &mut packet, header_len, len), None);
             }
             assert!(opener.open_rtcp(&mut packet).is_err());

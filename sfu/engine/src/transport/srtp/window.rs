@@ -1,15 +1,15 @@
 //! A replay window (RFC 3711 section 3.3.2).
 
-/// Remembers which of the 128 numbers up to the highest were seen.
+/// Records which of the last 128 sequence numbers, up to the highest, were seen.
 #[derive(Debug, Clone)]
 pub(super) struct Window {
     highest: u64,
-    /// Bit `n`: `highest - n` was seen.
+    /// Bit `n` is set if `highest - n` was seen.
     seen: u128,
 }
 
 impl Window {
-    /// That one has been seen, the first.
+    /// A window in which only `first` has been seen.
     pub(super) fn of(first: u64) -> Self {
         Self { highest: first, seen: 1 }
     }
@@ -18,7 +18,7 @@ impl Window {
         self.highest
     }
 
-    /// Whether that number was marked, or is too old to tell.
+    /// Whether a number was marked, or is older than the window.
     pub(super) fn seen(&self, number: u64) -> bool {
         match self.highest.checked_sub(number) {
             None => false,

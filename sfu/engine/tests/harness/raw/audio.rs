@@ -1,5 +1,5 @@
-//! Frames of sound that tell what they are, and a receiver of them as browsers have it: it takes redundancy, asks for
-//! what is missing when a packet comes, and again after one and a half round trips.
+//! Audio frames that identify themselves, and a receiver of them that behaves like a browser's: it accepts redundancy,
+//! requests missing packets when a packet arrives, and requests them again after one and a half round trips.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,16 +13,16 @@ use sfu_protocol::TrackSid;
 use super::person::{OPUS, RED};
 use super::reports::{Reports, SenderReport};
 
-/// Time between two requests for one packet, at a round trip of 80 ms.
+/// Time between two requests for the same packet, at a round-trip time of 80 ms.
 const ASK_AGAIN: Duration = Duration::from_millis(125);
 
-/// After that a packet is of no use.
+/// Age at which a missing packet is no longer requested.
 const GIVE_UP: Duration = Duration::from_millis(600);
 
-/// Browsers report sound this often.
+/// Interval of receiver reports for audio in browsers.
 const REPORTS: Duration = Duration::from_secs(5);
 
-/// A frame of 20 ms by its first byte, with its number and when it was captured.
+/// Audio frame that contains its number and capture time. Its first byte is that of a 20 ms Opus frame.
 pub fn make(number: u32, capture_us: u64, bytes: usize) -> Vec<u8> {
     let mut frame = vec![0xf8];
     frame.extend(number.to_be_bytes());
@@ -33,7 +33,7 @@ pub fn make(number: u32, capture_us: u64, bytes: usize) -> Vec<u8> {
     frame
 }
 
-/// A payload with what was sent before in it (RFC 2198), and its payload type.
+/// Payload that also contains the earlier frames `before` (RFC 2198), and its payload type.
 pub fn with_redundancy(before: &[(u32, Vec<u8>)], timestamp: u32, frame: &[u8]) -> (u8, Vec<u8>) {
     if before.is_empty() {
         return (OPUS, frame.to_vec());
@@ -52,24 +52,24 @@ pub fn with_redundancy(before: &[(u32, Vec<u8>)], timestamp: u32, frame: &[u8]) 
     (RED, body)
 }
 
-/// One track of sound as it arrives.
+/// Receiving state of one audio track.
 pub struct SoundReceiver {
     pub track: TrackSid,
     pub ssrc: Ssrc,
-    /// The last sender report.
+    /// Last sender report that arrived.
     pub reported: Option<SenderReport>,
-    /// When each frame first arrived, by number, with its RTP timestamp and when it was captured.
+    /// First arrival of each frame, by frame number.
     pub frames: BTreeMap<u32, Heard>,
-    /// Packets by how many frames they repeat.
+    /// Number of packets by how many earlier frames they contain; the last entry counts three and more.
     pub by_redundancy: [u64; 4],
-    /// Frames of which a byte was wrong.
+    /// Number of frames with a wrong byte or timestamp.
     pub broken: u64,
     pub packets: u64,
-    /// Numbers asked for, each time that they are.
+    /// Number of sequence numbers requested, repeated requests included.
     pub nacked: u64,
-    /// The last values of header extensions.
+    /// Last value of the absolute capture time extension.
     pub capture_time: Option<Vec<u8>>,
-    /// It asks for every packet of the last second, whenever it can.
+    /// Whether each tick requests the last 51 packets, lost or not.
     pub storm: bool,
     nack: bool,
     highest: Option<ExtendedSequence>,
@@ -78,7 +78,7 @@ pub struct SoundReceiver {
     reports: Reports,
 }
 
-/// A frame that has arrived.
+/// Frame that arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Heard {
     pub at: Instant,
@@ -193,7 +193,7 @@ impl SoundReceiver {
         rtcp::write_nack(out, Ssrc(1), self.ssrc, &lost);
     }
 
-    /// Asks again for all of the last packets.
+    /// Requests the last 50 packets again.
     pub fn ask_for_everything(&self, out: &mut Vec<u8>) {
         let Some(highest) = self.highest else { return };
         let all: Vec<u16> = (0..50).rev().map(|back| (highest.0 as u16).wrapping_sub(back)).collect();

@@ -1,5 +1,5 @@
-//! People whose packets a test makes and reads itself, behind the crypto: what no finished client does, such as to
-//! ask for sound again, or to say what it likes, is done here.
+//! Participants whose RTP and RTCP packets a test makes and parses itself, above encryption. They can do what complete
+//! clients do not, such as requesting lost audio or sending arbitrary packets.
 
 pub mod audio;
 pub mod person;
@@ -28,32 +28,32 @@ use super::{ROOM, server_address};
 use person::{Person, Setup};
 use tap::Tap;
 
-/// People do what is due this often.
+/// Interval at which participants handle their timers.
 const TICK: Duration = Duration::from_millis(5);
 
-/// Shards and people in one room.
+/// Simulation of shards and packet-level participants in one room.
 pub struct RawWorld {
-    /// The time.
+    /// Present virtual time.
     pub now: Instant,
-    /// When it began.
+    /// Virtual time at which the simulation began.
     pub start: Instant,
-    /// The shards of one process.
+    /// Shards of one server process.
     pub shards: Vec<Shard>,
-    /// Everyone.
+    /// Participants.
     pub people: Vec<Person>,
-    /// Each one's link: towards the server, from the server.
+    /// Link of each participant: the direction towards the server, then the direction from the server.
     pub links: Vec<(Path, Path)>,
-    /// Those who do not read what arrives at once.
+    /// Participants that read their sockets late, by index.
     pub late: BTreeMap<usize, Late>,
-    /// What left the server.
+    /// Sequence numbers of the packets that the server sent.
     pub tap: Tap,
-    /// What sessions were told.
+    /// All events from the shards.
     pub events: Vec<Event>,
-    /// Datagrams that left for those who note headers, whatever becomes of them on the way.
+    /// Datagrams sent to participants with `notes_headers`, including those lost in the network.
     pub sent: Vec<Vec<u8>>,
-    /// What the time that shards take is measured by, if it is.
+    /// Real clock with which the CPU time of shards is measured, if any.
     pub stopwatch: Option<fn() -> Instant>,
-    /// What they took.
+    /// Time measured by `stopwatch`.
     pub spent: Duration,
     certificates: [Arc<Certificate>; 2],
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -65,14 +65,14 @@ pub struct RawWorld {
     buffer: Vec<u8>,
 }
 
-/// Somebody who in each `every` does not look at its socket for `stalls`.
+/// Participant that does not read its socket for the first `stalls` of each period `every`.
 #[derive(Debug, Clone, Copy)]
 pub struct Late {
     pub every: Duration,
     pub stalls: Duration,
 }
 
-/// A datagram on its way.
+/// Datagram in flight.
 struct Flying {
     person: usize,
     up: bool,
@@ -80,12 +80,12 @@ struct Flying {
 }
 
 impl RawWorld {
-    /// A process with that many shards and nobody in it, with the default limits.
+    /// Creates a process of `shards` shards and an empty room, with the default limits.
     pub fn new(seed: u64, shards: u16) -> Self {
         Self::with_limits(seed, shards, &Limits::default())
     }
 
-    /// A process with that many shards and nobody in it.
+    /// Creates a process of `shards` shards and an empty room.
     pub fn with_limits(seed: u64, shards: u16, limits: &Limits) -> Self {
         #[expect(clippy::disallowed_methods, reason = "virtual time starts from some moment")]
         let start = Instant::now();
@@ -124,7 +124,7 @@ impl RawWorld {
         }
     }
 
-    /// Somebody enters, announces what it publishes, and offers.
+    /// Lets a participant join, announce its tracks, and make its offer. Returns the participant's index.
     pub fn join(&mut self, setup: Setup, link: Path) -> usize {
         let index = self.people.len();
         let certificates = [Arc::clone(&self.certificates[0]), Arc::clone(&self.certificates[1])];
@@ -142,14 +142,14 @@ impl RawWorld {
         index
     }
 
-    /// Somebody offers what it always offers.
+    /// Sends the participant's offer, which is always the same.
     pub fn offer(&mut self, who: usize) {
         let person = &self.people[who];
         let command = Command::Offer { participant: person.sid.clone(), id: 0, sdp: person.offer.clone() };
         self.command(person.shard, command);
     }
 
-    /// Somebody wants a track.
+    /// Subscribes a participant to a track, and sends an offer so that the answer describes the track.
     pub fn subscribe(&mut self, who: usize, publisher: usize, track: &str, kind: MediaKind) {
         self.want(who, publisher, track, kind, TrackDemand::default());
         if !self.people[who].setup.is_offered {
@@ -157,7 +157,7 @@ impl RawWorld {
         }
     }
 
-    /// The same, without an offer: several wishes take one.
+    /// Subscribes a participant to a track without an offer. One offer then serves several subscriptions.
     pub fn want(&mut self, who: usize, publisher: usize, track: &str, kind: MediaKind, demand: TrackDemand) {
         let participant = self.people[who].sid.clone();
         let publisher = self.people[publisher].sid.clone();
@@ -166,7 +166,6 @@ impl RawWorld {
         self.command(self.people[who].shard, command);
     }
 
-    /// Lets time pass.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
@@ -182,13 +181,13 @@ impl RawWorld {
         }
     }
 
-    /// Hands a command to a shard at once.
+    /// Passes a command to a shard immediately.
     pub fn command(&mut self, shard: usize, command: Command) {
         self.shards[shard].handle_input(self.now, Input::Command(command));
         self.drain(shard);
     }
 
-    /// Sends what a person has to send.
+    /// Sends the participant's pending datagrams.
     pub fn flush(&mut self, who: usize) {
         for data in std::mem::take(&mut self.people[who].outbox) {
             let delays = self.links[who].0.carry(&mut self.rng, self.now, data.len());
@@ -236,7 +235,7 @@ impl RawWorld {
         }
     }
 
-    /// Takes everything that a shard wants done, and does it.
+    /// Handles all pending output of a shard.
     fn drain(&mut self, shard: usize) {
         let mut fabric: Vec<(usize, FabricMessage)> = Vec::new();
         let mut events = Vec::new();
@@ -294,7 +293,7 @@ impl RawWorld {
         }
     }
 
-    /// How long what arrives at that time waits to be read.
+    /// Time that a datagram arriving at `at` waits until the participant reads it.
     fn unread(&self, person: usize, at: Instant) -> Duration {
         let Some(Late { every, stalls }) = self.late.get(&person) else { return Duration::ZERO };
         let since = (at - self.start).as_nanos() % every.as_nanos();
@@ -312,7 +311,7 @@ impl RawWorld {
     }
 }
 
-/// A track as it is announced.
+/// Announcement of a track.
 pub fn announced(track: &str, kind: MediaKind, codec: &str) -> AddTrack {
     AddTrack {
         track: TrackSid::new(track),
@@ -331,7 +330,7 @@ pub fn announced(track: &str, kind: MediaKind, codec: &str) -> AddTrack {
     }
 }
 
-/// That many layers of a track's announcement, each twice as wide as the one before.
+/// Announcement of `count` layers, each twice as wide as the previous one.
 pub fn simulcast(count: usize) -> Vec<SimulcastLayer> {
     let qualities = [LayerQuality::Low, LayerQuality::Medium, LayerQuality::High];
     let layer = |(place, quality)| SimulcastLayer {

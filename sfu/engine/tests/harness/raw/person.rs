@@ -1,4 +1,4 @@
-//! Somebody with an own end of the engine's transport: what it publishes, what it receives, and the text between.
+//! Participant whose client side uses the engine's own transport: what it publishes, what it receives, and its SDP.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,16 +26,16 @@ use super::stun::check;
 use super::video::{self, PictureReceiver};
 use crate::harness::server_address;
 
-/// A browser checks a path that loses about this often.
+/// Interval of connectivity checks, as browsers use it on a lossy path.
 const CHECKS: Duration = Duration::from_millis(1000);
 
-/// Of a publisher's link, as it knows it.
+/// Round-trip time that a publisher assumes for its link.
 const ROUND_TRIP: Duration = Duration::from_millis(75);
 
-/// Packets that a publisher can send again: 1.3 s of sound, as browsers do.
+/// Number of packets that a publisher can retransmit. Browsers store 1.3 s of audio.
 const HISTORY: u64 = 1500;
 
-/// Of a datagram.
+/// Maximum bytes of RTCP per datagram.
 const RTCP_BYTES: usize = 1200;
 
 pub const OPUS: u8 = 111;
@@ -43,57 +43,56 @@ pub const RED: u8 = 63;
 pub const VP8: u8 = 96;
 pub const RTX: u8 = 97;
 
-/// Who somebody is and what it offers.
+/// Configuration of a participant: identity, tracks, and offered sections.
 #[derive(Clone, Default)]
 pub struct Setup {
-    /// Its name.
     pub name: &'static str,
-    /// Where it is held.
+    /// Index of the shard that serves the participant.
     pub shard: usize,
-    /// What it publishes.
+    /// Tracks to publish.
     pub publishes: Vec<Publish>,
-    /// Sections to receive sound in.
+    /// Number of receive-only audio sections.
     pub audios: usize,
-    /// Sections to receive pictures in.
+    /// Number of receive-only video sections.
     pub videos: usize,
-    /// It takes redundant sound.
+    /// Whether audio is offered with RED (redundant audio, RFC 2198).
     pub red: bool,
-    /// It asks for lost sound again.
+    /// Whether lost audio packets are requested again.
     pub nack: bool,
-    /// Its pictures may not be paused.
+    /// Whether the server must not pause video for this participant.
     pub never_pause: bool,
-    /// Header extensions that it offers.
+    /// Offered header extensions: id and URI.
     pub extensions: Vec<(u8, &'static str)>,
-    /// It receives over a connection that the server offers, and publishes nothing.
+    /// Whether the server makes the offer (subscriber connection). Such a participant publishes nothing.
     pub is_offered: bool,
-    /// It notes every header that arrives.
+    /// Whether [`Person::headers`] records every packet that arrives.
     pub notes_headers: bool,
 }
 
-/// A header that arrived.
+/// Header fields of a packet that arrived.
 #[derive(Debug, Clone)]
 pub struct SeenHeader {
     pub at: Instant,
     pub ssrc: Ssrc,
     pub mid: Option<String>,
-    /// Its length without padding.
+    /// Bytes of the payload without padding.
     pub payload: usize,
 }
 
-/// One track to be published.
+/// Track to be published.
 #[derive(Clone)]
 pub struct Publish {
-    /// Its sid.
+    /// Announcement of the track.
     pub announced: AddTrack,
-    /// Frames that each packet repeats (RFC 2198).
+    /// Number of earlier frames that each packet repeats (RFC 2198).
     pub redundancy: usize,
-    /// Bytes of a frame, per layer.
+    /// Bytes of a delta frame or audio frame, for each layer.
     pub frame_bytes: Vec<usize>,
-    /// Set on every packet.
+    /// Header extensions set on every packet.
     pub extensions: EndToEndExtensions,
 }
 
-/// One stream that is being sent.
+/// Sending state of one layer of a track.
 pub struct Sending {
     pub publish: Publish,
     pub kind: MediaKind,
@@ -111,12 +110,12 @@ pub struct Sending {
     recent: Vec<(u32, Vec<u8>)>,
     pub key_next: bool,
     pub paused: bool,
-    /// Frames for which nothing is sent (DTX), as `(of, kept)`.
+    /// Pattern of sent and skipped frames (DTX) as `(of, kept)`: of each `of` frames the first `kept` are sent.
     pub sparse: Option<(u32, u32)>,
     packets: u32,
 }
 
-/// One person.
+/// Participant with its packet-level client.
 pub struct Person {
     pub sid: ParticipantSid,
     pub address: SocketAddr,
@@ -126,29 +125,29 @@ pub struct Person {
     pub sending: Vec<Sending>,
     pub sounds: Vec<SoundReceiver>,
     pub pictures: Vec<PictureReceiver>,
-    /// Key-frame requests that reached it, with the source each is for.
+    /// Key-frame requests that arrived, each with the SSRC it is for.
     pub asked: Vec<(Instant, Ssrc)>,
-    /// The first sequence number that reached it, by source.
+    /// First sequence number that arrived, by SSRC.
     pub first_numbers: BTreeMap<Ssrc, u16>,
-    /// Report blocks that reached it.
+    /// RTCP report blocks that arrived.
     pub reports: Vec<rtcp::ReportBlock>,
     pub headers: Vec<SeenHeader>,
-    /// The section of each source, as the server described them.
+    /// Media section of each SSRC, from the server's descriptions.
     pub sections: BTreeMap<u32, String>,
     pub map: ExtensionMap,
-    /// By its own clock, seconds since 1900 at the beginning.
+    /// This participant's clock at the beginning, in seconds since 1900.
     pub clock: u64,
     pub started: Instant,
     pub setup: Setup,
     pub connected: Option<Instant>,
     transport: Transport,
-    /// When packets arrived, of all pictures together.
+    /// Transport-wide feedback on the packets of all video tracks together.
     feedback: TransportFeedback,
     own: IceCredentials,
     server: Option<IceCredentials>,
     certificates: [Arc<Certificate>; 2],
     next_check: Instant,
-    /// It names the path that it chose in its first check only.
+    /// Whether only the first connectivity check after the connection nominates the path.
     pub nominates_once: bool,
     nominated: bool,
 }
@@ -163,7 +162,7 @@ impl Person {
             local: own.clone(),
             certificate: Arc::clone(&certificates[1]),
             srtp: SrtpOffer::AeadOnly,
-            // A client takes whatever it is sent.
+            // A client accepts everything that is sent to it.
             limits: Limits { published_tracks: 256, ..Limits::default() },
         };
         let mut sending = Vec::new();
@@ -330,7 +329,7 @@ impl Person {
         sdp
     }
 
-    /// The server offers, and gets an answer that takes everything.
+    /// Applies the server's offer. Returns an answer that accepts everything.
     pub fn take_offer(&mut self, now: Instant, sdp: &str, tracks: &BTreeMap<String, TrackSid>) -> String {
         self.answer(now, sdp, tracks);
         let digest: Vec<String> =
@@ -349,7 +348,7 @@ impl Person {
         sdp.lines().filter_map(swap).map(|line| line + "\r\n").collect()
     }
 
-    /// The server has described what it sends.
+    /// Applies the server's description of what it sends.
     pub fn answer(&mut self, now: Instant, sdp: &str, tracks: &BTreeMap<String, TrackSid>) {
         let mut mid = String::new();
         let (mut ice, mut audio) = (IceCredentials { ufrag: String::new(), pwd: String::new() }, false);
@@ -398,7 +397,7 @@ impl Person {
 
     fn check(&mut self, now: Instant) {
         let Some(server) = &self.server else { return };
-        // The engine's agent answers and never asks: what the server's would say is put into its mouth.
+        // The engine's ICE agent only answers checks and never sends any. So the server's check is simulated here.
         let mut own = check(&self.own, server, true);
         let request = check(server, &self.own, !(self.nominates_once && self.nominated));
         self.nominated |= self.connected.is_some();
@@ -424,7 +423,7 @@ impl Person {
         }
     }
 
-    /// A datagram has arrived.
+    /// Handles a datagram that arrived.
     pub fn receive(&mut self, now: Instant, data: &mut [u8]) {
         let source = server_address(self.shard);
         let mut compound = Vec::new();
@@ -494,7 +493,7 @@ impl Person {
         let Some(sending) = self.sending.iter_mut().find(|sending| sending.ssrc == media) else { return };
         let number = sending.sequence.extend(wire);
         let Some((last, packet)) = sending.history.get_mut(&number.0) else { return };
-        // As browsers do: what was sent less than a round trip ago is on its way.
+        // Like browsers, do not resend what was sent less than a round trip ago, as it may still be in flight.
         if now - *last < ROUND_TRIP {
             return;
         }
@@ -526,7 +525,7 @@ impl Person {
         }
     }
 
-    /// Sends a compound packet, cut between its parts.
+    /// Sends a compound RTCP packet, split between its parts into datagrams of limited length.
     pub fn send_rtcp(&mut self, compound: &[u8]) {
         let (mut rest, mut datagram) = (compound, Vec::new());
         while rest.len() >= 4 {
@@ -553,7 +552,7 @@ impl Person {
         }
     }
 
-    /// Does what is due.
+    /// Handles timers and sends the frames and reports that are due.
     pub fn advance(&mut self, now: Instant) {
         self.transport.handle_timeout(now);
         if self.next_check <= now {
@@ -601,7 +600,7 @@ impl Person {
         self.send_rtcp(&compound);
     }
 
-    /// What its clock shows.
+    /// Time of this participant's clock, as an NTP timestamp.
     pub fn ntp(&self, now: Instant) -> u64 {
         let since = now - self.started;
         ((self.clock + since.as_secs()) << 32) | ((u64::from(since.subsec_nanos()) << 32) / 1_000_000_000)

@@ -1,45 +1,45 @@
-//! A receiver's reports about one stream (RFC 3550 section 6.4.1).
+//! Receiver reports about one stream (RFC 3550 section 6.4.1).
 
 use std::time::{Duration, Instant};
 
 use sfu_engine::rtp::rtcp::{self, ReportBlock};
 use sfu_engine::units::{ExtendedSequence, Ssrc};
 
-/// A sender report: its clock, its timestamp, and when it arrived.
+/// Sender report: its NTP timestamp, its RTP timestamp, and its arrival time.
 pub type SenderReport = (u64, u32, Instant);
 
-/// What is counted for them.
+/// Counters for the receiver reports about one stream.
 pub struct Reports {
     every: Duration,
     next: Option<Instant>,
     first: u64,
     received: u64,
-    /// Expected and received at the last report.
+    /// Packets expected and received up to the last report.
     before: (u64, u64),
 }
 
 impl Reports {
-    /// A report each time that long has passed.
+    /// Creates counters that yield a report after each period `every`.
     pub fn new(every: Duration) -> Self {
         Self { every, next: None, first: 0, received: 0, before: (0, 0) }
     }
 
-    /// Something of the stream arrives.
+    /// Starts the report timer, if it is not running, when a packet of the stream arrives.
     pub fn begin(&mut self, now: Instant) {
         self.next.get_or_insert(now + self.every);
     }
 
-    /// The stream begins with this number.
+    /// Sets the first sequence number of the stream.
     pub fn begin_with(&mut self, first: ExtendedSequence) {
         self.first = first.0;
     }
 
-    /// A packet arrives that did not before.
+    /// Counts a packet that is not a duplicate.
     pub fn count(&mut self) {
         self.received += 1;
     }
 
-    /// Writes the report that is due. `highest` is the newest packet, `heard` the last sender report.
+    /// Writes the report if it is due. `highest` is the newest packet, `heard` the last sender report.
     pub fn poll(
         &mut self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! Connectivity checks with the right integrity and fingerprint.
+//! STUN connectivity checks with correct integrity and fingerprint attributes.
 
 use aws_lc_rs::hmac;
 use sfu_engine::transport::ice::IceCredentials;

@@ -1,4 +1,4 @@
-//! What leaves the server, before the network does anything to it: RTP headers are readable there.
+//! Records what the server sends before the network affects it. RTP headers are not encrypted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,32 +7,32 @@ use sfu_engine::units::ExtendedSequence;
 
 use super::person::RTX;
 
-/// Packets of one source whose bytes are remembered.
+/// Number of packets per source whose hashes are stored.
 const REMEMBERED: usize = 2_000;
 
-/// The numbers of one source of media, to one person.
+/// Sequence numbers of one media source, sent to one participant.
 #[derive(Debug, Default)]
 pub struct Numbers {
     highest: Option<ExtendedSequence>,
-    /// Below the highest, and never sent.
+    /// Sequence numbers below the highest that were never sent.
     pub missing: BTreeSet<u64>,
-    /// Packets, each once.
+    /// Number of different packets.
     pub packets: u64,
-    /// Packets that went out again under their own number.
+    /// Number of packets sent again with the same sequence number.
     pub again: u64,
-    /// Numbers that went out twice with other bytes: a nonce of the cipher was used twice.
+    /// Number of sequence numbers sent again with different bytes, which reuses a nonce of the cipher.
     pub reused: u64,
     bytes: BTreeMap<u64, u64>,
 }
 
-/// Everything that was sent, by person and source. Sources of retransmissions, which also carry padding, are not among it.
+/// All sources of media, by participant and SSRC. Retransmission (RTX) sources are left out; they also send padding.
 #[derive(Debug, Default)]
 pub struct Tap {
     pub sources: BTreeMap<(usize, u32), Numbers>,
 }
 
 impl Tap {
-    /// A datagram leaves for somebody.
+    /// Records a datagram that the server sends to a participant.
     pub fn note(&mut self, person: usize, datagram: &[u8]) {
         let is_rtp = datagram.len() > 12 && (128..192).contains(&datagram[0]);
         if !is_rtp || (64..96).contains(&(datagram[1] & 0x7f)) || datagram[1] & 0x7f == RTX {
@@ -42,12 +42,12 @@ impl Tap {
         self.sources.entry((person, header.ssrc.0)).or_default().note(header.sequence, datagram);
     }
 
-    /// Numbers that were left out, for everybody.
+    /// Number of sequence numbers left out, over all participants.
     pub fn holes(&self) -> usize {
         self.sources.values().map(|numbers| numbers.missing.len()).sum()
     }
 
-    /// Numbers that went out twice with other bytes.
+    /// Number of sequence numbers sent again with different bytes, over all participants.
     pub fn reused(&self) -> u64 {
         self.sources.values().map(|numbers| numbers.reused).sum()
     }

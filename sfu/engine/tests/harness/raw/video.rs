@@ -1,5 +1,5 @@
-//! Pictures that tell what they are, and a receiver of them as browsers have it: it asks for what is missing at once
-//! and again each round trip, ten times at most, then for a key frame.
+//! Video frames that identify themselves, and a receiver of them that behaves like a browser's: it requests missing
+//! packets at once and again after each round trip, up to ten times, and then requests a key frame.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,23 +12,23 @@ use sfu_protocol::TrackSid;
 
 use super::reports::{Reports, SenderReport};
 
-/// The round trip as the receiver knows it.
+/// Round-trip time that the receiver assumes.
 const ROUND_TRIP: Duration = Duration::from_millis(80);
 
-/// Requests are looked through this often.
+/// Interval at which pending requests are checked.
 const LOOK: Duration = Duration::from_millis(20);
 
 const TRIES: u8 = 10;
 
-/// Without a picture for that long, a key frame is asked for.
+/// A key frame is requested if no frame was shown for longer than this.
 const PATIENCE: Duration = Duration::from_millis(1000);
 
 const REPORTS: Duration = Duration::from_secs(1);
 
-/// Bytes of a packet's payload at most.
+/// Maximum bytes of a packet's payload.
 const PACKET: usize = 1100;
 
-/// The packets of one picture.
+/// Packets of one video frame. Each states the number and capture time of the frame.
 pub fn make(number: u32, capture_us: u64, layer: u8, key: bool, bytes: usize) -> Vec<Vec<u8>> {
     let count = bytes.div_ceil(PACKET).clamp(1, 255);
     let packet = |index: usize| {
@@ -45,7 +45,7 @@ pub fn make(number: u32, capture_us: u64, layer: u8, key: bool, bytes: usize) ->
     (0..count).map(packet).collect()
 }
 
-/// One picture that could be shown.
+/// Frame that was complete and decodable.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown {
     pub at: Instant,
@@ -66,28 +66,28 @@ struct Packet {
     key: bool,
 }
 
-/// One track of pictures as it arrives.
+/// Receiving state of one video track.
 pub struct PictureReceiver {
     pub track: TrackSid,
     pub ssrc: Ssrc,
     pub repair: Ssrc,
     pub reported: Option<SenderReport>,
-    /// Pictures in the order in which they were shown.
+    /// Frames in the order in which they became decodable.
     pub shown: Vec<Shown>,
-    /// Key frames asked for.
+    /// Number of key frames requested.
     pub asked: u64,
     pub packets: u64,
-    /// Of payload, as sent for the first time.
+    /// Bytes of payload, retransmissions excluded.
     pub bytes: u64,
     pub repaired: u64,
-    /// Numbers asked for, each time that they are.
+    /// Number of sequence numbers requested, repeated requests included.
     pub nacked: u64,
     pub playout_delay: Option<[u8; 3]>,
     pub capture_time: Option<Vec<u8>>,
-    /// Key frames asked for in each tick, needed or not.
+    /// Whether each tick requests a key frame, needed or not.
     pub storm: bool,
     waiting: BTreeMap<u64, Packet>,
-    /// The number behind the last one shown.
+    /// Sequence number after the last frame shown.
     next: Option<u64>,
     highest: Option<ExtendedSequence>,
     seen: BTreeMap<u64, ()>,
@@ -188,7 +188,7 @@ impl PictureReceiver {
         self.ask(now, true, out);
     }
 
-    /// Shows what is complete and follows what was shown, or a key frame.
+    /// Shows every frame that is complete and either follows the last frame shown or is a key frame.
     fn show(&mut self, now: Instant) {
         while let Some(place) = self.next_picture() {
             let packet = &self.waiting[&place];
@@ -255,7 +255,7 @@ impl PictureReceiver {
         }
     }
 
-    /// Asks for a key frame, and again for all of the last packets.
+    /// Requests a key frame, and the last 100 packets again.
     pub fn ask_for_everything(&self, out: &mut Vec<u8>) {
         let Some(highest) = self.highest else { return };
         let all: Vec<u16> = (0..100).rev().map(|back| (highest.0 as u16).wrapping_sub(back)).collect();

@@ -50,7 +50,7 @@ fn plain(request: &JoinRequest) -> String {
     URL_SAFE.encode(wrap(0, request.encode_to_vec()))
 }
 
-/// Numbers that look random and are the same in every run.
+/// Generator of pseudorandom numbers that are the same in every run.
 fn numbers(mut seed: u64) -> impl FnMut() -> u64 {
     move || {
         seed ^= seed << 13;

@@ -29,7 +29,7 @@ fn of_user(packet: &DataPacket) -> &UserPacket {
     }
 }
 
-/// A field with a length.
+/// Encodes a length-delimited field.
 fn field(tag: u32, body: &[u8]) -> Vec<u8> {
     let mut bytes = BytesMut::new();
     encode_key(tag, WireType::LengthDelimited, &mut bytes);
@@ -89,7 +89,7 @@ fn a_sender_forged_again_and_again_in_any_place_is_removed_each_time() {
 fn what_the_schema_does_not_know_passes_in_both_messages_and_in_its_order() {
     let (inner, kind, outer) = (field(900, b"inner"), field(4000, b"a kind of message"), field(77, b"outer"));
     let in_user = [inner.clone(), field(2, b"hi")].concat();
-    let number = [0xf8, 0x3f, 0x2a]; // 1023: 42
+    let number = [0xf8, 0x3f, 0x2a]; // field 1023, value 42
     let got = stamped(
         [outer.clone(), field(2, &in_user), kind.clone(), number.to_vec()].concat(),
         DataKind::Reliable,
@@ -100,7 +100,7 @@ fn what_the_schema_does_not_know_passes_in_both_messages_and_in_its_order() {
     assert!(at(&outer) < at(&inner) && at(&inner) < at(&kind) && at(&kind) < at(&number));
     let packet = DataPacket::decode(got.packet.clone()).expect("valid");
     assert_eq!(of_user(&packet).payload, b"hi");
-    // A kind that is not known stands alone.
+    // Also when there is no other member of `value`.
     let alone = stamped(kind.clone(), DataKind::Reliable).expect("valid");
     assert!(alone.packet.starts_with(&kind));
     assert_eq!(DataPacket::decode(alone.packet).expect("valid").participant_identity, "ana");
@@ -123,12 +123,12 @@ fn of_two_kinds_in_one_packet_the_last_counts_and_the_other_is_not_sent() {
     assert!(!got.packet.windows(2).any(|window| window == b"hi"));
     let packet = DataPacket::decode(got.packet).expect("valid");
     assert!(matches!(packet.value, Some(data_packet::Value::ChatMessage(_))));
-    // In pieces it is one message, in which the last of each field counts.
+    // Pieces of a user packet merge into one message, in which the last value of each field wins.
     let topic = field(2, &field(4, b"topic"));
     let packet = decoded([field(2, &field(2, b"old")), topic, hi.clone()].concat());
     let user = of_user(&packet);
     assert_eq!((user.payload.as_slice(), user.topic.as_deref()), (&b"hi"[..], Some("topic")));
-    // Pieces before another kind are forgotten.
+    // Pieces before another member of `value` are discarded.
     let packet = decoded([field(2, &field(4, b"topic")), chat, hi].concat());
     assert_eq!(of_user(&packet).topic, None);
 }
@@ -187,8 +187,8 @@ fn speaker_lists_and_garbage_are_refused() {
         &[0xff; 7],
         &[0x12, 0x05, 1],          // longer than the packet
         &[0x10, 0x01],             // a user packet that is a number
-        &[0x2a, 0x02, 0xff, 0xfe], // a name that is no text
-        &[0x12, 0x02, 0x32, 0x7f], // the same in the user packet, longer than it
+        &[0x2a, 0x02, 0xff, 0xfe], // a name that is not UTF-8
+        &[0x12, 0x02, 0x32, 0x7f], // a name longer than the user packet
         &[0x83, 0x01, 0x80, 0x80], // a group without an end
     ];
     for bytes in garbage {
@@ -198,7 +198,7 @@ fn speaker_lists_and_garbage_are_refused() {
             "{bytes:?}"
         );
     }
-    // Groups in groups without end are no way to the bottom of the stack.
+    // Deeply nested groups do not overflow the stack.
     assert!(stamped(vec![0x4b; 60_000], DataKind::Reliable).is_err());
 }
 
@@ -220,7 +220,7 @@ fn no_piece_of_a_packet_and_no_changed_byte_does_harm() {
         for value in 0..=255 {
             let mut changed = whole.clone();
             changed[at] = value;
-            // What is taken has the true sender, whatever it is.
+            // An accepted packet has the true sender.
             if let Ok(got) = stamped(changed, DataKind::Reliable)
                 && let Ok(packet) = DataPacket::decode(got.packet)
             {
@@ -235,7 +235,7 @@ fn no_piece_of_a_packet_and_no_changed_byte_does_harm() {
 
 #[test]
 fn a_packet_of_a_thousand_pieces_takes_no_longer_than_its_length() {
-    // Quadratic work would show as minutes here.
+    // Quadratic time would take minutes here.
     let unknown = field(900, b"").repeat(10_000);
     let pieces = [field(2, b""), field(6, b"")].concat().repeat(8_000);
     assert!(stamped([unknown, pieces].concat(), DataKind::Reliable).is_ok());

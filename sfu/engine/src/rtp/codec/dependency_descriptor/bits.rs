@@ -1,10 +1,10 @@
-//! Reading bits, highest first: every read past the end is a typed error.
+//! Reading bits, most significant first. A read past the end is a typed error.
 
 use super::DescriptorError;
 
 pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
-    /// Bits taken so far.
+    /// Number of bits read so far.
     position: usize,
 }
 
@@ -29,7 +29,7 @@ impl<'a> BitReader<'a> {
         Ok(value)
     }
 
-    /// `ns(below)`: a number less than `below`, in as few bits as that allows. `below` is 1 to 64 here.
+    /// `ns(below)`: a number less than `below`, encoded in a variable number of bits. `below` is 1 to 64 here.
     pub(super) fn non_symmetric(&mut self, below: u32, field: &'static str) -> Result<u32, DescriptorError> {
         let width = u32::BITS - below.leading_zeros();
         let short = (1 << width) - below;

@@ -1,75 +1,75 @@
-//! The template dependency structure: sent with a key frame, holds until the next.
+//! The template dependency structure. It is sent with a key frame and applies until the next one.
 
 use smallvec::SmallVec;
 
 use super::DescriptorError;
 use super::bits::BitReader;
 
-/// What a frame is to a decode target (section A.2).
+/// Decode target indication: role of a frame in a decode target (section A.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Indication {
-    /// Not part of it.
+    /// The frame is not part of the decode target.
     NotPresent,
-    /// Part of it, and no other frame of it depends on this one.
+    /// The frame is part of the decode target, and no other frame of the target depends on it.
     Discardable,
-    /// A receiver can switch to the decode target here.
+    /// A receiver can switch to the decode target at this frame.
     Switch,
-    /// Needed, without a promise.
+    /// The frame is needed, but is not a switch point.
     Required,
 }
 
-/// What frames of one kind have in common.
+/// Properties that frames of one kind have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
-    /// Spatial layer.
+    /// Spatial layer of the frames.
     pub spatial: u8,
-    /// Temporal layer.
+    /// Temporal layer of the frames.
     pub temporal: u8,
-    /// One for each decode target.
+    /// Role of the frames in each decode target.
     pub indications: SmallVec<[Indication; 12]>,
-    /// How far back the frames are that it is predicted from.
+    /// Distances, in frame numbers, to the frames that they are predicted from.
     pub frame_differences: SmallVec<[u8; 4]>,
-    /// One for each chain: how far back the chain's previous frame is.
+    /// For each chain, the distance to the chain's previous frame.
     pub chain_differences: SmallVec<[u8; 4]>,
 }
 
-/// An operating point: what a receiver decodes.
+/// A decode target: an operating point that a receiver can decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeTarget {
-    /// Its highest spatial layer.
+    /// Highest spatial layer of the target.
     pub spatial: u8,
-    /// Its highest temporal layer.
+    /// Highest temporal layer of the target.
     pub temporal: u8,
-    /// The chain that tells whether a frame of it was lost; None: there are no chains.
+    /// Chain that shows whether a frame of the target was lost; `None` if there are no chains.
     pub chain: Option<u8>,
 }
 
-/// The greatest size of a spatial layer's pictures, in pixels.
+/// Largest picture size of a spatial layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolution {
-    /// 1 to 65536.
+    /// Width in pixels, 1 to 65536.
     pub width: u32,
-    /// 1 to 65536.
+    /// Height in pixels, 1 to 65536.
     pub height: u32,
 }
 
-/// The templates of a stream and what they add up to.
+/// The templates of a stream and its decode targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Structure {
-    /// The id of the first template; ids wrap at 64.
+    /// Id of the first template; ids wrap at 64.
     pub template_id_offset: u8,
-    /// 1 to 64.
+    /// 1 to 64 templates, sorted by layer.
     pub templates: Vec<Template>,
-    /// 1 to 32.
+    /// 1 to 32 decode targets.
     pub decode_targets: Vec<DecodeTarget>,
-    /// How many chains there are, 0 to 32.
+    /// Number of chains, 0 to 32.
     pub chains: u8,
-    /// One for each spatial layer, or none.
+    /// One resolution for each spatial layer, or empty if not stated.
     pub resolutions: SmallVec<[Resolution; 4]>,
 }
 
 impl Structure {
-    /// The template of that id, as a frame states it.
+    /// The template with an id as stated by a frame; `None` if the structure does not have it.
     pub fn template(&self, id: u8) -> Option<&Template> {
         let index = id.wrapping_sub(self.template_id_offset) & (MOST_TEMPLATES as u8 - 1);
         self.templates.get(usize::from(index))
@@ -124,7 +124,7 @@ impl Indication {
     }
 }
 
-/// `template_layers`: templates are sorted by layer, each step says what comes next.
+/// `template_layers`: templates are sorted by layer, and each step says where the next template is.
 fn read_layers(bits: &mut BitReader<'_>) -> Result<Vec<Template>, DescriptorError> {
     let mut templates = Vec::new();
     let (mut spatial, mut temporal) = (0_u8, 0_u8);
@@ -175,7 +175,7 @@ fn read_chains(
     Ok((chains as u8, protected_by))
 }
 
-/// `decode_target_layers`: the highest layers among the frames that are part of it.
+/// `decode_target_layers`: the highest layers among the templates that are part of the target.
 fn decode_target(templates: &[Template], target: usize, chain: Option<u8>) -> DecodeTarget {
     let part = |template: &&Template| {
         template.indications.get(target).is_some_and(|indication| *indication != Indication::NotPresent)
@@ -189,6 +189,6 @@ fn decode_target(templates: &[Template], target: usize, chain: Option<u8>) -> De
 }
 
 const MOST_TEMPLATES: usize = 64;
-/// AV1 has 3 bits of temporal and 2 of spatial id; VP9's 3 of both are taken as well.
+/// AV1 has 3 bits of temporal id and 2 of spatial id. VP9's 3 bits of both are accepted as well.
 const MOST_TEMPORAL: u8 = 7;
 const MOST_SPATIAL: u8 = 7;

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Writes what the reader reads, for descriptors that no encoder made.
+/// Writes the bit format that `BitReader` reads, for descriptors that no encoder produced.
 #[derive(Default)]
 struct BitWriter {
     bits: Vec<bool>,

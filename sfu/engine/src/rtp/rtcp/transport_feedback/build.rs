@@ -10,14 +10,14 @@ use crate::rtp::rtcp::write::{put_u32, write_part};
 use crate::rtp::rtcp::{FORMAT_TRANSPORT_WIDE, TRANSPORT_FEEDBACK};
 use crate::units::Ssrc;
 
-/// Gathers the statuses of one feedback packet, by ascending transport-wide number, in the form they have on the wire.
+/// Collects the packet statuses for one feedback packet, in ascending sequence order, in wire format.
 #[derive(Debug, Clone)]
 pub struct FeedbackBuilder {
     base_sequence: u16,
     status_count: u16,
-    /// In 64 ms, by the first arrival.
+    /// Reference time in units of 64 ms, from the first arrival; `None` before it.
     reference: Option<i64>,
-    /// The last arrival.
+    /// Time of the last arrival, in [`DELTA_TICK`]s.
     ticks: i64,
     chunks: Vec<u16>,
     pending: Pending,
@@ -25,7 +25,7 @@ pub struct FeedbackBuilder {
 }
 
 impl FeedbackBuilder {
-    /// Begins a feedback packet whose first status is of the packet `base_sequence`.
+    /// Begins a feedback packet that starts with the status of packet `base_sequence`.
     pub fn new(base_sequence: u16) -> Self {
         Self {
             base_sequence,
@@ -38,12 +38,12 @@ impl FeedbackBuilder {
         }
     }
 
-    /// Adds the status of the packet `sequence`: when it arrived, as time since any epoch that stays the same for the
-    /// whole transport, or that it did not. Packets that were passed over count as not received.
+    /// Adds the status of packet `sequence`: its arrival time, or `None` if it was not received. The arrival time is
+    /// relative to any epoch that is fixed for the whole transport. Skipped sequence numbers count as not received.
     ///
-    /// Returns false, and changes nothing, if the status does not go into this feedback packet: the number is behind
-    /// the last one, the arrival is over 8 s from the last one, or there is no room. The caller then writes this
-    /// packet and begins another with this number, which always takes it.
+    /// Returns false and changes nothing if the status does not fit into this feedback packet: the sequence number is
+    /// not above the last one, the arrival is more than 8 s from the last one, or there is no room. The caller then
+    /// writes this packet and begins a new one with this sequence number, which always accepts the status.
     pub fn push(&mut self, sequence: u16, arrival: Option<Duration>) -> bool {
         let next = self.base_sequence.wrapping_add(self.status_count);
         let passed_over = sequence.wrapping_sub(next);
@@ -67,7 +67,7 @@ impl FeedbackBuilder {
         true
     }
 
-    /// Whether nothing has arrived, so that there is nothing to write.
+    /// Whether no packet has arrived, so that there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.reference.is_none()
     }
@@ -88,14 +88,14 @@ impl FeedbackBuilder {
         })
     }
 
-    /// Bytes on the wire, before padding.
+    /// Size on the wire in bytes, before padding.
     fn len(&self) -> usize {
         HEADER_LEN + 2 * (self.chunks.len() + 1) + self.deltas.len()
     }
 }
 
-/// Appends what `feedback` gathered to a compound packet; `feedback_count` goes up by one with each. Returns false,
-/// and writes nothing, if no packet has arrived.
+/// Appends the collected feedback to a compound packet. `feedback_count` must increase by one with each feedback
+/// packet. Returns false and writes nothing if no packet has arrived.
 pub fn write_transport_feedback(
     out: &mut Vec<u8>,
     sender: Ssrc,
@@ -129,19 +129,19 @@ pub fn write_transport_feedback(
     true
 }
 
-/// The low 24 bits.
+/// Appends the low 24 bits.
 pub(in crate::rtp::rtcp) fn put_u24(out: &mut Vec<u8>, value: u32) {
     let [_, bytes @ ..] = value.to_be_bytes();
     out.extend(bytes);
 }
 
-/// Statuses that are not yet in a chunk: any number of the same, or as many as a vector holds.
+/// Statuses that are not in a chunk yet: any number of equal ones, or as many as a vector holds.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pending {
-    /// The first of them.
+    /// The first statuses.
     symbols: [u8; ONE_BIT_SYMBOLS as usize],
     len: usize,
-    /// All are the same as the first.
+    /// Whether all statuses equal the first.
     uniform: bool,
 }
 
@@ -165,7 +165,7 @@ impl Pending {
         }
     }
 
-    /// How many statuses fit into one vector if `symbol` is among them.
+    /// Number of statuses that fit into one vector if `symbol` is among them.
     fn vector_room(&self, symbol: u8) -> usize {
         let wide = symbol == LARGE_DELTA || self.listed().contains(&LARGE_DELTA);
         if wide { TWO_BIT_SYMBOLS as usize } else { ONE_BIT_SYMBOLS as usize }
@@ -175,7 +175,7 @@ impl Pending {
         self.symbols.get(..self.len).unwrap_or(&self.symbols)
     }
 
-    /// A chunk of what is there, with more to follow: a vector must be full.
+    /// Removes statuses and returns their chunk, when more will follow: a vector must be full.
     fn take(&mut self) -> Option<u16> {
         if self.len == 0 || self.uniform || self.len == ONE_BIT_SYMBOLS as usize {
             return self.take_last();
@@ -189,11 +189,11 @@ impl Pending {
         Some(chunk)
     }
 
-    /// One chunk of all that is there.
+    /// Removes all statuses and returns them as one chunk.
     fn take_last(&mut self) -> Option<u16> {
         let chunk = match self.len {
             0 => return None,
-            // At most `LONGEST_RUN`.
+            // `len` is at most `LONGEST_RUN`.
             len if self.uniform => u16::from(self.symbols[0]) << 13 | len as u16,
             len if len <= TWO_BIT_SYMBOLS as usize => two_bit_vector(self.listed()),
             _ => one_bit_vector(self.listed()),
@@ -214,11 +214,12 @@ fn two_bit_vector(symbols: &[u8]) -> u16 {
 }
 
 const HAS_PADDING: u8 = 0x20;
-/// With the four bytes that every RTCP part begins with.
+/// Includes the four-byte RTCP header.
 const HEADER_LEN: usize = 20;
-/// Fits a datagram together with a report.
+/// Small enough that the feedback and a report fit into one datagram.
 const LONGEST_PACKET: usize = 1000;
-/// One status adds two bytes of arrival time; those passed over and itself fill at most eight chunks.
+/// One status adds at most two bytes of arrival time. The status and the skipped ones before it fill at most eight
+/// chunks.
 const MOST_ADDED: usize = 2 + 2 * 8;
-/// A number that seems further ahead is behind.
+/// A sequence number further ahead than this counts as behind.
 const MOST_PASSED_OVER: u16 = 0x7fff;

@@ -34,7 +34,7 @@ fn ticks(arrival: Duration) -> i64 {
     (arrival.as_micros() / 250) as i64
 }
 
-/// The other stack's reading: sequence numbers with arrival in ticks.
+/// Parses with `rtc-rtcp`: sequence numbers with arrival times in ticks.
 fn read_by_oracle(packet: &[u8]) -> Vec<(u16, i64)> {
     let feedback = TransportLayerCc::unmarshal(&mut &packet[..]).unwrap();
     let mut symbols = Vec::new();
@@ -71,7 +71,7 @@ fn random_statuses_are_read_back_by_both_stacks() {
         for _ in 0..rng.random_range(1..300) {
             let lost = !statuses.is_empty() && rng.random_range(0..100) < loss;
             let status = (sequence, (!lost).then_some(arrival));
-            // Long silences end a feedback packet.
+            // A long silence ends a feedback packet.
             if !statuses.is_empty() && !builder_of(&statuses).push(status.0, status.1) {
                 ended += 1;
                 break;
@@ -196,7 +196,7 @@ fn without_an_arrival_nothing_is_written() {
 #[test]
 fn a_few_bytes_cannot_claim_many_packets() {
     let mut packet = vec![0x8f, 205, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0xff, 0xff, 0, 0, 1, 0];
-    // Eight runs of packets received would be needed for this count; here is one, then one that is reserved.
+    // This count needs eight runs of received packets. There is one, followed by a chunk with the reserved symbol.
     packet.extend([0x3f, 0xff, 0x7f, 0xff]);
     let error = RtcpError::Truncated("packet status chunks");
     assert_eq!(parse(&packet).unwrap(), [Rtcp::Malformed(error)]);
