@@ -8,11 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
+use sfu_engine::Certificate;
 use sfu_engine::shard::{
     FabricClass, FabricMessage, Input, Output, Shard, ShardConfig, ShardId, TRANSMIT_BUFFER,
 };
 use sfu_engine::stats::{Drop as DropReason, Stats};
-use sfu_engine::Certificate;
 use sfu_protocol::Event;
 use tokio::sync::mpsc;
 

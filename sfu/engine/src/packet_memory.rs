@@ -80,11 +80,6 @@ impl PacketMemory {
         self.ring.get(place)?.as_ref().filter(|packet| packet.sequence.0 as u32 == low)
     }
 
-    /// The newest number seen.
-    pub fn newest(&self) -> Option<ExtendedSequence> {
-        self.newest
-    }
-
     /// What is remembered behind a packet, in order.
     pub fn behind(&self, sequence: ExtendedSequence) -> impl Iterator<Item = &Arc<MediaPacket>> {
         let last = self.newest.map_or(0, |newest| newest.0);

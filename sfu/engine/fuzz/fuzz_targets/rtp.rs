@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use sfu_engine::rtp::extension::{
     EndToEndExtensions, Extension, ExtensionMap, OutgoingHeader, read, write_header,
 };
-use sfu_engine::rtp::packet::{RtpHeader, is_rtcp, payload};
+use sfu_engine::rtp::packet::{RtpHeader, payload};
 use sfu_engine::rtp::rtx;
 use sfu_engine_fuzz::Script;
 
@@ -15,7 +15,6 @@ fuzz_target!(|data: &[u8]| {
     let mut script = Script(data);
     let map = map_of(&mut script);
     let packet = script.0;
-    let _ = is_rtcp(packet);
     let _ = rtx::original_sequence(packet);
     let Ok(header) = RtpHeader::parse(packet) else { return };
     assert!(header.header_len <= packet.len());

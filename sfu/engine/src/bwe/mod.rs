@@ -272,6 +272,7 @@ impl Estimator {
         self.probe.rest(until);
     }
 
+    #[cfg(test)]
     /// Smoothed time from sending a packet to receiving the feedback about it; `None` before the first feedback.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt.map(Duration::from_secs_f64)

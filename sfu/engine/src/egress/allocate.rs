@@ -29,7 +29,9 @@ use sfu_protocol::{Layer, MediaKind};
 
 use crate::units::Bitrate;
 
-pub use standing::{Standing, UPGRADE_INTERVAL};
+pub use standing::Standing;
+#[cfg(test)]
+use standing::UPGRADE_INTERVAL;
 
 /// Capacity of one subscriber's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -484,11 +484,6 @@ impl Egress {
         [self.next_report, bandwidth, self.allocate_at].into_iter().flatten().min()
     }
 
-    /// Whether packets wait to be written.
-    pub fn has_queued(&self) -> bool {
-        !self.pacer.is_empty()
-    }
-
     /// Number of packets that wait to be written.
     pub fn queued(&self) -> usize {
         self.pacer.len()

@@ -162,11 +162,13 @@ impl MissingPackets {
         self.due
     }
 
+    #[cfg(test)]
     /// Number of packets missing now.
     pub fn len(&self) -> usize {
         self.missing.len()
     }
 
+    #[cfg(test)]
     /// Whether no packet is missing.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty()

@@ -5,7 +5,7 @@ mod stamp;
 use bytes::Bytes;
 use sfu_protocol::{DataKind, ParticipantSid, RoomSid};
 
-pub use self::stamp::{Stamped, stamp};
+pub use self::stamp::stamp;
 
 /// A user message on its way through the room.
 #[derive(Debug, Clone)]

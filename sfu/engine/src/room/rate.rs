@@ -77,6 +77,7 @@ impl EncodingRate {
         }
     }
 
+    #[cfg(test)]
     /// Rate of the entire encoding over the last second, or since the first packet if that is shorter. `None` until 200
     /// ms after the first packet; zero once no packet has arrived for over a second.
     pub fn bitrate(&self, now: Instant) -> Option<Bitrate> {
@@ -93,6 +94,7 @@ impl EncodingRate {
         Some(Bitrate::from_bps(bytes * 8 * 1_000_000 / covered))
     }
 
+    #[cfg(test)]
     /// Rate of the entire encoding over some three seconds, in which a single key frame has little weight. Use this to
     /// decide whether a layer fits; [`bitrate`](Self::bitrate) would make the decision oscillate.
     pub fn sustained(&self, now: Instant) -> Option<Bitrate> {
@@ -113,6 +115,7 @@ impl EncodingRate {
         Some(Bitrate::from_bps(scaled * 8 * PER_SECOND / FRACTION))
     }
 
+    #[cfg(test)]
     /// Frames per second over the last second, rounded. `None` until 200 ms after the first packet.
     pub fn frames_per_second(&self, now: Instant) -> Option<u32> {
         self.frames_per_second_up_to(Sublayer::TOP, now)

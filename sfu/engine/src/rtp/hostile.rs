@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 
 use super::codec::dependency_descriptor::{self, Descriptor};
-use super::codec::{Codec, facts, opus, red, vp8};
+use super::codec::{Codec, facts, red, vp8};
 use super::extension::{Extension, ExtensionMap, read};
 use super::packet::{self, RtpHeader};
 use super::{rtcp, rtx};
@@ -14,9 +14,7 @@ use crate::units::PayloadType;
 
 fn feed_all(bytes: &[u8], maps: &[ExtensionMap]) {
     feed_packet(bytes, maps);
-    let _ = packet::is_rtcp(bytes);
     let _ = rtx::original_sequence(bytes);
-    let _ = opus::samples(bytes);
     if let Ok(redundant) = red::parse(bytes) {
         let repeated: usize = redundant.repeated.iter().map(|block| block.frame.len()).sum();
         assert!(redundant.primary.len() + repeated < bytes.len());

@@ -114,12 +114,6 @@ pub fn payload<'a>(packet: &'a [u8], header: &RtpHeader) -> Result<&'a [u8], Rtp
     body.get(..len).ok_or(RtpError::Padding(count))
 }
 
-/// Whether a packet on a multiplexed port is RTCP (RFC 5761 section 4): its second byte is a packet type of 192 to
-/// 223. RTP never uses the payload types 64 to 95 for this reason.
-pub fn is_rtcp(packet: &[u8]) -> bool {
-    packet.get(1).is_some_and(|second| (192..=223).contains(second))
-}
-
 /// Length of an RTP header without CSRC list and extension, in bytes.
 pub const FIXED_HEADER_LEN: usize = 12;
 const VERSION: u8 = 2;
@@ -188,12 +182,5 @@ mod tests {
         for len in 0..12 {
             assert_eq!(RtpHeader::parse(&PLAIN[..len]), Err(RtpError::FixedHeader(len)));
         }
-    }
-
-    #[test]
-    fn rtcp_is_told_by_its_packet_type() {
-        let rtcp: Vec<u8> = (0..=255).filter(|second| is_rtcp(&[0x80, *second])).collect();
-        assert_eq!((rtcp.first(), rtcp.last(), rtcp.len()), (Some(&192), Some(&223), 32));
-        assert!(!is_rtcp(&[0x80]));
     }
 }

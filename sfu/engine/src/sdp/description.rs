@@ -86,16 +86,6 @@ impl Direction {
         matches!(self, Self::SendRecv | Self::RecvOnly)
     }
 
-    /// SDP attribute name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SendRecv => "sendrecv",
-            Self::SendOnly => "sendonly",
-            Self::RecvOnly => "recvonly",
-            Self::Inactive => "inactive",
-        }
-    }
-
     /// Parses an SDP attribute name; `None` if it is not a direction.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -243,6 +233,7 @@ pub enum GroupSemantics {
 }
 
 impl Description {
+    #[cfg(test)]
     /// Parses the first description of a connection. Errors name the line, attribute or section at fault.
     pub fn parse(sdp: &str, limits: &Limits) -> Result<Self, SdpError> {
         Self::parse_within(sdp, limits, limits.sdp_bytes)

@@ -24,14 +24,17 @@ mod section;
 mod text;
 
 pub use codecs::NegotiatedCodec;
-pub use description::{Description, Direction, Fingerprint, IceCredentials, Setup};
+pub use description::{Fingerprint, IceCredentials};
 pub use negotiation::{
-    BoundSection, DtlsRole, LocalParameters, Negotiation, Outcome, RemoteTransport, Role, UnmatchedSection,
-    UnpublishedSection, WantedTrack,
+    BoundSection, DtlsRole, LocalParameters, Negotiation, Outcome, RemoteTransport, Role, WantedTrack,
 };
-pub use offer::OutgoingOffer;
-pub use placement::SectionsNeeded;
-pub use publish::{PublishedSection, StreamSsrcs};
+pub use publish::PublishedSection;
+#[cfg(any(test, feature = "internals"))]
+pub use {
+    description::{Description, Direction, Setup},
+    offer::OutgoingOffer,
+    placement::SectionsNeeded,
+};
 
 /// Why a description was rejected. The negotiation state is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -284,6 +284,7 @@ impl Dtls {
 
     /// Ends the association. Sends a close alert only after the handshake, because only then the alert is
     /// authenticated.
+    #[cfg(test)]
     pub(super) fn close(&mut self, now: Instant) {
         if let Stage::Connected { mut engine, .. } = std::mem::replace(&mut self.stage, Stage::Ended) {
             engine.close(now);

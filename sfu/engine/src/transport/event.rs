@@ -18,10 +18,12 @@ pub trait Sources {
     fn expects(&self, header: &RtpHeader, packet: &[u8]) -> bool;
 }
 
+#[cfg(any(test, feature = "internals"))]
 /// Accepts all sources; for callers that trust the peer.
 #[derive(Debug, Clone, Copy)]
 pub struct AnySource;
 
+#[cfg(any(test, feature = "internals"))]
 impl Sources for AnySource {
     fn knows(&self, _: Ssrc) -> bool {
         true

@@ -21,7 +21,9 @@ use thiserror::Error;
 
 use self::demux::{Protocol, protocol};
 use self::dtls::{Certificate, Dtls, DtlsEvent, DtlsRole, Fingerprint, SrtpKeys, SrtpOffer};
-pub use self::event::{AnySource, Failure, Received, Sources, TransportEvent};
+#[cfg(any(test, feature = "internals"))]
+pub use self::event::AnySource;
+pub use self::event::{Failure, Received, Sources, TransportEvent};
 use self::ice::{Agent, IceCredentials, Path};
 use self::sctp::{ChannelId, DataError, Sctp};
 use self::srtp::{Opener, Profile, Sealer};
@@ -428,6 +430,7 @@ impl Transport {
         self.srtp_profile().unwrap_or(Profile::AeadAes128Gcm).rtp_overhead()
     }
 
+    #[cfg(test)]
     /// Bytes that protection adds to an RTCP packet: 20, or 14 with AES_CM_128_HMAC_SHA1_80.
     pub fn srtcp_overhead(&self) -> usize {
         self.srtp_profile().unwrap_or(Profile::AeadAes128Gcm).rtcp_overhead()
@@ -510,6 +513,7 @@ impl Transport {
 
     /// Closes the transport. [`poll_transmit`](Self::poll_transmit) then returns the DTLS close alert. Further
     /// datagrams are ignored.
+    #[cfg(test)]
     pub fn close(&mut self, now: Instant) {
         if let Some(secure) = &mut self.secure {
             secure.dtls.close(now);

@@ -93,9 +93,6 @@ impl ExtendedTimestamp {
 pub struct DataSize(u64);
 
 impl DataSize {
-    /// Nothing.
-    pub const ZERO: Self = Self(0);
-
     /// That many bytes.
     pub const fn from_bytes(bytes: u64) -> Self {
         Self(bytes)

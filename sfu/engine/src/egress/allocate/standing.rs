@@ -41,6 +41,7 @@ impl Standing {
         }
     }
 
+    #[cfg(test)]
     /// Layer that is sent now.
     pub fn current(&self) -> Option<Layer> {
         self.current

@@ -9,7 +9,9 @@ use thiserror::Error;
 
 use super::DependencyFacts;
 use bits::BitReader;
-pub use structure::{DecodeTarget, Indication, Resolution, Structure, Template};
+pub use structure::{DecodeTarget, Indication, Structure};
+#[cfg(any(test, feature = "internals"))]
+pub use structure::{Resolution, Template};
 
 /// Why a dependency descriptor cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

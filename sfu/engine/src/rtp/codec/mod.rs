@@ -6,7 +6,6 @@ pub mod dependency_descriptor;
 pub mod format;
 pub mod frame;
 pub mod h264;
-pub mod opus;
 pub mod red;
 pub mod vp8;
 pub mod vp9;

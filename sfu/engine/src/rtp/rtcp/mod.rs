@@ -10,15 +10,16 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use congestion_feedback::{CongestionFeedback, PacketReport};
-pub use parse::{MOST_PARTS, parse};
-pub use transport_feedback::{
-    DELTA_TICK, FeedbackBuilder, ReceivedPacket, TransportFeedback, write_transport_feedback,
-};
-pub use write::{
-    SenderInfo, write_bye, write_nack, write_pli, write_receiver_report, write_sdes_cname,
-    write_sender_report,
-};
+pub use congestion_feedback::CongestionFeedback;
+#[cfg(any(test, feature = "internals"))]
+pub use parse::MOST_PARTS;
+pub use parse::parse;
+#[cfg(any(test, feature = "internals"))]
+pub use transport_feedback::ReceivedPacket;
+pub use transport_feedback::{DELTA_TICK, FeedbackBuilder, TransportFeedback, write_transport_feedback};
+pub use write::{SenderInfo, write_nack, write_pli, write_receiver_report, write_sender_report};
+#[cfg(test)]
+use write::{write_bye, write_sdes_cname};
 
 use smallvec::SmallVec;
 use thiserror::Error;

@@ -2,9 +2,11 @@
 
 use super::transport_feedback::put_u24;
 use super::{
-    FORMAT_NACK, FORMAT_PLI, GOODBYE, PAYLOAD_FEEDBACK, RECEIVER_REPORT, ReportBlock, SENDER_REPORT,
-    SOURCE_DESCRIPTION, TRANSPORT_FEEDBACK, VERSION,
+    FORMAT_NACK, FORMAT_PLI, PAYLOAD_FEEDBACK, RECEIVER_REPORT, ReportBlock, SENDER_REPORT,
+    TRANSPORT_FEEDBACK, VERSION,
 };
+#[cfg(test)]
+use super::{GOODBYE, SOURCE_DESCRIPTION};
 use crate::units::Ssrc;
 
 /// Sender statistics of a stream in a sender report.
@@ -48,6 +50,7 @@ pub fn write_receiver_report(out: &mut Vec<u8>, ssrc: Ssrc, reports: &[ReportBlo
     }
 }
 
+#[cfg(test)]
 /// Appends a source description with only the canonical name (RFC 3550 section 6.5.1), truncated to the maximum of
 /// 255 bytes.
 pub fn write_sdes_cname(out: &mut Vec<u8>, ssrc: Ssrc, cname: &str) {
@@ -93,6 +96,7 @@ pub fn write_pli(out: &mut Vec<u8>, sender: Ssrc, media: Ssrc) {
     });
 }
 
+#[cfg(test)]
 /// Appends goodbyes with 31 streams each (RFC 3550 section 6.6). Writes nothing for an empty list.
 pub fn write_bye(out: &mut Vec<u8>, ssrcs: &[Ssrc]) {
     for ssrcs in ssrcs.chunks(MOST_COUNTED) {
@@ -138,4 +142,5 @@ pub(super) fn put_u32(out: &mut Vec<u8>, value: u32) {
 const MOST_COUNTED: usize = 31;
 /// About 1 KB, so that a part fits into a datagram.
 const MOST_NACK_ENTRIES: usize = 250;
+#[cfg(test)]
 const CNAME: u8 = 1;

@@ -151,6 +151,7 @@ impl Engine {
     }
 
     /// Queues a close alert.
+    #[cfg(test)]
     pub(super) fn close(&mut self, now: Instant) {
         self.endpoint.stop(now, THERE);
     }

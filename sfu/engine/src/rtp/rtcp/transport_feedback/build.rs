@@ -67,11 +67,6 @@ impl FeedbackBuilder {
         true
     }
 
-    /// Whether no packet has arrived, so that there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.reference.is_none()
-    }
-
     fn push_arrival(&mut self, arrival: Duration) -> Option<u8> {
         let ticks = i64::try_from(arrival.as_micros() / DELTA_TICK.as_micros()).ok()?;
         let reference = self.reference.unwrap_or(ticks / TICKS_PER_REFERENCE);
