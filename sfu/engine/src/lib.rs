@@ -1,8 +1,8 @@
 //! The media engine: sans-IO, one [`shard::Shard`] per core.
 //!
-//! A packet's journey: [`shard`] finds its peer, [`transport`] opens it, [`ingress`] makes a
-//! [`media_packet::MediaPacket`] of it, [`shard`] forwards that to every subscriber's [`egress`], which selects,
-//! rewrites, remembers and paces, and writes it protected into the send buffer.
+//! Path of a packet: [`shard`] finds its peer, [`transport`] decrypts it, and [`ingress`] turns it into a
+//! [`media_packet::MediaPacket`]. [`shard`] forwards that to each subscriber's [`egress`], which selects packets,
+//! rewrites their headers, logs them for retransmission, paces them, and encrypts them into the send buffer.
 
 pub mod bwe;
 pub mod egress;
