@@ -168,7 +168,7 @@ impl Udp {
     }
 }
 
-/// One socket.
+/// One UDP socket, with the queue of runs that it could not send yet.
 struct Port {
     socket: UdpSocket,
     state: UdpSocketState,

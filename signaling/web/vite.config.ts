@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import react from '@vitejs/plugin-react';
 import { defineConfig, type Plugin } from 'vite';
 
-// The font may be passed on only together with its licence, and a bundler drops files nothing imports.
+// The font may be distributed only with its licence, and the bundler leaves out files that nothing imports.
 function fontLicense(): Plugin {
   return {
     name: 'font-license',
@@ -16,16 +16,16 @@ function fontLicense(): Plugin {
   };
 }
 
-// Where `npm run dev` finds the server that it stands in front of.
+// Server to which `npm run dev` proxies API requests.
 const server = process.env.ANYTIME_URL ?? 'http://127.0.0.1:7880';
 
 export default defineConfig({
   plugins: [react(), fontLicense()],
-  // Relative addresses: the page may be served below a path.
+  // URLs are relative, because the page may be served below a path.
   base: './',
   build: {
     target: 'es2022',
-    // Inlined assets would need a looser content security policy than the server wants to send.
+    // Inlined assets would need a looser content security policy.
     assetsInlineLimit: 0,
     chunkSizeWarningLimit: 1200,
   },

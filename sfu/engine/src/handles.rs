@@ -1,22 +1,22 @@
-//! Handles: places in a shard's tables. They are what modules pass to each other in place of references.
+//! Handles: indices into a shard's tables, which modules pass to each other instead of references.
 
-/// A room's place on its shard.
+/// Index of a room in its shard's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomIndex(pub usize);
 
-/// A peer's place on its shard.
+/// Index of a peer in its shard's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerIndex(pub usize);
 
-/// A participant's place on its shard.
+/// Index of a participant in its shard's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParticipantIndex(pub usize);
 
-/// A track's place in a room's replica.
+/// Position of a track in this shard's replica of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TrackHandle {
-    /// The room.
+    /// Room of the track.
     pub room: RoomIndex,
-    /// Its place among the room's tracks.
+    /// Index of the track in the room's table of tracks.
     pub track: usize,
 }

@@ -1,72 +1,74 @@
-//! Bounds on what one participant can cost. Each excess has a typed error or a counter and harms nobody else.
+//! Limits on the resources that one participant can use. Exceeding a limit has a typed error or a counter, and harms
+//! nobody else.
 
 use std::time::Duration;
 
-/// All bounds of the media plane. Times are of inactivity unless they say otherwise.
+/// All limits of the media engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest first offer of a client for a connection, in bytes.
+    /// Maximum length of a client's first offer for a connection, in bytes.
     pub sdp_bytes: usize,
-    /// Longest later offer, and longest answer, in bytes. They describe all that the client receives; the first answer may
-    /// do so already.
+    /// Maximum length of a later offer, and of any answer, in bytes. They describe everything that the client receives;
+    /// the first answer may already do so.
     pub later_sdp_bytes: usize,
-    /// Most media sections of one connection, beside those in which its client sends: so that who receives very much can
-    /// still publish.
+    /// Maximum number of media sections of one connection. Sections in which the client sends do not count, so that a
+    /// client that receives many tracks can still publish.
     pub media_sections: usize,
-    /// Most tracks one participant publishes.
+    /// Maximum number of tracks that one participant publishes.
     pub published_tracks: usize,
-    /// Most announced tracks without a media section, and media sections without an announcement.
+    /// Maximum number of announced tracks without a media section, and of media sections without an announcement.
     pub pending_tracks: usize,
-    /// Most SSRCs that one media section describes.
+    /// Maximum number of SSRCs that one media section describes.
     pub ssrcs: usize,
-    /// Most data channels of one participant.
+    /// Maximum number of data channels of one connection.
     pub data_streams: usize,
-    /// Longest user message taken of a participant, in bytes.
+    /// Maximum length of a user message that a participant sends, in bytes.
     pub data_message_bytes: usize,
-    /// Most that naming its sender and its recipients may add to a user message, in bytes.
+    /// Maximum number of bytes that the sender's identity and the recipients may add to a user message.
     pub data_stamp_bytes: usize,
-    /// Most user data buffered in one association in each direction, in bytes. A receiver for which as much waits again
-    /// is behind.
+    /// Maximum user data buffered in one SCTP association in each direction, in bytes. A receiver whose backlog exceeds
+    /// the same size is behind.
     pub data_buffered_bytes: usize,
-    /// Most reliable user data waiting for one receiver, in bytes. Senders wait for a receiver that has reached it, if
-    /// it is not too slow; if it is, its session is made anew.
+    /// Reliable user data in one receiver's backlog, in bytes, above which senders wait for the receiver. If the
+    /// receiver takes data too slowly, or its backlog exceeds twice this size, its session is restarted instead.
     pub data_backlog_bytes: usize,
-    /// A receiver of reliable user data that has taken nothing for so long begins anew.
+    /// Time without progress after which a receiver with a backlog of reliable user data is restarted.
     pub data_stall: Duration,
-    /// A receiver for which a reliable message has waited for so long begins anew.
+    /// Time that a reliable message may wait for a receiver before the receiver's session is restarted.
     pub data_lag: Duration,
-    /// Most media waiting to be sent to one subscriber, in packets of sound and of video each.
+    /// Maximum number of media packets queued for one subscriber, for audio and video each.
     pub pacer_packets: usize,
-    /// Retransmissions of a stream, as a share of its media, in percent: above it a lost packet gets no spare
-    /// copies, unless packets are lost by chance.
+    /// Retransmissions of a stream, in percent of its media bytes, above which lost packets get no additional copies,
+    /// unless packets are lost by chance.
     pub retransmit_percent: u32,
-    /// The same, above which nothing is sent again.
+    /// Retransmissions of a stream, in percent of its media bytes, above which nothing is retransmitted.
     pub retransmit_hard_percent: u32,
-    /// How often one packet is retransmitted.
+    /// Maximum number of retransmissions of one packet.
     pub retransmit_per_packet: u8,
-    /// From join to the first authenticated connectivity check.
+    /// Maximum time from join to the first authenticated connectivity check.
     pub ice_timeout: Duration,
-    /// From the first check to the end of the DTLS handshake.
+    /// Maximum time from the first connectivity check to the end of the DTLS handshake.
     pub dtls_timeout: Duration,
-    /// Consent expires that long after the last authenticated check (RFC 7675 section 5.1).
+    /// Time after the last authenticated connectivity check at which consent expires (RFC 7675 section 5.1).
     pub consent_timeout: Duration,
-    /// Least time between two key-frame requests for the lowest layer.
+    /// Minimum time between two key-frame requests for the lowest layer.
     pub keyframe_interval_low: Duration,
-    /// The same for higher layers.
+    /// Minimum time between two key-frame requests for a higher layer.
     pub keyframe_interval: Duration,
-    /// Most tracks of sound of one room that are sent at a time: the loudest; 0: all.
+    /// Maximum number of audio tracks of one room that are forwarded at a time, the loudest ones; 0: all.
     pub loudest_tracks: usize,
-    /// Most peers on one shard.
+    /// Maximum number of peers on one shard.
     pub peers: usize,
 }
 
 impl Limits {
-    /// Longest user message that is sent, in bytes.
+    /// Maximum length of a user message that is sent to a receiver, in bytes.
     pub fn stamped_message_bytes(&self) -> usize {
         self.data_message_bytes.saturating_add(self.data_stamp_bytes)
     }
 
-    /// Most media sections in one description: what its client sends in, or did so lately, has room besides.
+    /// Maximum number of media sections in one description: [`media_sections`](Self::media_sections), and twice
+    /// [`published_tracks`](Self::published_tracks) for sections in which the client sends or recently sent.
     pub fn described_sections(&self) -> usize {
         self.media_sections.saturating_add(self.published_tracks.saturating_mul(2))
     }

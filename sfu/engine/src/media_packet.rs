@@ -1,5 +1,5 @@
-//! What crosses from ingress to egress, to another core, to another node and into recordings: one published
-//! packet, decrypted and parsed once, immutable from then on.
+//! A published packet as it crosses from ingress to egress, to another core, to another node and into recordings:
+//! decrypted and parsed once, and immutable from then on.
 
 use std::time::Instant;
 
@@ -10,56 +10,56 @@ use crate::rtp::codec::{Codec, PayloadFacts};
 pub use crate::rtp::extension::EndToEndExtensions;
 use crate::units::{ExtendedSequence, ExtendedTimestamp};
 
-/// A track's number in this process, the same on every shard. Unlike the sid it is small and `Copy`.
+/// Number of a track in this process, identical on every shard. Unlike the sid it is small and `Copy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackId(pub u64);
 
 /// One packet of one published encoding.
 #[derive(Debug, Clone)]
 pub struct MediaPacket {
-    /// Whose track.
+    /// Track that the packet belongs to.
     pub track: TrackId,
-    /// Which of its encodings.
+    /// Encoding of the track that the packet belongs to.
     pub layer: Layer,
-    /// The codec that its payload type stands for.
+    /// Codec of the packet's payload type.
     pub codec: Codec,
-    /// The publisher's sequence number, extended.
+    /// The publisher's extended sequence number.
     pub sequence: ExtendedSequence,
-    /// The publisher's timestamp, extended, in clock-rate units.
+    /// The publisher's extended RTP timestamp, in clock-rate units.
     pub timestamp: ExtendedTimestamp,
-    /// The marker bit: last packet of a picture, or first of a talk spurt.
+    /// The RTP marker bit: last packet of a video frame, or first packet of a talk spurt.
     pub marker: bool,
-    /// What the payload's descriptor or the header extensions tell: key frame, temporal layer, picture ids.
+    /// Facts from the payload descriptor or header extensions: key frame, temporal layer, picture ids.
     pub facts: PayloadFacts,
-    /// Values of header extensions that travel end to end.
+    /// Values of the header extensions that are forwarded end to end.
     pub extensions: EndToEndExtensions,
-    /// When it reached this process, by the clock of the shard that received it.
+    /// Time of arrival in this process, by the clock of the shard that received the packet.
     pub arrival: Instant,
     /// The RTP payload with padding removed.
     pub payload: Bytes,
 }
 
-/// What is known of one encoding of a track.
+/// Properties of one encoding of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerInfo {
-    /// Width in pixels, 0 unknown.
+    /// Width in pixels; 0 if unknown.
     pub width: u32,
-    /// Height in pixels, 0 unknown.
+    /// Height in pixels; 0 if unknown.
     pub height: u32,
-    /// Whether packets of it have arrived lately.
+    /// Whether packets of this encoding have arrived recently.
     pub active: bool,
 }
 
-/// What the layers of a track are.
+/// How the layers of a track relate to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrangement {
-    /// Encodings, each a stream of its own (simulcast), of which a receiver takes one.
+    /// Each layer is a separate stream (simulcast). A receiver gets one of them.
     Encodings,
-    /// Spatial layers of a single stream (SVC): each builds on those below it, always or in key pictures only.
+    /// The layers are spatial layers of one stream (SVC). Each depends on those below it, always or in key frames only.
     Spatial,
 }
 
-/// A VP8 packet of a stream at 90 kHz, the `number`-th, for unit tests.
+/// The `number`-th packet of a VP8 stream at 90 kHz, for unit tests.
 #[cfg(test)]
 pub(crate) fn test_packet(number: u64, arrival: Instant) -> MediaPacket {
     MediaPacket {

@@ -1,5 +1,5 @@
-//! Recent packets of one encoding, shared by everyone who receives it: what is asked for again comes from here,
-//! and a late joiner starts with what is here since the last key frame.
+//! Recent packets of one encoding, shared by all its subscribers. Retransmissions are served from here, and a late
+//! joiner starts with the packets since the last key frame.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,26 +9,27 @@ use sfu_protocol::MediaKind;
 use crate::media_packet::MediaPacket;
 use crate::units::ExtendedSequence;
 
-/// Packets are kept for at least this long, as far as [`MOST_VIDEO`] and [`MOST_AUDIO`] allow: longer than the
-/// round trips and repeats within which a receiver still asks.
+/// Packets are stored for at least this long, as far as [`MOST_VIDEO`] and [`MOST_AUDIO`] allow: longer than the round
+/// trips and repetitions within which a receiver still requests a packet.
 const HOLD: Duration = Duration::from_millis(1200);
 
-/// Packets kept of a video encoding at most: 1.2 s at about 16 Mbit/s.
+/// Maximum number of packets stored of a video encoding: 1.2 s at about 16 Mbit/s.
 const MOST_VIDEO: usize = 2048;
 
-/// Packets kept of an audio encoding at most: 1.2 s at 5 ms a packet.
+/// Maximum number of packets stored of an audio encoding: 1.2 s at 5 ms a packet.
 const MOST_AUDIO: usize = 256;
 
-/// Packets kept at first.
+/// Initial capacity in packets.
 const LEAST: usize = 64;
 
-/// A key frame older than this is not replayed: what came since takes longer to catch up with than a new one.
+/// Age above which a key frame is not replayed: catching up with the packets since then takes longer than a new key
+/// frame.
 const REPLAY_AGE: Duration = Duration::from_millis(1500);
 
-/// Most packets replayed to a late joiner, about half a megabyte.
+/// Maximum number of packets replayed to a late joiner: about half a megabyte.
 const REPLAY_PACKETS: u64 = 400;
 
-/// The memory of one encoding.
+/// Ring of the recent packets of one encoding.
 #[derive(Debug)]
 pub struct PacketMemory {
     ring: Vec<Option<Arc<MediaPacket>>>,
@@ -38,7 +39,7 @@ pub struct PacketMemory {
 }
 
 impl PacketMemory {
-    /// An empty memory; it takes room as it fills.
+    /// An empty memory. It allocates as it fills.
     pub fn new(kind: MediaKind) -> Self {
         let most = match kind {
             MediaKind::Audio => MOST_AUDIO,
@@ -47,7 +48,7 @@ impl PacketMemory {
         Self { ring: Vec::new(), most, newest: None, key_frame: None }
     }
 
-    /// Remembers a packet, in place of the oldest.
+    /// Stores a packet. If the ring is full it replaces the oldest.
     pub fn insert(&mut self, packet: Arc<MediaPacket>) {
         if self.ring.is_empty() {
             self.ring.resize(LEAST, None);
@@ -61,7 +62,7 @@ impl PacketMemory {
             self.grow();
         }
         let place = self.place(sequence);
-        // A straggler older than the ring must not push out what is newer.
+        // A late packet that is older than the ring must not replace a newer one.
         if let Some(slot) = self.ring.get_mut(place)
             && slot.as_ref().is_none_or(|known| known.sequence <= sequence)
         {
@@ -69,24 +70,25 @@ impl PacketMemory {
         }
     }
 
-    /// The packet of that number, if it is still here.
+    /// The packet with this number, if it is still stored.
     pub fn get(&self, sequence: ExtendedSequence) -> Option<&Arc<MediaPacket>> {
         self.ring.get(self.place(sequence))?.as_ref().filter(|packet| packet.sequence == sequence)
     }
 
-    /// The packet whose number has this lower half, if it is still here.
+    /// The packet whose number has these low 32 bits, if it is still stored.
     pub fn get_low(&self, low: u32) -> Option<&Arc<MediaPacket>> {
         let place = self.place(ExtendedSequence(u64::from(low)));
         self.ring.get(place)?.as_ref().filter(|packet| packet.sequence.0 as u32 == low)
     }
 
-    /// What is remembered behind a packet, in order.
+    /// Stored packets with higher numbers than `sequence`, in order.
     pub fn behind(&self, sequence: ExtendedSequence) -> impl Iterator<Item = &Arc<MediaPacket>> {
         let last = self.newest.map_or(0, |newest| newest.0);
         (sequence.0 + 1..=last).filter_map(|sequence| self.get(ExtendedSequence(sequence)))
     }
 
-    /// The first packet of the last key frame, if that is recent and nothing behind it is missing.
+    /// First packet of the last key frame, if the key frame is recent enough to be replayed and no packet since then is
+    /// missing.
     pub fn recent_key_frame(&self, now: Instant) -> Option<&Arc<MediaPacket>> {
         let (first, last) = (self.key_frame?, self.newest?);
         let age = now.saturating_duration_since(self.get(first)?.arrival);
@@ -97,12 +99,13 @@ impl PacketMemory {
         self.get(first).filter(|_| complete)
     }
 
-    /// Packets behind the newest were left out, and may be again: nobody can begin with what is remembered.
+    /// Disables replay until the next key frame, because packets after the newest may be missing without notice.
     pub fn forget_key_frame(&mut self) {
         self.key_frame = None;
     }
 
-    /// H.264 says of several packets of one key frame that they may begin it: the first one seen does.
+    /// Whether the packet starts another key frame than the known one. With H.264 several packets of one key frame look
+    /// like its start; the one with the lowest number is used.
     fn is_another_key_frame(&self, packet: &MediaPacket) -> bool {
         let known = self.key_frame.and_then(|sequence| self.get(sequence));
         known.is_none_or(|known| known.timestamp != packet.timestamp || packet.sequence < known.sequence)

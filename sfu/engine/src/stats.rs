@@ -1,72 +1,73 @@
-//! Counters of one shard: plain numbers, owned by it, read by the worker and summed at scrape.
+//! Counters of one shard: plain integers that the shard owns, the worker reads, and a metrics scrape sums up over
+//! shards.
 
 use std::time::Duration;
 
-/// Why something that arrived or was to be sent was discarded. Every discard has one.
+/// Reason for discarding a received packet or message, or one that was to be sent. Every discard has a reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Drop {
-    /// No peer has validated this source address.
+    /// The datagram came from a source address that no peer has validated.
     UnknownSource,
-    /// An address that as many peers prove to be theirs as may share one.
+    /// A peer validated an address that the maximum number of peers already share.
     AddressInUse,
-    /// The first byte belongs to no protocol that is spoken here (RFC 7983).
+    /// The first byte belongs to no supported protocol (RFC 7983).
     UnknownProtocol,
-    /// A STUN message that is malformed, or whose integrity or fingerprint fails.
+    /// A STUN message was malformed, or its integrity or fingerprint check failed.
     BadStun,
-    /// A STUN user name of no peer here.
+    /// A STUN message had a user name that belongs to no peer.
     UnknownUfrag,
-    /// A DTLS record that was ignored: plain text after the handshake, or not decodable.
+    /// A DTLS record was ignored: plain text after the handshake, or not decodable.
     BadDtls,
-    /// SRTP or SRTCP before keys are there.
+    /// An SRTP or SRTCP packet before the keys were available, received or to be sent.
     NoKeys,
-    /// Authentication failed.
+    /// Authentication of an SRTP or SRTCP packet failed.
     BadAuthentication,
-    /// A packet seen before, or too old to tell; a reliable user message that was sent before.
+    /// A packet was received before, or is too old to know; or a reliable user message was sent before.
     Replayed,
-    /// An RTP packet that is malformed.
+    /// An RTP packet was malformed.
     BadRtp,
-    /// An RTCP packet that is malformed.
+    /// An RTCP packet was malformed.
     BadRtcp,
-    /// No announced stream matches.
+    /// An RTP packet matched no announced stream.
     UnknownStream,
-    /// A payload type that was not negotiated.
+    /// The payload type or codec was not negotiated.
     UnknownPayloadType,
-    /// The participant's limit of SSRCs.
+    /// The limit of SSRCs or of published tracks was reached.
     TooManyStreams,
-    /// Published, but nothing may be forwarded (muted, not permitted).
+    /// The payload of a packet of a muted track.
     NotForwarded,
-    /// Older than what was sent already, or from a layer that is no longer selected.
+    /// A packet was older than packets already sent, or from a layer that is no longer selected.
     TooLate,
-    /// A subscriber's queue has no room for a packet of sound, or for one that is sent again.
+    /// A subscriber's pacer queue had no room for an audio packet or a retransmission.
     PacerFull,
-    /// Packets of video frames that were left out, since too much waits to be sent to a subscriber.
+    /// A packet of a video frame that was left out, because the subscriber's queue was too long.
     Congested,
-    /// It waited to be sent, and nobody needs it any more: its layer was left, its subscription ended.
+    /// A queued packet was no longer needed, because its layer was left or its subscription ended.
     Withdrawn,
-    /// Another shard's mailbox is full.
+    /// Another shard's mailbox was full.
     MailboxFull,
-    /// A retransmission over its budget.
+    /// A retransmission exceeded the budget, or the packet was retransmitted too often.
     RetransmitBudget,
-    /// Asked for again, but no longer in memory.
+    /// A packet was requested again, but is no longer in memory.
     RetransmitGone,
-    /// A user message that is malformed, too long, or not permitted.
+    /// A user message was malformed, too long, or not permitted.
     BadData,
-    /// A receiver of user data, or the shard that it is on, cannot keep up: what is lossy; what is reliable only with the
-    /// receiver, whose session is made anew.
+    /// A receiver of user data, or its shard, could not keep up. Lossy messages are dropped one by one. Reliable
+    /// messages are dropped only when the receiver's session is restarted.
     DataBacklog,
-    /// A receiver of user data has no channel for it.
+    /// A receiver of user data had no data channel for it.
     NoChannel,
-    /// Padding only.
+    /// A retransmission packet held only padding.
     Padding,
-    /// A command or fabric message naming what is no longer there.
+    /// A command or fabric message named something that no longer exists.
     StaleMessage,
-    /// The operating system refused a send.
+    /// The operating system rejected a send.
     SendFailed,
 }
 
 impl Drop {
-    /// All reasons, in order.
+    /// All reasons, in the order of their values.
     pub const ALL: [Self; 28] = [
         Self::UnknownSource,
         Self::AddressInUse,
@@ -98,7 +99,7 @@ impl Drop {
         Self::SendFailed,
     ];
 
-    /// The value of the metric's `reason` label.
+    /// Value of the metric's `reason` label.
     pub fn label(self) -> &'static str {
         match self {
             Self::UnknownSource => "unknown_source",
@@ -133,10 +134,10 @@ impl Drop {
     }
 }
 
-/// A count of packets with their bytes.
+/// Count of packets and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Volume {
-    /// Packets.
+    /// Number of packets.
     pub packets: u64,
     /// Bytes of UDP payload.
     pub bytes: u64,
@@ -150,74 +151,75 @@ impl Volume {
     }
 }
 
-/// Audio, video, RTCP, everything else.
+/// Traffic in one direction, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Volumes {
-    /// Sound.
+    /// Audio, without retransmissions.
     pub audio: Volume,
-    /// Pictures.
+    /// Video, without retransmissions.
     pub video: Volume,
-    /// Retransmissions, of either kind.
+    /// Retransmissions of audio and video.
     pub retransmitted: Volume,
     /// Padding that probes for bandwidth.
     pub padding: Volume,
-    /// Reports and feedback.
+    /// RTCP reports and feedback.
     pub rtcp: Volume,
     /// ICE, DTLS and data channels.
     pub other: Volume,
 }
 
-/// Everything that one shard counts.
+/// All counters of one shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Participants that ever joined.
+    /// Number of joins since the start.
     pub joins: u64,
-    /// Participants here now.
+    /// Current participants of this shard.
     pub participants: u64,
-    /// Rooms known here now: with members, or of which the roster is kept here.
+    /// Current rooms that have members on this shard or whose roster is kept here.
     pub rooms: u64,
-    /// Published tracks here now, audio.
+    /// Current audio tracks that participants of this shard publish.
     pub tracks_audio: u64,
-    /// Published tracks here now, video.
+    /// Current video tracks that participants of this shard publish.
     pub tracks_video: u64,
-    /// Bound subscriptions here now.
+    /// Current subscriptions that have a media section.
     pub subscriptions: u64,
-    /// Media sections of the connections here now, those out of use included.
+    /// Media sections of the current connections, including unused ones.
     pub media_sections: u64,
-    /// Sources of RTP whose packets are told from replayed ones, of the connections here now.
+    /// SSRCs of the current connections for which SRTP replay protection keeps state.
     pub sources: u64,
-    /// Subscriptions for which there was no media section, nor room for another.
+    /// Subscriptions that failed because no media section was free and no further one was allowed.
     pub subscriptions_refused: u64,
-    /// What arrived.
+    /// Traffic received.
     pub received: Volumes,
-    /// What was sent.
+    /// Traffic sent.
     pub sent: Volumes,
     /// Discards, indexed by [`Drop`].
     pub drops: [u64; Drop::ALL.len()],
-    /// NACKed sequence numbers received from subscribers.
+    /// Sequence numbers in NACKs from subscribers.
     pub nacks_received: u64,
-    /// NACKed sequence numbers sent to publishers.
+    /// Sequence numbers in NACKs to publishers.
     pub nacks_sent: u64,
     /// Key-frame requests received from subscribers.
     pub plis_received: u64,
     /// Key-frame requests sent to publishers.
     pub plis_sent: u64,
-    /// Panics that were caught; each ended a participant, unless it was in nobody's path.
+    /// Panics that were caught. Each ended a participant, unless the code ran for no single participant.
     pub panics: u64,
-    /// Participants ended, for other reasons of the media plane: ICE, DTLS or consent.
+    /// Participants ended because ICE, DTLS or consent failed.
     pub transport_failures: u64,
-    /// Time from a packet's arrival to its leaving, per forwarded packet.
+    /// Time from arrival to departure of each forwarded packet.
     pub forwarding_delay: DelayHistogram,
-    /// Packets now waiting in pacers.
+    /// Packets now queued in pacers.
     pub pacer_queued: u64,
-    /// Published packets of sound that were forwarded to nobody here, by choice: others were louder.
+    /// Published audio packets that were not forwarded because other tracks were louder.
     pub audio_unheard: u64,
     /// User data messages forwarded.
     pub data_messages: u64,
-    /// Bytes of reliable user data that now wait for receivers, beside what associations have buffered. What waits for
-    /// several is counted for each.
+    /// Bytes of reliable user data now in receivers' backlogs, without the data buffered in SCTP associations. A
+    /// message that waits for several receivers counts once for each.
     pub data_waiting: u64,
-    /// Participants ended because they were too far behind with reliable user data.
+    /// Participants ended because they could not get further reliable user data: too far behind, or a message was too
+    /// long.
     pub data_receivers_ended: u64,
 }
 
@@ -227,28 +229,28 @@ impl Stats {
         self.drops[reason as usize] += 1;
     }
 
-    /// Counts that many.
+    /// Counts `count` discards.
     pub fn drop_many(&mut self, reason: Drop, count: u64) {
         self.drops[reason as usize] += count;
     }
 
-    /// Discards for that reason so far.
+    /// Number of discards for this reason.
     pub fn dropped(&self, reason: Drop) -> u64 {
         self.drops[reason as usize]
     }
 }
 
-/// A histogram with fixed bounds, cheap to add to.
+/// Histogram of delays with fixed bucket bounds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DelayHistogram {
-    /// Counts per bucket; the last has no upper bound.
+    /// Count per bucket; the last bucket has no upper bound.
     pub buckets: [u64; DelayHistogram::BOUNDS.len() + 1],
-    /// Sum of all, in microseconds.
+    /// Sum of all delays, in microseconds.
     pub sum_us: u64,
 }
 
 impl DelayHistogram {
-    /// Upper bounds of the buckets.
+    /// Upper bounds of the buckets, inclusive.
     pub const BOUNDS: [Duration; 10] = [
         Duration::from_micros(100),
         Duration::from_micros(250),
@@ -262,7 +264,7 @@ impl DelayHistogram {
         Duration::from_millis(100),
     ];
 
-    /// Counts `n` packets of that delay.
+    /// Counts `n` packets with this delay.
     pub fn add(&mut self, delay: Duration, n: u64) {
         let place = Self::BOUNDS.iter().position(|bound| delay <= *bound).unwrap_or(Self::BOUNDS.len());
         self.buckets[place] += n;

@@ -1,16 +1,16 @@
-//! What a socket is asked to do.
+//! Instruction to send datagrams on a socket.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// One send, of one datagram or of a run of equal ones.
+/// One send operation: one datagram, or several of equal size to the same destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transmit {
-    /// To whom.
+    /// Address to send to.
     pub destination: SocketAddr,
-    /// From which local address, if the peer's last datagram told.
+    /// Local address to send from; `None` if the local address of the peer's last datagram is unknown.
     pub source: Option<IpAddr>,
-    /// Bytes in the buffer.
+    /// Number of bytes in the send buffer.
     pub size: usize,
-    /// `Some(n)`: the buffer holds several datagrams of `n` bytes, the last of which may be shorter (GSO).
+    /// `Some(n)` if the buffer holds several datagrams of `n` bytes each, of which the last may be shorter (GSO).
     pub segment_size: Option<usize>,
 }

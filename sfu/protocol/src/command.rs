@@ -150,7 +150,7 @@ pub struct Join {
     pub hidden: bool,
     /// Permissions at the time of joining.
     pub permissions: Permissions,
-    /// One peer connection or two.
+    /// Number of peer connections.
     pub mode: ConnectionMode,
     /// Known properties of the client's WebRTC stack.
     pub client: ClientTraits,

@@ -117,11 +117,11 @@ fn a_single_datagram_arrives() {
 #[test]
 fn what_the_kernel_refuses_is_reported_and_does_not_switch_segmentation_off() {
     let mut a = Side::new(SETTINGS);
-    // Port 0 is EINVAL, whatever the segmentation.
+    // A send to port 0 fails with EINVAL, with GSO or without.
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     assert_eq!(a.send(nowhere, &numbered(3, 100), Some(100)), Sent { refused: 3, ..Sent::default() });
     assert!(a.udp.ports.iter().all(|port| port.segmentation));
-    // No socket of that family.
+    // No socket of this IP version is bound.
     let mut only_v4 = Udp::bind(&[(Ipv4Addr::LOCALHOST, 0).into()], SETTINGS).expect("loopback");
     let v6 =
         Transmit { destination: (Ipv6Addr::LOCALHOST, 9).into(), source: None, size: 4, segment_size: None };

@@ -335,7 +335,7 @@ impl Config {
     }
 }
 
-/// Maximum number of tracks per participant: a client's offer may hold 64 media sections.
+/// Highest value allowed for `limit.published_tracks` and `limit.pending_tracks`.
 const MOST_TRACKS: usize = 64;
 
 fn value_error(key: &'static str, reason: &str) -> Result<(), ConfigError> {

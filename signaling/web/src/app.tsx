@@ -38,7 +38,7 @@ export function App() {
   useEffect(() => {
     if (!room) return;
     const ended = (reason?: DisconnectReason) => setPhase({ at: 'door', problem: endProblem(reason), left: true });
-    // It may have ended between joining and this effect.
+    // The call may have ended between joining and this effect.
     if (room.state === ConnectionState.Disconnected) ended();
     room.once(RoomEvent.Disconnected, ended);
     return () => void room.off(RoomEvent.Disconnected, ended);

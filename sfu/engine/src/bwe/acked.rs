@@ -4,12 +4,12 @@
 #[derive(Debug)]
 pub(super) struct AckedRate {
     buckets: [u32; BUCKETS],
-    /// The number of the newest bucket, of the one the count began in, or None: nothing has arrived.
+    /// Number of the newest bucket, and of the bucket in which counting began; `None` until a packet has arrived.
     span: Option<(i64, i64)>,
 }
 
 impl AckedRate {
-    /// Nothing has arrived.
+    /// No packet has arrived.
     pub fn new() -> Self {
         Self { buckets: [0; BUCKETS], span: None }
     }
@@ -18,7 +18,7 @@ impl AckedRate {
     pub fn on_packet(&mut self, arrival: i64, bytes: u16) {
         let number = arrival.div_euclid(BUCKET);
         let (newest, began) = match self.span {
-            // The clock jumped, or nothing came for long: what was measured says nothing any more.
+            // The clock jumped, or nothing arrived for long: start again.
             Some((newest, _)) if number.saturating_sub(newest).saturating_abs() > BUCKETS as i64 => {
                 self.buckets = [0; BUCKETS];
                 (number, number)
@@ -42,8 +42,8 @@ impl AckedRate {
         }
     }
 
-    /// The message about these bytes was lost; the next one tells of a packet that arrived at `arrival`. They are
-    /// taken to have arrived evenly since what is known before.
+    /// Accounts for `bytes` whose feedback message was lost. They are assumed to have arrived evenly between the newest
+    /// known arrival and `arrival`, that of a packet in the next message.
     pub fn on_gap(&mut self, arrival: i64, bytes: u64) {
         let Some((newest, _)) = self.span else { return };
         let number = arrival.div_euclid(BUCKET);
@@ -57,12 +57,12 @@ impl AckedRate {
         }
     }
 
-    /// Bits per second over the last `millis` before the newest arrival, or over what there is if that is
-    /// at least 80 ms.
+    /// Bits per second over the last `millis` before the newest arrival, or over the time measured so far if shorter.
+    /// `None` if that is less than 80 ms.
     pub fn over(&self, millis: i64) -> Option<f64> {
         let (newest, began) = self.span?;
         let wanted = (millis * 1000 / BUCKET).min(BUCKETS as i64 - 1);
-        // The newest bucket is not full yet, nor was the first.
+        // The newest bucket is not complete yet, and the first one was not either.
         let count = wanted.min(newest - began - 1);
         if count < 4 {
             return None;
@@ -74,15 +74,15 @@ impl AckedRate {
         Some(bytes as f64 * 8.0 * 1e6 / (count * BUCKET) as f64)
     }
 
-    /// What the link delivers now: the long average, unless the short one is so far below that the link must
-    /// have become narrower since.
+    /// Rate at which packets arrive now: the long average, unless the short one is so far below that the link must have
+    /// become narrower.
     pub fn rate(&self) -> Option<f64> {
         let long = self.over(500)?;
         let short = self.over(200)?;
         Some(if short < 0.7 * long { short } else { long })
     }
 
-    /// The same while the link is known to be filled: then the newest is the truest.
+    /// Rate at which packets arrive while the link is known to be filled. Newer measurements count more then.
     pub fn filled_rate(&self) -> Option<f64> {
         let long = self.over(500)?;
         let short = self.over(240)?;
@@ -94,8 +94,9 @@ fn index(number: i64) -> usize {
     number.rem_euclid(BUCKETS as i64) as usize
 }
 
-/// In microseconds.
+/// Microseconds of one bucket.
 const BUCKET: i64 = 20_000;
+/// Number of buckets: 1.28 s.
 const BUCKETS: usize = 64;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Whether less is sent than would be allowed: then nothing is learnt of the link by what arrives.
+//! Detects whether much less is sent than is allowed. The arrival rate says nothing about the capacity then.
 
-/// Compares what is sent with the estimate.
+/// Compares the sent rate with the estimate.
 #[derive(Debug, Default)]
 pub(super) struct AppLimited {
     limited: bool,
@@ -14,18 +14,20 @@ impl AppLimited {
         self.limited
     }
 
-    /// What [`update`](Self::update) said last.
+    /// Result of the last [`update`](Self::update), or true after [`on_choice`](Self::on_choice).
     pub fn is_limited(&self) -> bool {
         self.limited
     }
 
-    /// From now on less is sent, by choice.
+    /// Records that less is sent from now on by choice.
     pub fn on_choice(&mut self) {
         self.limited = true;
     }
 }
 
+/// Share of the estimate below which the sender becomes limited.
 const ENTER: f64 = 0.6;
+/// Share of the estimate from which the sender is no longer limited.
 const LEAVE: f64 = 0.75;
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! Whether flows that go by loss alone keep the queue filled. Giving way to them ends at nothing, so then the queue's
-//! delay must not count.
+//! Detects whether loss-based flows keep the queue filled. Giving way to them would end at a rate near zero, so the
+//! queueing delay must not count then.
 
-/// Watches whether the queue empties after we gave way.
+/// Observes whether the queue empties after the rate was lowered.
 #[derive(Debug)]
 pub(super) struct Contention {
-    /// Smoothed share of time in which the queue is empty.
+    /// Smoothed share of time in which the queue is empty, 0 to 1.
     empty: f64,
     updated: f64,
     episode: Option<Episode>,
     active: bool,
 }
 
-/// Giving way, again and again, since the queue was last mostly empty.
+/// Repeated decreases since the queue was last mostly empty: time in seconds and rate at its start.
 #[derive(Debug, Clone, Copy)]
 struct Episode {
     began: f64,
@@ -20,20 +20,20 @@ struct Episode {
 }
 
 impl Contention {
-    /// Nobody else there.
+    /// No contention.
     pub fn new() -> Self {
         Self { empty: 1.0, updated: 0.0, episode: None, active: false }
     }
 
-    /// Whether somebody keeps the queue filled.
+    /// Whether loss-based flows keep the queue filled.
     pub fn is_active(&self) -> bool {
         self.active
     }
 
-    /// The queue has `millis` now. `gave_way`: what the rate fell from, if it has just fallen although the link
-    /// delivered all that was sent; `rate`: what it is now. `now` in seconds.
+    /// Records the queueing delay of `millis` at `now` seconds. `gave_way`: the rate before the last change, if it has
+    /// just fallen although the link delivered all that was sent; `rate`: the current rate.
     ///
-    /// Returns a rate to go back to when it becomes clear that giving way was in vain.
+    /// Returns the rate to return to once giving way has turned out to be in vain.
     pub fn update(&mut self, now: f64, millis: f64, gave_way: Option<f64>, rate: f64) -> Option<f64> {
         let elapsed = (now - self.updated).clamp(0.0, 1.0);
         self.updated = now;
@@ -58,16 +58,21 @@ impl Contention {
     }
 }
 
-/// In milliseconds.
+/// Milliseconds below which the queue counts as empty.
 const EMPTY: f64 = 15.0;
-/// In seconds.
+/// Time constant of the smoothing, in seconds.
 const TIME: f64 = 2.0;
+/// Share of time with an empty queue above which contention ends.
 const MOSTLY_EMPTY: f64 = 0.6;
+/// Share of time with an empty queue below which contention can begin.
 const SELDOM_EMPTY: f64 = 0.4;
-/// How often we give way, for how many seconds, and down to which share, before we conclude that it is in vain.
+/// Number of decreases before giving way counts as in vain.
 const IN_VAIN: u32 = 3;
+/// Seconds of giving way before it counts as in vain.
 const PATIENCE: f64 = 2.5;
+/// Share of the initial rate below which the rate must have fallen before giving way counts as in vain.
 const GIVEN_WAY: f64 = 0.6;
+/// Share of the initial rate that is restored, limited to 1.5 times the current rate.
 const GIVEN_BACK: f64 = 0.6;
 
 #[cfg(test)]

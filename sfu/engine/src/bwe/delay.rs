@@ -1,19 +1,19 @@
-//! Whether the queue of the narrowest link grows: packets in groups, the slope of their delay, and a threshold that
-//! adapts to the path (draft-ietf-rmcat-gcc-02 section 5).
+//! Detects whether the queue of the bottleneck link grows, from groups of packets, the slope of their delay, and a
+//! threshold that adapts to the path (draft-ietf-rmcat-gcc-02 section 5).
 
-/// What the delay says of the queue.
+/// Trend of the queue, derived from the delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Trend {
-    /// It shrinks.
+    /// The queue shrinks.
     Falling,
-    /// Neither.
+    /// The queue neither grows nor shrinks.
     #[default]
     Steady,
-    /// It grows: more is sent than the link carries.
+    /// The queue grows: the rate exceeds the capacity.
     Rising,
 }
 
-/// The detector.
+/// Detects the trend of the queue.
 #[derive(Debug)]
 pub(super) struct DelayDetector {
     groups: Groups,
@@ -23,7 +23,7 @@ pub(super) struct DelayDetector {
 }
 
 impl DelayDetector {
-    /// Nothing known.
+    /// No packet seen.
     pub fn new() -> Self {
         Self {
             groups: Groups { current: None, previous: None },
@@ -33,7 +33,7 @@ impl DelayDetector {
         }
     }
 
-    /// A packet sent at `sent` by our clock arrived at `arrival` by the other; microseconds.
+    /// Records a packet sent at `sent` by our clock that arrived at `arrival` by the receiver's clock, in microseconds.
     pub fn on_packet(&mut self, sent: i64, arrival: i64) {
         let Some(step) = self.groups.on_packet(sent, arrival) else { return };
         if step.sent.abs() > GAP || step.arrival.abs() > GAP {
@@ -44,14 +44,14 @@ impl DelayDetector {
         self.trend = self.threshold.compare(slope, &step);
     }
 
-    /// As of the last packet.
+    /// Trend as of the last packet.
     pub fn trend(&self) -> Trend {
         self.trend
     }
 }
 
-/// Packets sent within [`GROUP`] are one burst; only bursts are compared, because a link may pass several packets
-/// on at once.
+/// Splits packets into groups. Packets sent within [`GROUP`] form one group. Only groups are compared, because a link
+/// may deliver several packets at once.
 #[derive(Debug)]
 struct Groups {
     current: Option<Group>,
@@ -66,12 +66,12 @@ struct Group {
     last_arrival: i64,
 }
 
-/// Between two groups, in milliseconds.
+/// Differences between two consecutive groups, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct Step {
     sent: f64,
     arrival: f64,
-    /// When the later group arrived, since some zero.
+    /// Arrival of the later group by the receiver's clock.
     at: f64,
 }
 
@@ -108,7 +108,8 @@ impl Group {
         if sent.saturating_sub(self.first_sent) <= GROUP {
             return true;
         }
-        // Arrived right behind, and sooner than sent: the link held them together.
+        // The packet arrived right after the group, with a shorter gap than it was sent: the link held both back and
+        // released them together.
         let gap = arrival.saturating_sub(self.last_arrival);
         gap <= GROUP
             && gap < sent.saturating_sub(self.last_sent)
@@ -131,7 +132,7 @@ impl Trendline {
         Self { points: [(0.0, 0.0); POINTS], count: 0, origin: 0.0, delay: 0.0, smoothed: 0.0 }
     }
 
-    /// The slope, weighed by how much it rests on. None until there are enough points.
+    /// The slope, scaled by the number of samples behind it. `None` until there are enough points.
     fn push(&mut self, step: &Step) -> Option<f64> {
         if self.count == 0 {
             self.origin = step.at;
@@ -159,13 +160,13 @@ impl Trendline {
     }
 }
 
-/// Compares the weighed slope with a threshold that follows it slowly, faster down than up, so that neither
-/// jitter nor another flow that fills the queue looks like our own doing forever (section 5.4).
+/// Compares the scaled slope with a threshold that follows it slowly, faster down than up, so that neither jitter nor
+/// another flow that fills the queue looks like our own congestion forever (section 5.4).
 #[derive(Debug)]
 struct Threshold {
     value: f64,
     updated: Option<f64>,
-    /// How long the slope has been above, in milliseconds, and over how many groups.
+    /// How long the slope has been above the threshold, in milliseconds, and over how many groups.
     above: Option<(f64, u32)>,
     last_slope: f64,
     trend: Trend,
@@ -209,24 +210,30 @@ fn millis(micros: i64) -> f64 {
     micros as f64 / 1000.0
 }
 
-/// In microseconds.
+/// Microseconds of sending within which packets form one group.
 const GROUP: i64 = 5_000;
+/// Maximum microseconds from the first to the last arrival of a group that the link released together.
 const LONGEST: i64 = 100_000;
-/// A pause after which old points say nothing, in milliseconds.
+/// Pause in milliseconds after which the detector starts again.
 const GAP: f64 = 3_000.0;
+/// Number of groups in the trendline.
 const POINTS: usize = 20;
+/// Weight of the previous value in the smoothed delay.
 const SMOOTHING: f64 = 0.9;
+/// Number of samples from which the slope is scaled no further.
 const FULL_WEIGHT: usize = 60;
+/// Constant factor of the scaled slope.
 const GAIN: f64 = 4.0;
-/// In milliseconds.
+/// Milliseconds for which the slope must stay above the threshold before the queue counts as growing.
 const SUSTAINED: f64 = 10.0;
+/// Distance between slope and threshold above which the threshold does not adapt.
 const SPIKE: f64 = 15.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Packets every 10 ms, each `more` microseconds later than the one before it was.
+    /// Feeds a packet every 10 ms. Each packet's delay exceeds the previous one's by `more` microseconds.
     fn feed(detector: &mut DelayDetector, from: i64, count: i64, late: &mut i64, more: i64) {
         for n in from..from + count {
             *late += more;

@@ -127,7 +127,8 @@ impl Estimator {
             return None;
         }
         self.confirmed = Some(Shown { rate: found, at: now });
-        // If a long probe met a queue, that is evidence enough against its claim.
+        // The queue that a long probe built up does not confirm a rate below the estimate. Rate control judges that
+        // queue.
         let short = outcome.hindrance.is_none();
         let fits = found > rate * if outcome.filled { gain } else { 1.0 }
             || outcome.filled && found < rate && (start || short && self.queue.millis() > CONFIRM);

@@ -318,12 +318,12 @@ mod tests {
 
     use super::*;
 
-    /// Feeds 50 ms of packets at a time, losing one in `every`, until there is a verdict or 0.6 s are over.
+    /// Feeds 50 ms of packets at a time, losing every `every`-th pair, until there is a verdict or 0.6 s are over.
     fn half_second(loss: &mut LossControl, now: &mut f64, every: u32, queued: bool, rate: f64) -> Verdict {
         let mut last = Verdict::Fine;
         for _ in 0..12 {
             *now += 0.05;
-            // Two consecutive packets each.
+            // Losses come in pairs.
             (0..20).for_each(|n| loss.on_packet((n / 2 + 1) % every != 0));
             let evidence = Evidence { now: *now, rtt: 0.05, queued, contended: false, proving: false, rate };
             last = loss.update(&evidence);

@@ -1,42 +1,44 @@
-//! Policing: a link that drops at once what exceeds a rate, and lets nothing wait. There is no queue to see, and its losses
-//! look like chance: only that they follow what was sent before tells them apart.
+//! Detection of a policer: a link that drops at once what exceeds a rate, and queues nothing. There is no queue to
+//! observe, and its losses look random. They differ from random loss only in that they depend on what was sent before.
 //!
-//! A policer earns credit at its rate and drops a packet for which there is not enough. The credit of each moment can be
-//! worked out from what passed before, so the packets that were lost must be those that met little of it. Chance knows
-//! nothing of credit.
+//! A policer earns credit at its rate and drops a packet for which there is not enough credit. The credit at each
+//! moment can be calculated from the bytes that passed before. With a policer, the lost packets are those that met
+//! little credit. Random losses do not depend on the credit.
 
-/// Looks for a policer in the losses of one path.
+/// Detects a policer from the losses of one path.
 #[derive(Debug, Default)]
 pub(super) struct Policing {
     window: Window,
-    /// What the window before this one spoke for.
+    /// Finding of the previous window. A finding counts only if two consecutive windows agree.
     suspected: Option<Finding>,
 }
 
-/// What losses come of.
+/// Cause of the losses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Finding {
-    /// Something drops what exceeds this rate, in bits per second.
+    /// A policer drops what exceeds this rate, in bits per second.
     Policer(f64),
-    /// Which packets are lost has nothing to do with what was sent before.
+    /// Losses do not depend on what was sent before: they are random.
     Chance,
 }
 
-/// Packets between two lost ones, at which there was no credit.
+/// Packets between two lost ones. If there is a policer, it had no credit at either of those.
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
-    /// When the first of the two left, in microseconds.
+    /// Send time of the first lost packet, in microseconds; `None` before one.
     began: Option<i64>,
-    /// The last packet was lost. What is lost in a row met the same credit, and counts once.
+    /// Whether the last packet was lost. Consecutive losses met the same credit, and count once.
     losing: bool,
-    /// Bytes that arrived since.
+    /// Bytes sent since then that arrived.
     passed_bytes: f64,
+    /// Credit that received packets met.
     passed: Credit,
+    /// Credit that lost packets met.
     dropped: Credit,
 }
 
-/// Sums over packets: when each left, in seconds, and how many bytes had passed by then, its own included. The credit
-/// that it met is the difference between what had been earned by that time and those bytes.
+/// Sums over packets of each packet's send time, in seconds, and of the bytes that had passed by then, including its
+/// own. The credit that a packet met is the credit earned by that time less those bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Credit {
     count: f64,
@@ -48,8 +50,8 @@ struct Credit {
 }
 
 impl Policing {
-    /// What became of a packet that left at `sent` microseconds. In the order of sending. What losses come of, if that is known
-    /// with this packet.
+    /// Records whether a packet sent at `sent` microseconds was received. Packets must come in the order of sending.
+    /// Returns the cause of the losses once two consecutive windows agree on it.
     pub fn on_packet(&mut self, sent: i64, bytes: f64, received: bool) -> Option<Finding> {
         let window = &mut self.window;
         let Some(began) = window.began else {
@@ -76,7 +78,8 @@ impl Policing {
         None
     }
 
-    /// Packets are missing of which nothing was told, or wait in a queue: what is known says nothing any more.
+    /// Discards the current window: feedback about some packets is missing, or packets wait in a queue, so the credit
+    /// is unknown.
     pub fn forget_window(&mut self) {
         self.window = Window::default();
     }
@@ -93,7 +96,7 @@ impl Finding {
 }
 
 impl Window {
-    /// What it speaks for, if that is clear. `seconds`: how long it is.
+    /// The cause of the losses, if it is clear. `seconds`: the duration of the window.
     fn finding(&self, seconds: f64) -> Option<Finding> {
         let rate = self.passed_bytes / seconds;
         let (passed, passed_error) = self.passed.mean(rate)?;
@@ -116,7 +119,8 @@ impl Credit {
         self.time_bytes += seconds * bytes;
     }
 
-    /// The mean of the credit at `rate` bytes per second, and the square of its standard error.
+    /// Mean of the credit, in bytes, for a policer of `rate` bytes per second, and the square of its standard error.
+    /// `None` with fewer than two packets.
     fn mean(&self, rate: f64) -> Option<(f64, f64)> {
         if self.count < 2.0 {
             return None;
@@ -129,17 +133,19 @@ impl Credit {
     }
 }
 
-/// Packets in a window: fewer are no statistic.
+/// Minimum number of losses in a window, consecutive ones counted once.
 const FEWEST_DROPPED: f64 = 9.0;
+/// Minimum number of received packets in a window, those directly after a loss not counted.
 const FEWEST_PASSED: f64 = 10.0;
-/// Of a window, in seconds.
+/// Minimum duration of a window, in seconds.
 const SHORTEST: f64 = 0.3;
+/// Maximum duration of a window, in seconds.
 const LONGEST: f64 = 4.0;
-/// So many standard errors less credit than those that passed: a policer.
+/// Standard errors by which lost packets must have met less credit than received ones to show a policer.
 const SURE: f64 = 5.0;
-/// Not even so many: chance.
+/// Standard errors below which the difference in credit shows random loss.
 const UNSURE: f64 = 2.5;
-/// Two windows in a row must speak for the same rate, but for this share.
+/// Share by which the policer rates of two consecutive windows may differ.
 const ALIKE: f64 = 0.2;
 
 #[cfg(test)]
@@ -149,8 +155,8 @@ mod tests {
 
     use super::*;
 
-    /// Sends pictures 30 times a second for so many seconds, `lost` says what becomes of each packet; the rates that were
-    /// found.
+    /// Sends 30 video frames a second for `seconds`. `lost` decides about each packet, given its send time in seconds
+    /// and its size in bytes. Returns all findings.
     fn found(
         kbps: f64,
         seconds: f64,

@@ -1,33 +1,33 @@
-//! How long packets wait in the queue of the narrowest link: one-way delay above the lowest seen.
+//! Queueing delay at the bottleneck link: one-way delay above the lowest recent one-way delay.
 
-/// The queue's delay, by packets' send and arrival times. The two clocks need not agree: only differences of
-/// differences count.
+/// Queueing delay from packets' send and arrival times, in microseconds. The sender's and receiver's clocks need not
+/// agree: only differences between one-way delays are used.
 #[derive(Debug)]
 pub(super) struct QueueDelay {
-    /// The lowest one-way delays of the last spans of [`BASE_SPAN`], newest first.
+    /// Lowest one-way delay of each of the last spans of [`BASE_SPAN`], newest first.
     base: [i64; BASE_SPANS],
     base_until: i64,
-    /// The lowest of the current and of the last span of [`SHORT_SPAN`].
+    /// Lowest one-way delay of the current and of the previous span of [`SHORT_SPAN`].
     short: [i64; 2],
     short_until: i64,
-    /// Smoothed distance of single packets from the lower envelope, in microseconds.
+    /// Smoothed excess of single packets' delay over the lowest of the short spans, in microseconds.
     jitter: f64,
-    /// What has arrived since every packet waits.
+    /// Arrivals since every packet waits in the queue; `None` if the last packet did not wait.
     waiting: Option<Waiting>,
 }
 
-/// Arrivals since a queue stands, in microseconds of the receiver's clock.
+/// Arrivals while a queue stands. Times in microseconds of the receiver's clock.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     since: i64,
     last: i64,
-    /// Without the first.
+    /// Bytes without those of the first packet.
     bytes: u64,
     packets: u32,
 }
 
 impl QueueDelay {
-    /// Nothing known.
+    /// No packet seen.
     pub fn new() -> Self {
         Self {
             base: [NONE; BASE_SPANS],
@@ -39,14 +39,14 @@ impl QueueDelay {
         }
     }
 
-    /// A packet sent at `sent` by our clock arrived at `arrival` by the other; microseconds.
+    /// Records a packet sent at `sent` by our clock that arrived at `arrival` by the receiver's clock, in microseconds.
     pub fn on_packet(&mut self, sent: i64, arrival: i64, bytes: u16) {
         let delay = arrival.saturating_sub(sent);
         if self.lowest() != NONE && delay.saturating_sub(self.lowest()).saturating_abs() > JUMP {
             *self = Self::new(); // the receiver's clock was set, or it is another receiver
         }
         if sent >= self.base_until {
-            // Spans in which nothing was sent end too: after a pause the clocks have drifted apart.
+            // Spans without packets end too, because the clocks drift apart during a pause.
             let ended = sent.saturating_sub(self.base_until) / BASE_SPAN + 1;
             let ended = usize::try_from(ended).unwrap_or(BASE_SPANS).min(BASE_SPANS);
             self.base.rotate_right(ended % BASE_SPANS);
@@ -62,7 +62,7 @@ impl QueueDelay {
         }
         self.short[0] = self.short[0].min(delay);
         let above = delay.saturating_sub(self.short[0].min(self.short[1])) as f64;
-        // A queue that grows within a span looks like jitter: up slowly, down faster.
+        // A queue that grows within a span looks like jitter, so the value rises slowly and falls faster.
         let gain = if above > self.jitter { JITTER_GAIN } else { 3.0 * JITTER_GAIN };
         self.jitter += (above - self.jitter) * gain;
         let least = self.lowest().saturating_add(WAITS).saturating_add((self.jitter * STRAYS) as i64);
@@ -77,27 +77,27 @@ impl QueueDelay {
         });
     }
 
-    /// What the link has delivered since every packet waits, in bits per second; `None` if that is too little to tell. What
-    /// came before may have passed a token bucket, and is no measure.
+    /// Rate that the link has delivered since every packet waits, in bits per second; `None` if that is too short to
+    /// measure. Packets before that may have passed through a token bucket, and are not counted.
     pub fn delivered(&self) -> Option<f64> {
         let waiting = self.waiting.filter(|waiting| waiting.packets >= FEWEST)?;
         let micros = waiting.last.saturating_sub(waiting.since);
         (micros >= SHORTEST).then(|| waiting.bytes as f64 * 8e6 / micros as f64)
     }
 
-    /// The delay of the queue that stands, in milliseconds: single late packets do not count.
+    /// Delay of the standing queue, in milliseconds. Single late packets do not raise it.
     pub fn millis(&self) -> f64 {
         let (short, base) = (self.short[0].min(self.short[1]), self.lowest());
         if base == NONE || short == NONE { 0.0 } else { short.saturating_sub(base) as f64 / 1000.0 }
     }
 
-    /// The same, less the jitter: the lowest of few packets is above the lowest of many by about that much. For
-    /// telling whether there is no queue at all.
+    /// Delay of the standing queue less the jitter, in milliseconds, for deciding whether there is no queue at all. The
+    /// lowest delay of few packets exceeds the lowest of many by about the jitter.
     pub fn sure_millis(&self) -> f64 {
         (self.millis() - self.jitter_millis().min(MOST_ALLOWED)).max(0.0)
     }
 
-    /// How far single packets stray, in milliseconds.
+    /// Jitter in milliseconds.
     pub fn jitter_millis(&self) -> f64 {
         self.jitter / 1000.0
     }
@@ -108,23 +108,24 @@ impl QueueDelay {
 }
 
 const NONE: i64 = i64::MAX;
-/// In microseconds. All spans together are long enough for the queue to have been empty once, and short enough
-/// for 100 ppm of clock drift to stay at 3 ms.
+/// Microseconds of a span of the base delay. All spans together are long enough for the queue to have been empty once,
+/// and short enough for 100 ppm of clock drift to stay at 3 ms.
 const BASE_SPAN: i64 = 5_000_000;
 const BASE_SPANS: usize = 6;
-/// Holds several packets of a picture and of sound.
+/// Microseconds of a short span: long enough for several packets of video and of audio.
 const SHORT_SPAN: i64 = 50_000;
-/// A change that no queue explains.
+/// Change of the one-way delay, in microseconds, that no queue explains.
 const JUMP: i64 = 10_000_000;
-/// A packet that is this much later than the fastest has waited, besides
+/// Microseconds above the lowest delay, in addition to [`STRAYS`] times the jitter, beyond which a packet has waited.
 const WAITS: i64 = 6_000;
-/// so many times what packets stray.
+/// Multiple of the jitter that is allowed before a packet counts as having waited.
 const STRAYS: f64 = 2.0;
-/// What tells a rate: packets, and microseconds.
+/// Minimum number of packets to measure the delivered rate.
 const FEWEST: u32 = 5;
+/// Minimum number of microseconds to measure the delivered rate.
 const SHORTEST: i64 = 60_000;
 const JITTER_GAIN: f64 = 1.0 / 128.0;
-/// How many milliseconds of jitter are taken off at most.
+/// Maximum jitter that is subtracted from the queueing delay, in milliseconds.
 const MOST_ALLOWED: f64 = 15.0;
 
 #[cfg(test)]
@@ -149,11 +150,11 @@ mod tests {
     fn a_clock_that_drifts_through_a_pause_makes_no_queue() {
         let mut queue = QueueDelay::new();
         (0..8000).for_each(|n| queue.on_packet(n * 5000, n * 5000, 1000));
-        // Twenty minutes later, at 40 millionths a second.
+        // Twenty minutes later, with a drift of 40 ppm.
         let (pause, drift) = (1_200_000_000, 48_000);
         (8000..8100).for_each(|n| queue.on_packet(n * 5000 + pause, n * 5000 + pause + drift, 1000));
         assert!(queue.millis() < 0.1, "{}", queue.millis());
-        // Half a minute of sending is remembered, be there a short pause in it.
+        // The base delay covers half a minute of sending, including a short pause.
         let pause = pause + 10_000_000;
         (8100..8200).for_each(|n| queue.on_packet(n * 5000 + pause, n * 5000 + pause + drift + 30_000, 1000));
         assert!((queue.millis() - 30.0).abs() < 0.1, "{}", queue.millis());

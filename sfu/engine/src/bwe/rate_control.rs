@@ -1,30 +1,30 @@
-//! From signals to a rate: additive increase near the link's known capacity, faster far from it, multiplicative
-//! decrease from what the link was measured to deliver, and less still while a queue drains.
+//! Rate control: additive increase near the link's known capacity, faster increase far from it, multiplicative decrease
+//! from the rate that the link was measured to deliver, and a still lower rate while a queue drains.
 
 use super::delay::Trend;
 
-/// What the rate is decided on. Times in seconds, rates in bits per second.
+/// Inputs of a decision. Times in seconds, rates in bits per second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Input {
     pub now: f64,
-    /// The queue: whether it grows, after all evidence.
+    /// Trend of the queue, from delay trend and queue length together.
     pub trend: Trend,
-    /// How long it is, in milliseconds.
+    /// Queueing delay in milliseconds.
     pub queue: f64,
-    /// What arrives.
+    /// Rate at which packets arrive; `None` if not measured yet.
     pub acked: Option<f64>,
     pub rtt: f64,
-    /// Much less is sent than would be allowed.
+    /// Much less is sent than is allowed.
     pub limited: bool,
     /// Loss forbids growth.
     pub hold: bool,
-    /// Others keep the queue filled.
+    /// Other flows keep the queue filled.
     pub contended: bool,
-    /// What would be sent if there was room.
+    /// Rate that would be sent with enough capacity.
     pub wanted: f64,
 }
 
-/// What was done.
+/// How an update changed the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     None,
@@ -35,29 +35,32 @@ pub(super) enum Step {
     GaveWay,
 }
 
-/// The rate.
+/// State of the rate control. Rates in bits per second, times in seconds.
 #[derive(Debug)]
 pub(super) struct RateControl {
     rate: f64,
     min: f64,
     max: f64,
     capacity: Capacity,
-    /// What a policer lets pass.
+    /// Upper limit of growth: a little less than a policer lets pass. `None` without a policer.
     ceiling: Option<f64>,
-    /// A queue that we helped to build is being emptied; since when.
+    /// Since when a queue that we helped to build up is being drained; `None` if none is.
     draining: Option<f64>,
-    /// How long it was when the rate last fell, in milliseconds.
+    /// Queueing delay when the rate last fell, in milliseconds.
     fell_at: f64,
+    /// Current queueing delay, in milliseconds.
     queue: f64,
     updated: f64,
+    /// When the rate last fell because the queue grew.
     decreased: f64,
-    /// What arrived when the rate last fell because the queue grew.
+    /// Rate that arrived when the rate last fell because the queue grew.
     delivered: f64,
+    /// When the rate was last set from outside.
     jumped: f64,
 }
 
 impl RateControl {
-    /// Begins at `rate`.
+    /// A rate control that starts at `rate`, in bits per second, and stays within `min` and `max`.
     pub fn new(rate: f64, min: f64, max: f64) -> Self {
         Self {
             rate,
@@ -75,12 +78,12 @@ impl RateControl {
         }
     }
 
-    /// The rate it settles at once the queue is empty.
+    /// Rate that may be sent once the queue is empty.
     pub fn rate(&self) -> f64 {
         self.rate
     }
 
-    /// What may be sent now: less than [`rate`](Self::rate) while a queue drains.
+    /// Rate that may be sent now: less than [`rate`](Self::rate) while a queue drains.
     pub fn target(&self) -> f64 {
         let share = match self.draining {
             Some(_) => (1.0 - self.queue / DRAIN).clamp(LEAST_DRAIN, 1.0),
@@ -89,13 +92,14 @@ impl RateControl {
         (self.rate * share).clamp(self.min, self.max)
     }
 
-    /// What arrived while the last queue grew, until that is some seconds ago; not less than [`rate`](Self::rate).
+    /// Rate that arrived while the last queue grew, for [`LONGEST_DRAIN`] seconds after that; then, and at least,
+    /// [`rate`](Self::rate).
     pub fn delivered(&self, now: f64) -> f64 {
         let recent = now - self.decreased < LONGEST_DRAIN;
         if recent { self.rate.max(self.delivered) } else { self.rate }
     }
 
-    /// Whether a queue is being emptied.
+    /// Whether a queue is being drained.
     pub fn is_draining(&self) -> bool {
         self.draining.is_some()
     }
@@ -105,17 +109,17 @@ impl RateControl {
         self.decreased
     }
 
-    /// The capacity of the link, as far as it was seen filled.
+    /// Capacity measured while the link was filled; `None` if it was not.
     pub fn capacity(&self) -> Option<f64> {
         self.capacity.mean
     }
 
-    /// Whether more than the known capacity is sent, and no queue has come of it.
+    /// Whether the rate exceeds the known capacity, or none is known.
     pub fn is_beyond_capacity(&self) -> bool {
         self.capacity.mean.is_none_or(|mean| self.rate > mean * BEYOND)
     }
 
-    /// Puts the rate where something else than the queue says it is.
+    /// Sets the rate to a value found by other means than the queue.
     pub fn set(&mut self, rate: f64) {
         self.rate = rate.clamp(self.min, self.max);
         self.jumped = self.updated;
@@ -124,12 +128,12 @@ impl RateControl {
         }
     }
 
-    /// What a policer lets pass, if there is one.
+    /// Upper limit of growth because of a policer, if there is one.
     pub fn ceiling(&self) -> Option<f64> {
         self.ceiling
     }
 
-    /// A policer lets that pass.
+    /// Limits the rate to a little less than `rate`, which a policer lets pass.
     pub fn on_policer(&mut self, rate: f64) {
         let below = rate * BELOW_CEILING;
         self.ceiling = Some(below);
@@ -139,22 +143,22 @@ impl RateControl {
         self.draining = None;
     }
 
-    /// More passed.
+    /// Removes the limit set for a policer.
     pub fn lift_ceiling(&mut self) {
         self.ceiling = None;
     }
 
-    /// A queue that we have just made is to be emptied.
+    /// Drains a queue that we have just built up: lowers [`target`](Self::target) until it is empty.
     pub fn drain(&mut self, now: f64) {
         self.draining = Some(now);
     }
 
-    /// What the link was measured to deliver while filled.
+    /// Records the rate that the link delivered while filled.
     pub fn on_capacity(&mut self, rate: f64) {
         self.capacity.on_sample(rate);
     }
 
-    /// Decides.
+    /// Updates the rate.
     pub fn update(&mut self, input: &Input) -> Step {
         let elapsed = (input.now - self.updated).clamp(0.0, 1.0);
         self.updated = input.now;
@@ -171,7 +175,7 @@ impl RateControl {
 
     fn decrease(&mut self, input: &Input) -> Step {
         let Some(acked) = input.acked else {
-            // More than the link carries before anything could be measured.
+            // The capacity was exceeded before the arrival rate could be measured.
             if input.now - self.decreased < input.rtt + PATIENCE {
                 return Step::None;
             }
@@ -184,22 +188,23 @@ impl RateControl {
         if soon && (input.limited || acked > self.rate * 0.5) {
             return Step::None;
         }
-        // Less arrives because less is sent; it is the queue from before that drains.
-        // Unless a long one does not: then the link became narrower while the last measurement was made.
+        // Less arrives because less is sent, and the queue is an earlier one that drains.
+        // A long queue that does not drain means that the link became narrower during the last measurement.
         let stands = input.queue > LONG_QUEUE.max(self.fell_at * SHRUNK);
         let little = input.limited || acked > self.target() * 0.8 && !stands;
         if self.draining.is_some() && input.now - self.decreased < DRAIN_TIME && little {
             return Step::None;
         }
-        // While a queue drains no more than that is sent; if all of it arrives and the queue stays, it is others'.
+        // While a queue drains, only the target is sent. If all of it arrives and the queue stays, it is other flows'
+        // queue.
         let sent = if self.draining.is_some() { self.target() } else { self.rate };
         self.decreased = input.now;
-        // Where little is sent a short queue, that of a key frame say, does not show that less would pass.
+        // Where little is sent, a short queue, for example that of a key frame, does not show a lower capacity.
         let unproven = input.limited && input.queue <= LONG_QUEUE;
         self.delivered = if unproven { acked.max(self.rate) } else { acked };
         self.fell_at = input.queue;
         let rate = if input.limited {
-            // The queue is hardly of our making; what will be sent later is probed for first.
+            // The queue is hardly our own. Before more is sent later, a probe looks for the capacity.
             let share = if input.queue > LONG_QUEUE { LIMITED_LONG } else { LIMITED };
             (acked * BETA).max(self.rate * share)
         } else {
@@ -229,9 +234,9 @@ impl RateControl {
         } else {
             self.rate * MULTIPLICATIVE * elapsed
         };
-        // What is not sent cannot be seen to arrive, so it is no reason to allow more.
+        // What arrives shows only that the sent rate passes, so growth stays close to it.
         let bound = (acked * 1.5 + 10_000.0).min(input.wanted.max(acked) * 1.3);
-        // What it was seen to deliver while filled passes without being shown again.
+        // The rate that the link delivered while filled need not be shown to pass again.
         let bound = bound.max(self.capacity.mean.unwrap_or(0.0).min(input.wanted) * BETA);
         let bound = bound.min(self.ceiling.unwrap_or(f64::MAX));
         let rate = (self.rate + step).min(bound.max(self.rate)).clamp(self.min, self.max);
@@ -241,17 +246,17 @@ impl RateControl {
     }
 }
 
-/// Growth per second near the capacity. It depends on the rate alone, not on the round trip, and hardly on that: flows
-/// that share a queue come to share it evenly.
+/// Growth near the capacity, in bits per second per second. It does not depend on the round trip, and hardly on the
+/// rate, so that flows that share a queue converge to equal shares.
 fn additive(rate: f64) -> f64 {
     (SLOPE * rate).clamp(LEAST_SLOPE, MOST_SLOPE)
 }
 
-/// The rate at which the link was seen to be filled, smoothed, and how far single measurements stray.
+/// Smoothed rate that the link delivered while filled, in bits per second, and the deviation of single measurements.
 #[derive(Debug, Clone, Copy, Default)]
 struct Capacity {
     mean: Option<f64>,
-    /// Relative.
+    /// Relative to the mean.
     deviation: f64,
 }
 
@@ -267,48 +272,53 @@ impl Capacity {
         self.mean = Some(mean + (rate - mean) * 0.2);
     }
 
-    /// More than this capacity arrives, so it was another one.
+    /// Whether `rate` exceeds this capacity beyond measurement error, so that the capacity must have changed.
     fn is_below(&self, rate: f64) -> bool {
         self.mean.is_some_and(|mean| rate > mean * (1.0 + 3.0 * self.deviation))
     }
 }
 
-/// Share of the measured capacity that a decrease leaves.
+/// Share of the delivered rate that remains after a decrease.
 const BETA: f64 = 0.85;
-/// What a policer lets pass was seen while it dropped; less than this share of it leaves it credit for a key frame.
+/// Share of a policer's measured rate that may be sent. The measurement was made while the policer dropped; sending
+/// less leaves it credit for a key frame.
 const BELOW_CEILING: f64 = 0.92;
-/// Share of the rate that one decrease leaves at least while little is sent,
+/// Minimum share of the rate that remains after one decrease while little is sent.
 const LIMITED: f64 = 0.95;
-/// and with a queue longer than this many milliseconds.
+/// [`LIMITED`] with a queue longer than [`LONG_QUEUE`].
 const LIMITED_LONG: f64 = 0.6;
+/// Milliseconds above which a queue is long.
 const LONG_QUEUE: f64 = 150.0;
-/// A queue of this many milliseconds would stop sending; half of it halves the rate, and so on down to
-/// [`LEAST_DRAIN`].
+/// Milliseconds of queue that would lower the target to zero. The target falls in proportion to the queue, but not
+/// below [`LEAST_DRAIN`].
 const DRAIN: f64 = 600.0;
+/// Minimum share of the rate that is sent while a queue drains.
 const LEAST_DRAIN: f64 = 0.5;
-/// A queue this short counts as empty, in milliseconds.
+/// Milliseconds below which a queue counts as empty.
 const DRAINED: f64 = 10.0;
-/// In seconds.
+/// Maximum duration of a drain, in seconds.
 const LONGEST_DRAIN: f64 = 3.0;
-/// A queue that is still longer than this share of what it was does not drain.
+/// A queue that is still longer than this share of its length at the last decrease does not drain.
 const SHRUNK: f64 = 0.9;
-/// How long a queue may take to drain before less is sent again.
+/// Seconds for which a queue may drain before the rate falls again.
 const DRAIN_TIME: f64 = 1.0;
-/// Time beyond the round trip in which a decrease shows.
+/// Seconds, beyond the round trip, until a decrease shows in the reports.
 const PATIENCE: f64 = 0.15;
-/// Per second.
+/// Growth far from the capacity, as a share of the rate per second.
 const MULTIPLICATIVE: f64 = 0.08;
-/// Share of the rate that must arrive for the link to be said to deliver it.
+/// Share of the sent rate that must arrive for the link to count as delivering all of it.
 const DELIVERED: f64 = 0.88;
-/// How much more than the smoothed capacity is surely more.
+/// Multiple of the smoothed capacity above which a rate exceeds it beyond doubt.
 const BEYOND: f64 = 1.05;
-/// Share of the rate, per second,
+/// Growth near the capacity, as a share of the rate per second, within [`LEAST_SLOPE`] and [`MOST_SLOPE`].
 const SLOPE: f64 = 0.1;
-/// but within these bounds, in bits per second, per second.
+/// Minimum growth near the capacity, in bits per second per second.
 const LEAST_SLOPE: f64 = 45_000.0;
+/// Maximum growth near the capacity, in bits per second per second, before [`LONG_CALM`].
 const MOST_SLOPE: f64 = 60_000.0;
-/// In seconds: when so long nothing was in the way the link may have become wider, and growth grows.
+/// Seconds without a decrease after which growth accelerates, because the capacity may have grown.
 const LONG_CALM: f64 = 3.0;
+/// Seconds of such calm that add the basic growth once more.
 const CALM_GAIN: f64 = 2.0;
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
-//! The order of a subscriber's transport-wide feedback: only of what lies between two messages that follow each other is
-//! known that no third told of it.
+//! Order of a subscriber's transport-wide feedback messages. Only if two messages are consecutive is it certain that no
+//! other message reported the packets between them.
 
-/// The count of the last message, which wraps.
+/// Tracks the feedback packet count of the newest message; the 8-bit count wraps.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReportOrder {
     last: Option<u8>,
 }
 
 impl ReportOrder {
-    /// A message with this count. Whether it is the one behind the last. One that comes late counts for nothing.
+    /// Records a message with this count. Returns whether it directly follows the newest message so far. A reordered,
+    /// older message changes nothing.
     pub fn follows(&mut self, count: u8) -> bool {
         let ahead = self.last.map(|last| count.wrapping_sub(last));
         if ahead.is_none_or(|ahead| (1..128).contains(&ahead)) {

@@ -1,31 +1,31 @@
-//! What was sent and not yet reported on: a ring indexed by the transport-wide sequence number. Both forms of
-//! feedback are resolved against it into the same [`PacketResult`]s.
+//! Record of sent packets, to match feedback against: a ring indexed by the transport-wide sequence number. Both forms
+//! of feedback result in the same [`PacketResult`]s.
 
 use crate::units::ExtendedSequence;
 
 use super::probe::ClusterId;
 
-/// What became of one packet, from the sender's view. Times are microseconds: `sent` of our clock since the
-/// estimator began, `arrival` of the receiver's clock, whose zero is unknown.
+/// Feedback about one packet. Times are microseconds: `sent` by our clock since the estimator was created, `arrival` by
+/// the receiver's clock, whose zero is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PacketResult {
     pub sent: i64,
     pub bytes: u16,
     pub cluster: Option<ClusterId>,
-    /// None: not received as far as the receiver knows.
+    /// Arrival time; `None` if the packet was reported as lost.
     pub arrival: Option<i64>,
-    /// It was told of as lost before, and arrived after all.
+    /// The packet was reported as lost before, and arrived after all.
     pub late: bool,
 }
 
-/// One packet. 16 bytes: a subscriber's ring stays within its cache lines.
+/// One sent packet. 16 bytes, so that four entries share a cache line.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
     sent: i64,
-    /// The low bits of its number, so that an overwritten place is not taken for another packet.
+    /// Low bits of the packet's number, to recognise that its place was overwritten by another packet.
     sequence: u32,
     bytes: u16,
-    /// 0: none.
+    /// [`ClusterId`] of the probe that the packet belongs to; 0: none.
     cluster: u8,
     state: State,
 }
@@ -35,29 +35,30 @@ enum State {
     #[default]
     Empty,
     InFlight,
-    /// The message about it was lost.
+    /// The feedback message about the packet was lost, or did not say when it arrived.
     Unknown,
     Lost,
     Received,
 }
 
-/// The ring.
+/// Ring of the last packets sent.
 #[derive(Debug)]
 pub(super) struct SentHistory {
     entries: Vec<Entry>,
     highest: Option<ExtendedSequence>,
-    /// Below this, everything was told of, as received or as lost.
+    /// Packets with numbers below this are not expected in further feedback: they were reported, or their feedback was
+    /// lost.
     told: u64,
     in_flight: u64,
 }
 
 impl SentHistory {
-    /// Nothing sent.
+    /// An empty history.
     pub fn new() -> Self {
         Self { entries: vec![Entry::default(); FEWEST], highest: None, told: 0, in_flight: 0 }
     }
 
-    /// Notes a packet. Numbers must ascend; one that does not is not remembered.
+    /// Records a sent packet. Numbers must ascend; a packet whose number does not is ignored.
     pub fn insert(
         &mut self,
         sequence: ExtendedSequence,
@@ -72,7 +73,7 @@ impl SentHistory {
             None => self.told = sequence.0,
         }
         let occupant = self.at(sequence);
-        // Grows while what would be overwritten still waits for its feedback.
+        // The ring grows while the packet that would be overwritten may still get feedback.
         if occupant.state == State::InFlight
             && sent.saturating_sub(occupant.sent) < KEEP
             && self.entries.len() < MOST
@@ -97,7 +98,7 @@ impl SentHistory {
         }
     }
 
-    /// Reads a little of where the next packets go; see [`Estimator::touch`](super::Estimator::touch).
+    /// Prefetch of the places of the next packets; see [`Estimator::touch`](super::Estimator::touch).
     pub fn touch(&self) -> usize {
         let next = self.highest.map_or(0, |highest| highest.0 + 1);
         // Four entries share a cache line, and a video frame is about ten.
@@ -108,12 +109,12 @@ impl SentHistory {
             .fold(0, |sum, entry| sum ^ entry.sent as usize)
     }
 
-    /// Bytes that nothing is known of yet.
+    /// Bytes whose feedback is pending.
     pub fn in_flight(&self) -> u64 {
         self.in_flight
     }
 
-    /// The extended number of one that comes in a message. None: nothing of the kind was sent.
+    /// Extends a number from a feedback message. `None` if no such packet can have been sent.
     pub fn extend(&self, wire: u16) -> Option<ExtendedSequence> {
         let highest = self.highest?;
         let behind = highest.wire().wrapping_sub(wire);
@@ -121,9 +122,9 @@ impl SentHistory {
         Some(ExtendedSequence(sequence))
     }
 
-    /// Appends what a message says of the packets from `from` up to, without, `to`: `arrivals` by ascending
-    /// number, everything else lost. Packets are told of as lost once; work is bounded by what was sent. Returns
-    /// the bytes before `from` that nothing will be known of, because the message about them was lost.
+    /// Appends the results of a message that covers the packets from `from` up to but not including `to`: `arrivals`,
+    /// by ascending number, were received, all others lost. Each packet is reported as lost at most once. The work is
+    /// bounded by the number of packets sent. Returns the bytes before `from` whose feedback message was lost.
     pub fn resolve(
         &mut self,
         from: ExtendedSequence,
@@ -145,13 +146,13 @@ impl SentHistory {
         unknown
     }
 
-    /// What is not told of yet before `end` was lost.
+    /// Reports all packets before `end` that have no feedback yet as lost.
     pub fn lose_before(&mut self, end: ExtendedSequence, results: &mut Vec<PacketResult>) {
         let highest = self.highest.map_or(0, |highest| highest.0.saturating_add(1));
         self.lose_until(end.0.min(highest), results);
     }
 
-    /// One packet arrived, whatever is unknown before it.
+    /// Appends the result of a packet that arrived, whether or not earlier packets have feedback.
     pub fn receive(&mut self, sequence: ExtendedSequence, arrival: i64, results: &mut Vec<PacketResult>) {
         let Some(entry) = self.entry_mut(sequence) else { return };
         let (state, bytes) = (entry.state, entry.bytes);
@@ -167,7 +168,7 @@ impl SentHistory {
         self.told = self.told.max(sequence.0 + 1);
     }
 
-    /// One packet was not received.
+    /// Appends the result of a packet that was lost.
     pub fn lose(&mut self, sequence: ExtendedSequence, results: &mut Vec<PacketResult>) {
         let Some(entry) = self.entry_mut(sequence) else { return };
         if entry.state != State::InFlight {
@@ -179,7 +180,7 @@ impl SentHistory {
         self.in_flight = self.in_flight.saturating_sub(u64::from(bytes));
     }
 
-    /// One packet is settled without anything to learn from it.
+    /// Ends the wait for feedback about a packet, without a result.
     pub fn dismiss(&mut self, sequence: ExtendedSequence) {
         let Some(entry) = self.entry_mut(sequence) else { return };
         if entry.state == State::InFlight {
@@ -197,7 +198,8 @@ impl SentHistory {
         self.told = self.told.max(end);
     }
 
-    /// The message about these packets was lost: nobody knows what became of them.
+    /// Marks the packets before `end` without feedback as unknown, because the message about them was lost. Returns
+    /// their bytes.
     fn skip(&mut self, end: u64) -> u64 {
         let mut unknown = 0;
         let first = self.told.max(end.saturating_sub(self.entries.len() as u64));
@@ -256,7 +258,7 @@ impl Entry {
     }
 }
 
-/// The receiver's clock, extended past the 32 bits of its ticks.
+/// Extends the receiver's 32-bit clock ticks to 64 bits.
 #[derive(Debug, Default)]
 pub(super) struct RemoteClock {
     last: Option<i64>,
@@ -273,11 +275,11 @@ impl RemoteClock {
     }
 }
 
-/// Entries to begin with: a second of one video at 1 Mbit/s. A power of two, as is [`MOST`].
+/// Initial number of entries: a second of one video at 1 Mbit/s. A power of two, as is [`MOST`].
 const FEWEST: usize = 256;
-/// Entries at most: two seconds at 40 Mbit/s.
+/// Maximum number of entries: two seconds at 40 Mbit/s.
 const MOST: usize = 8192;
-/// How long a packet may wait for its feedback before the ring does not grow for it, in microseconds.
+/// Age in microseconds above which a packet without feedback may be overwritten instead of growing the ring.
 const KEEP: i64 = 2_000_000;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! How much is sent, over about half a second.
+//! Sent rate over about half a second.
 
-/// Bits, each counting less the longer ago it was sent.
+/// Sum of sent bits with exponential decay. Times in seconds.
 #[derive(Debug, Default)]
 pub(super) struct SentRate {
     sent: f64,
@@ -8,14 +8,14 @@ pub(super) struct SentRate {
 }
 
 impl SentRate {
-    /// Reads a little of it; see [`Estimator::touch`](super::Estimator::touch).
+    /// Prefetch; see [`Estimator::touch`](super::Estimator::touch).
     pub fn touch(&self) -> usize {
         self.updated.to_bits() as usize
     }
 
-    /// A packet is sent; `now` in seconds.
+    /// Records a sent packet; `now` in seconds.
     pub fn on_sent(&mut self, now: f64, bytes: usize) {
-        // What leaves together leaves at one moment: once for all of it.
+        // Packets that leave together have the same time: decay only once for all of them.
         if now > self.updated {
             self.sent *= self.left(now);
             self.updated = now;
@@ -23,23 +23,23 @@ impl SentRate {
         self.sent += bytes as f64 * 8.0;
     }
 
-    /// In bits per second.
+    /// Sent rate in bits per second.
     pub fn at(&self, now: f64) -> f64 {
         self.sent * self.left(now) / TIME
     }
 
-    /// Forgets what was sent.
+    /// Resets the rate to zero.
     pub fn clear(&mut self) {
         self.sent = 0.0;
     }
 
-    /// The share of what was counted that counts now.
+    /// Share of the sum at the last update that counts at `now`.
     fn left(&self, now: f64) -> f64 {
         (-(now - self.updated).max(0.0) / TIME).exp()
     }
 }
 
-/// In seconds.
+/// Time constant of the decay, in seconds.
 const TIME: f64 = 0.5;
 
 #[cfg(test)]

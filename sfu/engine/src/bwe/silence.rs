@@ -1,63 +1,68 @@
-//! When nothing is heard from a subscriber, less and less is sent to it.
+//! Lowers the sending rate step by step while a subscriber sends no feedback.
 
-/// Whether the subscriber is heard of while packets go out to it. Times in seconds.
+/// Detects missing feedback while packets are sent. Times in seconds.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
+    /// Whether any feedback ever arrived.
     heard: bool,
-    /// The first packet sent since something was heard.
+    /// Time of the first packet sent since the last feedback.
     since: Option<f64>,
+    /// Number of times the rate was lowered in this silence; 0: no silence.
     steps: u32,
-    /// When a receiver report first said, during this silence, that something arrives.
+    /// When, in this silence, a receiver report first said that packets arrive.
     contradicted: Option<f64>,
 }
 
 impl Silence {
-    /// Whether anything ever was heard.
+    /// Whether any feedback ever arrived.
     pub fn was_heard(&self) -> bool {
         self.heard
     }
 
-    /// Whether it has been silent for too long.
+    /// Whether feedback has been missing for so long that the rate is lowered.
     pub fn is_active(&self) -> bool {
         self.steps > 0
     }
 
-    /// A receiver report says that something arrives.
+    /// Handles a receiver report that says that packets arrive.
     pub fn on_arrived(&mut self, now: f64) {
         if self.is_active() {
             self.contradicted.get_or_insert(now);
         }
     }
 
-    /// Whether a receiver report has said for a while that something arrives, although the silence has lasted so long that the
-    /// rate falls no further. Such a report alone may only have come sooner than what ends the silence.
+    /// Whether receiver reports have shown for [`CONTRADICTED`] seconds that packets arrive, although the silence has
+    /// lasted so long that the rate falls no further. The delay is needed because a receiver report may only arrive a
+    /// little before the feedback that ends the silence.
     pub fn is_contradicted(&self, now: f64) -> bool {
         let said = self.contradicted.is_some_and(|first| now - first >= CONTRADICTED);
         said && self.steps >= MOST_SILENT_STEPS
     }
 
-    /// Reads a little of it; see [`Estimator::touch`](super::Estimator::touch).
+    /// Prefetch; see [`Estimator::touch`](super::Estimator::touch).
     pub fn touch(&self) -> usize {
         usize::from(self.heard)
     }
 
-    /// A packet is sent.
+    /// Records a sent packet.
     pub fn on_sent(&mut self, now: f64) {
         self.since.get_or_insert(now);
     }
 
-    /// Something is heard. Returns by how many steps the rate was lowered before, 0 if it was not silent.
+    /// Handles feedback: ends the silence. Returns the number of steps by which the rate was lowered, 0 without a
+    /// silence.
     pub fn on_heard(&mut self) -> u32 {
         std::mem::replace(self, Self { heard: true, ..Self::default() }).steps
     }
 
-    /// When the next step is due.
+    /// When the next step is due; `None` if no packet was sent since the last feedback, before any feedback, and after
+    /// the last step.
     pub fn due(&self, rtt: f64) -> Option<f64> {
         let since = self.since.filter(|_| self.heard && self.steps < MOST_SILENT_STEPS)?;
         Some(since + rtt + SILENCE + f64::from(self.steps) * SILENCE_STEP)
     }
 
-    /// Lets time pass. True: less may be sent than before.
+    /// Advances time. Returns whether the rate is lowered further.
     pub fn update(&mut self, now: f64, rtt: f64) -> bool {
         let before = self.steps;
         while self.due(rtt).is_some_and(|due| due <= now) {
@@ -66,19 +71,19 @@ impl Silence {
         self.steps != before
     }
 
-    /// The share of the rate that may be sent.
+    /// Share of the rate that may be sent, above 0 to 1.
     pub fn share(&self) -> f64 {
         SILENT_SHARE.powi(self.steps as i32)
     }
 }
 
-/// Seconds beyond the round trip after which nothing heard is a silence.
+/// Seconds without feedback, beyond the round trip, after which a silence begins.
 const SILENCE: f64 = 0.5;
 /// Seconds from one step of a silence to the next.
 const SILENCE_STEP: f64 = 0.5;
-/// Seconds in which what ends a silence must follow a receiver report that says that something arrives.
+/// Seconds in which feedback must follow a receiver report that says that packets arrive.
 const CONTRADICTED: f64 = 0.5;
-/// Share of the rate that each step of a silence leaves.
+/// Share of the rate that remains after each step of a silence.
 const SILENT_SHARE: f64 = 0.6;
 /// Steps after which the rate falls no further.
 const MOST_SILENT_STEPS: u32 = 8;

@@ -1,10 +1,10 @@
-//! Which transport-wide number a packet of a stream has: congestion control feedback (RFC 8888) counts packets by source
-//! and RTP sequence number, everything else here by the number that is common to all streams.
+//! Maps RTP sequence numbers to transport-wide numbers. Congestion control feedback (RFC 8888) identifies packets by
+//! SSRC and RTP sequence number; the rest of the estimator uses the transport-wide number that all streams share.
 
 use crate::units::{ExtendedSequence, Ssrc};
 
-/// Finds a packet's transport-wide number by its source and RTP sequence number. Holds one place for each of the last
-/// [`PLACES`] packets or so; one that was overwritten is not found.
+/// Hash table from SSRC and RTP sequence number to the transport-wide number. Holds about the last [`PLACES`] packets;
+/// a newer packet overwrites an older one in the same place.
 #[derive(Debug)]
 pub(super) struct StreamIndex {
     places: Vec<Place>,
@@ -19,12 +19,12 @@ struct Place {
 }
 
 impl StreamIndex {
-    /// Nothing sent. Takes no memory until something is.
+    /// An empty index. It allocates memory with the first packet.
     pub fn new() -> Self {
         Self { places: Vec::new() }
     }
 
-    /// A packet is sent.
+    /// Records a sent packet.
     pub fn insert(&mut self, ssrc: Ssrc, sequence: u16, transport: ExtendedSequence) {
         if self.places.is_empty() {
             self.places = vec![Place::default(); PLACES];
@@ -34,7 +34,7 @@ impl StreamIndex {
         }
     }
 
-    /// The packet's transport-wide number.
+    /// The packet's transport-wide number; `None` if it was not sent or its entry was overwritten.
     pub fn find(&self, ssrc: Ssrc, sequence: u16) -> Option<ExtendedSequence> {
         let place = self.places.get(place(ssrc, sequence))?;
         let found = place.used && place.ssrc == ssrc.0 && place.sequence == sequence;
@@ -42,12 +42,13 @@ impl StreamIndex {
     }
 }
 
-/// Neighbours of one source get neighbouring places; sources begin far from each other.
+/// Consecutive packets of one SSRC get adjacent places; different SSRCs start far from each other.
 fn place(ssrc: Ssrc, sequence: u16) -> usize {
     let start = (ssrc.0.wrapping_mul(0x9e37_79b1) >> 16) as usize;
     (start + usize::from(sequence)) % PLACES
 }
 
+/// Number of entries: 64 KB.
 const PLACES: usize = 4096;
 
 #[cfg(test)]

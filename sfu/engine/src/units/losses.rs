@@ -1,22 +1,22 @@
-//! Counting what was lost of what was sent.
+//! Counts of lost packets.
 
-/// Packets that should have arrived in some time, and how many of them did not.
+/// Number of packets expected in some period, and number of those that were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Losses {
-    /// Should have arrived.
+    /// Packets that should have arrived.
     pub expected: u64,
-    /// Did not, retransmissions by other sources not counted.
+    /// Packets that did not arrive on the stream's own SSRC. Retransmissions on an RTX SSRC do not reduce the count.
     pub lost: u64,
 }
 
 impl Losses {
-    /// Adds what happened in some more time, or to another stream. Never more is lost than was expected.
+    /// Adds the counts of another period or stream. At most `expected` of those packets count as lost.
     pub fn add(&mut self, more: Self) {
         self.expected = self.expected.saturating_add(more.expected);
         self.lost = self.lost.saturating_add(more.lost.min(more.expected));
     }
 
-    /// Begins to count anew, and returns what was counted so far.
+    /// Returns the counts so far, and resets them.
     pub fn take(&mut self) -> Self {
         std::mem::take(self)
     }

@@ -1,5 +1,5 @@
-//! Units as types: rates, sizes, wire counters extended to 64 bits. Suffixes such as `_bps` appear only where
-//! values meet serde.
+//! Types for units: rates, sizes, and wire counters extended to 64 bits. Names with suffixes such as `_bps` are used
+//! only in serde types.
 
 mod losses;
 mod ntp;
@@ -25,13 +25,13 @@ impl fmt::Debug for Ssrc {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct PayloadType(pub u8);
 
-/// A sequence number extended past its 16 bits. Starts above zero so that reordering around the first packet
-/// cannot go below it.
+/// A 16-bit sequence number extended to 64 bits. It starts above zero, so that a reordered packet from before the first
+/// one does not go below zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ExtendedSequence(pub u64);
 
 impl ExtendedSequence {
-    /// The extended number of the first packet seen of a stream: one whole cycle above zero.
+    /// Extended number of the first packet seen of a stream: one full cycle above zero.
     pub fn first(wire: u16) -> Self {
         Self((1 << 16) | u64::from(wire))
     }
@@ -47,31 +47,33 @@ impl ExtendedSequence {
         self.0 as u16
     }
 
-    /// The number `n` further on.
+    /// The number `n` higher.
     pub fn plus(self, n: u64) -> Self {
         Self(self.0.wrapping_add(n))
     }
 
-    /// The rollover counter that SRTP uses with this number, given that the stream's first cycle is 1 here
-    /// and 0 there (RFC 3711 section 3.3.1).
+    /// The SRTP rollover counter of this number (RFC 3711 section 3.3.1). The stream's first cycle is 1 in this type,
+    /// but 0 in SRTP.
     pub fn rollover(self) -> u32 {
         ((self.0 >> 16) as u32).wrapping_sub(1)
     }
 }
 
-/// Where streams that we send begin: in the lower half, so that a receiver that misses the first packets does not miss a
-/// wrap with them, of which SRTP does not tell (RFC 3711 section 3.3.1).
+/// First sequence numbers of streams that we send. They are in the lower half, so that the number does not wrap among
+/// the first packets: a receiver that misses those could not know of the wrap, which SRTP does not signal (RFC 3711
+/// section 3.3.1).
 pub const FIRST_SEQUENCES: Range<u16> = 1..1 << 15;
 
-/// A larger step in a stream's sequence numbers is a new start, not that many losses.
+/// Step in a stream's sequence numbers above which the stream counts as restarted, instead of as having lost that many
+/// packets.
 pub const RESTART_GAP: u64 = 1000;
 
-/// An RTP timestamp extended past its 32 bits, in the units of its stream's clock rate.
+/// A 32-bit RTP timestamp extended to 64 bits, in units of its stream's clock rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ExtendedTimestamp(pub u64);
 
 impl ExtendedTimestamp {
-    /// The extended timestamp of the first packet seen of a stream.
+    /// Extended timestamp of the first packet seen of a stream: one full cycle above zero.
     pub fn first(wire: u32) -> Self {
         Self((1 << 32) | u64::from(wire))
     }
@@ -93,12 +95,12 @@ impl ExtendedTimestamp {
 pub struct DataSize(u64);
 
 impl DataSize {
-    /// That many bytes.
+    /// A size of `bytes` bytes.
     pub const fn from_bytes(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// In bytes.
+    /// The size in bytes.
     pub const fn bytes(self) -> u64 {
         self.0
     }
@@ -129,34 +131,34 @@ impl Sub for DataSize {
 pub struct Bitrate(u64);
 
 impl Bitrate {
-    /// Nothing.
+    /// Zero bits per second.
     pub const ZERO: Self = Self(0);
-    /// No limit.
+    /// Highest value, for use as "no limit".
     pub const MAX: Self = Self(u64::MAX);
 
-    /// That many bits per second.
+    /// A rate of `bps` bits per second.
     pub const fn from_bps(bps: u64) -> Self {
         Self(bps)
     }
 
-    /// That many thousand bits per second.
+    /// A rate of `kbps` thousand bits per second.
     pub const fn from_kbps(kbps: u64) -> Self {
         Self(kbps.saturating_mul(1000))
     }
 
-    /// In bits per second.
+    /// The rate in bits per second.
     pub const fn bps(self) -> u64 {
         self.0
     }
 
-    /// What flows in `time` at this rate.
+    /// Amount of data in `time` at this rate, rounded down.
     pub fn over(self, time: Duration) -> DataSize {
         let bits = u128::from(self.0) * time.as_micros() / 1_000_000;
         DataSize(u64::try_from(bits / 8).unwrap_or(u64::MAX))
     }
 }
 
-/// Where virtual time begins in unit tests.
+/// Start of virtual time in unit tests.
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests need some instant to count from")]
 pub(crate) fn test_epoch() -> std::time::Instant {

@@ -1,5 +1,5 @@
-//! Time by a sender's own clock, as sender reports carry it (RFC 3550 section 4). It is not an `Instant`: only
-//! differences between two values of one sender mean anything.
+//! NTP timestamps of a sender's own clock, as in sender reports (RFC 3550 section 4). They are not `Instant`s: only the
+//! difference between two values from one sender is meaningful.
 
 use std::time::{Duration, Instant};
 
@@ -8,39 +8,39 @@ use std::time::{Duration, Instant};
 pub struct NtpTime(pub u64);
 
 impl NtpTime {
-    /// The middle 32 bits, in 1/65,536 s, as a reception report repeats them.
+    /// The middle 32 bits, in units of 1/65,536 s, as reception reports return them.
     pub fn middle(self) -> u32 {
         (self.0 >> 16) as u32
     }
 
-    /// The time that much later.
+    /// This time plus `time`; wraps around.
     pub fn plus(self, time: Duration) -> Self {
         let fraction = (u128::from(time.subsec_nanos()) << 32) / 1_000_000_000;
         Self(self.0.wrapping_add(time.as_secs() << 32).wrapping_add(fraction as u64))
     }
 }
 
-/// What a sender report says of one stream: that its timestamp was `timestamp` when its sender's clock showed
+/// Clock mapping of one stream from a sender report: its RTP timestamp was `timestamp` when the sender's clock showed
 /// `ntp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderClock {
-    /// The sender's clock.
+    /// Time of the sender's clock in the report.
     pub ntp: NtpTime,
-    /// The stream's RTP timestamp at that time.
+    /// RTP timestamp of the stream at that time.
     pub timestamp: u32,
-    /// When the report arrived here.
+    /// Time of arrival of the report.
     pub arrival: Instant,
 }
 
 impl SenderClock {
-    /// The sender's time at which the stream's timestamp is `timestamp`, within 2^31 ticks of the report.
+    /// Sender's time at RTP timestamp `timestamp`, which must be within 2^31 ticks of the report's.
     pub fn ntp_of(&self, timestamp: u32, clock_rate: u32) -> NtpTime {
         let ticks = i128::from(timestamp.wrapping_sub(self.timestamp) as i32);
         let fractions = (ticks << 32) / i128::from(clock_rate.max(1));
         NtpTime(self.ntp.0.wrapping_add(fractions as u64))
     }
 
-    /// The stream's timestamp at the sender's time `ntp`.
+    /// RTP timestamp of the stream at the sender's time `ntp`.
     pub fn timestamp_at(&self, ntp: NtpTime, clock_rate: u32) -> u32 {
         let fractions = i128::from(ntp.0.wrapping_sub(self.ntp.0) as i64);
         let ticks = (fractions * i128::from(clock_rate) + (1 << 31)) >> 32;

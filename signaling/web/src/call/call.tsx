@@ -57,7 +57,7 @@ export function Call({ room, since, entry, choices, choose }: Props) {
       await navigator.clipboard.writeText(link);
       tell('Invite link copied');
     } catch {
-      // Clipboard access needs a permission that a person may have denied.
+      // Clipboard access needs a permission, which may be denied.
       window.prompt('Copy this link', link);
     }
   }, [room, tell]);

@@ -7,7 +7,7 @@ import type { Tell } from './notices';
 
 interface Props {
   messages: ReceivedChatMessage[];
-  /** What is written and not sent; it outlives the open chat. */
+  /** Text that is not sent yet; kept while the chat is closed. */
   draft: string;
   setDraft: (change: string | ((now: string) => string)) => void;
   mayWrite: boolean;
@@ -31,7 +31,7 @@ export function Chat({ messages, draft, setDraft, mayWrite, sending, send, me, o
     event.preventDefault();
     const message = draft.trim();
     if (!message || sending || !mayWrite) return;
-    // The field is free for the next message while this one is on its way.
+    // The field is cleared for the next message while this one is being sent.
     setDraft('');
     send(message).catch(() => {
       setDraft((now) => putBack(message, now));
@@ -99,7 +99,7 @@ function Message({ message, mine, follows }: { message: ReceivedChatMessage; min
   );
 }
 
-/** Whether a message continues what the same person said a moment before, and needs no second headline. */
+/** Whether a message follows one of the same person within two minutes, so that it needs no heading of its own. */
 function follows(before: ReceivedChatMessage | undefined, message: ReceivedChatMessage): boolean {
   return before?.from?.identity === message.from?.identity && message.timestamp - (before?.timestamp ?? 0) < 120_000;
 }

@@ -75,7 +75,7 @@ function Switch({ device, devices, label, hint, icons, onPress }: SwitchProps) {
       aria-pressed={on}
       aria-label={label}
       aria-busy={devices.busy.has(device)}
-      // Not `disabled`: it can still be reached, and says why when it is pressed.
+      // Not `disabled`, so that the button stays focusable and, when pressed, tells why it cannot be used.
       aria-disabled={!may}
       title={may ? `${label} ${on ? 'off' : 'on'} (${hint})` : refusal(device, devices.allowed)}
       onClick={onPress}

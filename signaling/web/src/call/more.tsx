@@ -1,4 +1,4 @@
-// Everything that is not needed every minute, in one sheet that also carries what a narrow header has no room for.
+// Sheet with the less frequently used controls, and with those that a narrow header has no room for.
 
 import type { Room } from 'livekit-client';
 import { deviceProblem } from '../lib/errors';

@@ -1,4 +1,4 @@
-// What happens around a person, told to eyes (notes that fade) and to screen readers (a live region).
+// Notices about events in the call: transient messages on screen, and a live region for screen readers.
 
 import { ConnectionState, RoomEvent, Track, type Participant, type RemoteTrackPublication, type Room } from 'livekit-client';
 import { useConnectionState } from '@livekit/components-react';
@@ -11,7 +11,7 @@ export interface Notice {
   tone: Tone;
 }
 
-/** `quiet` is for the ears only. */
+/** `quiet` notices are for screen readers only. */
 type Tone = 'news' | 'quiet' | 'problem';
 export type Tell = (text: string, tone?: Tone) => void;
 
@@ -66,7 +66,7 @@ export function Notices({ notices }: { notices: Notice[] }) {
   );
 }
 
-/** Stays as long as the state does: a connection in trouble, or sound that the browser holds back. */
+/** Shown while a problem lasts: the connection is being restored, or the browser blocks audio playback. */
 export function Banner({ room }: { room: Room }) {
   const state = useConnectionState(room);
   const soundHeldBack = useSoundHeldBack(room);

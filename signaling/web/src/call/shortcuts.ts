@@ -2,7 +2,7 @@ import { useEffect, useRef } from 'react';
 
 type Handlers = Record<string, () => void>;
 
-/** Single keys, as in other call pages; never while a person types, and never over the browser's own shortcuts. */
+/** Single-key shortcuts. Not active while a person types, and never instead of the browser's own shortcuts. */
 export function useShortcuts(handlers: Handlers): void {
   const current = useRef(handlers);
   useEffect(() => {

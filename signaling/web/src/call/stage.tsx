@@ -16,8 +16,8 @@ interface Props {
 }
 
 /**
- * All tiles are children of one box and only their places differ from view to view: an element that stayed in the page
- * keeps its picture, its requested layer and the keyboard's focus.
+ * Shows the tiles. In every view all tiles are children of one box, and only their positions differ. An element that
+ * stays in the page keeps its video frame, its requested layer and the keyboard focus.
  */
 export function Stage({ tracks, view, overlay }: Props) {
   const [ref, box] = useBox();
@@ -75,7 +75,7 @@ export function Stage({ tracks, view, overlay }: Props) {
   );
 }
 
-/** Shared screens first, then people as they came, oneself last: where others sit must not change. */
+/** Sorts by shared screens, people in order of joining, then the local participant, so that tiles keep their places. */
 function ordered(tracks: Tracks): Tracks {
   const rank = (track: TrackReferenceOrPlaceholder) => (isScreen(track) ? 0 : track.participant.isLocal ? 2 : 1);
   return [...tracks].sort((a, b) => rank(a) - rank(b) || joinedAt(a) - joinedAt(b));
@@ -91,7 +91,7 @@ function mainOf(tracks: Tracks, pinned: string | undefined, speaker: string | un
   );
 }
 
-/** The last person other than oneself who spoke: the large picture stays when it falls silent. */
+/** Identity of the last remote speaker. It remains when nobody speaks, so that the large tile does not change. */
 function useLastSpeaker(): string | undefined {
   const speaking = useSpeakingParticipants().find((participant) => !participant.isLocal)?.identity;
   const [last, setLast] = useState(speaking);

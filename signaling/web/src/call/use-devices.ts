@@ -1,4 +1,4 @@
-// The three things a person sends, and switching them on and off.
+// State of microphone, camera and screen share, and functions that switch them on and off.
 
 import { useLocalParticipant, useLocalParticipantPermissions } from '@livekit/components-react';
 import type { Room } from 'livekit-client';
@@ -14,9 +14,9 @@ export interface Devices {
   camera: boolean;
   screen: boolean;
   canShareScreen: boolean;
-  /** By the token, or by what the server has said since. */
+  /** Devices that the person may use, by the token or by a later permission update of the server. */
   allowed: Allowed;
-  /** Being switched on or off: this takes as long as a device takes to open. */
+  /** Devices that are being switched on or off, which takes as long as the device takes to open. */
   busy: ReadonlySet<Sent>;
   toggleMicrophone: () => void;
   toggleCamera: () => void;
@@ -28,7 +28,7 @@ export function useDevices(room: Room, entry: Entry, tell: Tell): Devices {
   const may = useAllowed(tell);
   const [busy, setBusy] = useState<ReadonlySet<Sent>>(NOTHING);
   const [run] = useState(() => oneAtATime<Sent>(setBusy));
-  // Phones have no way to share a screen from a page, and a page without https has no devices at all.
+  // Browsers on phones cannot share a screen, and a page without HTTPS has no devices at all.
   const canShareScreen = 'mediaDevices' in navigator && 'getDisplayMedia' in navigator.mediaDevices;
 
   const devices = useMemo<Omit<Devices, 'busy'>>(() => {
@@ -67,7 +67,8 @@ export function useDevices(room: Room, entry: Entry, tell: Tell): Devices {
     };
   }, [room, run, tell, may, microphone, camera, screen, canShareScreen]);
 
-  // What was switched while the call was being joined, or was still opening then, is as it was left at the door.
+  // A device may have been switched, or may still have been opening, while the call was joined. This applies the state
+  // that the person chose on the join page.
   const begun = useRef(false);
   useEffect(() => {
     if (begun.current) return;

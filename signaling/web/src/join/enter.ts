@@ -1,4 +1,4 @@
-// From a name and a room to a connected call.
+// Joins a call: gets a token for a name and a room, connects and publishes.
 
 import {
   ConnectionError,
@@ -19,7 +19,7 @@ export interface Entry {
   roomName: string;
   name: string;
   codec: VideoCodec;
-  /** The devices of the preview, lent so that they need not be opened a second time. */
+  /** Devices of the preview, lent to the call so that they need not be opened a second time. */
   camera: Lender<LocalVideoTrack>;
   microphone: Lender<LocalAudioTrack>;
   cameraId: string;
@@ -27,11 +27,11 @@ export interface Entry {
   speakerId: string;
 }
 
-/** A device as it is at the moment: joining takes a while, and it may be switched meanwhile. */
+/** Access to the current state of a device, which may be switched on or off while the call is being joined. */
 export interface Lender<T extends LocalTrack> {
-  /** The open track, if the device is wanted. */
+  /** Takes the open track; undefined if the device is not wanted or not open. */
   take: () => T | undefined;
-  /** Whether the person wants to be in the call with it, and nothing is known that speaks against it. */
+  /** Whether the person wants to use the device in the call and no problem with it is known. */
   isWanted: () => boolean;
 }
 
@@ -39,12 +39,12 @@ export async function enterRoom(entry: Entry): Promise<Room> {
   const page = document.baseURI;
   const { serverUrl, participantToken } = await TokenSource.endpoint(tokenEndpoint(page)).fetch(
     { roomName: entry.roomName, participantName: entry.name, participantIdentity: newIdentity(entry.name) },
-    // The source would hand out the token of an earlier attempt, with that attempt's identity.
+    // Forces a new token. The source would otherwise return the token of an earlier attempt, with its identity.
     true,
   );
   const server = serverAddress(page, serverUrl);
   const room = new Room({
-    // Ask for the pixels that the screen has, not for those the layout counts in.
+    // Requests video by physical pixels, not by CSS pixels.
     adaptiveStream: { pixelDensity: 'screen' },
     dynacast: true,
     videoCaptureDefaults: { resolution: VideoPresets.h720.resolution, ...chosen(entry.cameraId) },
@@ -66,14 +66,14 @@ export async function enterRoom(entry: Entry): Promise<Room> {
       Promise.all([may.microphone && publish(entry.microphone.take()), may.camera && publish(entry.camera.take())]),
     );
   } catch (error) {
-    // The tracks belong to the preview again, which still shows them.
+    // The tracks are not stopped: they belong to the preview again, which still shows them.
     await room.disconnect(false);
     throw error;
   }
   return room;
 }
 
-/** A browser does not tell a page why a WebSocket failed. The server does, if it is asked. */
+/** Asks the server why it refused the connection, because a browser does not report why a WebSocket failed. */
 async function refusalOf(server: string, token: string, error: unknown): Promise<JoinRefused | undefined> {
   if (!(error instanceof ConnectionError)) return undefined;
   try {
@@ -96,12 +96,13 @@ async function withinTime<T>(work: Promise<T>): Promise<T> {
   }
 }
 
-/** `ideal`, not `exact`: a remembered device that is no longer plugged in must not keep the default one closed. */
+/** Constraint for a device. `ideal`, not `exact`: if a stored device is unplugged, the default one is used. */
 export function chosen(deviceId: string) {
   return deviceId ? { deviceId: { ideal: deviceId } } : {};
 }
 
-// Two tabs of one person are two participants: an identity that survived a copied tab would end the first one's call.
+// A new identity for each join, so that two tabs of one person are two participants. If a duplicated tab kept the
+// identity, it would end the call of the first tab.
 function newIdentity(name: string): string {
   const readable = name
     .toLowerCase()
@@ -112,6 +113,6 @@ function newIdentity(name: string): string {
   return `${readable || 'guest'}-${[...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
 }
 
-/** The client keeps retrying some failures without end; a person does not. */
+/** Maximum wait for connecting and for publishing, because the client library retries some failures without end. */
 const LONGEST_WAIT_MS = 20_000;
 const LONGEST_QUESTION_MS = 5_000;

@@ -1,12 +1,12 @@
 import { createAudioAnalyser, type LocalAudioTrack } from 'livekit-client';
 import { useEffect, useRef } from 'react';
 
-/** Shows that the microphone hears something. Drawn outside of React: it changes with every frame. */
+/** Level meter of the microphone. Drawn without React, because it changes with every animation frame. */
 export function MicrophoneLevel({ track }: { track: LocalAudioTrack | undefined }) {
   const bar = useRef<HTMLSpanElement>(null);
   useEffect(() => {
     if (!track) return;
-    // A copy: closing the analyser must not end the track that goes into the call.
+    // The track is cloned, because closing the analyser must not stop the track that goes into the call.
     const { calculateVolume, cleanup } = createAudioAnalyser(track, { cloneTrack: true });
     let frame = requestAnimationFrame(function draw() {
       bar.current?.style.setProperty('--level', Math.min(1, calculateVolume() * 1.6).toFixed(3));

@@ -6,7 +6,7 @@ import { Icon } from '../ui/icon';
 interface Props {
   track: LocalVideoTrack | undefined;
   name: string;
-  /** Said while there is no picture. */
+  /** Text shown while there is no video. */
   caption: string;
 }
 

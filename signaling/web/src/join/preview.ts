@@ -1,16 +1,17 @@
-// Camera and microphone before the call: opened when wanted, closed when not, handed over on entering.
+// Preview of camera and microphone on the join page. Each is open while it is wanted, and passed to the call on
+// joining.
 
 import { createLocalAudioTrack, createLocalVideoTrack, VideoPresets, type LocalTrack } from 'livekit-client';
 import { useCallback, useEffect, useRef, useState } from 'react';
 import { deviceProblem, type Problem } from '../lib/errors';
 import { chosen, type Lender } from './enter';
 
-/** Lends its track to the call. Once the page is inside, the call stops it. */
+/** Preview that lends its track to the call. Once the call is joined, the call stops the track. */
 export interface Preview<T extends LocalTrack> extends Lender<T> {
   track: T | undefined;
   problem: Problem | undefined;
   opening: boolean;
-  /** The call did not come about: the preview looks after the track again. */
+  /** Called when joining failed: the preview owns the track again. */
   giveBack: () => void;
   retry: () => void;
 }
@@ -60,14 +61,14 @@ function usePreview<T extends LocalTrack>(
     };
   }, [device, open, wanted, deviceId, key]);
 
-  // A track that the call has already is not closed by the preview, but it must be silent and dark at once.
+  // The preview does not stop a track that it has already lent to the call, but mutes it at once.
   useEffect(() => {
     if (!wanted) void given.current?.mute();
   }, [wanted]);
 
   const settled = wanted && state.for === key ? state : undefined;
   const { track, problem } = settled ?? {};
-  // The call takes the track when it needs it, which is some time after the press of the button.
+  // The call takes the track some time after the button was pressed, so `take` must return the latest one.
   const latest = useRef({ track, wanted: false });
   useEffect(() => {
     latest.current = { track, wanted: wanted && !problem };

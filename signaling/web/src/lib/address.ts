@@ -1,4 +1,5 @@
-// The room is part of the address, so that the address is the invitation. The page may be served below a path.
+// URLs of the page. The room is part of the URL, so that the URL is the invitation. The page may be served below a
+// path.
 
 import type { VideoCodec } from 'livekit-client';
 
@@ -6,21 +7,22 @@ export function roomFromAddress(search: string): string {
   return cleanRoom(new URLSearchParams(search).get('room') ?? '');
 }
 
-/** `page` is the address of the page, whatever room it is in. */
+/** Invitation URL for `room`. `page` is the URL of the page, in any room. */
 export function inviteLink(page: string, room: string): string {
   const link = new URL('.', page);
   link.search = `?room=${encodeURIComponent(room)}`;
   return link.href;
 }
 
-/** Where the page's server gives out tokens. */
+/** URL of the token endpoint of the page's server. */
 export function tokenEndpoint(page: string): string {
   return new URL('v1/token', page).href;
 }
 
 /**
- * What to connect to, by what the server says of itself. It does not see the path and the scheme that a proxy in front of
- * it adds: of the page's own host the page knows better, for it was just reached there.
+ * URL to connect to, given the URL that the server reports. The server does not know the path and scheme that a proxy
+ * in
+ * front of it adds. So if the reported URL has the page's host and no path, the page's own path and scheme are used.
  */
 export function serverAddress(page: string, told: string): string {
   const base = new URL('.', page);
@@ -30,7 +32,7 @@ export function serverAddress(page: string, told: string): string {
   return base.href.replace(/\/$/, '');
 }
 
-/** Where the server says whether a token is let in: a failed WebSocket does not tell a page why. */
+/** URL at which the server tells why it refuses a token, because a browser does not report why a WebSocket failed. */
 export function validateAddress(server: string, token: string): string {
   const url = new URL(server.replace(/^ws/, 'http'));
   url.pathname = `${url.pathname.replace(/\/$/, '')}/rtc/validate`;
@@ -43,19 +45,19 @@ export function codecFromAddress(search: string): VideoCodec {
   return CODECS.find((codec) => codec === asked) ?? 'vp8';
 }
 
-/** The address of the call, every other parameter kept. */
+/** Query string for the room; all other parameters are kept. */
 export function addressOfRoom(search: string, room: string): string {
   const parameters = new URLSearchParams(search);
   parameters.set('room', room);
   return `?${parameters.toString()}`;
 }
 
-/** What a person types or pastes, within what the server takes as a room name. */
+/** Turns typed or pasted text into a room name that the server accepts. */
 export function cleanRoom(input: string): string {
   return input.trim().replace(/\s+/g, '-').slice(0, LONGEST_ROOM);
 }
 
-/** A name nobody else is likely to choose: 24 x 24 x 900 of them. */
+/** Random room name, one of 24 x 24 x 900, so that two calls are unlikely to share one. */
 export function newRoom(random: () => number = Math.random): string {
   const pick = (words: readonly string[]) => words[Math.floor(random() * words.length)] ?? '';
   return `${pick(MOODS)}-${pick(PLACES)}-${100 + Math.floor(random() * 900)}`;

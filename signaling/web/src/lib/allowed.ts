@@ -1,9 +1,9 @@
-// What a person may send, by the token that it came in with. A server may change it at any time.
+// Which media a person may send, by the permissions in the token. The server may change them at any time.
 
 export type Sent = 'microphone' | 'camera' | 'screen';
 export type Allowed = Readonly<Record<Sent, boolean>>;
 
-/** As the protocol has it (`ParticipantPermission`); without named sources all are meant. */
+/** The protocol's `ParticipantPermission`. If `canPublishSources` is empty, all sources are allowed. */
 export interface Permission {
   canPublish: boolean;
   canPublishSources: readonly number[];
@@ -15,13 +15,13 @@ export function allowed(permission: Permission | undefined): Allowed {
   return { microphone: may('microphone'), camera: may('camera'), screen: may('screen') };
 }
 
-/** Why a device cannot be switched on, in words. */
+/** Message that tells why a device cannot be switched on. */
 export function refusal(device: Sent, now: Allowed): string {
   if (!now.microphone && !now.camera && !now.screen) return WATCH_ONLY;
   return device === 'screen' ? 'You may not share a screen in this call.' : `You may not use your ${device} in this call.`;
 }
 
-/** What to tell when it has changed, or when the call begins. */
+/** Message about changed permissions or, when the call begins, about missing ones; undefined if there are none. */
 export function newsOf(before: Allowed | undefined, now: Allowed): string | undefined {
   const gained = DEVICES.filter((device) => now[device] && before && !before[device]);
   const lost = DEVICES.filter((device) => !now[device] && (!before || before[device]));
@@ -38,5 +38,5 @@ function listed(words: string[], last = 'and'): string {
 const WATCH_ONLY = 'You may watch and listen in this call, but not send anything.';
 const DEVICES: readonly Sent[] = ['microphone', 'camera', 'screen'];
 const USES: Readonly<Record<Sent, string>> = { microphone: 'use your microphone', camera: 'use your camera', screen: 'share a screen' };
-/** `TrackSource` of the protocol. */
+/** The protocol's `TrackSource` numbers. */
 const SOURCES: Readonly<Record<Sent, number>> = { camera: 1, microphone: 2, screen: 3 };

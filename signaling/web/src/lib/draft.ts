@@ -1,4 +1,4 @@
-/** A message that could not be sent goes back into the field, before what was typed since. */
+/** Text for the field after a message could not be sent: that message, then the text typed since. */
 export function putBack(message: string, typedSince: string): string {
   return typedSince.trim() ? `${message} ${typedSince}` : message;
 }

@@ -67,7 +67,7 @@ describe('a call that cannot be joined', () => {
     expect(detail('{"error":{"code":"no_room","message":"say which room","field":"room_name"}}')).toBe('Say which room.');
     expect(detail('{"error":{"code":"too_long","message":"participant_name is 300 bytes long, the limit is 256","field":"participant_name"}}')).toBe('Your name is too long.');
     expect(detail('room_name is odd')).toBe('room_name is odd.');
-    // Nothing for people: a page of a proxy, JSON of another server, nothing at all.
+    // Bodies that are not for people: a proxy's HTML page, JSON of another server, an empty body.
     for (const body of ['<html><body>Bad Request</body></html>', '{"detail":[{"loc":["body"]}]}', '{"error":{"message":7}}', '']) {
       expect(detail(body)).toBe('Check the room and your name.');
     }

@@ -1,5 +1,5 @@
-// Every failure a person can meet, in words that say what happened and what to do about it.
-// Nothing here touches the DOM: an error goes in, a `Problem` comes out.
+// Messages for every failure that a person may encounter: what happened, and what to do about it.
+// Nothing here uses the DOM: the functions turn an error into a `Problem`.
 
 import { ConnectionError, ConnectionErrorReason, DisconnectReason, LivekitError, PublishTrackError } from 'livekit-client';
 
@@ -21,12 +21,12 @@ export interface Problem {
 
 export type Device = 'camera' | 'microphone' | 'screen' | 'speaker';
 
-/** The page gave up waiting for a server that accepted the connection and then said nothing. */
+/** The join timed out, because the server did not respond in time. */
 export class JoinTimeout extends Error {
   override readonly name = 'JoinTimeout';
 }
 
-/** The server did not let the page in, and said why: by an HTTP status and, mostly, a sentence. */
+/** The server refused the join, with an HTTP status and usually a sentence for people. */
 export class JoinRefused extends Error {
   override readonly name = 'JoinRefused';
   constructor(
@@ -65,7 +65,7 @@ export function deviceProblem(device: Device, error: unknown): Problem {
         'Browsers give access to it only on a secure (https) address.',
       );
     default:
-      // What comes from the call and not from the device: the browser did its part.
+      // A `LivekitError` comes from the call, not from the device: the browser did open the device.
       return error instanceof LivekitError
         ? problem('device', `${sentence(device)} did not get into the call`, notTaken(error))
         : problem('device', `${sentence(device)} did not start`, 'The browser could not open it. Choose another, or restart the browser.');
@@ -113,12 +113,12 @@ export function joinProblem(error: unknown): Problem {
         return notJoined();
     }
   }
-  // `fetch` reports every network failure as a TypeError, with a text that differs from browser to browser.
+  // `fetch` reports every network failure as a TypeError, with a message that differs between browsers.
   if (error instanceof TypeError || (status !== undefined && status >= 500)) return unreachable();
   return notJoined();
 }
 
-/** Why a call that stood has ended. Undefined when the person left on purpose. */
+/** Problem that ended an established call; undefined if the person left. */
 export function endProblem(reason: DisconnectReason | undefined): Problem | undefined {
   return reason === DisconnectReason.CLIENT_INITIATED ? undefined : leaveProblem(reason);
 }
@@ -166,34 +166,34 @@ function serviceBusy(text: string): Problem {
   return problem('busy', 'The service is busy', 'It cannot take you in right now. Try again in a minute.');
 }
 
-// What programs say of themselves is for the console, not for people.
+// A generic message, because internal error messages are for the console, not for people.
 function notJoined(): Problem {
   return problem('other', 'The call could not be joined', 'Something went wrong on the way. Try again.');
 }
 
-/** What the server answered, if it did; otherwise what the error says. */
+/** Status and body of the server's response, if there was one; otherwise the error's message. */
 function answerOf(error: unknown): { status: number | undefined; text: string } {
   if (error instanceof JoinRefused) return { status: error.status, text: error.text };
   const text = messageOf(error);
   if (error instanceof ConnectionError) return { status: typeof error.status === 'number' ? error.status : undefined, text };
-  // The token source reports an answer it did not like only inside its message: "… received 401 / body".
+  // The token source reports an error response only inside its message: "… received 401 / body".
   const found = /received (\d{3}) \/([\s\S]*)/.exec(text);
   return found ? { status: Number(found[1]), text: (found[2] ?? '').trim() } : { status: undefined, text };
 }
 
-/** A sentence for people out of an answer's body: ours are JSON, those of others may be anything. */
+/** Sentence for people from a response body. Our server's bodies are JSON; a proxy's may be anything. */
 function said(body: string): string | undefined {
   const { code, field, message } = fieldsOf(body);
   const known = code === 'too_long' ? TOO_LONG[field ?? ''] : undefined;
   const text = (known ?? message ?? body).trim();
-  // A page of a proxy, or the inside of a program.
+  // An HTML page of a proxy, or JSON that is not for people.
   if (!text || text.length > LONGEST_SENTENCE || /^[<{[]/.test(text)) return undefined;
-  // A field's name stays as it is.
+  // A sentence that begins with a field name is not capitalized.
   const whole = /^\w*_/.test(text) ? text : sentence(text);
   return /[.!?…]$/.test(whole) ? whole : `${whole}.`;
 }
 
-/** Of our server's errors: `{"error":{"code":…,"message":…,"field":…}}`. */
+/** Fields of our server's error responses: `{"error":{"code":…,"message":…,"field":…}}`. */
 function fieldsOf(body: string): Partial<Record<'code' | 'field' | 'message', string>> {
   try {
     const { error } = JSON.parse(body) as { error?: unknown };

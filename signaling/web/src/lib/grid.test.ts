@@ -81,7 +81,7 @@ describe('the speaker view', () => {
 function expectInside(rect: Rect, box: Box) {
   expect(rect.left).toBeGreaterThanOrEqual(0);
   expect(rect.top).toBeGreaterThanOrEqual(0);
-  // Places are rounded to whole pixels.
+  // Positions are rounded to whole pixels.
   expect(rect.left + rect.width).toBeLessThanOrEqual(box.width + 1);
   expect(rect.top + rect.height).toBeLessThanOrEqual(box.height + 1);
 }

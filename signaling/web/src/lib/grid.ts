@@ -1,4 +1,4 @@
-// Where the tiles go. Pure: a box and a number of people in, a size and a number of pages out.
+// Layout of the tiles. Pure functions: from a box and a number of people to rectangles and a number of pages.
 
 export interface Box {
   width: number;
@@ -10,29 +10,30 @@ export interface Rect extends Box {
   top: number;
 }
 
-/** Where the tiles of one page stand, and how many pages there are. */
+/** Rectangles of the tiles on one page, and the number of pages. */
 export interface Placement {
   rects: Rect[];
-  /** People on a full page. */
+  /** Number of people on a full page. */
   perPage: number;
   pages: number;
 }
 
 export interface GridOptions {
   gap: number;
-  /** Below this width a face cannot be told apart, so the rest moves to another page. */
+  /** Minimum width of a tile. Below it faces are hard to recognize, so further people move to another page. */
   minTileWidth: number;
 }
 
 /**
- * Everybody the same size, in the arrangement that is worth most.
+ * Grid of tiles of equal size. The arrangement with the highest `worth` is chosen.
  *
- * Tiles may be anything from a phone's portrait to 16:9; a grid that keeps 16:9 leaves most of a narrow window empty.
+ * Tiles may have any aspect ratio from a phone's portrait to 16:9, because a grid of 16:9 tiles leaves most of a narrow
+ * window empty.
  */
 export function placeGrid(people: number, page: number, box: Box, options: GridOptions): Placement {
   const fits = Math.max(1, capacity(box, options));
   const pages = Math.max(1, Math.ceil(people / fits));
-  // Spread people evenly: a last page with a single person would be shown much larger than the others.
+  // People are spread evenly over the pages, because a single person on the last page would be shown much larger.
   const perPage = Math.max(1, Math.ceil(people / pages));
 
   let best = candidate(1, perPage, box, options.gap);
@@ -44,7 +45,7 @@ export function placeGrid(people: number, page: number, box: Box, options: GridO
   return { rects: rows(here, best, box, options.gap), perPage, pages };
 }
 
-/** One large, the others in a strip beside it, or below it where the window is narrow. The large one comes first. */
+/** One large tile, and the others in a strip beside it or, in a narrow window, below it. The large tile comes first. */
 export function placeSpeaker(others: number, page: number, box: Box, gap: number): Placement {
   if (others === 0) return { rects: [{ left: 0, top: 0, ...box }], perPage: 1, pages: 1 };
   const beside = box.width >= 640;
@@ -76,7 +77,7 @@ function candidate(columns: number, count: number, box: Box, gap: number): Arran
   return { columns, tile: clampAspect({ width, height }) };
 }
 
-// The whole in the middle of the box, and a last row that is not full in the middle of the whole.
+// Centres the grid in the box, and a last row that is not full within the grid.
 function rows(count: number, { columns, tile }: Arrangement, box: Box, gap: number): Rect[] {
   const rowCount = Math.ceil(count / columns);
   const top = (box.height - rowCount * tile.height - (rowCount - 1) * gap) / 2;
@@ -100,8 +101,8 @@ function clampAspect({ width, height }: Box): Box {
   return { width: Math.floor(width), height: Math.floor(height) };
 }
 
-// What a tile is worth: its area, less for the part of a 16:9 picture that is cropped away to fill it. The square root
-// because what is cropped are the sides, and faces are in the middle.
+// Value of a tile: its area, reduced for the part of a 16:9 video that is cropped to fill it. The square root softens
+// this, because the sides are cropped and faces are in the middle.
 function worth(tile: Box): number {
   if (tile.height === 0) return 0;
   return tile.width * tile.height * Math.sqrt(tile.width / tile.height / CAMERA);
@@ -113,9 +114,9 @@ function capacity(box: Box, { gap, minTileWidth }: GridOptions): number {
   return Math.min(columns * rowCount, MOST_ON_A_PAGE);
 }
 
-/** Cameras are 16:9, and so is the widest tile. */
+/** Aspect ratio of cameras, and of the widest tile. */
 const CAMERA = 16 / 9;
 const TALLEST = 3 / 4;
 const STRIP = 16 / 10;
-/** Decoding more than this many pictures at once is beyond an ordinary laptop. */
+/** Maximum number of tiles on a page; an ordinary laptop cannot decode more videos at once. */
 const MOST_ON_A_PAGE = 25;

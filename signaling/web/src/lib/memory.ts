@@ -1,4 +1,4 @@
-// What the page remembers between visits. A browser may refuse storage (private windows do): then it forgets.
+// Choices that the page stores between visits. A browser may refuse storage (private windows do); then nothing is kept.
 
 export interface Choices {
   name: string;
@@ -28,11 +28,11 @@ export function remember(choices: Choices): void {
   try {
     localStorage.setItem(KEY, JSON.stringify(choices));
   } catch {
-    // Nothing to do: the choices hold for this visit.
+    // Storage was refused; the choices hold for this visit only.
   }
 }
 
-// An older version of the page may have left something else under the same key.
+// An older version of the page may have stored values of other types under the same key.
 function sameTypes(stored: unknown): Partial<Choices> {
   if (typeof stored !== 'object' || stored === null) return {};
   const known = Object.entries(stored).filter(

@@ -1,6 +1,6 @@
 /**
- * Runs one piece of work for each key at a time; what is asked for while its key is busy is not begun. Keys do not wait
- * for each other. `onChange` is told which keys are busy.
+ * Runs at most one task per key at a time. A task whose key is busy is dropped. Tasks of different keys run
+ * independently. `onChange` is called with the set of busy keys.
  */
 export function oneAtATime<Key>(onChange: (busy: ReadonlySet<Key>) => void): (key: Key, work: () => Promise<void>) => Promise<void> {
   const busy = new Set<Key>();

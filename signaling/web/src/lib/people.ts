@@ -1,4 +1,4 @@
-// Small facts about people and time that several parts of the page show.
+// Formatting of names, messages and times for several parts of the page.
 
 export function initials(name: string): string {
   const words = name.trim().split(/\s+/).filter(Boolean);
@@ -6,7 +6,7 @@ export function initials(name: string): string {
   return (letterOf(words[0]) + last).toUpperCase() || '?';
 }
 
-/** The same person has the same colour on everybody's screen. */
+/** Hue of a person's colour; it depends only on the identity, so it is the same for everybody. */
 export function hueOf(identity: string): number {
   let hash = 0;
   for (const char of identity) hash = (hash * 31 + (char.codePointAt(0) ?? 0)) % 360;
@@ -20,7 +20,7 @@ export function clock(seconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
 
-// The first letter as a reader counts letters, accents and all.
+// First grapheme of a word: a letter with its combining accents.
 function letterOf(word: string | undefined): string {
   for (const { segment } of new Intl.Segmenter().segment(word ?? '')) return segment;
   return '';
@@ -28,7 +28,7 @@ function letterOf(word: string | undefined): string {
 
 export type TextPart = { text: string; link: boolean };
 
-/** Splits a message so that web addresses can be clicked; everything else stays plain text. */
+/** Splits a message into links and plain text. */
 export function linkParts(message: string): TextPart[] {
   const parts: TextPart[] = [];
   let end = 0;

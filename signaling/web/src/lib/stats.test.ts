@@ -93,10 +93,10 @@ describe('the layer of a received frame', () => {
     [320, 180, three, 'q'],
     [640, 360, three, 'h'],
     [1280, 720, three, 'f'],
-    // Under load an encoder shrinks every layer.
+    // Under CPU load an encoder scales down every layer.
     [960, 540, three, 'f'],
     [480, 270, three, 'h'],
-    // A phone held upright.
+    // A phone held upright swaps width and height.
     [180, 320, three, 'q'],
     [720, 1280, [...three].reverse(), 'f'],
     [640, 360, three.slice(0, 2), 'h'],

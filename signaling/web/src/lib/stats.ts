@@ -1,4 +1,4 @@
-// From `getStats` to the figures on a tile. Counters only grow, so a figure per second needs two samples.
+// Computes the statistics shown on a tile from `getStats`. Counters are cumulative, so rates need two samples.
 
 export interface Sample {
   atMs: number;
@@ -10,7 +10,7 @@ export interface Sample {
   height: number;
   roundTripMs: number | undefined;
   codec: string | undefined;
-  /** What a publisher sends, one entry a simulcast layer; empty on the receiving side. */
+  /** Simulcast layers that a publisher sends, one entry each; empty on the receiving side. */
   sending: SendingLayer[];
 }
 
@@ -26,14 +26,14 @@ export interface Figures {
   height: number;
   framesPerSecond: number;
   bitsPerSecond: number;
-  /** Share of packets lost since the sample before, 0 to 1. */
+  /** Share of packets lost since the previous sample, 0 to 1. */
   loss: number;
   roundTripMs: number | undefined;
   codec: string | undefined;
   sending: SendingLayer[];
 }
 
-/** One published encoding, as the track's announcement lists it. */
+/** One published layer, as listed in the track's announcement. */
 export interface AnnouncedLayer {
   width: number;
   height: number;
@@ -79,7 +79,7 @@ export function takeSample(report: Iterable<Entry>): Sample | undefined {
       });
     }
   }
-  // A publisher learns what got lost from the receiver reports of the other side.
+  // A publisher learns its packet loss from the receiver reports of the other side.
   for (const entry of entries) {
     if (entry.type === 'remote-inbound-rtp') sample.lost += number(entry.packetsLost);
   }
@@ -105,10 +105,11 @@ export function figuresBetween(before: Sample, after: Sample): Figures {
 }
 
 /**
- * Which published layer a received frame belongs to: q, h or f, or nothing while no frame has arrived.
+ * Published layer to which a received frame belongs: q, h or f. Undefined while no frame has arrived, or if fewer than
+ * two layers are announced.
  *
- * Only the long side is compared, because a phone held upright swaps the sides, and encoders shrink under load: the
- * nearest layer wins.
+ * Only the long side is compared, because a phone held upright swaps the sides. The nearest layer is chosen, because
+ * encoders scale down under load.
  */
 export function layerOf(frame: AnnouncedLayer, announced: AnnouncedLayer[]): string | undefined {
   const size = Math.max(frame.width, frame.height);

@@ -9,13 +9,13 @@ interface Props {
   value: string;
   onChange: (deviceId: string) => void;
   room?: Room;
-  /** Changes when a device was opened: only then do browsers tell the devices' names. */
+  /** Set once a device has been opened: only then do browsers reveal device names. */
   opened?: unknown;
   disabled?: boolean;
 }
 
 export function DeviceSelect({ kind, value, onChange, room, opened, disabled = false }: Props) {
-  // Without https there is nothing to list, and the hook below would throw.
+  // Without HTTPS browsers offer no devices, and the hook below would throw.
   if (!('mediaDevices' in navigator)) return <Select kind={kind} devices={[]} selected="" disabled onChange={onChange} />;
   return <ListedSelect key={opened ? 'named' : 'unnamed'} kind={kind} value={value} onChange={onChange} room={room} disabled={disabled} />;
 }
@@ -30,7 +30,7 @@ interface ListedProps {
 
 function ListedSelect({ kind, value, onChange, room, disabled }: ListedProps) {
   const { devices, activeDeviceId } = useMediaDeviceSelect({ kind, ...(room ? { room } : {}) });
-  // Some browsers list one nameless device per kind until the person has allowed access.
+  // Some browsers list one device per kind with an empty id until the person has allowed access.
   const named = devices.filter((device) => device.deviceId !== '');
   const selected = [value, activeDeviceId].find((wanted) => named.some((device) => device.deviceId === wanted));
   const shown = selected ?? named[0]?.deviceId ?? '';

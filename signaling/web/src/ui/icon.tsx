@@ -1,4 +1,5 @@
-// One stroke weight, one 24 px grid, drawn for this page. Icons are decoration: the button around one carries the words.
+// Icons of this page, all with one stroke width on a 24 px grid. They are decorative: the button around an icon has the
+// accessible text.
 
 const PATHS = {
   mic: 'M12 3.5a3 3 0 0 1 3 3v5a3 3 0 0 1-6 0v-5a3 3 0 0 1 3-3ZM5.5 11.500a6.5 6.5 0 0 0 13 0M12 18v3',

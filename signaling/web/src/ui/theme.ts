@@ -1,15 +1,16 @@
 import { useEffect, useSyncExternalStore } from 'react';
 import type { Theme } from '../lib/memory';
 
-/** Every colour is written as `light-dark(…)`, so the colour scheme of the root element is the whole switch. */
+/** Applies the theme. Every colour is written as `light-dark(…)`, so only the root element's colour scheme changes. */
 export function useTheme(theme: Theme): void {
   useEffect(() => {
-    // An attribute and not a style: for older browsers the build turns `light-dark` into rules that cannot see styles.
+    // An attribute, not an inline style: for older browsers the build compiles `light-dark` to rules that ignore inline
+    // styles.
     document.documentElement.dataset.theme = theme;
   }, [theme]);
 }
 
-/** Whether dark colours are shown, also when the system changes its mind in the middle of a call. */
+/** Whether dark colours are shown. Follows changes of the system's setting during a call. */
 export function useDark(theme: Theme): boolean {
   const system = useSyncExternalStore(onSystemChange, () => systemDark.matches);
   return theme === 'system' ? system : theme === 'dark';
