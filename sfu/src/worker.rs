@@ -209,7 +209,7 @@ impl Loop {
                     self.count(sent);
                 }
                 Output::Event(event) => self.emit(event),
-                Output::Fabric { to, message } => self.pass_on(to, message),
+                Output::Fabric { to, message } => self.send_fabric(to, message),
                 Output::Timeout(deadline) => break deadline,
             }
         };
@@ -240,7 +240,7 @@ impl Loop {
         }
     }
 
-    fn pass_on(&mut self, to: ShardId, message: FabricMessage) {
+    fn send_fabric(&mut self, to: ShardId, message: FabricMessage) {
         let place = usize::from(to.0);
         let (Some(peer), Some(outbox)) =
             (self.surroundings.peers.get(place), self.fabric_outbox.get_mut(place))
@@ -248,7 +248,7 @@ impl Loop {
             self.shard.stats_mut().drop(DropReason::StaleMessage);
             return;
         };
-        if let Some(reason) = hand_on(peer, outbox, message) {
+        if let Some(reason) = send_or_queue(peer, outbox, message) {
             self.shard.stats_mut().drop(reason);
         }
     }
@@ -311,7 +311,7 @@ fn retry(peer: &MailSender, waiting: &mut VecDeque<FabricMessage>) {
 /// Sends a message to another worker's mailbox. If the mailbox is full, or earlier messages still wait for room in it,
 /// the message is queued in the outbox or, if it is media or lossy data, dropped; then the reason is returned. A
 /// message to a worker that has ended is discarded.
-fn hand_on(peer: &MailSender, outbox: &mut Outbox, message: FabricMessage) -> Option<DropReason> {
+fn send_or_queue(peer: &MailSender, outbox: &mut Outbox, message: FabricMessage) -> Option<DropReason> {
     let class = message.class();
     let overtakes_nothing = match class {
         FabricClass::Media | FabricClass::Control => outbox.control.is_empty(),
@@ -437,13 +437,16 @@ mod tests {
         };
         let control = || FabricMessage::FirstSubscriber { track: TrackId(1) };
         let mut outbox = Outbox::default();
-        let mut hand_on = |message| super::hand_on(&peer, &mut outbox, message);
-        let lossy: Vec<_> = (0..1000).map(|number| hand_on(data(DataKind::Lossy, number))).collect();
+        let mut send_or_queue = |message| super::send_or_queue(&peer, &mut outbox, message);
+        let lossy: Vec<_> = (0..1000).map(|number| send_or_queue(data(DataKind::Lossy, number))).collect();
         let taken = lossy.iter().take_while(|outcome| outcome.is_none()).count();
         assert!(taken > 0 && lossy[taken..].iter().all(|outcome| *outcome == Some(DropReason::DataBacklog)));
-        assert!((0..1000).all(|number| hand_on(data(DataKind::Reliable, number)).is_none()), "never dropped");
+        assert!(
+            (0..1000).all(|number| send_or_queue(data(DataKind::Reliable, number)).is_none()),
+            "never dropped"
+        );
         // Control messages fill their own share of the mailbox and are then queued.
-        assert!((0..10_000).all(|_| hand_on(control()).is_none()));
+        assert!((0..10_000).all(|_| send_or_queue(control()).is_none()));
         assert!(outbox.data.len() > 500 && outbox.control.len() > 5000);
         let (mut numbers, mut controls) = (Vec::new(), 0);
         while let Some(message) = mailbox.next_fabric() {

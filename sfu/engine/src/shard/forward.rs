@@ -1,4 +1,5 @@
-//! Delivers packets, from this shard's publishers and from other shards alike, to every subscriber on this shard.
+//! Forwards packets, from this shard's publishers and from other shards alike, to every subscriber on this shard and to
+//! the shards that have subscribers.
 
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +9,7 @@ use sfu_protocol::{Layer, MediaKind};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::{Shard, track_in_mut};
+use super::{FabricMessage, Shard, ShardId, track_in, track_in_mut};
 use crate::egress::PacketSource;
 use crate::egress::redundancy::Depths;
 use crate::handles::{PeerIndex, TrackHandle};
@@ -20,6 +21,7 @@ use crate::peer::Peer;
 use crate::room::Origin;
 use crate::room::Subscriber;
 use crate::room::rate::Sublayer;
+use crate::room::speaker::Heard;
 use crate::stats::Drop;
 use crate::units::DataSize;
 
@@ -37,7 +39,7 @@ pub(super) struct Batch {
 type Repeating = SmallVec<[(usize, Arc<MediaPacket>); 2]>;
 
 /// Work that remains after packets were delivered to the subscribers.
-struct HandedOut {
+struct Forwarded {
     /// Layers for which a subscriber needs a key frame.
     needed: SmallVec<[Layer; 4]>,
     repeating: Repeating,
@@ -73,44 +75,70 @@ impl Shard {
         self.fetched = self.touched.len().min(AHEAD);
     }
 
-    /// Forwards a packet of a publisher on this shard.
-    pub(super) fn forward(&mut self, handle: TrackHandle, packet: MediaPacket) {
-        self.pass_on_packet(handle, Arc::new(packet));
+    /// Forwards a packet from a publisher, or from another shard, to the subscribers on this shard and, if it
+    /// originates here, to other shards. An audio packet is withheld if its track is not among the loudest.
+    pub(super) fn forward(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
+        let mut begins = false;
+        if packet.codec.kind() == MediaKind::Audio {
+            match self.hear(handle, &packet) {
+                Heard::Forward => {}
+                Heard::Begin => begins = self.begin_sound(handle, &packet),
+                Heard::Skip => return self.keep_back(handle, packet),
+            }
+        }
+        self.forward_to_shards(handle, &packet, begins);
+        self.forward_here(handle, packet);
     }
 
-    /// Delivers a packet to every subscriber on this shard. Packets of one track that arrive together are delivered
+    /// Sends a packet that originates on this shard to the shards with subscribers. `begins`: the packet is the first
+    /// after its track was withheld.
+    pub(super) fn forward_to_shards(&mut self, handle: TrackHandle, packet: &Arc<MediaPacket>, begins: bool) {
+        let track = track_in(&self.rooms, handle);
+        let Some(track) = track else { return };
+        let audio = track.facts.kind == MediaKind::Audio;
+        for route in &track.routes {
+            if audio || packet.layer <= route.highest {
+                let packet = Arc::clone(packet);
+                let message =
+                    if begins { FabricMessage::SoundBegins(packet) } else { FabricMessage::Media(packet) };
+                self.fabric.push_back((ShardId(route.shard), message));
+            }
+        }
+    }
+
+    /// Forwards a packet to every subscriber on this shard. Packets of one track that arrive together are forwarded
     /// together, so that each subscriber's state is brought into the cache once for all of them; see
-    /// [`deliver_batch`](Self::deliver_batch).
-    pub(super) fn deliver(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
+    /// [`flush_batch`](Self::flush_batch).
+    pub(super) fn forward_here(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
         // A subscription that begins at a key frame goes on with the later packets in the memory, which must hold
         // everything that arrived before this packet.
         let begins = packet.facts.starts_key_frame();
         // Audio redundancy (RED) also reads earlier packets from the memory.
         let alone = begins || packet.codec.kind() == MediaKind::Audio;
         if alone || self.batch.track != Some(handle) || self.batch.packets.len() >= BATCH {
-            self.deliver_batch();
+            self.flush_batch();
         }
         self.batch.track = Some(handle);
         self.batch.packets.push(packet);
         if alone {
-            self.deliver_batch();
+            self.flush_batch();
         }
     }
 
-    /// Delivers the batched packets. It has to be called before anything else that reads or changes a track, its
+    /// Forwards the batched packets. It has to be called before anything else that reads or changes a track, its
     /// subscribers or their sequence numbers.
-    pub(super) fn deliver_batch(&mut self) {
+    pub(super) fn flush_batch(&mut self) {
         let Some(handle) = self.batch.track.take() else { return };
         let mut packets = std::mem::take(&mut self.batch.packets);
         // The caller may be working for another participant, who must not be blamed for a panic here.
-        self.contained_track(handle, |shard| shard.deliver_all(handle, &packets));
+        self.contained_track(handle, |shard| shard.forward_batch(handle, &packets));
         packets.clear();
         self.batch.packets = packets;
     }
 
-    fn deliver_all(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>]) {
+    fn forward_batch(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>]) {
         let Some(now) = packets.last().map(|packet| packet.arrival) else { return };
-        let Some(HandedOut { needed, repeating }) = self.hand_out(handle, packets) else {
+        let Some(Forwarded { needed, repeating }) = self.forward_to_subscribers(handle, packets) else {
             return self.stats.drop_many(Drop::StaleMessage, packets.len() as u64);
         };
         self.remember(handle, packets, repeating);
@@ -119,8 +147,12 @@ impl Shard {
         }
     }
 
-    /// Delivers packets to every subscriber on this shard. `None` if the track is gone.
-    fn hand_out(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>]) -> Option<HandedOut> {
+    /// Forwards packets to every subscriber on this shard. `None` if the track is gone.
+    fn forward_to_subscribers(
+        &mut self,
+        handle: TrackHandle,
+        packets: &[Arc<MediaPacket>],
+    ) -> Option<Forwarded> {
         let track = track_in_mut(&mut self.rooms, handle)?;
         let (peers, stats, touched) = (&mut self.peers, &mut self.stats, &mut self.touched);
         let mut needed: SmallVec<[Layer; 4]> = SmallVec::new();
@@ -167,7 +199,7 @@ impl Shard {
                 self.condemn_panicked(peer.participant);
             }
         }
-        Some(HandedOut { needed, repeating })
+        Some(Forwarded { needed, repeating })
     }
 
     /// Stores packets in the track's memory, for retransmission and for late joiners, and measures the track's bitrate.

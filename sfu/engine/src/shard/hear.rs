@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sfu_protocol::MediaKind;
 use smallvec::SmallVec;
 
-use super::{FabricMessage, Shard, ShardId, track_in, track_in_mut};
+use super::{Shard, track_in, track_in_mut};
 use crate::handles::TrackHandle;
 use crate::media_packet::MediaPacket;
 use crate::room::Track;
@@ -21,31 +20,16 @@ const PRELUDE: Duration = Duration::from_millis(60);
 const MOST_PRELUDE: u64 = 12;
 
 impl Shard {
-    /// Forwards a packet from a publisher, or from another shard, to the subscribers on this shard and, if it
-    /// originates here, to other shards. An audio packet is withheld if its track is not among the loudest.
-    pub(super) fn pass_on_packet(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
-        let mut begins = false;
-        if packet.codec.kind() == MediaKind::Audio {
-            match self.hear(handle, &packet) {
-                Heard::Forward => {}
-                Heard::Begin => begins = self.begin_sound(handle, &packet),
-                Heard::Skip => return self.keep_back(handle, packet),
-            }
-        }
-        self.route(handle, &packet, begins);
-        self.deliver(handle, packet);
-    }
-
     /// Forwards the first audio packet that another shard sends after it had withheld the track. The withheld packets
     /// must not count as lost. This shard cannot detect that itself: its own limit may admit every track that it
     /// receives.
     pub(super) fn begin_routed_sound(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
-        self.deliver_batch();
+        self.flush_batch();
         self.close_numbers(handle);
-        self.pass_on_packet(handle, packet);
+        self.forward(handle, packet);
     }
 
-    fn hear(&mut self, handle: TrackHandle, packet: &MediaPacket) -> Heard {
+    pub(super) fn hear(&mut self, handle: TrackHandle, packet: &MediaPacket) -> Heard {
         let Some(room) = self.rooms.get_mut(handle.room.0) else { return Heard::Forward };
         let Some(loudest) = &mut room.loudest else { return Heard::Forward };
         let level = if packet.payload.is_empty() { Some(SILENCE) } else { packet.extensions.audio_level };
@@ -53,7 +37,7 @@ impl Shard {
     }
 
     /// Withholds a packet, and stores it in case the track is admitted with one of the next packets.
-    fn keep_back(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
+    pub(super) fn keep_back(&mut self, handle: TrackHandle, packet: Arc<MediaPacket>) {
         self.stats.audio_unheard += 1;
         let Some(track) = track_in_mut(&mut self.rooms, handle) else { return };
         let first = track.unheard_since.get_or_insert(packet.sequence);
@@ -66,19 +50,19 @@ impl Shard {
     /// Starts, or restarts, forwarding an audio track with this packet. Subscribers' sequence numbers continue where
     /// they stopped. Packets withheld just before are sent first. Returns true if this packet has to be marked for
     /// other shards as the first one; false if a withheld packet was marked, or none was withheld.
-    fn begin_sound(&mut self, handle: TrackHandle, packet: &MediaPacket) -> bool {
-        self.deliver_batch();
+    pub(super) fn begin_sound(&mut self, handle: TrackHandle, packet: &MediaPacket) -> bool {
+        self.flush_batch();
         let Some(track) = track_in_mut(&mut self.rooms, handle) else { return false };
         let Some(unheard_since) = track.unheard_since.take() else { return false };
         let prelude = prelude(track, packet, unheard_since.0);
         self.close_numbers(handle);
         for (place, earlier) in prelude.iter().enumerate() {
-            self.route(handle, earlier, place == 0);
+            self.forward_to_shards(handle, earlier, place == 0);
         }
         // Delivering the first packet also delivers the later ones from the memory, because the stream begins with it.
         if let Some(first) = prelude.first() {
-            self.deliver(handle, Arc::clone(first));
-            self.deliver_batch();
+            self.forward_here(handle, Arc::clone(first));
+            self.flush_batch();
         }
         prelude.is_empty()
     }
@@ -93,22 +77,6 @@ impl Shard {
                     peer.egress.begin_sound(subscriber.slot);
                 }
             });
-        }
-    }
-
-    /// Sends a packet that originates on this shard to the shards with subscribers. `begins`: the packet is the first
-    /// after its track was withheld.
-    fn route(&mut self, handle: TrackHandle, packet: &Arc<MediaPacket>, begins: bool) {
-        let track = track_in(&self.rooms, handle);
-        let Some(track) = track else { return };
-        let audio = track.facts.kind == MediaKind::Audio;
-        for route in &track.routes {
-            if audio || packet.layer <= route.highest {
-                let packet = Arc::clone(packet);
-                let message =
-                    if begins { FabricMessage::SoundBegins(packet) } else { FabricMessage::Media(packet) };
-                self.fabric.push_back((ShardId(route.shard), message));
-            }
         }
     }
 }

@@ -145,7 +145,7 @@ impl Shard {
     /// Several inputs may be passed in first; batching them gives longer send runs.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         if !matches!(input, Input::Datagram { .. } | Input::Fabric(FabricMessage::Media(_))) {
-            self.deliver_batch();
+            self.flush_batch();
         }
         match input {
             Input::Datagram { source, local, data } => self.handle_datagram(now, source, local, data),
@@ -158,7 +158,7 @@ impl Shard {
 
     /// Returns the next action for the caller to carry out. `buffer` is at least [`TRANSMIT_BUFFER`] bytes.
     pub fn poll_output(&mut self, now: Instant, buffer: &mut [u8]) -> Output {
-        self.deliver_batch();
+        self.flush_batch();
         self.negotiate_all();
         self.settle(now);
         if let Some(event) = self.events.pop_front() {

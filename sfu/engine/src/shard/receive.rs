@@ -1,6 +1,7 @@
 //! Receive path of a datagram: find its peer, open it in the peer's transport, handle the media, RTCP or data in it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sfu_protocol::{EndReason, Event, Layer, Target};
@@ -93,7 +94,7 @@ impl Shard {
     ) -> Result<(), Drop> {
         let kind = protocol(data);
         if kind != Some(Protocol::Rtp) {
-            self.deliver_batch();
+            self.flush_batch();
         }
         let Some(peer) = self.peers.get_mut(index.0) else { return Ok(()) };
         #[cfg(feature = "fault-injection")]
@@ -159,13 +160,13 @@ impl Shard {
 
     fn publish_packet(&mut self, now: Instant, published: Published) {
         if published.came_alive {
-            self.deliver_batch();
+            self.flush_batch();
             self.set_layer_active(now, published.handle, published.packet.layer, true);
         }
         for packet in published.recovered {
-            self.forward(published.handle, packet);
+            self.forward(published.handle, Arc::new(packet));
         }
-        self.forward(published.handle, published.packet);
+        self.forward(published.handle, Arc::new(published.packet));
     }
 
     fn handle_rtcp(&mut self, now: Instant, index: PeerIndex, report: Rtcp) {

@@ -16,7 +16,7 @@ impl Shard {
     pub(super) fn handle_fabric(&mut self, now: Instant, message: FabricMessage) {
         match message {
             FabricMessage::Media(packet) => {
-                self.for_track(packet.track, |shard, handle| shard.pass_on_packet(handle, packet));
+                self.for_track(packet.track, |shard, handle| shard.forward(handle, packet));
             }
             FabricMessage::SoundBegins(packet) => {
                 self.for_track(packet.track, |shard, handle| shard.begin_routed_sound(handle, packet));
@@ -116,11 +116,11 @@ impl Shard {
             }
             RoomMessage::Track { facts, origin } => {
                 self.learn_track(now, sid, facts.clone(), origin);
-                self.pass_on(sid, origin, &RoomMessage::Track { facts, origin });
+                self.relay_to_shards(sid, origin, &RoomMessage::Track { facts, origin });
             }
             RoomMessage::TrackGone { track } => {
                 self.forget_track(sid, &track);
-                self.pass_on(sid, self.config.id, &RoomMessage::TrackGone { track });
+                self.relay_to_shards(sid, self.config.id, &RoomMessage::TrackGone { track });
             }
         }
     }
@@ -141,7 +141,7 @@ impl Shard {
 
     /// On the room's home shard: sends an announcement to every attached shard except its origin and this one. Other
     /// shards have no roster, so there this does nothing.
-    fn pass_on(&mut self, sid: &RoomSid, origin: ShardId, message: &RoomMessage) {
+    fn relay_to_shards(&mut self, sid: &RoomSid, origin: ShardId, message: &RoomMessage) {
         let roster = self.known_room(sid).and_then(|room| self.rooms.get(room.0)?.roster.as_ref());
         let shards = roster.map(|roster| roster.shards.clone()).unwrap_or_default();
         for shard in shards {
