@@ -137,7 +137,7 @@ impl Estimator {
         }
         if outcome.proven && !outcome.filled {
             self.rate.lift_ceiling();
-            // A long probe of that rate would have met a policer.
+            // A long probe would have met a policer, so one that was only inferred is dropped.
             self.policer = self.policer.filter(|policer| policer.measured || !outcome.long);
         }
         self.rate.set(found);
@@ -268,7 +268,7 @@ impl Estimator {
         self.loss.discard(now, 0.0);
     }
 
-    /// Records the rate from which it fell: probing takes smaller steps near it, and pauses now.
+    /// Handles a fall of the rate from `from`. Probing pauses now, and takes smaller steps near `from` later.
     fn fell(&mut self, now: f64, from: f64) {
         self.confirmed = None;
         let fresh = self.before_drop.is_some_and(|shown| now - shown.at < 10.0 && shown.rate > from);

@@ -55,8 +55,8 @@ impl Silence {
         std::mem::replace(self, Self { heard: true, ..Self::default() }).steps
     }
 
-    /// When the next step is due; `None` if no packet was sent since the last feedback, before any feedback, and after
-    /// the last step.
+    /// Time of the next step. `None` before any feedback, if no packet was sent since the last feedback, and after the
+    /// last step.
     pub fn due(&self, rtt: f64) -> Option<f64> {
         let since = self.since.filter(|_| self.heard && self.steps < MOST_SILENT_STEPS)?;
         Some(since + rtt + SILENCE + f64::from(self.steps) * SILENCE_STEP)
@@ -71,7 +71,7 @@ impl Silence {
         self.steps != before
     }
 
-    /// Share of the rate that may be sent, above 0 to 1.
+    /// Share of the rate that may be sent: greater than 0, at most 1.
     pub fn share(&self) -> f64 {
         SILENT_SHARE.powi(self.steps as i32)
     }

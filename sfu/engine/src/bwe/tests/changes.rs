@@ -1,4 +1,4 @@
-//! Starts, drops, loss, outages and links that never stand still.
+//! Starts, drops of capacity, loss, outages, and links whose capacity changes all the time.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};

@@ -1,4 +1,4 @@
-//! Feedback in any order and of any content: the estimate stays within its bounds and nothing panics.
+//! Random and inconsistent feedback: the estimate stays within its bounds and nothing panics.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The narrowest link of a path: a rate that changes over time, perhaps with a token bucket, a queue that drops at its
-//! tail, loss.
+//! Model of a bottleneck link: a rate that changes over time, an optional token bucket, a drop-tail queue, loss and
+//! jitter.
 
 use std::collections::VecDeque;
 
@@ -8,13 +8,13 @@ use rand::rngs::SmallRng;
 
 use super::network::Packet;
 
-/// How packets are lost behind the queue.
+/// Loss model of the link after its queue.
 #[derive(Debug, Clone, Copy)]
 pub enum Loss {
     None,
-    /// Each packet by itself.
+    /// Independent loss with this probability.
     Random(f64),
-    /// In bursts of that mean length (Gilbert).
+    /// Consecutive losses with this mean length (Gilbert model).
     Burst {
         share: f64,
         mean: f64,
@@ -23,14 +23,15 @@ pub enum Loss {
 
 #[derive(Debug, Clone)]
 pub struct LinkSpec {
-    /// From when in seconds, how many bits per second. 0: nothing passes.
+    /// Start times in seconds, each with the rate from then on in bits per second. At 0 nothing passes.
     pub rates: Vec<(f64, f64)>,
     /// Depth of a token bucket that fills at the rate, in bytes; 0: none.
     pub bucket: f64,
-    /// In milliseconds at the current rate. 0 with a bucket: a policer.
+    /// Capacity of the queue, in milliseconds at the current rate. 0 with a bucket makes a policer.
     pub queue_ms: f64,
     pub loss: Loss,
-    /// Deviation of a normal distribution cut at three of them, in milliseconds; packets stay in order.
+    /// Standard deviation of normally distributed jitter, in milliseconds, cut at three deviations. Packets stay in
+    /// order.
     pub jitter_ms: f64,
 }
 
@@ -58,17 +59,18 @@ pub struct Link {
     queue: VecDeque<Packet>,
     queued_bytes: usize,
     busy: bool,
-    /// Bytes that may pass at once, and when that was so, in microseconds.
+    /// Bytes in the token bucket.
     tokens: f64,
+    /// Time of the last update of `tokens`, in microseconds.
     counted: u64,
     in_loss: bool,
-    /// Milliseconds when the queue had how many milliseconds.
+    /// Samples of the queueing delay: time and delay, both in milliseconds.
     pub delays: Vec<(u32, f32)>,
 }
 
-/// What became of a packet at the queue's tail.
+/// Result of offering a packet to the queue.
 pub enum Offered {
-    /// Its transmission begins now.
+    /// The packet's transmission begins now.
     Begin,
     Queued,
     Dropped(Packet),
@@ -107,7 +109,7 @@ impl Link {
         Offered::Begin
     }
 
-    /// Fills the bucket.
+    /// Refills the token bucket.
     fn count(&mut self, now: u64) {
         let (elapsed, rate) = (now.saturating_sub(self.counted), self.spec.rate_at(now as f64 / 1e6));
         self.counted = now;
@@ -117,7 +119,7 @@ impl Link {
         }
     }
 
-    /// When the first packet will be through, or when to ask again.
+    /// When the transmission of the first packet will end, or, if the link passes nothing, when to call again.
     pub fn transmission(&self, now: u64) -> u64 {
         let rate = self.spec.rate_at(now as f64 / 1e6);
         if rate < 1000.0 {
@@ -127,7 +129,7 @@ impl Link {
         now + ((bytes as f64 - self.tokens).max(0.0) * 8e6 / rate) as u64
     }
 
-    /// The first packet is through, unless the link does not pass anything.
+    /// Ends the transmission of the first packet. `None` if the link passes nothing.
     pub fn finish(&mut self, now: u64) -> Option<Packet> {
         if self.spec.rate_at(now as f64 / 1e6) < 1000.0 {
             return None;
@@ -165,7 +167,7 @@ impl Link {
         if self.spec.jitter_ms <= 0.0 {
             return 0;
         }
-        // A sum of uniform numbers is normal enough.
+        // A sum of uniform numbers is close enough to a normal distribution.
         let normal = (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
         let millis = self.spec.jitter_ms * (3.0 + f64::from(normal.clamp(-3.0, 3.0)));
         (millis * 1000.0) as u64

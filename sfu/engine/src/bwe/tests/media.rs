@@ -1,4 +1,4 @@
-//! A sender whose pictures follow the estimate, paced, and the receiver that reports on it.
+//! A paced sender whose video bitrate follows the estimate, and the receiver that reports on it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -14,22 +14,24 @@ use crate::units::{Bitrate, ExtendedSequence, Ssrc};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Audio,
-    /// The number of its picture, and how many packets that has.
+    /// Number of the packet's video frame, and number of packets in that frame.
     Video(u64, usize),
     Padding,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct MediaSpec {
+    /// Maximum video bitrate, in bits per second.
     pub most: f64,
+    /// Start rate of the estimator, in bits per second.
     pub start: f64,
-    /// Pictures stop between these times.
+    /// Video pauses between these times, in seconds.
     pub pause: Option<(f64, f64)>,
-    /// Share of feedback messages lost.
+    /// Share of feedback messages lost, 0 to 1.
     pub feedback_loss: f64,
-    /// Feedback in that form, not transport-wide.
+    /// Whether feedback has RFC 8888 format instead of the transport-wide format.
     pub rfc8888: bool,
-    /// What a first picture has, in bytes.
+    /// Size of the first video frame, in bytes.
     pub first_picture: usize,
 }
 
@@ -53,7 +55,7 @@ pub struct Media {
     epoch: Instant,
     sequence: ExtendedSequence,
     frames: u64,
-    /// Bytes, and of which picture.
+    /// Queued packets: size in bytes, and video frame.
     video: VecDeque<(usize, Kind)>,
     queued: usize,
     audio: VecDeque<usize>,
@@ -63,7 +65,6 @@ pub struct Media {
     pub causes: Vec<(u64, Cause, u64)>,
 }
 
-/// One packet to send.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing {
     pub sequence: u64,
@@ -110,7 +111,7 @@ impl Media {
         self.spec.pause.is_some_and(|(from, to)| from <= seconds && seconds < to)
     }
 
-    /// A picture is due.
+    /// Encodes a video frame and queues its packets.
     pub fn on_frame(&mut self, now: u64, random: &mut SmallRng) {
         let paused = self.is_paused(now);
         let wanted = if paused { 60_000.0 } else { self.spec.most };
@@ -120,7 +121,7 @@ impl Media {
         }
         self.frames += 1;
         let estimate = self.estimate();
-        // Sound comes first; a frame is skipped rather than queued behind old ones.
+        // Audio comes first. A video frame is skipped rather than queued behind old ones.
         let budget = (estimate * 0.97 - AUDIO_RATE).clamp(10_000.0, self.spec.most);
         if self.queued as f64 * 8.0 > estimate * 0.1 && self.frames > 1 {
             return;
@@ -144,7 +145,7 @@ impl Media {
         self.audio.push_back(120);
     }
 
-    /// What may leave now, and when to ask again.
+    /// Appends the packets that may leave now. Returns when to call again, in microseconds.
     pub fn send(&mut self, now: u64, out: &mut Vec<Outgoing>) -> u64 {
         let at = self.at(now);
         if self.cluster.is_none() {
@@ -220,7 +221,7 @@ impl Media {
     }
 }
 
-/// The same told in the other form.
+/// Converts transport-wide feedback to RFC 8888 format.
 fn as_rfc8888(feedback: &TransportFeedback) -> Vec<u8> {
     let last = feedback.arrivals().map(|(_, ticks)| ticks).max().unwrap_or(0);
     let arrivals: BTreeMap<u16, i64> = feedback.arrivals().collect();
@@ -230,7 +231,7 @@ fn as_rfc8888(feedback: &TransportFeedback) -> Vec<u8> {
     body.extend(feedback.status_count.to_be_bytes());
     for n in 0..feedback.status_count {
         let arrival = arrivals.get(&feedback.base_sequence.wrapping_add(n));
-        // Ticks of 250 us as 1/1024 s.
+        // Converts ticks of 250 us to 1/1024 s.
         let metric = arrival.map_or(0, |ticks| 0x8000 | ((last - ticks) * 1024 / 4000).min(8189) as u16);
         body.extend(metric.to_be_bytes());
     }
@@ -239,14 +240,14 @@ fn as_rfc8888(feedback: &TransportFeedback) -> Vec<u8> {
     body
 }
 
-/// Reports arrivals as libwebrtc does: every 50 ms, by transport-wide number.
+/// Reports arrivals by transport-wide number, as libwebrtc does: every 50 ms.
 #[derive(Debug)]
 pub struct Receiver {
     pending: Vec<(u64, u64)>,
     next: Option<u64>,
     count: u8,
     offset: u64,
-    /// The newest picture, and how many packets of it came.
+    /// Number of the newest video frame, and number of its packets received.
     picture: (u64, usize),
 }
 
@@ -259,8 +260,8 @@ impl Receiver {
         self.pending.push((sequence, now));
     }
 
-    /// Whether the packet that has just come makes a picture whole. Nothing is sent again here, and every picture can be
-    /// shown without those before it.
+    /// Whether the packet that has just arrived completes a video frame. There are no retransmissions in these tests,
+    /// and every frame can be decoded without earlier ones.
     pub fn has_picture(&mut self, kind: Kind) -> bool {
         let Kind::Video(picture, packets) = kind else { return false };
         let before = if self.picture.0 == picture { self.picture.1 } else { 0 };

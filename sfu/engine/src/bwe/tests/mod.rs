@@ -1,4 +1,4 @@
-//! The estimator against a simulated network in virtual time. The tables of `docs/bandwidth.md` are what these print.
+//! Tests of the estimator on a simulated network in virtual time. They print the tables of `docs/bandwidth.md`.
 
 mod changes;
 mod hostile;
@@ -15,14 +15,14 @@ use std::ops::RangeInclusive;
 
 use crate::rtp::rtcp::{self, CongestionFeedback, Rtcp};
 
-/// Which seeds each case runs under. `BWE_SEEDS=10` in the environment for the tables; fewer in every run, because
-/// unoptimised code is slow.
+/// Seeds for each case. `BWE_SEEDS=10` in the environment gives the tables; the default is two, because unoptimised
+/// code is slow.
 fn seeds() -> RangeInclusive<u64> {
     let count = std::env::var("BWE_SEEDS").ok().and_then(|count| count.parse().ok());
     1..=count.unwrap_or(2)
 }
 
-/// A message of congestion control feedback (RFC 8888) with that body, as it would come out of SRTP.
+/// Parses a congestion control feedback message (RFC 8888) with this body, as it would come out of SRTP.
 fn read_congestion_feedback(body: &[u8]) -> Option<CongestionFeedback> {
     let words = u16::try_from(body.len() / 4).ok()?;
     let mut packet = vec![0x80 | 11, 205];

@@ -1,4 +1,4 @@
-//! Flows over two links, there and back, event by event.
+//! Event-driven simulation of flows over a forward and a return link.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -32,18 +32,18 @@ pub enum Body {
 pub enum FlowKind {
     Media(MediaSpec),
     Tcp(Growth, Option<u64>),
-    /// Short transfers of 100 to 1000 kB with pauses of 10 s in the mean.
+    /// Short transfers of 100 to 1000 kB with pauses of 10 s on average.
     ShortTcp,
 }
 
 #[derive(Debug, Clone)]
 pub struct FlowSpec {
     pub kind: FlowKind,
-    /// In seconds.
+    /// Start of the flow, in seconds.
     pub start: f64,
-    /// One way, in milliseconds.
+    /// One-way delay in each direction, in milliseconds.
     pub delay: f64,
-    /// Over the other link.
+    /// Whether the flow's data goes over the return link, and its feedback over the forward link.
     pub back: bool,
 }
 
@@ -81,7 +81,7 @@ impl Scenario {
     }
 }
 
-/// What was seen of one flow, in bins of 100 ms.
+/// Measurements of one flow, in bins of 100 ms.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
     pub sent: Vec<u32>,
@@ -91,7 +91,7 @@ pub struct Seen {
     pub lost: Vec<u32>,
     pub audio: Vec<u32>,
     pub audio_lost: Vec<u32>,
-    /// When pictures were there whole, in seconds.
+    /// Times at which video frames were complete, in seconds.
     pub pictures: Vec<f64>,
 }
 
@@ -109,12 +109,12 @@ impl Seen {
         (from..to).map(|bin| f64::from(bins.get(bin).copied().unwrap_or(0))).sum()
     }
 
-    /// Bits per second received.
+    /// Received bits per second.
     pub fn rate(&self, from: f64, to: f64) -> f64 {
         Self::sum(&self.received, from, to) * 8.0 / (to - from)
     }
 
-    /// Bits per second sent.
+    /// Sent bits per second.
     pub fn sent_rate(&self, from: f64, to: f64) -> f64 {
         Self::sum(&self.sent, from, to) * 8.0 / (to - from)
     }
@@ -131,14 +131,13 @@ impl Seen {
         f64::from(self.estimate.get((seconds * 10.0).round() as usize).copied().unwrap_or(0.0))
     }
 
-    /// Seconds without a picture for more than 200 ms, each such time counted whole.
+    /// Total of all gaps between video frames that exceed 200 ms, in seconds. Each gap counts entirely.
     pub fn frozen(&self, from: f64, to: f64) -> f64 {
         let inside = self.pictures.iter().copied().filter(|at| (from..to).contains(at));
         let times: Vec<f64> = [from].into_iter().chain(inside).chain([to]).collect();
         times.windows(2).map(|pair| pair[1] - pair[0]).filter(|gap| *gap > 0.2).sum()
     }
 
-    /// The lowest estimate.
     pub fn least_estimate(&self, from: f64, to: f64) -> f64 {
         let (from, to) = ((from * 10.0).round() as usize, (to * 10.0).round() as usize);
         self.estimate
@@ -196,7 +195,8 @@ pub struct Network {
     now: u64,
     random: SmallRng,
     epoch: std::time::Instant,
-    /// No packet of a flow arrives before the one ahead of it.
+    /// Last arrival of each flow on each link, in microseconds. Later packets arrive later, so that jitter does not
+    /// reorder.
     arrivals: Vec<[u64; 2]>,
     next_send: Vec<u64>,
 }
@@ -218,7 +218,7 @@ impl Network {
             scenario,
         };
         for flow in 0..count {
-            // Nothing in nature begins in step.
+            // Real flows do not start in lockstep.
             let start = network.scenario.flows[flow].start * 1e6 + network.random.random_range(0.0..20_000.0);
             network.schedule(start as u64, Event::Start(flow));
         }
@@ -241,7 +241,7 @@ impl Network {
         }
     }
 
-    /// The queue's delay that 95 of 100 packets stay under.
+    /// 95th percentile of the forward link's queueing delay, in milliseconds.
     pub fn queue_p95(&self, from: f64, to: f64) -> f64 {
         let mut delays: Vec<f32> = self.links[0]
             .delays

@@ -1,11 +1,11 @@
-//! What was measured, over seeds, against what must be shown.
+//! Results of measurements over several seeds, checked against bounds.
 
-/// One line of the table: the same quantity under every seed.
+/// One line of the table: values of one quantity under all seeds.
 #[derive(Debug)]
 pub struct Line {
     name: &'static str,
     bound: Bound,
-    /// With the seed each comes from.
+    /// Pairs of seed and value.
     values: Vec<(u64, f64)>,
 }
 
@@ -13,15 +13,15 @@ pub struct Line {
 pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
-    /// The first is required and not reached under every seed; the second is what is reached, and kept.
+    /// Required minimum that some seeds miss, and the minimum that is reached today and enforced.
     Short(f64, f64),
-    /// For information.
+    /// For information only; the lowest value is the worst.
     None,
-    /// The same where less is better.
+    /// For information only; the highest value is the worst.
     Less,
 }
 
-/// All lines of one case.
+/// All lines of one test case.
 #[derive(Debug, Default)]
 pub struct Report {
     lines: Vec<Line>,
@@ -29,7 +29,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// What is added from here on was measured under that seed.
+    /// Sets the seed of the values that are added from now on.
     pub fn seed(&mut self, seed: u64) {
         self.seed = seed;
     }
@@ -42,13 +42,13 @@ impl Report {
         }
     }
 
-    /// Prints the lines as rows of a table; fails if one is out of its bound under any seed.
+    /// Prints the lines as table rows. Panics if one violates its bound under any seed.
     pub fn finish(self, case: &str) {
         let wrong = self.print(case);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
-    /// Prints the lines as rows of a table, and returns what is out of its bound under any seed.
+    /// Prints the lines as table rows. Returns a message for each line that violates its bound under any seed.
     pub fn print(mut self, case: &str) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut text = String::new();
@@ -77,14 +77,14 @@ impl Report {
     }
 }
 
-/// 1: all the same; 1/n: one has everything.
+/// Jain's fairness index: 1 if all rates are equal, 1/n if one of n flows has everything.
 pub fn jain(rates: &[f64]) -> f64 {
     let sum: f64 = rates.iter().sum();
     let squares: f64 = rates.iter().map(|rate| rate * rate).sum();
     if squares == 0.0 { 0.0 } else { sum * sum / (rates.len() as f64 * squares) }
 }
 
-/// The longest time in seconds during which `holds` of every window that begins in it.
+/// Longest time in seconds for which `holds` is true at every step of 100 ms.
 pub fn longest(from: f64, to: f64, holds: impl Fn(f64) -> bool) -> f64 {
     let (mut longest, mut run) = (0, 0);
     for step in (from * 10.0) as u32..(to * 10.0) as u32 {

@@ -1,5 +1,5 @@
-//! The cases of RFC 8867 sections 5.1 to 5.8: one-way delay 50 ms, jitter of at most 30 ms, a queue of 300 ms, unless
-//! the case says otherwise.
+//! Test cases of RFC 8867 sections 5.1 to 5.8. Unless a case says otherwise: one-way delay 50 ms, jitter of at most 30
+//! ms, a queue of 300 ms.
 
 use super::media::MediaSpec;
 use super::network::{FlowKind, FlowSpec, Network, Scenario};
@@ -15,7 +15,7 @@ fn scenario(seed: u64, seconds: f64, rates: &[(f64, f64)]) -> Scenario {
     scenario
 }
 
-/// From, to, rate of every step.
+/// Start, end and rate of each step.
 fn steps(rates: &[(f64, f64)], end: f64) -> Vec<(f64, f64, f64)> {
     let ends = rates.iter().skip(1).map(|(from, _)| *from).chain([end]);
     rates.iter().zip(ends).map(|((from, rate), to)| (*from, to, *rate)).collect()

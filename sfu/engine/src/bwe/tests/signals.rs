@@ -1,4 +1,4 @@
-//! What is said besides transport-wide feedback: REMB, RFC 8888, and nothing at all.
+//! Subscribers that send other feedback than transport-wide: REMB, RFC 8888, or none.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A bulk flow that goes by loss alone: slow start, then Reno or Cubic, selective acknowledgements.
+//! Model of a loss-based bulk flow: slow start, then Reno or Cubic, with selective acknowledgements.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub struct Tcp {
     window: f64,
     threshold: f64,
     next: u64,
-    /// By number: when sent.
+    /// Unacknowledged segments: number and send time.
     out: BTreeMap<u64, u64>,
     recovery_until: u64,
     /// Segments still to be delivered.
@@ -44,7 +44,7 @@ impl Tcp {
         }
     }
 
-    /// The number of a segment to send now.
+    /// Number of the segment to send now; `None` if the window is full or all data was sent.
     pub fn send(&mut self, now: u64) -> Option<u64> {
         if self.out.len() as f64 >= self.window || self.out.len() as u64 >= self.left {
             return None;
@@ -108,7 +108,7 @@ impl Tcp {
         self.recovery_until = self.next;
     }
 
-    /// Nothing was acknowledged for long.
+    /// Handles the retransmission timeout.
     pub fn on_timer(&mut self, now: u64) {
         let timeout = ((self.rtt * 2.0).max(1.0) * 1e6) as u64;
         if !self.out.is_empty() && now > self.last_ack + timeout {

@@ -1,4 +1,4 @@
-//! Links behind a token bucket: what passes at once says little of what passes for good.
+//! Links with a token bucket or a policer: the rate at which a burst passes says little about the sustained rate.
 
 use super::link::{LinkSpec, Loss};
 use super::media::MediaSpec;
@@ -7,19 +7,20 @@ use super::report::Bound::{AtLeast, AtMost, Less};
 use super::report::Report;
 use super::seeds;
 
-/// In kbit/s.
+/// Link rates in kbit/s.
 const RATES: [u32; 5] = [300, 400, 800, 2000, 5000];
-/// In kB.
+/// Depths of the token bucket in kB.
 const BUCKETS: [u32; 4] = [5, 15, 40, 100];
-/// In milliseconds: how long what exceeds the bucket may wait. A policer drops it.
+/// Kinds of link, with the capacity of the queue in milliseconds. A policer has none, and drops what exceeds the
+/// bucket.
 const QUEUES: [(&str, f64); 2] = [("token bucket", 250.0), ("policer", 0.0)];
 
-/// How long pictures may stand still at most, in seconds, and how much must be used at least, each under every one of ten seeds:
-/// what is reached. Required are 0 s and 0.75; see `docs/bandwidth.md`.
+/// Maximum time of frozen video, in seconds, and minimum share of the link used, for each of ten seeds. These are the
+/// values reached today; required are 0 s and 0.75, see `docs/bandwidth.md`.
 fn bounds(kind: &str, kbps: u32, bucket: u32) -> (f64, f64) {
     match (kind, kbps, bucket) {
         ("token bucket", 2000, 5) | ("token bucket", 5000, 5 | 40) | ("policer", 300 | 400, _) => (0.0, 0.75),
-        // 8 ms of what passes: hardly a picture fits into it.
+        // The bucket holds 8 ms at this rate: hardly a video frame fits into it.
         ("policer", 5000, 5) => (30.0, 0.65),
         ("policer", ..) => (0.6, 0.75),
         _ => (2.0, 0.75),
@@ -57,7 +58,7 @@ fn constant(kind: (&str, f64), kbps: u32) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What a policer drops stays told from what is lost by chance on the same way.
+/// Drops by a policer are distinguished from random loss on the same path.
 #[test]
 fn policer_on_a_way_that_loses_by_chance() {
     for seed in seeds() {
