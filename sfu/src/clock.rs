@@ -8,7 +8,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The same moment on the monotonic clock and the wall clock, for the NTP times of sender reports.
+/// One moment on the monotonic clock and on the wall clock, for the NTP times of sender reports.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub(crate) fn pair() -> (Instant, SystemTime) {
     (Instant::now(), SystemTime::now())

@@ -95,7 +95,7 @@ pub struct Config {
     /// URL that clients are told to connect to (`wss://…`). If empty, it is derived from the `Host` header of the
     /// request.
     pub server_url: String,
-    /// Logging.
+    /// Level and format of log lines.
     pub logging: LoggingConfig,
     /// Media transport and workers.
     pub rtc: RtcConfig,

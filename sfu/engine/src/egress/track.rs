@@ -139,7 +139,7 @@ pub struct NewSubscription {
 /// Payload types of one codec towards one subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EgressPayload {
-    /// The codec.
+    /// Codec that these payload types encode.
     pub codec: Codec,
     /// Codec profile that the payload type stands for.
     pub profile: Profile,

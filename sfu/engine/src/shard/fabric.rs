@@ -79,7 +79,7 @@ pub enum FabricMessage {
     Room {
         /// Room that the message is about.
         room: RoomSid,
-        /// The message.
+        /// Change to the replica or to the roster.
         message: RoomMessage,
     },
 }

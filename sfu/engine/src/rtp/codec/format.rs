@@ -5,7 +5,7 @@ use super::Codec;
 /// Codec and profile in which a track is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
-    /// The codec.
+    /// Codec that a decoder must support.
     pub codec: Codec,
     /// Profile that a decoder must support.
     pub profile: Profile,
