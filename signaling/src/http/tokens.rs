@@ -141,8 +141,8 @@ fn free(request: TokenRequest) -> Grants {
     }
 }
 
-/// The caller's wish: of the request, only the fields that the caller may choose. A name that it may not choose comes
-/// from its token; other fields are left out.
+/// What the request asks for, limited to the fields that the caller may choose. A name that it may not choose comes from
+/// its token; other fields are left out.
 fn wish(config: &Config, caller: &Caller, request: TokenRequest) -> Result<Wish, ApiError> {
     let accepted = &config.token_endpoint.accept_from_request;
     let accepts = |field| accepted.contains(&field);

@@ -1,4 +1,4 @@
-//! Encoding of a participant's information in the roster of record.
+//! Encoding of a participant's information in the authoritative roster.
 //!
 //! It is an encoded `livekit.ParticipantInfo`. Data that only sessions need is added in fields with numbers that
 //! LiveKit does not use, so a decoder of `ParticipantInfo` skips them.

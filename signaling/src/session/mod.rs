@@ -2,7 +2,7 @@
 //!
 //! [`Session`] is a state machine without I/O. [`Session::handle`] takes messages of the client, events of the media
 //! plane and the current time. [`Session::poll`] returns messages to the client and commands to the media plane. A
-//! session knows its own participant and what the roster of record reports about the others; sessions share no room
+//! session knows its own participant and what the authoritative roster reports about the others; sessions share no room
 //! state.
 //!
 //! Where to look: [`join`] sends the first message. [`publish`] manages the participant's own tracks, [`roster`] the

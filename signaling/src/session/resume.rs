@@ -61,7 +61,7 @@ impl Missed {
         self.gone.push_back((now, departure));
     }
 
-    /// Removes departures that the client was told of longer ago than `unnoticed`; those messages have arrived.
+    /// Removes departures that were sent to the client more than `unnoticed` ago; those messages have arrived.
     fn forget_before(&mut self, now: Instant, unnoticed: Duration) {
         let old = |at: Instant| now.saturating_duration_since(at) > unnoticed;
         while self.gone.pop_front_if(|(at, _)| old(*at)).is_some() {}

@@ -1,4 +1,4 @@
-//! The other participants, as the roster of record describes them.
+//! The other participants, as the authoritative roster describes them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;

@@ -168,7 +168,8 @@ pub struct Estimator {
     /// Arrival time of the last report that listed a received packet, in seconds.
     heard: f64,
     wanted: Bitrate,
-    /// The rate before it last fell. Probing takes smaller steps near it.
+    /// The rate before a recent fall: of falls less than 10 s after the recorded one, the highest. Probing takes smaller
+    /// steps near it.
     before_drop: Option<Shown>,
     /// Rate that a probe, or a failed loss trial, has shown to pass; cleared when the rate falls.
     confirmed: Option<Shown>,
@@ -272,8 +273,8 @@ impl Estimator {
         self.probe.rest(until);
     }
 
-    #[cfg(test)]
     /// Smoothed time from sending a packet to receiving the feedback about it; `None` before the first feedback.
+    #[cfg(test)]
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt.map(Duration::from_secs_f64)
     }
@@ -582,7 +583,7 @@ const POLICED: f64 = 120.0;
 const TOLD_LATE: f64 = 0.15;
 /// Seconds after a decrease of the rate until the link counts as calm.
 const CALM_AFTER: f64 = 6.0;
-/// [`CALM_AFTER`] where the rate exceeds the known capacity or little is sent.
+/// [`CALM_AFTER`] where the rate exceeds the known capacity, no capacity is known, or little is sent.
 const SOONEST_CALM: f64 = 1.5;
 /// Queueing delay in milliseconds, less the jitter, below which no queue stands.
 const CALM: f64 = 12.0;

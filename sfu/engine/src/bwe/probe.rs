@@ -89,7 +89,7 @@ pub(super) struct Situation {
     pub loss: f64,
     /// Capacity measured while the link was filled, if it ever was.
     pub capacity: Option<f64>,
-    /// The rate before it last fell.
+    /// The rate before a recent fall, if the rate ever fell; see `Estimator::before_drop`.
     pub before_drop: Option<f64>,
     /// A policer is on the path, and its rate is known.
     pub policed: bool,
@@ -482,8 +482,8 @@ impl ProbeControl {
         }
     }
 
-    /// Resets the count of false claims: the losses were random and not a policer's. The next probe keeps its time all
-    /// the same: where a policed path also loses packets at random, earlier probes cost more than they find.
+    /// Resets the count of false claims and `policed_until`: the losses were random and not a policer's. `not_before` stays
+    /// all the same: where a policed path also loses packets at random, earlier probes cost more than they find.
     pub fn pardon(&mut self) {
         (self.denied, self.policed_until) = (0, 0.0);
     }

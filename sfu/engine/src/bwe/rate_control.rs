@@ -92,8 +92,8 @@ impl RateControl {
         (self.rate * share).clamp(self.min, self.max)
     }
 
-    /// Rate that arrived while the last queue grew, for [`LONGEST_DRAIN`] seconds after that; then, and at least,
-    /// [`rate`](Self::rate).
+    /// Rate that arrived while the last queue grew, but not less than [`rate`](Self::rate). From [`LONGEST_DRAIN`] seconds
+    /// after that decrease on, it is [`rate`](Self::rate).
     pub fn delivered(&self, now: f64) -> f64 {
         let recent = now - self.decreased < LONGEST_DRAIN;
         if recent { self.rate.max(self.delivered) } else { self.rate }

@@ -18,8 +18,8 @@ use crate::units::Bitrate;
 /// to the link's rate cost nobody a layer.
 const WANTED_PERCENT: u64 = 160;
 
-/// Random loss above this share delays the key frame of a step up, since every one of its packets is needed.
-/// Retransmitted copies take bandwidth.
+/// Random loss above which a step up needs more headroom. Its key frame arrives late, since every one of its packets is
+/// needed, and the copies that repair it take bandwidth.
 const LOSSY: f64 = 0.12;
 /// Additional headroom, in per cent, for each per cent of loss above [`LOSSY`].
 const HEADROOM_PER_LOSS: f64 = 10.0;

@@ -139,7 +139,7 @@ pub struct NewSubscription {
 /// Payload types of one codec towards one subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EgressPayload {
-    /// Codec that these payload types encode.
+    /// Codec of these payload types.
     pub codec: Codec,
     /// Codec profile that the payload type stands for.
     pub profile: Profile,

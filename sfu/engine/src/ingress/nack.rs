@@ -162,14 +162,14 @@ impl MissingPackets {
         self.due
     }
 
-    #[cfg(test)]
     /// Number of packets missing now.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.missing.len()
     }
 
-    #[cfg(test)]
     /// Whether no packet is missing.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty()
     }

@@ -41,7 +41,7 @@ pub struct Room {
     by_sid: HashMap<TrackSid, SmallVec<[usize; 2]>>,
     /// Other shards with members, as last reported by the home shard.
     pub other_shards: Vec<u16>,
-    /// Roster of record; present only on the home shard.
+    /// Authoritative roster; present only on the home shard.
     pub roster: Option<Roster>,
     /// Number of audio entries in `tracks`.
     pub sounds: usize,

@@ -77,14 +77,14 @@ impl EncodingRate {
         }
     }
 
+    /// [`bitrate_up_to`](Self::bitrate_up_to) of the entire encoding.
     #[cfg(test)]
-    /// Rate of the entire encoding over the last second, or since the first packet if that is shorter. `None` until 200
-    /// ms after the first packet; zero once no packet has arrived for over a second.
     pub fn bitrate(&self, now: Instant) -> Option<Bitrate> {
         self.bitrate_up_to(Sublayer::TOP, now)
     }
 
-    /// As [`bitrate`](Self::bitrate), for a sublayer and all that it builds on.
+    /// Rate of a sublayer and all that it builds on, over the last second, or since the first packet if that is shorter.
+    /// `None` until 200 ms after the first packet; zero once no packet has arrived for over a second.
     pub fn bitrate_up_to(&self, at: Sublayer, now: Instant) -> Option<Bitrate> {
         let (spatial, temporal) = at.place();
         let (bytes, covered) = self.sum(now, |bucket| {
@@ -94,14 +94,15 @@ impl EncodingRate {
         Some(Bitrate::from_bps(bytes * 8 * 1_000_000 / covered))
     }
 
+    /// [`sustained_up_to`](Self::sustained_up_to) of the entire encoding.
     #[cfg(test)]
-    /// Rate of the entire encoding over some three seconds, in which a single key frame has little weight. Use this to
-    /// decide whether a layer fits; [`bitrate`](Self::bitrate) would make the decision oscillate.
     pub fn sustained(&self, now: Instant) -> Option<Bitrate> {
         self.sustained_up_to(Sublayer::TOP, now)
     }
 
-    /// As [`sustained`](Self::sustained), for a sublayer and all that it builds on.
+    /// Rate of a sublayer and all that it builds on, over some three seconds, in which a single key frame has little
+    /// weight. Use this to decide whether a layer fits; [`bitrate_up_to`](Self::bitrate_up_to) would make the decision
+    /// oscillate.
     pub fn sustained_up_to(&self, at: Sublayer, now: Instant) -> Option<Bitrate> {
         let recent = self.bitrate_up_to(at, now)?;
         let closed = self.newest;
@@ -115,13 +116,14 @@ impl EncodingRate {
         Some(Bitrate::from_bps(scaled * 8 * PER_SECOND / FRACTION))
     }
 
+    /// [`frames_per_second_up_to`](Self::frames_per_second_up_to) of the entire encoding.
     #[cfg(test)]
-    /// Frames per second over the last second, rounded. `None` until 200 ms after the first packet.
     pub fn frames_per_second(&self, now: Instant) -> Option<u32> {
         self.frames_per_second_up_to(Sublayer::TOP, now)
     }
 
-    /// Frames per second up to a temporal layer, in the spatial layer up to `at.spatial` that has the most frames.
+    /// Frames per second over the last second, rounded, up to a temporal layer, in the spatial layer up to `at.spatial`
+    /// that has the most frames. `None` until 200 ms after the first packet.
     pub fn frames_per_second_up_to(&self, at: Sublayer, now: Instant) -> Option<u32> {
         let (spatial, temporal) = at.place();
         let mut fullest = 0;

@@ -17,7 +17,7 @@ pub struct Roster {
 pub struct Person {
     /// Session id of the participant.
     pub participant: ParticipantSid,
-    /// Unique in the room.
+    /// Identity of the participant, unique in the room.
     pub identity: String,
     /// Whether other participants do not see it.
     pub hidden: bool,

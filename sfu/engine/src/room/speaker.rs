@@ -439,7 +439,8 @@ const UNSTATED: u8 = 45;
 const SILENCE: u8 = 127;
 /// -60 dBov. In a quiet room speech is audible from there.
 const AUDIBLE: u32 = 67 * 256;
-/// 15 dB. A participant who begins to speak replaces one who has been silent for half a second.
+/// Loudness margin for a beginning speaker: 15 dB. A track on which speech begins replaces one that has been silent for
+/// half a second.
 const ONSET: u32 = 15 * 256;
 /// 5 dB. Averages of equally loud speakers differ by less.
 const CLEARLY_LOUDER: u32 = 5 * 256;

@@ -233,13 +233,13 @@ pub enum GroupSemantics {
 }
 
 impl Description {
+    /// Parses the first description of a connection.
     #[cfg(test)]
-    /// Parses the first description of a connection. Errors name the line, attribute or section at fault.
     pub fn parse(sdp: &str, limits: &Limits) -> Result<Self, SdpError> {
         Self::parse_within(sdp, limits, limits.sdp_bytes)
     }
 
-    /// Parses a description of at most `longest` bytes.
+    /// Parses a description of at most `longest` bytes. Errors name the line, attribute or section at fault.
     pub fn parse_within(sdp: &str, limits: &Limits, longest: usize) -> Result<Self, SdpError> {
         check_text(sdp, limits, longest)?;
         let session = SessionDescription::unmarshal(&mut Cursor::new(sdp.as_bytes()))

@@ -212,7 +212,7 @@ fn enough_for(fps: u32, track: &Track, layer: Layer, now: Instant) -> Option<u8>
     let flows = |place: &usize| track.facts.layers.get(*place).is_some_and(|info| info.active);
     let (rate, at) = track.rate_of((0..=usize::from(layer.0)).rev().find(flows)?)?;
     let frames = |temporal| rate.frames_per_second_up_to(Sublayer { temporal, ..at }, now).unwrap_or(0);
-    // 90 % is enough: measured rates are not exact, and neither are wishes such as 15 of 29.97.
+    // 90 % is enough: measured rates are not exact, and a client may want 15 frames per second of a track at 29.97.
     let wanted = fps.saturating_mul(9).div_ceil(10);
     (0..Sublayer::TOP.temporal).find(|temporal| frames(*temporal) >= wanted)
 }

@@ -117,7 +117,7 @@ pub enum RoomMessage {
         identity: String,
         /// Whether the participant is hidden from others.
         hidden: bool,
-        /// What others see.
+        /// Encoded information that other participants get; opaque here.
         info: Bytes,
     },
     /// From home: a participant is in the roster. Home itself reports the join to the participant's session, so that no
@@ -130,7 +130,7 @@ pub enum RoomMessage {
     Update {
         /// Participant whose information changed.
         participant: ParticipantSid,
-        /// What others see.
+        /// Encoded information that other participants get; opaque here.
         info: Bytes,
     },
     /// To home: a participant left.

@@ -279,7 +279,7 @@ impl Shard {
         }
     }
 
-    /// Passes a subscriber's keyframe request to the track's origin: its publisher here, or another shard.
+    /// Passes a subscriber's key frame request to the track's origin: its publisher here, or another shard.
     pub(super) fn ask_key_frame(&mut self, now: Instant, handle: TrackHandle, layer: Layer) {
         let track = track_in(&self.rooms, handle);
         let Some(track) = track else { return };

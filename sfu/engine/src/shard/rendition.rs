@@ -109,7 +109,7 @@ impl Shard {
         Some(handle)
     }
 
-    /// Starts a subscription that has just been attached: from the packet memory if possible, otherwise with a keyframe
+    /// Starts a subscription that has just been attached: from the packet memory if possible, otherwise with a key frame
     /// request.
     fn begin(&mut self, now: Instant, handle: TrackHandle, subscriber: Subscriber) {
         let track = track_in(&self.rooms, handle);

@@ -18,8 +18,8 @@ pub trait Sources {
     fn expects(&self, header: &RtpHeader, packet: &[u8]) -> bool;
 }
 
-#[cfg(any(test, feature = "internals"))]
 /// Accepts all sources; for callers that trust the peer.
+#[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, Copy)]
 pub struct AnySource;
 

@@ -430,8 +430,8 @@ impl Transport {
         self.srtp_profile().unwrap_or(Profile::AeadAes128Gcm).rtp_overhead()
     }
 
-    #[cfg(test)]
     /// Bytes that protection adds to an RTCP packet: 20, or 14 with AES_CM_128_HMAC_SHA1_80.
+    #[cfg(test)]
     pub fn srtcp_overhead(&self) -> usize {
         self.srtp_profile().unwrap_or(Profile::AeadAes128Gcm).rtcp_overhead()
     }
@@ -450,8 +450,8 @@ impl Transport {
         self.sealer.as_ref()?.seal_rtp(sequence, packet, header_len, len)
     }
 
-    /// Protects the compound RTCP packet in the first `len` bytes of `packet`; [`srtcp_overhead`](Self::srtcp_overhead)
-    /// bytes have to be free after them. Returns the new length; `None` without keys or if the lengths do not fit.
+    /// Protects the compound RTCP packet in the first `len` bytes of `packet`; 20 bytes, or 14 with
+    /// AES_CM_128_HMAC_SHA1_80, have to be free after them. Returns the new length; `None` without keys or if the lengths do not fit.
     pub fn protect_rtcp(&mut self, packet: &mut [u8], len: usize) -> Option<usize> {
         self.sealer.as_mut()?.seal_rtcp(packet, len)
     }

@@ -41,8 +41,8 @@ impl Standing {
         }
     }
 
-    #[cfg(test)]
     /// Layer that is sent now.
+    #[cfg(test)]
     pub fn current(&self) -> Option<Layer> {
         self.current
     }

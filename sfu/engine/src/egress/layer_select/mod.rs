@@ -134,8 +134,8 @@ impl LayerSelect {
         self.wanted().map(|place| place.stream)
     }
 
-    #[cfg(any(test, feature = "internals"))]
     /// Whether the target is sent, or nothing is wanted.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_settled(&self) -> bool {
         matches!(self.state, State::Steady { .. } | State::Paused) && !self.blocked
     }

@@ -50,9 +50,9 @@ pub fn write_receiver_report(out: &mut Vec<u8>, ssrc: Ssrc, reports: &[ReportBlo
     }
 }
 
-#[cfg(test)]
 /// Appends a source description with only the canonical name (RFC 3550 section 6.5.1), truncated to the maximum of
 /// 255 bytes.
+#[cfg(test)]
 pub fn write_sdes_cname(out: &mut Vec<u8>, ssrc: Ssrc, cname: &str) {
     let (cname, _) = cname.split_at(cname.floor_char_boundary(255));
     write_part(out, 1, SOURCE_DESCRIPTION, |out| {
@@ -96,8 +96,8 @@ pub fn write_pli(out: &mut Vec<u8>, sender: Ssrc, media: Ssrc) {
     });
 }
 
-#[cfg(test)]
 /// Appends goodbyes with 31 streams each (RFC 3550 section 6.6). Writes nothing for an empty list.
+#[cfg(test)]
 pub fn write_bye(out: &mut Vec<u8>, ssrcs: &[Ssrc]) {
     for ssrcs in ssrcs.chunks(MOST_COUNTED) {
         write_part(out, ssrcs.len() as u8, GOODBYE, |out| {
