@@ -14,8 +14,8 @@ debian_packages() {
 
 run_needs() {
     local packages=()
-    # The cipher library is written in C.
-    command -v cc >/dev/null || packages+=(build-essential)
+    # The cipher library is written in C; the fuzz targets, which lint checks, link a C++ library.
+    command -v cc >/dev/null && command -v c++ >/dev/null || packages+=(build-essential)
     command -v curl >/dev/null || packages+=(curl ca-certificates)
     [ ${#packages[@]} -eq 0 ] || debian_packages "${packages[@]}"
 
