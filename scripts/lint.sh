@@ -15,6 +15,9 @@ cargo clippy --workspace --all-targets --features sfu-engine/fault-injection -- 
 step "unused code of the engine, without what only tests reach"
 cargo clippy --package sfu-engine --lib -- -D warnings
 
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
 step "fuzz targets"
 cargo check --manifest-path sfu/engine/fuzz/Cargo.toml --target-dir target/fuzz-check
 

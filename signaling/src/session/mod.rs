@@ -5,9 +5,9 @@
 //! session knows its own participant and what the authoritative roster reports about the others; sessions share no room
 //! state.
 //!
-//! Where to look: [`join`] sends the first message. [`publish`] manages the participant's own tracks, [`roster`] the
-//! other participants, [`subscribe`] the tracks of others that the client receives. [`negotiate`] relays SDP. [`own`]
-//! describes the participant to others. [`resume`] continues a session after its connection was lost. [`leaving`]
+//! Where to look: `join` sends the first message. `publish` manages the participant's own tracks, `roster` the
+//! other participants, `subscribe` the tracks of others that the client receives. `negotiate` relays SDP. `own`
+//! describes the participant to others. `resume` continues a session after its connection was lost. `leaving`
 //! ends a session. [`admit`] opens a session before the WebSocket upgrade is answered, and [`socket`] runs the
 //! session on that WebSocket.
 

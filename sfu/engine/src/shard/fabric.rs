@@ -57,7 +57,7 @@ pub enum FabricMessage {
     DataTaken {
         /// Shard that took the messages.
         from: ShardId,
-        /// Bytes taken, as [`UserData::cost`] counts.
+        /// Bytes taken, as `UserData::cost` counts.
         bytes: usize,
     },
     /// To the shard of a sender of reliable user messages: the backlog level of its receivers on another shard has

@@ -1,6 +1,6 @@
 //! Parses the join URL, in either of its two forms, into [`JoinParameters`].
 //!
-//! The newer form packs everything into the query parameter `join_request` ([`wrapped`]). The older form uses one query
+//! The newer form packs everything into the query parameter `join_request` (`wrapped`). The older form uses one query
 //! parameter per setting ([`query`]). The form, not the path, decides how many peer connections the client uses.
 
 pub mod query;
