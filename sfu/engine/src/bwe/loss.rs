@@ -345,6 +345,17 @@ mod tests {
     }
 
     #[test]
+    fn the_share_of_losses_in_rows_is_less_certain_than_that_of_single_ones() {
+        let rows_of_four = Count { received: 80, lost: 20, behind: 20, in_rows: 15 };
+        let single = Count { received: 80, lost: 20, behind: 20, in_rows: 4 };
+        assert!((single.noise_in_rows() - single.noise()).abs() < 1e-9);
+        assert!(rows_of_four.noise_in_rows() > 2.0 * single.noise_in_rows());
+        for count in [Count::default(), Count { received: 0, lost: 9, behind: 8, in_rows: 8 }] {
+            assert_eq!(count.noise_in_rows(), 0.0, "{count:?}");
+        }
+    }
+
+    #[test]
     fn loss_here_and_there_is_the_paths_own_at_once() {
         let (mut loss, mut now) = (LossControl::new(), 0.0);
         let mut random = SmallRng::seed_from_u64(1);

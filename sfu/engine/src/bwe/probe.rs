@@ -268,6 +268,7 @@ impl ProbeControl {
     pub fn forget_bursts(&mut self) {
         self.abandon();
         (self.waiting, self.train, self.claimed) = ([None; WAITING], None, None);
+        self.passed = 0.0;
     }
 
     /// Returns a probe if one should begin now.
@@ -507,6 +508,7 @@ impl ProbeControl {
     /// Schedules the next probe, given the result of `cluster`.
     fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64, inherent: f64, limited: bool) {
         self.climbs_until = 0.0;
+        let passed = if cluster.long { std::mem::take(&mut self.passed) } else { 0.0 };
         if let Some(outcome) = outcome.filter(|outcome| outcome.proven && !cluster.long) {
             self.believed = Some(Belief { rate: outcome.rate, at: now });
         }
@@ -551,7 +553,6 @@ impl ProbeControl {
             return;
         }
         let hindrance = outcome.and_then(|outcome| outcome.hindrance);
-        let passed = if cluster.long { std::mem::take(&mut self.passed) } else { 0.0 };
         let is_bucket = |seen: Hindrance| seen.depth > LEAST_BUCKET || seen.rate < passed * WRONG;
         if cluster.long && hindrance.is_some_and(|seen| is_bucket(seen) || seen.dropped) {
             self.deny(now);
@@ -729,9 +730,9 @@ mod tests {
     }
 
     /// Sends the probe that is due over a link of `link` bits per second, and feeds back its arrivals.
-    fn burst(control: &mut ProbeControl, link: f64) -> Option<Outcome> {
-        let probe = control.poll(&situation(0.0))?;
-        let (mut sent, mut free) = (1000.0, 0.0_f64);
+    fn burst(control: &mut ProbeControl, now: f64, link: f64) -> Option<Outcome> {
+        let probe = control.poll(&situation(now))?;
+        let (mut sent, mut free) = (now * 1e6, 0.0_f64);
         let mut results = Vec::new();
         while control.active().is_some() {
             control.on_sent(probe.cluster, sent as i64, 1000);
@@ -747,15 +748,27 @@ mod tests {
             sent += 8e9 / probe.rate.bps() as f64;
         }
         results.iter().for_each(|result| control.on_result(probe.cluster, result));
-        control.outcome(0.1, 0.05, 0.0, false)
+        control.outcome(now + 0.1, 0.05, 0.0, false)
     }
 
     #[test]
     fn a_wide_link_shows_the_rate_of_the_burst_and_a_narrow_one_its_own() {
-        let outcome = burst(&mut ProbeControl::new(), 1e7).expect("all arrived");
+        let outcome = burst(&mut ProbeControl::new(), 0.0, 1e7).expect("all arrived");
         assert!(!outcome.filled && (outcome.rate - 9e5).abs() < 1e4, "{outcome:?}");
-        let outcome = burst(&mut ProbeControl::new(), 4e5).expect("all arrived");
+        let outcome = burst(&mut ProbeControl::new(), 0.0, 4e5).expect("all arrived");
         assert!(outcome.filled && (outcome.rate - 0.85 * 4e5).abs() < 1e4, "{outcome:?}");
+    }
+
+    #[test]
+    fn a_claim_is_false_if_the_long_probe_gets_much_less_even_from_a_bucket_that_was_empty() {
+        let mut control = ProbeControl::new();
+        let short = burst(&mut control, 0.0, 1e7).expect("all arrived");
+        assert!(!short.filled && !short.proven, "{short:?}");
+        let long = burst(&mut control, 0.1, 4e5).expect("all arrived");
+        let depth = long.hindrance.expect("the link is too narrow").depth;
+        assert!(depth < LEAST_BUCKET, "{depth}: the depth alone would not tell");
+        assert_eq!(control.poll(&situation(8.1)), None, "no probe for 8 s after a false claim");
+        assert!(control.poll(&situation(8.3)).is_some());
     }
 
     #[test]

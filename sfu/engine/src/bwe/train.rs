@@ -252,6 +252,24 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_grows_fast_is_known_by_nine_packets_and_a_stall_is_none() {
+        let mut train = Train::new(0.0, false);
+        // 3 Mbit/s into 400 kbit/s: each packet waits 17 ms longer than the one before.
+        for n in 0..9 {
+            assert_eq!(train.hindrance(0.0), None, "{n} packets");
+            train.on_packet(n * 2_667, Some(n * 20_000 - 7_000_000), 1000.0, false);
+        }
+        assert!(train.hindrance(0.0).is_some_and(|seen| !seen.dropped));
+        // Nothing arrives for 80 ms, then all that was sent meanwhile.
+        let mut train = Train::new(0.0, false);
+        for sent in (0..40_000).step_by(2667) {
+            let arrival = if sent < 10_000 { sent } else { 90_000 + sent / 100 };
+            train.on_packet(sent, Some(arrival - 7_000_000), 1000.0, false);
+            assert_eq!(train.hindrance(0.0), None, "at {sent} us");
+        }
+    }
+
+    #[test]
     fn a_head_that_was_lost_whole_tells_no_rate_that_lasts() {
         let mut train = Train::new(0.0, false);
         // 3 Mbit/s; the receiver's clock is a day ahead, and the first 70 ms of the probe are lost.

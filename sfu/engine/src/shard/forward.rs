@@ -25,10 +25,10 @@ use crate::room::speaker::Heard;
 use crate::stats::Drop;
 use crate::units::DataSize;
 
-/// Maximum number of packets delivered together: a large video frame.
+/// Maximum number of packets forwarded together: a large video frame.
 const BATCH: usize = 64;
 
-/// Consecutive packets of one track that have not been delivered yet.
+/// Consecutive packets of one track that have not been forwarded yet.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     track: Option<TrackHandle>,
@@ -38,7 +38,7 @@ pub(super) struct Batch {
 /// Redundant audio packets (RED) made for subscribers, each with the index of the track's packet memory that stores it.
 type Repeating = SmallVec<[(usize, Arc<MediaPacket>); 2]>;
 
-/// Work that remains after packets were delivered to the subscribers.
+/// Work that remains after packets were forwarded to the subscribers.
 struct Forwarded {
     /// Layers for which a subscriber needs a key frame.
     needed: SmallVec<[Layer; 4]>,
@@ -52,7 +52,7 @@ const HEADERS: usize = 64;
 const AHEAD: usize = 16;
 
 /// Prefetches into the CPU cache the state of the next [`AHEAD`] subscribers. Between two frames packets fill the
-/// cache, so each of these reads goes to memory. Done one by one during delivery, they are a third of the cost of
+/// cache, so each of these reads goes to memory. Done one by one while forwarding, they are a third of the cost of
 /// forwarding; done together, the processor waits for them once.
 fn fetch_ahead(peers: &Slab<Peer>, subscribers: &[Subscriber], packets: usize) {
     let next = || subscribers.iter().take(AHEAD);
@@ -203,7 +203,7 @@ impl Shard {
     }
 
     /// Stores packets in the track's memory, for retransmission and for late joiners, and measures the track's bitrate.
-    /// It has to follow delivery: a subscription that begins with these packets would otherwise get them twice.
+    /// It has to follow forwarding: a subscription that begins with these packets would otherwise get them twice.
     fn remember(&mut self, handle: TrackHandle, packets: &[Arc<MediaPacket>], repeating: Repeating) {
         #[cfg(feature = "fault-injection")]
         self.fail_to_remember(handle);

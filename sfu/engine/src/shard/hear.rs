@@ -59,7 +59,7 @@ impl Shard {
         for (place, earlier) in prelude.iter().enumerate() {
             self.forward_to_shards(handle, earlier, place == 0);
         }
-        // Delivering the first packet also delivers the later ones from the memory, because the stream begins with it.
+        // Forwarding the first packet also forwards the later ones from the memory, because the stream begins with it.
         if let Some(first) = prelude.first() {
             self.forward_here(handle, Arc::clone(first));
             self.flush_batch();
