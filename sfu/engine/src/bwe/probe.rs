@@ -108,7 +108,7 @@ pub(super) struct ProbeControl {
     claimed: Option<Claim>,
     /// Rate of the last short probe that passed without being slowed down. A long probe that gets much less has met a
     /// token bucket.
-    passed: f64,
+    unhindered_rate: f64,
     next_id: u8,
     not_before: f64,
     /// No probe begins before this time, in seconds, however urgent.
@@ -180,7 +180,7 @@ impl ProbeControl {
             waiting: [None; WAITING],
             train: None,
             claimed: None,
-            passed: 0.0,
+            unhindered_rate: 0.0,
             next_id: 1,
             not_before: 0.0,
             rest_until: 0.0,
@@ -268,7 +268,7 @@ impl ProbeControl {
     pub fn forget_bursts(&mut self) {
         self.abandon();
         (self.waiting, self.train, self.claimed) = ([None; WAITING], None, None);
-        self.passed = 0.0;
+        self.unhindered_rate = 0.0;
     }
 
     /// Returns a probe if one should begin now.
@@ -508,7 +508,7 @@ impl ProbeControl {
     /// Schedules the next probe, given the result of `cluster`.
     fn plan(&mut self, cluster: &Cluster, outcome: Option<Outcome>, now: f64, inherent: f64, limited: bool) {
         self.climbs_until = 0.0;
-        let passed = if cluster.long { std::mem::take(&mut self.passed) } else { 0.0 };
+        let unhindered = if cluster.long { std::mem::take(&mut self.unhindered_rate) } else { 0.0 };
         if let Some(outcome) = outcome.filter(|outcome| outcome.proven && !cluster.long) {
             self.believed = Some(Belief { rate: outcome.rate, at: now });
         }
@@ -520,7 +520,7 @@ impl ProbeControl {
             let asked = cluster.probe.rate.bps() as f64;
             let passed = !claim.filled && claim.shown > asked * 0.7;
             if passed {
-                self.passed = claim.shown;
+                self.unhindered_rate = claim.shown;
             }
             // The first claim may be doubled at once: a long probe that is too fast is ended early.
             let first = self.phase == Phase::Climb && passed;
@@ -553,7 +553,7 @@ impl ProbeControl {
             return;
         }
         let hindrance = outcome.and_then(|outcome| outcome.hindrance);
-        let is_bucket = |seen: Hindrance| seen.depth > LEAST_BUCKET || seen.rate < passed * WRONG;
+        let is_bucket = |seen: Hindrance| seen.depth > LEAST_BUCKET || seen.rate < unhindered * WRONG;
         if cluster.long && hindrance.is_some_and(|seen| is_bucket(seen) || seen.dropped) {
             self.deny(now);
             if let Some(seen) = hindrance.filter(|seen| seen.dropped) {
