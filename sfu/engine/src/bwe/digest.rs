@@ -230,8 +230,6 @@ impl Estimator {
         let fell = matches!(step, Step::Decreased | Step::GaveWay);
         if fell {
             self.fell(now, before);
-        }
-        if fell {
             let measured = self.queue.delivered();
             let delivered = measured.or(self.acked.over(200)).unwrap_or(before);
             // With a short queue, while little is sent, the delivered rate is hardly the capacity.

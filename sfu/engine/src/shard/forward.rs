@@ -93,8 +93,7 @@ impl Shard {
     /// Sends a packet that originates on this shard to the shards with subscribers. `begins`: the packet is the first
     /// after its track was withheld.
     pub(super) fn forward_to_shards(&mut self, handle: TrackHandle, packet: &Arc<MediaPacket>, begins: bool) {
-        let track = track_in(&self.rooms, handle);
-        let Some(track) = track else { return };
+        let Some(track) = track_in(&self.rooms, handle) else { return };
         let audio = track.facts.kind == MediaKind::Audio;
         for route in &track.routes {
             if audio || packet.layer <= route.highest {
